@@ -1,0 +1,30 @@
+//! The contract between a controller and an amphora, as it travels: what a load balancer should be
+//! ([`SnapshotSpec`]), what an amphora says of itself ([`Report`]), and why a wish was refused ([`Rejection`]).
+//!
+//! Plain data only. Specs are read strictly and reports leniently (invariant I9): an amphora must refuse what it
+//! does not understand, since it may be a security setting; a controller must tolerate newer reports.
+#![no_std]
+#![deny(missing_docs)]
+
+extern crate alloc;
+
+mod generation;
+mod id;
+mod rejection;
+mod report;
+mod spec;
+mod version;
+
+pub use generation::Generation;
+pub use id::{AmphoraId, BootId, HealthMonitorId, ListenerId, LoadBalancerId, MemberId, PoolId};
+pub use rejection::{Applied, ApplyError, Rejection, Subject};
+pub use report::{
+    Counters, Info, ListenerReport, ListenerState, LoadBalancerReport, MemberHealth, MemberReport,
+    PoolReport, Report, ReportReceipt,
+};
+pub use spec::{
+    Algorithm, ExpectedCodes, HttpProbeSpec, HttpVersion, InsertHeadersSpec, ListenerProtocol,
+    ListenerSpec, MemberSpec, MonitorSpec, PoolProtocol, PoolSpec, ProbeSpec, SnapshotSpec,
+    TimeoutsSpec, VipSpec,
+};
+pub use version::ContractVersion;

@@ -1,0 +1,143 @@
+//! What an amphora says of itself. Reports are whole, not differences: a lost one costs nothing.
+
+use alloc::{string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AmphoraId, BootId, ContractVersion, Generation, ListenerId, LoadBalancerId, MemberId, PoolId,
+};
+
+/// Who answers: `GET /v1/info`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    /// Which amphora this is, as in its certificate.
+    pub amphora: AmphoraId,
+    /// This run of the process.
+    pub boot: BootId,
+    /// The contract it speaks.
+    pub contract: ContractVersion,
+    /// The release of the program.
+    pub version: String,
+    /// Its process id, for operators.
+    pub pid: u32,
+    /// Number of workers.
+    pub workers: u32,
+}
+
+/// A heartbeat.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Who sends it.
+    pub info: Info,
+    /// Counts up within one boot; an older one than the last seen is ignored.
+    pub sequence: u64,
+    /// Every load balancer it carries.
+    pub load_balancers: Vec<LoadBalancerReport>,
+    /// Port of its metrics endpoint, if it has one.
+    #[serde(default)]
+    pub metrics_port: Option<u16>,
+}
+
+/// What a controller answers to a heartbeat.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportReceipt {
+    /// `true` asks for the next report at once.
+    #[serde(default)]
+    pub again: bool,
+}
+
+/// One load balancer on one amphora.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadBalancerReport {
+    /// Which load balancer.
+    pub id: LoadBalancerId,
+    /// The generation in force.
+    pub generation: Generation,
+    /// Its listeners.
+    pub listeners: Vec<ListenerReport>,
+    /// Its pools.
+    pub pools: Vec<PoolReport>,
+}
+
+/// One listener on one amphora.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListenerReport {
+    /// Which listener.
+    pub id: ListenerId,
+    /// Whether it serves.
+    #[serde(flatten)]
+    pub state: ListenerState,
+    /// What it did since the process started.
+    pub counters: Counters,
+}
+
+/// Whether a listener serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum ListenerState {
+    /// It accepts connections.
+    Open,
+    /// It is at its connection limit.
+    Full,
+    /// It, or its load balancer, is disabled.
+    Disabled,
+    /// Its port cannot be had; the amphora tries again each second.
+    Failed {
+        /// Why, as a sentence.
+        reason: String,
+    },
+}
+
+/// What a listener did. All but the first only ever grow within one boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Client connections open now.
+    pub active_connections: u64,
+    /// Bytes received from clients.
+    pub bytes_in: u64,
+    /// Bytes sent to clients.
+    pub bytes_out: u64,
+    /// Requests that failed by the client's fault.
+    pub request_errors: u64,
+    /// Client connections accepted.
+    pub total_connections: u64,
+}
+
+/// One pool on one amphora.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolReport {
+    /// Which pool.
+    pub id: PoolId,
+    /// Its members.
+    pub members: Vec<MemberReport>,
+}
+
+/// One member on one amphora.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemberReport {
+    /// Which member.
+    pub id: MemberId,
+    /// What the amphora thinks of it.
+    pub health: MemberHealth,
+    /// Why it is down, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Connections open to it now.
+    #[serde(default)]
+    pub active_connections: u64,
+}
+
+/// What an amphora thinks of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberHealth {
+    /// Nothing probes it: it counts as up.
+    NoMonitor,
+    /// It is probed, and no probe has ended yet: it counts as up.
+    Unproven,
+    /// Its probes succeed.
+    Up,
+    /// Its probes fail.
+    Down,
+}

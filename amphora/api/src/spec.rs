@@ -1,0 +1,289 @@
+//! The wanted state of one load balancer as it travels. Untrusted until an amphora has parsed it into a snapshot.
+
+use alloc::{string::String, vec::Vec};
+use core::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Generation, HealthMonitorId, ListenerId, LoadBalancerId, MemberId, PoolId};
+
+/// Everything an amphora needs to know of one load balancer. Shipped whole (D7), applied whole (I10).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotSpec {
+    /// Which load balancer this is.
+    pub load_balancer: LoadBalancerId,
+    /// Its name, for logs and metrics only.
+    #[serde(default)]
+    pub name: String,
+    /// The order of this spec among those of the same load balancer.
+    pub generation: Generation,
+    /// `false`: no listener is opened, the VIP answers nothing.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// The addresses each listener is bound to.
+    pub vips: Vec<VipSpec>,
+    /// The ports it answers on.
+    #[serde(default)]
+    pub listeners: Vec<ListenerSpec>,
+    /// The pools its listeners send to, and those nobody uses yet: they are health-checked all the same.
+    #[serde(default)]
+    pub pools: Vec<PoolSpec>,
+}
+
+/// One address of a load balancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VipSpec {
+    /// The address.
+    pub address: IpAddr,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerSpec {
+    /// Which listener this is.
+    pub id: ListenerId,
+    /// Its name, for logs and metrics only.
+    #[serde(default)]
+    pub name: String,
+    /// `false`: the port is closed.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// What is spoken by clients.
+    pub protocol: ListenerProtocol,
+    /// The port, 1–65535.
+    pub port: u16,
+    /// Client connections served at once, over all workers; further ones wait in the kernel's backlog. At least 1.
+    #[serde(default = "connection_limit_default")]
+    pub connection_limit: u32,
+    /// Where connections go; without one HTTP answers 503 and TCP closes.
+    #[serde(default)]
+    pub default_pool: Option<PoolId>,
+    /// Networks clients may come from, in CIDR notation; empty means everybody.
+    #[serde(default)]
+    pub allowed_cidrs: Vec<String>,
+    /// Timers.
+    #[serde(default)]
+    pub timeouts: TimeoutsSpec,
+    /// Headers added to each request (HTTP listeners only).
+    #[serde(default)]
+    pub insert_headers: InsertHeadersSpec,
+}
+
+/// What clients speak to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListenerProtocol {
+    /// A byte stream. With an HTTP default pool the stream is read as HTTP, as HAProxy does.
+    Tcp,
+    /// HTTP/1.0 and HTTP/1.1.
+    Http,
+}
+
+/// Timers of a listener, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimeoutsSpec {
+    /// Inactivity allowed on the client's side.
+    pub client_data_ms: u32,
+    /// Time allowed to connect to a member.
+    pub member_connect_ms: u32,
+    /// Inactivity allowed on the member's side; for HTTP also the time allowed until the answer's head.
+    pub member_data_ms: u32,
+    /// Longest wait for the client's first bytes before a member is chosen; 0 does not wait.
+    pub tcp_inspect_ms: u32,
+}
+
+impl Default for TimeoutsSpec {
+    /// Octavia's defaults (API reference 20.10).
+    fn default() -> Self {
+        Self {
+            client_data_ms: 50_000,
+            member_connect_ms: 5_000,
+            member_data_ms: 50_000,
+            tcp_inspect_ms: 0,
+        }
+    }
+}
+
+/// Headers that an HTTP listener adds to requests (API reference 19.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InsertHeadersSpec {
+    /// Appends a line with the client's address; those the client sent stay.
+    pub x_forwarded_for: bool,
+    /// Sets the listener's port, replacing what the client sent.
+    pub x_forwarded_port: bool,
+    /// Sets `http`, replacing what the client sent.
+    pub x_forwarded_proto: bool,
+}
+
+/// One pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolSpec {
+    /// Which pool this is.
+    pub id: PoolId,
+    /// Its name, for logs and metrics only.
+    #[serde(default)]
+    pub name: String,
+    /// `false`: as if it had no members.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// What is spoken to members.
+    pub protocol: PoolProtocol,
+    /// How a member is chosen.
+    #[serde(default = "round_robin")]
+    pub algorithm: Algorithm,
+    /// Its members.
+    #[serde(default)]
+    pub members: Vec<MemberSpec>,
+    /// How their health is judged; without one every member counts as up.
+    #[serde(default)]
+    pub monitor: Option<MonitorSpec>,
+}
+
+/// What is spoken to the members of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolProtocol {
+    /// A byte stream.
+    Tcp,
+    /// HTTP/1.1.
+    Http,
+}
+
+/// How a member is chosen (API reference 19.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// By turns, in proportion to weight.
+    RoundRobin,
+    /// The fewest open connections in proportion to weight; by turns among equals.
+    LeastConnections,
+    /// A hash of the client's address.
+    SourceIp,
+    /// A hash of the client's address and port.
+    SourceIpPort,
+}
+
+/// One member.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberSpec {
+    /// Which member this is.
+    pub id: MemberId,
+    /// Its name, for logs and metrics only.
+    #[serde(default)]
+    pub name: String,
+    /// `false`: out of rotation at once and not probed; connections it has go on.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Where it listens.
+    pub address: IpAddr,
+    /// The port it listens on, 1–65535.
+    pub port: u16,
+    /// Its share, 0–256; 0 takes no new connections.
+    #[serde(default = "weight_default")]
+    pub weight: u16,
+    /// Used only while no other member can be.
+    #[serde(default)]
+    pub backup: bool,
+    /// Probed instead of `address`.
+    #[serde(default)]
+    pub monitor_address: Option<IpAddr>,
+    /// Probed instead of `port`.
+    #[serde(default)]
+    pub monitor_port: Option<u16>,
+}
+
+/// How the health of a pool's members is judged (API reference 19.7).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MonitorSpec {
+    /// Which health monitor this is.
+    pub id: HealthMonitorId,
+    /// `false`: nothing is probed and every member counts as up.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// What a probe does.
+    pub probe: ProbeSpec,
+    /// Time between two probes of one member.
+    pub delay_ms: u32,
+    /// Time allowed for one probe, connecting included.
+    pub timeout_ms: u32,
+    /// Successes in a row that bring a member back, 1–10.
+    pub rise: u8,
+    /// Failures in a row that take a member out, 1–10. A member just configured is taken out by its first failure.
+    pub fall: u8,
+}
+
+/// What a probe does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
+pub enum ProbeSpec {
+    /// A TCP handshake.
+    Tcp,
+    /// An ICMP or ICMPv6 echo.
+    Ping,
+    /// One HTTP request.
+    Http(HttpProbeSpec),
+}
+
+/// The request of an HTTP probe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpProbeSpec {
+    /// GET, HEAD, POST …
+    pub method: String,
+    /// Path with query, starting with `/`.
+    pub path: String,
+    /// The status codes that count as success.
+    pub expected_codes: Vec<ExpectedCodes>,
+    /// The version in the request line; HTTP/1.0 when absent.
+    #[serde(default)]
+    pub version: Option<HttpVersion>,
+    /// The Host header; HTTP/1.1 only.
+    #[serde(default)]
+    pub domain_name: Option<String>,
+}
+
+/// An inclusive range of status codes; a single code has both ends equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedCodes {
+    /// The first code that counts.
+    pub first: u16,
+    /// The last code that counts.
+    pub last: u16,
+}
+
+/// HTTP version of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HttpVersion {
+    /// HTTP/1.0
+    #[serde(rename = "1.0")]
+    Http10,
+    /// HTTP/1.1
+    #[serde(rename = "1.1")]
+    Http11,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn round_robin() -> Algorithm {
+    Algorithm::RoundRobin
+}
+
+const fn weight_default() -> u16 {
+    1
+}
+
+/// Octavia's `default_connection_limit` (API reference 20.10).
+const fn connection_limit_default() -> u32 {
+    50_000
+}

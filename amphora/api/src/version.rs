@@ -1,0 +1,15 @@
+//! The version of this contract, and what each one added.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the contract that a process speaks; a controller drives amphorae of its own and the previous one.
+///
+/// 1: the first: TCP and HTTP/1.1 listeners, four algorithms, TCP, HTTP and PING monitors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContractVersion(pub u32);
+
+impl ContractVersion {
+    /// The version this crate describes.
+    pub const CURRENT: Self = Self(1);
+}
