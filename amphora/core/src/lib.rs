@@ -1,0 +1,24 @@
+//! Every decision of the data plane, and nothing that needs a clock, a socket or chance: what a snapshot may say
+//! ([`snapshot`]), which member serves a client ([`roster`]), whether a member is healthy ([`monitor`]), who may
+//! connect ([`gate`]), what changes between two snapshots ([`transition`]).
+//!
+//! Time comes in as [`time::Instant`], chance as a number; both are the edge's to take.
+#![no_std]
+#![deny(missing_docs)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod balance;
+pub mod forwarded;
+pub mod gate;
+pub mod limits;
+pub mod monitor;
+pub mod roster;
+pub mod snapshot;
+pub mod time;
+pub mod transition;
+
+#[cfg(test)]
+mod sample;

@@ -1,0 +1,64 @@
+//! The bounds of everything the data plane takes in or keeps (I12), each with its reason.
+
+use core::time::Duration;
+
+/// Bytes of a spec as it travels: ten thousand members, a thousand listeners and their CIDRs, written at length,
+/// are below half of it; a larger body is a mistake or an attack.
+pub const SPEC_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Characters of a name: the API's own bound (reference 1.4).
+pub const NAME_CHARACTERS_MAX: usize = 255;
+
+/// Addresses of one load balancer: a VIP and more additional VIPs than any network gives one port.
+pub const VIPS_MAX: usize = 64;
+
+/// Listeners of one load balancer: each opens a socket per worker and VIP.
+pub const LISTENERS_MAX: usize = 1_000;
+
+/// Pools of one load balancer: what a snapshot should still carry in one message.
+pub const POOLS_MAX: usize = 1_000;
+
+/// Members of all pools of one load balancer, for the same reason, and since each of them may be probed.
+pub const MEMBERS_MAX: usize = 10_000;
+
+/// Networks that one listener may allow: what is searched in ten steps.
+pub const ALLOWED_CIDRS_MAX: usize = 1_000;
+
+/// Networks that all listeners of one load balancer may allow together, so that the spec fits its body.
+pub const ALLOWED_CIDRS_TOTAL_MAX: usize = 100_000;
+
+/// The largest weight of a member (reference 8.2).
+pub const WEIGHT_MAX: u16 = 256;
+
+/// The longest timer, in milliseconds: what a signed 32-bit number of them holds, about 24 days, as in HAProxy.
+pub const TIMER_MS_MAX: u32 = i32::MAX.cast_unsigned();
+
+/// The largest rise and fall (reference 9.2).
+pub const RISE_FALL_MAX: u8 = 10;
+
+/// The shortest time between two probes of a member; more often would be load, not knowledge.
+pub const PROBE_DELAY_MS_MIN: u32 = 10;
+
+/// What a probe delay of zero means. The API counts in whole seconds and allows zero (reference 9.2), which nobody
+/// can mean literally: it is read as the shortest that can be asked for otherwise.
+pub const PROBE_DELAY_FOR_ZERO: Duration = Duration::from_secs(1);
+
+/// First probes of members configured together are spread over this long, or over their delay if that is shorter:
+/// a verdict should come soon, but not with all probes in the same instant.
+pub const FIRST_PROBE_SPREAD: Duration = Duration::from_secs(1);
+
+/// Characters of a probe's path (reference 9.2).
+pub const PROBE_PATH_CHARACTERS_MAX: usize = 255;
+
+/// Characters of a probe's Host header (reference 9.2).
+pub const PROBE_DOMAIN_CHARACTERS_MAX: usize = 255;
+
+/// Ranges of expected codes: the API's 64 characters hold sixteen, and 500 codes need no more than 250.
+pub const EXPECTED_CODES_MAX: usize = 250;
+
+/// Members tried for one connection or request: the first and three redispatches (reference 19.1).
+pub const MEMBER_TRIES_MAX: usize = 4;
+
+/// Turns of round robin that are laid out beforehand. Beyond it (many members, weights without common divisor) the
+/// turns are computed: as fair, only less pretty in their order.
+pub const ROUND_ROBIN_TURNS_MAX: usize = 4_096;

@@ -1,0 +1,196 @@
+//! One load balancer as the data plane believes it: [`SnapshotSpec`] → [`Snapshot`], or every reason why not.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use krater_amphora_api::{
+    Algorithm, Generation, ListenerId, ListenerProtocol, LoadBalancerId, MemberId, PoolId,
+    PoolProtocol, Rejection, SnapshotSpec,
+};
+
+use crate::{forwarded::InsertHeaders, gate::Cidrs};
+
+mod listener;
+mod parse;
+mod pool;
+mod probe;
+
+pub use crate::monitor::MonitorConfig;
+
+/// A load balancer whose settings were checked and mean something.
+///
+/// I1: one that exists is valid. [`Snapshot::parse`] is the only way to one, and what it lends cannot be changed:
+/// every pool named inside resolves, no two listeners share a port, all numbers are within their bounds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    spec: SnapshotSpec,
+    vips: Vec<IpAddr>,
+    listeners: Vec<Listener>,
+    pools: Vec<Pool>,
+    pool_positions: BTreeMap<PoolId, usize>,
+}
+
+impl Snapshot {
+    /// Checks a spec and prepares it for use.
+    ///
+    /// # Errors
+    ///
+    /// Every reason against the spec, at once, in the order of its parts. Never empty.
+    pub fn parse(spec: SnapshotSpec) -> Result<Self, Vec<Rejection>> {
+        parse::snapshot(spec)
+    }
+
+    /// Which load balancer this is.
+    #[must_use]
+    pub const fn load_balancer(&self) -> LoadBalancerId {
+        self.spec.load_balancer
+    }
+
+    /// Its name, for logs and metrics only.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Its order among the snapshots of the same load balancer.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        self.spec.generation
+    }
+
+    /// `false`: no listener is open.
+    #[must_use]
+    pub const fn enabled(&self) -> bool {
+        self.spec.enabled
+    }
+
+    /// The addresses each listener is bound to: at least one, no two alike, IPv4 never in its IPv6 form.
+    #[must_use]
+    pub fn vips(&self) -> &[IpAddr] {
+        &self.vips
+    }
+
+    /// Its listeners, disabled ones too, in the order of the spec.
+    #[must_use]
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// Its pools, unused and disabled ones too, in the order of the spec.
+    #[must_use]
+    pub fn pools(&self) -> &[Pool] {
+        &self.pools
+    }
+
+    /// The pool of that id.
+    #[must_use]
+    pub fn pool(&self, id: PoolId) -> Option<&Pool> {
+        self.pool_positions
+            .get(&id)
+            .and_then(|position| self.pools.get(*position))
+    }
+
+    /// What this was parsed from, to be kept on disk or compared.
+    #[must_use]
+    pub const fn spec(&self) -> &SnapshotSpec {
+        &self.spec
+    }
+}
+
+/// One port of a load balancer.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Listener {
+    /// Which listener this is.
+    pub id: ListenerId,
+    /// Its name, for logs and metrics only.
+    pub name: String,
+    /// `false`: the port is closed.
+    pub enabled: bool,
+    /// How its connections are served.
+    pub mode: Mode,
+    /// What clients were told to speak.
+    pub protocol: ListenerProtocol,
+    /// 1–65535, and no other listener's.
+    pub port: u16,
+    /// Client connections served at once over all workers, at least 1.
+    pub connection_limit: u32,
+    /// Where connections go: a pool of the same snapshot.
+    pub default_pool: Option<PoolId>,
+    /// Who may connect.
+    pub gate: Cidrs,
+    /// Timers.
+    pub timeouts: Timeouts,
+    /// Headers added to each request; none unless the protocol is HTTP.
+    pub insert_headers: InsertHeaders,
+}
+
+/// How connections of a listener are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// As a stream of bytes.
+    Tcp,
+    /// As HTTP messages: the listener speaks HTTP, or it is a TCP one whose default pool does (reference 19.1).
+    Http,
+}
+
+/// Timers of a listener (reference 19.2); none of the first three is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// Inactivity allowed on the client's side.
+    pub client_data: Duration,
+    /// Time allowed to connect to a member.
+    pub member_connect: Duration,
+    /// Inactivity allowed on the member's side.
+    pub member_data: Duration,
+    /// Longest wait for the client's first bytes before a member is chosen; `None` does not wait.
+    pub tcp_inspect: Option<Duration>,
+}
+
+/// Members that share work, and how.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Pool {
+    /// Which pool this is.
+    pub id: PoolId,
+    /// Its name, for logs and metrics only.
+    pub name: String,
+    /// `false`: as if it had no members.
+    pub enabled: bool,
+    /// What is spoken to members.
+    pub protocol: PoolProtocol,
+    /// How a member is chosen.
+    pub algorithm: Algorithm,
+    /// Its members, disabled and weightless ones too, in the order of the spec. A `Roster` answers with a position
+    /// in this list.
+    pub members: Vec<Member>,
+    /// How their health is judged; `None` if nothing is probed, because there is no monitor or it is disabled.
+    pub monitor: Option<MonitorConfig>,
+}
+
+/// One server behind a pool.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Member {
+    /// Which member this is; no other pool of the load balancer has it.
+    pub id: MemberId,
+    /// Its name, for logs and metrics only.
+    pub name: String,
+    /// `false`: never chosen, never probed.
+    pub enabled: bool,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share, 0–256; 0 is never chosen.
+    pub weight: u16,
+    /// Chosen only while no other member can be.
+    pub backup: bool,
+    /// Where it is probed: `address` unless a monitor address or port was given.
+    pub probe_address: SocketAddr,
+}
+
+#[cfg(test)]
+mod tests;

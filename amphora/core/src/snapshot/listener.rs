@@ -1,0 +1,190 @@
+//! Checks of listeners.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
+use core::time::Duration;
+
+use krater_amphora_api::{
+    InsertHeadersSpec, ListenerProtocol, ListenerSpec, PoolId, PoolProtocol, SnapshotSpec, Subject,
+    TimeoutsSpec,
+};
+
+use super::{
+    Listener, Mode, Timeouts,
+    parse::{Reasons, at_most, name, timer},
+};
+use crate::{forwarded::InsertHeaders, gate::Cidrs, limits};
+
+/// Every listener of `spec`, in order.
+pub(super) fn parse_all(spec: &SnapshotSpec, reasons: &mut Reasons) -> Vec<Listener> {
+    at_most(
+        limits::LISTENERS_MAX,
+        spec.listeners.len(),
+        "listeners",
+        Subject::LoadBalancer,
+        reasons,
+    );
+    let cidrs = spec
+        .listeners
+        .iter()
+        .map(|listener| listener.allowed_cidrs.len())
+        .sum();
+    at_most(
+        limits::ALLOWED_CIDRS_TOTAL_MAX,
+        cidrs,
+        "allowed CIDRs in all",
+        Subject::LoadBalancer,
+        reasons,
+    );
+    let pools: BTreeMap<_, _> = spec
+        .pools
+        .iter()
+        .map(|pool| (pool.id, pool.protocol))
+        .collect();
+    let mut ids = BTreeSet::new();
+    let mut ports = BTreeMap::new();
+    let mut listeners = Vec::with_capacity(spec.listeners.len());
+    for listener in &spec.listeners {
+        let subject = Subject::Listener(listener.id);
+        reasons.require(ids.insert(listener.id), subject, || {
+            String::from("the listener is listed twice")
+        });
+        // Disabled listeners count: enabling one must not be able to fail.
+        if let Some(other) = ports.insert(listener.port, listener.id) {
+            reasons.add(
+                subject,
+                format!("port {} is also that of listener {other}", listener.port),
+            );
+        }
+        listeners.push(parse(listener, &pools, reasons));
+    }
+    listeners
+}
+
+fn parse(
+    spec: &ListenerSpec,
+    pools: &BTreeMap<PoolId, PoolProtocol>,
+    reasons: &mut Reasons,
+) -> Listener {
+    let subject = Subject::Listener(spec.id);
+    name(&spec.name, subject, reasons);
+    reasons.require(spec.port != 0, subject, || {
+        String::from("port 0 is not a port, 1 to 65535 are")
+    });
+    reasons.require(spec.connection_limit != 0, subject, || {
+        String::from("a connection limit of 0 serves nobody, at least 1 is needed")
+    });
+    Listener {
+        id: spec.id,
+        name: spec.name.clone(),
+        enabled: spec.enabled,
+        mode: mode(spec, pools, reasons),
+        protocol: spec.protocol,
+        port: spec.port,
+        connection_limit: spec.connection_limit,
+        default_pool: spec.default_pool,
+        gate: gate(&spec.allowed_cidrs, subject, reasons),
+        timeouts: timeouts(&spec.timeouts, subject, reasons),
+        insert_headers: insert_headers(spec, reasons),
+    }
+}
+
+/// Which pool protocols a listener may send to (reference 21.2), and what becomes of the pair (19.1).
+fn mode(
+    spec: &ListenerSpec,
+    pools: &BTreeMap<PoolId, PoolProtocol>,
+    reasons: &mut Reasons,
+) -> Mode {
+    let subject = Subject::Listener(spec.id);
+    let pool = spec.default_pool.and_then(|id| {
+        let protocol = pools.get(&id).copied();
+        reasons.require(protocol.is_some(), subject, || {
+            format!("default pool {id} is not in the spec")
+        });
+        protocol
+    });
+    match (spec.protocol, pool) {
+        (ListenerProtocol::Tcp, None | Some(PoolProtocol::Tcp)) => Mode::Tcp,
+        (ListenerProtocol::Tcp, Some(PoolProtocol::Http)) => Mode::Http,
+        (ListenerProtocol::Http, None | Some(PoolProtocol::Http)) => Mode::Http,
+        (ListenerProtocol::Http, Some(PoolProtocol::Tcp)) => {
+            reasons.add(subject, "an http listener cannot send to a tcp pool");
+            Mode::Http
+        }
+    }
+}
+
+fn gate(texts: &[String], subject: Subject, reasons: &mut Reasons) -> Cidrs {
+    at_most(
+        limits::ALLOWED_CIDRS_MAX,
+        texts.len(),
+        "allowed CIDRs",
+        subject,
+        reasons,
+    );
+    Cidrs::parse(texts).unwrap_or_else(|faults| {
+        for fault in faults {
+            reasons.add(subject, format!("allowed CIDR {fault}"));
+        }
+        Cidrs::default()
+    })
+}
+
+/// Zero means the default, except for the inspection wait, of which there is none by default (reference 19.2).
+fn timeouts(spec: &TimeoutsSpec, subject: Subject, reasons: &mut Reasons) -> Timeouts {
+    let defaults = TimeoutsSpec::default();
+    let mut read = |ms, default: u32, what| {
+        timer(
+            ms,
+            Duration::from_millis(u64::from(default)),
+            what,
+            subject,
+            reasons,
+        )
+    };
+    let client_data = read(
+        spec.client_data_ms,
+        defaults.client_data_ms,
+        "a client data timeout",
+    );
+    let member_connect = read(
+        spec.member_connect_ms,
+        defaults.member_connect_ms,
+        "a member connect timeout",
+    );
+    let member_data = read(
+        spec.member_data_ms,
+        defaults.member_data_ms,
+        "a member data timeout",
+    );
+    let tcp_inspect = read(spec.tcp_inspect_ms, 0, "a TCP inspection timeout");
+    Timeouts {
+        client_data,
+        member_connect,
+        member_data,
+        tcp_inspect: (!tcp_inspect.is_zero()).then_some(tcp_inspect),
+    }
+}
+
+fn insert_headers(spec: &ListenerSpec, reasons: &mut Reasons) -> InsertHeaders {
+    let InsertHeadersSpec {
+        x_forwarded_for,
+        x_forwarded_port,
+        x_forwarded_proto,
+    } = spec.insert_headers;
+    let any = x_forwarded_for || x_forwarded_port || x_forwarded_proto;
+    reasons.require(
+        !any || spec.protocol == ListenerProtocol::Http,
+        Subject::Listener(spec.id),
+        || String::from("only an http listener can insert headers"),
+    );
+    InsertHeaders {
+        x_forwarded_for,
+        x_forwarded_port,
+        x_forwarded_proto,
+    }
+}

@@ -1,0 +1,137 @@
+//! Checks of pools and their members.
+
+use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
+use core::net::{IpAddr, SocketAddr};
+
+use krater_amphora_api::{HealthMonitorId, MemberId, MemberSpec, PoolId, PoolSpec, Subject};
+
+use super::{
+    Member, Pool,
+    parse::{Reasons, at_most, host_address_fault, name},
+    probe,
+};
+use crate::limits;
+
+/// Every pool of the spec, in order.
+pub(super) fn parse_all(specs: &[PoolSpec], reasons: &mut Reasons) -> Vec<Pool> {
+    at_most(
+        limits::POOLS_MAX,
+        specs.len(),
+        "pools",
+        Subject::LoadBalancer,
+        reasons,
+    );
+    let members = specs.iter().map(|pool| pool.members.len()).sum();
+    at_most(
+        limits::MEMBERS_MAX,
+        members,
+        "members",
+        Subject::LoadBalancer,
+        reasons,
+    );
+    let mut seen = Seen::default();
+    specs
+        .iter()
+        .map(|pool| parse(pool, &mut seen, reasons))
+        .collect()
+}
+
+/// Ids met so far. Members and monitors are unique over all pools: counters and verdicts are kept by their id.
+#[derive(Default)]
+struct Seen {
+    pools: BTreeSet<PoolId>,
+    members: BTreeSet<MemberId>,
+    monitors: BTreeSet<HealthMonitorId>,
+}
+
+fn parse(spec: &PoolSpec, seen: &mut Seen, reasons: &mut Reasons) -> Pool {
+    let subject = Subject::Pool(spec.id);
+    reasons.require(seen.pools.insert(spec.id), subject, || {
+        String::from("the pool is listed twice")
+    });
+    name(&spec.name, subject, reasons);
+    let mut members = Vec::with_capacity(spec.members.len());
+    for member in &spec.members {
+        reasons.require(
+            seen.members.insert(member.id),
+            Subject::Member(member.id),
+            || String::from("the member is listed twice"),
+        );
+        members.push(parse_member(member, reasons));
+    }
+    if let Some(monitor) = &spec.monitor {
+        reasons.require(
+            seen.monitors.insert(monitor.id),
+            Subject::HealthMonitor(monitor.id),
+            || String::from("the health monitor is listed twice"),
+        );
+    }
+    // A disabled monitor is checked like any other, so that enabling it cannot fail; then it is as if it were absent.
+    let monitor = spec
+        .monitor
+        .as_ref()
+        .map(|monitor| (monitor.enabled, probe::parse(monitor, reasons)));
+    Pool {
+        id: spec.id,
+        name: spec.name.clone(),
+        enabled: spec.enabled,
+        protocol: spec.protocol,
+        algorithm: spec.algorithm,
+        members,
+        monitor: monitor.and_then(|(enabled, config)| enabled.then_some(config)),
+    }
+}
+
+fn parse_member(spec: &MemberSpec, reasons: &mut Reasons) -> Member {
+    let subject = Subject::Member(spec.id);
+    name(&spec.name, subject, reasons);
+    reasons.require(spec.weight <= limits::WEIGHT_MAX, subject, || {
+        format!(
+            "weight {} is above the largest, {}",
+            spec.weight,
+            limits::WEIGHT_MAX
+        )
+    });
+    let address = socket_address(spec.address, spec.port, "", subject, reasons);
+    let probe_address = if spec.monitor_address.is_some() || spec.monitor_port.is_some() {
+        let probed = (
+            spec.monitor_address.unwrap_or(spec.address),
+            spec.monitor_port.unwrap_or(spec.port),
+        );
+        // What was taken from the member itself was judged above.
+        let same = SocketAddr::new(probed.0.to_canonical(), probed.1) == address;
+        if same {
+            address
+        } else {
+            socket_address(probed.0, probed.1, "monitor ", subject, reasons)
+        }
+    } else {
+        address
+    };
+    Member {
+        id: spec.id,
+        name: spec.name.clone(),
+        enabled: spec.enabled,
+        address,
+        weight: spec.weight,
+        backup: spec.backup,
+        probe_address,
+    }
+}
+
+fn socket_address(
+    address: IpAddr,
+    port: u16,
+    whose: &str,
+    subject: Subject,
+    reasons: &mut Reasons,
+) -> SocketAddr {
+    let address = address.to_canonical();
+    if let Some(fault) = host_address_fault(address) {
+        reasons.add(subject, format!("{whose}address {address} {fault}"));
+    }
+    reasons.require(port != 0, subject, || {
+        format!("{whose}port 0 is not a port, 1 to 65535 are")
+    });
+    SocketAddr::new(address, port)
+}

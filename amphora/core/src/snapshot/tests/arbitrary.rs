@@ -1,0 +1,333 @@
+//! Specs with anything in them: mostly plausible, so that some pass, with every field able to be nonsense.
+
+use core::net::IpAddr;
+
+use krater_amphora_api::{ListenerSpec, MemberSpec, VipSpec};
+use proptest::prelude::*;
+
+use super::*;
+
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof![8 => "[a-z]{0,8}", 1 => ".{0,20}", 1 => Just("n".repeat(300))]
+}
+
+fn any_address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        8 => (1_u8..250).prop_map(|last| IpAddr::from([192, 0, 2, last])),
+        1 => any::<[u8; 4]>().prop_map(IpAddr::from),
+        1 => any::<[u16; 8]>().prop_map(IpAddr::from),
+        1 => Just(IpAddr::from([0_u8; 4])),
+    ]
+}
+
+fn any_algorithm() -> impl Strategy<Value = Algorithm> {
+    prop_oneof![
+        Just(Algorithm::RoundRobin),
+        Just(Algorithm::LeastConnections),
+        Just(Algorithm::SourceIp),
+        Just(Algorithm::SourceIpPort),
+    ]
+}
+
+fn any_probe() -> impl Strategy<Value = ProbeSpec> {
+    let codes = prop_oneof![6 => (100_u16..300, 300_u16..600), 1 => any::<(u16, u16)>()];
+    let http = (
+        prop_oneof![6 => Just("GET".to_owned()), 1 => any_text()],
+        prop_oneof![6 => "/[a-z?=&]{0,9}", 1 => any_text()],
+        prop::collection::vec(
+            codes.prop_map(|(first, last)| ExpectedCodes { first, last }),
+            0..4,
+        ),
+        prop::option::of(prop_oneof![
+            Just(HttpVersion::Http10),
+            Just(HttpVersion::Http11)
+        ]),
+        prop::option::weighted(0.2, any_text()),
+    );
+    let http = http.prop_map(|(method, path, expected_codes, version, domain_name)| {
+        ProbeSpec::Http(HttpProbeSpec {
+            method,
+            path,
+            expected_codes,
+            version,
+            domain_name,
+        })
+    });
+    prop_oneof![Just(ProbeSpec::Tcp), Just(ProbeSpec::Ping), http]
+}
+
+fn any_monitor() -> impl Strategy<Value = MonitorSpec> {
+    let number = 0_u128..50;
+    (
+        number,
+        any::<bool>(),
+        any_probe(),
+        any_timer(),
+        any_timer(),
+        mostly(1_u8..=10),
+        mostly(1_u8..=10),
+    )
+        .prop_map(
+            |(number, enabled, probe, delay_ms, timeout_ms, rise, fall)| MonitorSpec {
+                enabled,
+                delay_ms,
+                timeout_ms,
+                rise,
+                fall,
+                ..monitor(number, probe)
+            },
+        )
+}
+
+fn any_timer() -> impl Strategy<Value = u32> {
+    prop_oneof![1 => Just(0), 8 => 10_u32..100_000, 1 => any::<u32>()]
+}
+
+fn mostly<T: Arbitrary + 'static>(
+    range: impl Strategy<Value = T> + 'static,
+) -> impl Strategy<Value = T> {
+    prop_oneof![12 => range, 1 => any::<T>()]
+}
+
+fn any_member() -> impl Strategy<Value = MemberSpec> {
+    let probed = (
+        prop::option::of(any_address()),
+        prop::option::of(mostly(1_u16..)),
+    );
+    (
+        0_u128..500,
+        any_text(),
+        any::<bool>(),
+        any_address(),
+        mostly(1_u16..),
+        mostly(0_u16..=256),
+        any::<bool>(),
+        probed,
+    )
+        .prop_map(
+            |(
+                number,
+                name,
+                enabled,
+                address,
+                port,
+                weight,
+                backup,
+                (monitor_address, monitor_port),
+            )| MemberSpec {
+                id: member_id(number),
+                name,
+                enabled,
+                address,
+                port,
+                weight,
+                backup,
+                monitor_address,
+                monitor_port,
+            },
+        )
+}
+
+fn any_pool() -> impl Strategy<Value = PoolSpec> {
+    let protocol = prop_oneof![Just(PoolProtocol::Tcp), Just(PoolProtocol::Http)];
+    let members = prop::collection::vec(any_member(), 0..4);
+    (
+        0_u128..8,
+        any_text(),
+        any::<bool>(),
+        protocol,
+        any_algorithm(),
+        members,
+        prop::option::of(any_monitor()),
+    )
+        .prop_map(
+            |(number, name, enabled, protocol, algorithm, members, monitor)| PoolSpec {
+                id: pool_id(number),
+                name,
+                enabled,
+                protocol,
+                algorithm,
+                members,
+                monitor,
+            },
+        )
+}
+
+fn any_listener() -> impl Strategy<Value = ListenerSpec> {
+    let protocol = prop_oneof![Just(ListenerProtocol::Tcp), Just(ListenerProtocol::Http)];
+    let pool = prop::option::weighted(0.6, (0_u128..8).prop_map(pool_id));
+    let cidrs = prop::collection::vec(
+        prop_oneof![8 => "10\\.[0-9]\\.0\\.0/[12][0-9]", 1 => any_text()],
+        0..3,
+    );
+    let timers = (any_timer(), any_timer(), any_timer(), any_timer());
+    let headers = prop::option::weighted(0.2, any::<(bool, bool, bool)>());
+    (
+        0_u128..50,
+        any_text(),
+        any::<bool>(),
+        protocol,
+        mostly(1_u16..),
+        mostly(1_u32..),
+        pool,
+        cidrs,
+        timers,
+        headers,
+    )
+        .prop_map(
+            |(
+                number,
+                name,
+                enabled,
+                protocol,
+                port,
+                connection_limit,
+                pool,
+                cidrs,
+                timers,
+                headers,
+            )| {
+                let (client_data_ms, member_connect_ms, member_data_ms, tcp_inspect_ms) = timers;
+                let (x_forwarded_for, x_forwarded_port, x_forwarded_proto) =
+                    headers.unwrap_or_default();
+                ListenerSpec {
+                    id: listener_id(number),
+                    name,
+                    enabled,
+                    protocol,
+                    port,
+                    connection_limit,
+                    default_pool: pool,
+                    allowed_cidrs: cidrs,
+                    timeouts: TimeoutsSpec {
+                        client_data_ms,
+                        member_connect_ms,
+                        member_data_ms,
+                        tcp_inspect_ms,
+                    },
+                    insert_headers: InsertHeadersSpec {
+                        x_forwarded_for,
+                        x_forwarded_port,
+                        x_forwarded_proto,
+                    },
+                }
+            },
+        )
+}
+
+fn any_spec() -> impl Strategy<Value = SnapshotSpec> {
+    (
+        any_text(),
+        any::<bool>(),
+        prop::collection::vec(any_address().prop_map(|address| VipSpec { address }), 0..3),
+        prop::collection::vec(any_listener(), 0..4),
+        prop::collection::vec(any_pool(), 0..4),
+    )
+        .prop_map(|(name, enabled, vips, listeners, pools)| SnapshotSpec {
+            name,
+            enabled,
+            vips,
+            listeners,
+            pools,
+            ..spec()
+        })
+}
+
+/// The parts of `spec` that are fine alone and together: what is left can only be refused for nothing.
+fn without_faults(mut spec: SnapshotSpec) -> SnapshotSpec {
+    for _ in 0..100 {
+        let Err(rejections) = Snapshot::parse(spec.clone()) else {
+            return spec;
+        };
+        for rejection in rejections {
+            match rejection.subject {
+                Subject::LoadBalancer => {
+                    (spec.name, spec.vips) = (String::new(), vec![sample::vip("192.0.2.1")])
+                }
+                Subject::Listener(id) => spec.listeners.retain(|listener| listener.id != id),
+                Subject::Pool(id) => spec.pools.retain(|pool| pool.id != id),
+                Subject::Member(id) => {
+                    spec.pools
+                        .iter_mut()
+                        .for_each(|pool| pool.members.retain(|member| member.id != id));
+                }
+                Subject::HealthMonitor(id) => {
+                    for pool in &mut spec.pools {
+                        pool.monitor = pool.monitor.take().filter(|monitor| monitor.id != id);
+                    }
+                }
+            }
+        }
+    }
+    panic!("a fault was not where the rejection said: {spec:?}");
+}
+
+/// I1, looked at from outside.
+fn assert_valid(snapshot: &Snapshot) {
+    assert!(!snapshot.vips().is_empty());
+    let mut ports = alloc::collections::BTreeSet::new();
+    for listener in snapshot.listeners() {
+        assert!(listener.port > 0 && listener.connection_limit > 0 && ports.insert(listener.port));
+        let pool = listener
+            .default_pool
+            .map(|pool| snapshot.pool(pool).unwrap());
+        assert!(
+            listener.protocol == ListenerProtocol::Tcp
+                || pool.is_none_or(|pool| pool.protocol == PoolProtocol::Http)
+        );
+        assert_eq!(
+            listener.mode == Mode::Http,
+            listener.protocol == ListenerProtocol::Http
+                || pool.is_some_and(|pool| pool.protocol == PoolProtocol::Http)
+        );
+        assert!(
+            !listener.timeouts.client_data.is_zero() && !listener.timeouts.member_connect.is_zero()
+        );
+    }
+    for pool in snapshot.pools() {
+        assert_eq!(snapshot.pool(pool.id), Some(pool));
+        for member in &pool.members {
+            assert!(
+                member.address.port() > 0
+                    && member.probe_address.port() > 0
+                    && member.weight <= 256
+            );
+        }
+        if let Some(monitor) = &pool.monitor {
+            assert!(
+                !monitor.delay.is_zero()
+                    && !monitor.timeout.is_zero()
+                    && monitor.rise > 0
+                    && monitor.fall > 0
+            );
+            if let Probe::Http(http) = &monitor.probe {
+                let text = format!(
+                    "{}{}{}",
+                    http.method,
+                    http.path,
+                    http.host.as_deref().unwrap_or_default()
+                );
+                assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
+                assert!((100..600).any(|status| http.expected.contains(status)));
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn parsing_never_panics_and_what_passes_is_valid(spec in any_spec()) {
+        match Snapshot::parse(spec.clone()) {
+            Ok(snapshot) => {
+                prop_assert_eq!(snapshot.spec(), &spec);
+                assert_valid(&snapshot);
+            }
+            Err(rejections) => prop_assert!(!rejections.is_empty()),
+        }
+    }
+
+    #[test]
+    fn taking_away_what_was_refused_leaves_a_spec_that_passes(spec in any_spec()) {
+        assert_valid(&Snapshot::parse(without_faults(spec)).unwrap());
+    }
+}
