@@ -1,0 +1,262 @@
+//! Rules of listeners (reference 6).
+
+use alloc::{format, string::String, vec::Vec};
+use core::net::IpAddr;
+
+use krater_amphora_api::{ListenerId, LoadBalancerId, PoolId};
+
+use super::{
+    address::{Family, network_family},
+    draft::{Draft, Mark},
+    load_balancer,
+};
+use crate::{
+    change::Change,
+    command::{ListenerUpdate, NewListener, PoolRef},
+    limits, matrix,
+    model::{InsertHeaders, Listener, ListenerProtocol, Pool},
+    query::ResourceId,
+    refusal::Refusal,
+    tree::{LoadBalancerTree, Row},
+};
+
+/// What can be checked without a tree.
+pub(super) fn check_new(new: &NewListener) -> Result<(), Refusal> {
+    check_headers(new.protocol, &new.insert_headers)?;
+    check_networks_count(&new.allowed_cidrs)
+}
+
+pub(super) fn create(
+    mut draft: Draft<'_>,
+    balancer: LoadBalancerId,
+    new: NewListener,
+) -> Result<Change, Refusal> {
+    load_balancer::require(&draft.tree, balancer)?;
+    let default_pool = match new.default_pool {
+        None => None,
+        Some(PoolRef::Existing(id)) => Some(id),
+        Some(PoolRef::New(_)) => {
+            return Err(Refusal::Invalid(
+                "default_pool can only be given with a new load balancer.".into(),
+            ));
+        }
+    };
+    let pool = default_pool
+        .map(|id| find_pool(&draft.tree, id))
+        .transpose()?;
+    check_new(&new)?;
+    check_pool_protocol(new.protocol, pool)?;
+    check_networks_of(&draft.tree, None, &new.allowed_cidrs)?;
+    if staying(&draft.tree).count() >= limits::LISTENERS_MAX {
+        return Err(Refusal::QuotaMet("Listener"));
+    }
+    require_pool(&draft, pool)?;
+    // Both protocols are of one family: the port alone tells listeners apart (reference 6.3).
+    if staying(&draft.tree).any(|other| other.protocol_port == new.protocol_port) {
+        return Err(Refusal::DuplicatePort {
+            protocol: new.protocol,
+            port: new.protocol_port,
+        });
+    }
+    let id = add(&mut draft, new, default_pool);
+    Ok(draft.finish(ResourceId::Listener(id)))
+}
+
+/// Adds a checked listener.
+pub(super) fn add(
+    draft: &mut Draft<'_>,
+    new: NewListener,
+    default_pool: Option<PoolId>,
+) -> ListenerId {
+    let id = ListenerId::new(draft.next_id());
+    draft.add_listener(Listener {
+        id,
+        name: new.name,
+        description: new.description,
+        admin_state_up: new.admin_state_up,
+        protocol: new.protocol,
+        protocol_port: new.protocol_port,
+        connection_limit: new.connection_limit,
+        default_pool,
+        allowed_cidrs: new.allowed_cidrs,
+        timeouts: new.timeouts,
+        insert_headers: new.insert_headers,
+        tags: new.tags,
+    });
+    id
+}
+
+pub(super) fn update(
+    mut draft: Draft<'_>,
+    id: ListenerId,
+    update: ListenerUpdate,
+) -> Result<Change, Refusal> {
+    let row = find(&draft.tree, id)?;
+    let pool = update
+        .default_pool
+        .flatten()
+        .map(|id| find_pool(&draft.tree, id))
+        .transpose()?;
+    if let Some(headers) = &update.insert_headers {
+        check_headers(row.value.protocol, headers)?;
+    }
+    check_pool_protocol(row.value.protocol, pool)?;
+    if let Some(networks) = &update.allowed_cidrs {
+        check_networks_count(networks)?;
+        check_networks_of(&draft.tree, Some(id), networks)?;
+    }
+    draft.require_staying(row, ResourceId::Listener(id))?;
+    require_pool(&draft, pool)?;
+    let mut update = Some(update);
+    draft.change_listener(id, Mark::Named, |listener| {
+        if let Some(update) = update.take() {
+            apply(listener, update);
+        }
+    });
+    Ok(draft.finish(ResourceId::Listener(id)))
+}
+
+fn apply(listener: &mut Listener, update: ListenerUpdate) {
+    let ListenerUpdate {
+        name,
+        description,
+        admin_state_up,
+        connection_limit,
+        default_pool,
+        allowed_cidrs,
+        client_data_ms,
+        member_connect_ms,
+        member_data_ms,
+        tcp_inspect_ms,
+        insert_headers,
+        tags,
+    } = update;
+    super::set(&mut listener.name, name);
+    super::set(&mut listener.description, description);
+    super::set(&mut listener.admin_state_up, admin_state_up);
+    super::set(&mut listener.connection_limit, connection_limit);
+    super::set(&mut listener.default_pool, default_pool);
+    super::set(&mut listener.allowed_cidrs, allowed_cidrs);
+    super::set(&mut listener.timeouts.client_data_ms, client_data_ms);
+    super::set(&mut listener.timeouts.member_connect_ms, member_connect_ms);
+    super::set(&mut listener.timeouts.member_data_ms, member_data_ms);
+    super::set(&mut listener.timeouts.tcp_inspect_ms, tcp_inspect_ms);
+    super::set(&mut listener.insert_headers, insert_headers);
+    super::set(&mut listener.tags, tags);
+}
+
+/// Its pool stays (reference 6.5).
+pub(super) fn delete(mut draft: Draft<'_>, id: ListenerId) -> Result<Change, Refusal> {
+    if find(&draft.tree, id)?.is_leaving() {
+        return Ok(draft.unchanged(ResourceId::Listener(id)));
+    }
+    draft.change_listener(id, Mark::Leaves, |_| ());
+    Ok(draft.finish(ResourceId::Listener(id)))
+}
+
+/// The row of listener `id`.
+pub(super) fn find(tree: &LoadBalancerTree, id: ListenerId) -> Result<&Row<Listener>, Refusal> {
+    tree.listener(id)
+        .ok_or(Refusal::NotFound(ResourceId::Listener(id)))
+}
+
+/// That a listener of protocol `listener` may send to `pool`, if there is one (reference 21.2).
+pub(super) fn check_pool_protocol(
+    listener: ListenerProtocol,
+    pool: Option<&Row<Pool>>,
+) -> Result<(), Refusal> {
+    match pool {
+        Some(pool) if !matrix::carries(listener, pool.value.protocol) => {
+            Err(Refusal::ProtocolMismatch {
+                listener,
+                pool: pool.value.protocol,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn find_pool(tree: &LoadBalancerTree, id: PoolId) -> Result<&Row<Pool>, Refusal> {
+    tree.pool(id).ok_or(Refusal::NotFound(ResourceId::Pool(id)))
+}
+
+fn require_pool(draft: &Draft<'_>, pool: Option<&Row<Pool>>) -> Result<(), Refusal> {
+    match pool {
+        Some(pool) => draft.require_staying(pool, ResourceId::Pool(pool.value.id)),
+        None => draft.require_balancer(),
+    }
+}
+
+/// The listeners that are not being deleted. One that is has given its port up: both happen in one apply.
+fn staying(tree: &LoadBalancerTree) -> impl Iterator<Item = &Listener> {
+    tree.listeners
+        .iter()
+        .filter(|row| !row.is_leaving())
+        .map(|row| &row.value)
+}
+
+/// Only HTTP has headers (reference 6.4). No headers are fine everywhere.
+fn check_headers(protocol: ListenerProtocol, headers: &InsertHeaders) -> Result<(), Refusal> {
+    if protocol == ListenerProtocol::Http || headers.0.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::InvalidOption {
+        value: "insert-headers".into(),
+        field: format!("a {} protocol listener.", protocol.name()),
+    })
+}
+
+fn check_networks_count(networks: &[String]) -> Result<(), Refusal> {
+    if networks.len() > limits::ALLOWED_CIDRS_MAX {
+        return Err(Refusal::Invalid(format!(
+            "at most {} allowed_cidrs are allowed.",
+            limits::ALLOWED_CIDRS_MAX
+        )));
+    }
+    Ok(())
+}
+
+/// That all listeners of one load balancer together do not allow too many networks.
+pub(super) fn check_networks_total(networks: usize) -> Result<(), Refusal> {
+    if networks > limits::ALLOWED_CIDRS_TOTAL_MAX {
+        return Err(Refusal::Invalid(format!(
+            "the listeners of one load balancer may have at most {} allowed_cidrs together.",
+            limits::ALLOWED_CIDRS_TOTAL_MAX
+        )));
+    }
+    Ok(())
+}
+
+/// `networks`, of listener `of` if it exists, against the addresses of the tree and its other listeners.
+fn check_networks_of(
+    tree: &LoadBalancerTree,
+    of: Option<ListenerId>,
+    networks: &[String],
+) -> Result<(), Refusal> {
+    let balancer = &tree.load_balancer.value;
+    check_networks(
+        networks,
+        &load_balancer::addresses(&balancer.vip, &balancer.additional_vips),
+    )?;
+    let others = staying(tree).filter(|other| Some(other.id) != of);
+    check_networks_total(
+        networks
+            .len()
+            .saturating_add(others.map(|other| other.allowed_cidrs.len()).sum()),
+    )
+}
+
+/// That each network can hold clients of at least one of `vips` (reference 6.4).
+pub(super) fn check_networks(networks: &[String], vips: &[IpAddr]) -> Result<(), Refusal> {
+    for network in networks {
+        let family = network_family(network)?;
+        if vips.iter().all(|vip| Family::of(*vip) != family) {
+            let vips: Vec<_> = vips.iter().map(|vip| format!("{vip}")).collect();
+            return Err(Refusal::Invalid(format!(
+                "CIDR {network} IP version incompatible with all VIPs [{}] IP version.",
+                vips.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}

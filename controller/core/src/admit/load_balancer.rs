@@ -1,0 +1,218 @@
+//! Rules of the load balancer itself and of whole trees (reference 5, 17).
+
+use alloc::{collections::BTreeSet, format, vec::Vec};
+use core::net::IpAddr;
+
+use krater_amphora_api::LoadBalancerId;
+
+use super::{
+    draft::{Draft, Mark},
+    listener, pool,
+};
+use crate::{
+    change::Change,
+    command::{Cascade, LoadBalancerUpdate, NewListener, NewLoadBalancer, NewPool, PoolRef},
+    limits, matrix,
+    model::{AdditionalVip, LoadBalancer, ProjectId, Vip},
+    query::ResourceId,
+    refusal::Refusal,
+    tree::LoadBalancerTree,
+};
+
+/// The provider of a load balancer that names none (reference 5.2).
+const PROVIDER_DEFAULT: &str = "amphora";
+
+pub(super) fn check_new(new: &NewLoadBalancer) -> Result<(), Refusal> {
+    let vip = &new.vip;
+    if vip.port_id.is_none() && vip.network_id.is_none() && vip.subnet_id.is_none() {
+        return Err(Refusal::Invalid(
+            "VIP must contain one of: vip_port_id, vip_network_id, vip_subnet_id.".into(),
+        ));
+    }
+    if vip.additional.len() > limits::ADDITIONAL_VIPS_MAX {
+        return Err(Refusal::Invalid(format!(
+            "at most {} additional_vips are allowed.",
+            limits::ADDITIONAL_VIPS_MAX
+        )));
+    }
+    for listener in &new.listeners {
+        listener::check_new(listener)?;
+        check_default_pool(listener, &new.pools)?;
+    }
+    for pool in &new.pools {
+        pool::check_new(pool)?;
+    }
+    check_counts(new)?;
+    let mut ports = BTreeSet::new();
+    for listener in &new.listeners {
+        // Both protocols are of one family: the port alone tells them apart (reference 6.3).
+        if !ports.insert(listener.protocol_port) {
+            return Err(Refusal::DuplicatePort {
+                protocol: listener.protocol,
+                port: listener.protocol_port,
+            });
+        }
+    }
+    new.pools.iter().try_for_each(pool::check_duplicates)
+}
+
+fn check_default_pool(listener: &NewListener, pools: &[NewPool]) -> Result<(), Refusal> {
+    match listener.default_pool {
+        None => Ok(()),
+        // Pools live in one load balancer (D11), and this one is yet to come.
+        Some(PoolRef::Existing(id)) => Err(Refusal::NotFound(ResourceId::Pool(id))),
+        Some(PoolRef::New(position)) => {
+            let pool = pools.get(position).ok_or_else(|| {
+                Refusal::Defect(format!(
+                    "listener refers to pool {position} of {}",
+                    pools.len()
+                ))
+            })?;
+            if matrix::carries(listener.protocol, pool.protocol) {
+                return Ok(());
+            }
+            Err(Refusal::ProtocolMismatch {
+                listener: listener.protocol,
+                pool: pool.protocol,
+            })
+        }
+    }
+}
+
+fn check_counts(new: &NewLoadBalancer) -> Result<(), Refusal> {
+    let members = new
+        .pools
+        .iter()
+        .map(|pool| pool.members.len())
+        .sum::<usize>();
+    for (count, most, kind) in [
+        (new.listeners.len(), limits::LISTENERS_MAX, "Listener"),
+        (new.pools.len(), limits::POOLS_MAX, "Pool"),
+        (members, limits::MEMBERS_MAX, "Member"),
+    ] {
+        if count > most {
+            return Err(Refusal::QuotaMet(kind));
+        }
+    }
+    let networks = new
+        .listeners
+        .iter()
+        .map(|listener| listener.allowed_cidrs.len())
+        .sum();
+    listener::check_networks_total(networks)
+}
+
+/// The allowed networks of all listeners against the addresses they will be bound to.
+pub(super) fn check_networks(
+    new: &NewLoadBalancer,
+    vip: &Vip,
+    additional_vips: &[AdditionalVip],
+) -> Result<(), Refusal> {
+    let vips = addresses(vip, additional_vips);
+    new.listeners
+        .iter()
+        .try_for_each(|listener| listener::check_networks(&listener.allowed_cidrs, &vips))
+}
+
+/// All addresses of a load balancer, the primary first.
+pub(super) fn addresses(vip: &Vip, additional_vips: &[AdditionalVip]) -> Vec<IpAddr> {
+    core::iter::once(vip.address)
+        .chain(additional_vips.iter().map(|vip| vip.address))
+        .collect()
+}
+
+pub(super) fn with_address(
+    new: NewLoadBalancer,
+    project: ProjectId,
+    vip: Vip,
+    additional_vips: Vec<AdditionalVip>,
+    id: LoadBalancerId,
+) -> LoadBalancer {
+    LoadBalancer {
+        id,
+        project,
+        name: new.name,
+        description: new.description,
+        admin_state_up: new.admin_state_up,
+        vip,
+        additional_vips,
+        provider: new.provider.unwrap_or_else(|| PROVIDER_DEFAULT.into()),
+        tags: new.tags,
+    }
+}
+
+/// The children of a new load balancer. Everything about them was checked.
+pub(super) fn create(
+    mut draft: Draft<'_>,
+    listeners: Vec<NewListener>,
+    pools: Vec<NewPool>,
+) -> Change {
+    let pools: Vec<_> = pools
+        .into_iter()
+        .map(|new| pool::add(&mut draft, new))
+        .collect();
+    for new in listeners {
+        let default_pool = match new.default_pool {
+            Some(PoolRef::New(position)) => pools.get(position).copied(),
+            Some(PoolRef::Existing(id)) => Some(id),
+            None => None,
+        };
+        listener::add(&mut draft, new, default_pool);
+    }
+    draft.finish_balancer(Mark::Named)
+}
+
+pub(super) fn update(
+    mut draft: Draft<'_>,
+    id: LoadBalancerId,
+    update: LoadBalancerUpdate,
+) -> Result<Change, Refusal> {
+    require(&draft.tree, id)?;
+    draft.require_balancer()?;
+    let LoadBalancerUpdate {
+        name,
+        description,
+        admin_state_up,
+        tags,
+    } = update;
+    let balancer = draft.balancer_mut();
+    super::set(&mut balancer.name, name);
+    super::set(&mut balancer.description, description);
+    super::set(&mut balancer.admin_state_up, admin_state_up);
+    super::set(&mut balancer.tags, tags);
+    Ok(draft.finish_balancer(Mark::Named))
+}
+
+/// Children go with it and say so, where the reference leaves them as they were (reference 23.1).
+pub(super) fn delete(
+    mut draft: Draft<'_>,
+    id: LoadBalancerId,
+    cascade: Cascade,
+) -> Result<Change, Refusal> {
+    require(&draft.tree, id)?;
+    if cascade == Cascade::OnlyIfEmpty && has_children(&draft.tree) {
+        return Err(Refusal::HasChildren(id));
+    }
+    if draft.tree.load_balancer.is_leaving() {
+        return Ok(draft.unchanged(ResourceId::LoadBalancer(id)));
+    }
+    draft.change_listeners(Mark::Leaves, |_| true, |_| ());
+    draft.change_pools(Mark::Leaves, |_| true, |_| ());
+    draft.change_members(Mark::Leaves, |_| true, |_| ());
+    draft.change_monitors(Mark::Leaves, |_| true, |_| ());
+    Ok(draft.finish_balancer(Mark::Leaves))
+}
+
+fn has_children(tree: &LoadBalancerTree) -> bool {
+    tree.listeners.iter().any(|row| !row.is_leaving())
+        || tree.pools.iter().any(|row| !row.is_leaving())
+}
+
+/// That the tree is that of load balancer `id`.
+pub(super) fn require(tree: &LoadBalancerTree, id: LoadBalancerId) -> Result<(), Refusal> {
+    if tree.id() == id {
+        Ok(())
+    } else {
+        Err(Refusal::NotFound(ResourceId::LoadBalancer(id)))
+    }
+}

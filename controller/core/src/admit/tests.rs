@@ -1,0 +1,10 @@
+//! Which commands are admitted, and what they touch.
+
+mod balancer;
+mod batch;
+mod listeners;
+mod members;
+mod monitors;
+mod pending;
+mod pools;
+mod sequences;

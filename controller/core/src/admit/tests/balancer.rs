@@ -1,0 +1,255 @@
+//! Rules of load balancers and whole trees.
+
+use alloc::{string::ToString, vec};
+
+use uuid::Uuid;
+
+use crate::{
+    admit::check_new,
+    command::{Cascade, Command, LoadBalancerUpdate, NewListener, NewPool, PoolRef},
+    limits,
+    model::{ListenerProtocol, LoadBalancerId, PoolId, PoolProtocol, VipRequest},
+    query::ResourceId,
+    refusal::Refusal,
+    sample::{
+        House, at, http_kind, name, new_balancer, new_listener, new_member, new_monitor, new_pool,
+    },
+};
+
+#[test]
+fn a_load_balancer_needs_a_port_a_network_or_a_subnet() {
+    let mut new = new_balancer();
+    assert_eq!(check_new(&new), Ok(()));
+    new.vip = VipRequest::default();
+    let refusal = check_new(&new).unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "VIP must contain one of: vip_port_id, vip_network_id, vip_subnet_id."
+    );
+    new.vip.network_id = Some(Uuid::nil());
+    assert_eq!(check_new(&new), Ok(()));
+    new.vip.additional = vec![(Uuid::nil(), None); limits::ADDITIONAL_VIPS_MAX + 1];
+    assert!(matches!(check_new(&new), Err(Refusal::Invalid(_))));
+}
+
+#[test]
+fn the_provider_stays_as_named_and_is_amphora_otherwise() {
+    assert_eq!(House::empty().tree.load_balancer.value.provider, "amphora");
+    let mut new = new_balancer();
+    new.provider = Some("octavia".into());
+    assert_eq!(
+        House::of(new).unwrap().tree.load_balancer.value.provider,
+        "octavia"
+    );
+}
+
+#[test]
+fn a_graph_keeps_the_rules_of_separate_calls() {
+    let mut new = new_balancer();
+    let listener = new_listener(ListenerProtocol::Http, 80);
+    new.pools = vec![new_pool(PoolProtocol::Tcp)];
+    new.listeners = vec![NewListener {
+        default_pool: Some(PoolRef::New(0)),
+        ..listener.clone()
+    }];
+    let mismatch = Refusal::ProtocolMismatch {
+        listener: ListenerProtocol::Http,
+        pool: PoolProtocol::Tcp,
+    };
+    assert_eq!(check_new(&new), Err(mismatch));
+    new.listeners = vec![listener.clone(), new_listener(ListenerProtocol::Tcp, 80)];
+    assert_eq!(
+        check_new(&new),
+        Err(Refusal::DuplicatePort {
+            protocol: ListenerProtocol::Tcp,
+            port: 80
+        })
+    );
+    new.listeners = vec![NewListener {
+        default_pool: Some(PoolRef::New(1)),
+        ..listener.clone()
+    }];
+    assert!(matches!(check_new(&new), Err(Refusal::Defect(_))));
+    let elsewhere = PoolId::new(Uuid::nil());
+    new.listeners = vec![NewListener {
+        default_pool: Some(PoolRef::Existing(elsewhere)),
+        ..listener.clone()
+    }];
+    assert_eq!(
+        check_new(&new),
+        Err(Refusal::NotFound(ResourceId::Pool(elsewhere)))
+    );
+    new.listeners = vec![listener];
+    let member = new_member("10.1.0.1", 80);
+    new.pools = vec![NewPool {
+        members: vec![member.clone(), member],
+        ..new_pool(PoolProtocol::Tcp)
+    }];
+    assert!(matches!(
+        check_new(&new),
+        Err(Refusal::DuplicateMember { port: 80, .. })
+    ));
+    let reserved = vec![new_member("169.254.169.254", 80)];
+    new.pools = vec![NewPool {
+        members: reserved,
+        ..new_pool(PoolProtocol::Tcp)
+    }];
+    assert!(matches!(
+        check_new(&new),
+        Err(Refusal::InvalidOption { .. })
+    ));
+}
+
+#[test]
+fn networks_of_a_graph_fit_the_address_it_gets() {
+    let mut new = new_balancer();
+    let cidrs = vec!["2001:db8::/32".to_string()];
+    new.listeners = vec![NewListener {
+        allowed_cidrs: cidrs,
+        ..new_listener(ListenerProtocol::Tcp, 80)
+    }];
+    assert_eq!(check_new(&new), Ok(()));
+    let refusal = House::of(new).err().unwrap();
+    assert_eq!(
+        refusal.to_string(),
+        "CIDR 2001:db8::/32 IP version incompatible with all VIPs [10.0.0.2] IP version."
+    );
+}
+
+#[test]
+fn a_graph_has_no_more_than_the_limits_allow() {
+    let mut new = new_balancer();
+    let listeners = u16::try_from(limits::LISTENERS_MAX).unwrap();
+    new.listeners = (1..=listeners)
+        .map(|port| new_listener(ListenerProtocol::Tcp, port))
+        .collect();
+    assert_eq!(check_new(&new), Ok(()));
+    new.listeners
+        .push(new_listener(ListenerProtocol::Tcp, listeners + 1));
+    assert_eq!(check_new(&new), Err(Refusal::QuotaMet("Listener")));
+    new.listeners.clear();
+    new.pools = vec![new_pool(PoolProtocol::Tcp); limits::POOLS_MAX];
+    assert_eq!(check_new(&new), Ok(()));
+    new.pools.push(new_pool(PoolProtocol::Tcp));
+    assert_eq!(check_new(&new), Err(Refusal::QuotaMet("Pool")));
+    let members = u16::try_from(limits::MEMBERS_MAX).unwrap();
+    let members: alloc::vec::Vec<_> = (1..=members)
+        .map(|port| new_member("10.1.0.1", port))
+        .collect();
+    new.pools = vec![NewPool {
+        members,
+        ..new_pool(PoolProtocol::Tcp)
+    }];
+    assert_eq!(check_new(&new), Ok(()));
+    new.pools[0].members.push(new_member("10.1.0.2", 80));
+    assert_eq!(check_new(&new), Err(Refusal::QuotaMet("Member")));
+}
+
+#[test]
+fn an_update_changes_what_it_names_and_keeps_the_rest() {
+    let mut house = House::furnished();
+    let update = LoadBalancerUpdate {
+        name: Some(name("renamed")),
+        ..LoadBalancerUpdate::default()
+    };
+    let change = house
+        .run(Command::UpdateLoadBalancer(house.id(), update))
+        .unwrap();
+    let row = &change.tree.load_balancer;
+    assert_eq!(row.value.name.as_str(), "renamed");
+    assert!(row.value.admin_state_up);
+    assert_eq!(row.updated_at, Some(at(1)));
+    let off = LoadBalancerUpdate {
+        admin_state_up: Some(false),
+        ..LoadBalancerUpdate::default()
+    };
+    let change = house
+        .run(Command::UpdateLoadBalancer(house.id(), off))
+        .unwrap();
+    assert!(!change.tree.load_balancer.value.admin_state_up);
+    assert_eq!(change.tree.load_balancer.value.name.as_str(), "renamed");
+}
+
+#[test]
+fn a_tree_answers_for_its_own_load_balancer_only() {
+    let stranger = LoadBalancerId::new(Uuid::nil());
+    let unknown = Err(Refusal::NotFound(ResourceId::LoadBalancer(stranger)));
+    let mut house = House::empty();
+    assert_eq!(
+        house.ask(Command::UpdateLoadBalancer(
+            stranger,
+            LoadBalancerUpdate::default()
+        )),
+        unknown
+    );
+    assert_eq!(
+        house.ask(Command::DeleteLoadBalancer(stranger, Cascade::OnlyIfEmpty)),
+        unknown
+    );
+    let new = Command::CreateLoadBalancer(alloc::boxed::Box::new(new_balancer()));
+    assert!(matches!(house.ask(new), Err(Refusal::Defect(_))));
+}
+
+#[test]
+fn one_with_children_is_deleted_only_with_them() {
+    let mut house = House::furnished();
+    let alone = Command::DeleteLoadBalancer(house.id(), Cascade::OnlyIfEmpty);
+    assert_eq!(
+        house.ask(alone.clone()),
+        Err(Refusal::HasChildren(house.id()))
+    );
+    house
+        .run(Command::DeleteListener(house.listener()))
+        .unwrap();
+    assert_eq!(
+        house.ask(alone.clone()),
+        Err(Refusal::HasChildren(house.id()))
+    );
+    house.run(Command::DeletePool(house.pool())).unwrap();
+    // They are on their way out, and go with it.
+    house.run(alone.clone()).unwrap();
+    let again = house.run(alone).unwrap();
+    assert!(again.is_empty());
+    assert_eq!(again.subject, ResourceId::LoadBalancer(house.id()));
+}
+
+#[test]
+fn nothing_but_deletion_is_admitted_of_one_that_is_being_deleted() {
+    let mut house = House::furnished();
+    let before = House::furnished();
+    house
+        .run(Command::DeleteLoadBalancer(
+            house.id(),
+            Cascade::WithChildren,
+        ))
+        .unwrap();
+    let deleting = Err(Refusal::BeingDeleted(ResourceId::LoadBalancer(house.id())));
+    for command in super::sequences::one_of_each(&before) {
+        let deletes = matches!(
+            command,
+            Command::DeleteLoadBalancer(..)
+                | Command::DeleteListener(_)
+                | Command::DeletePool(_)
+                | Command::DeleteMember(..)
+                | Command::DeleteHealthMonitor(_)
+        );
+        let answer = house.ask(command.clone());
+        if deletes {
+            assert!(answer.unwrap().is_empty(), "{command:?}");
+        } else {
+            assert_eq!(answer, deleting, "{command:?}");
+        }
+    }
+}
+
+#[test]
+fn a_monitor_in_a_graph_is_checked_too() {
+    let mut new = new_balancer();
+    let mut monitor = new_monitor(http_kind());
+    monitor.delay_seconds = limits::MONITOR_SECONDS_MAX + 1;
+    new.pools = vec![NewPool {
+        health_monitor: Some(monitor),
+        ..new_pool(PoolProtocol::Tcp)
+    }];
+    assert!(matches!(check_new(&new), Err(Refusal::Invalid(_))));
+}

@@ -1,0 +1,269 @@
+//! What tenants' words become.
+
+use alloc::{boxed::Box, string::ToString, vec};
+
+use krater_amphora_api::{ExpectedCodes, HttpVersion};
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    command::{Cascade, Command, ListenerUpdate, MemberUpdate},
+    model::AdditionalVip,
+    sample::{House, generation, http_kind, tcp_kind},
+};
+
+fn spec(house: &House) -> SnapshotSpec {
+    compile(&house.tree, Defaults::default())
+}
+
+#[test]
+fn a_furnished_tree_is_shipped_whole() {
+    let house = House::furnished();
+    let spec = spec(&house);
+    assert_eq!(
+        (spec.load_balancer, spec.generation, spec.enabled),
+        (house.id(), generation(1), true)
+    );
+    assert_eq!((spec.name.as_str(), spec.vips.len()), ("edge", 1));
+    let listener = &spec.listeners[0];
+    assert_eq!(
+        (listener.protocol, listener.port, listener.enabled),
+        (Spoken::Http, 80, true)
+    );
+    assert_eq!(
+        (listener.default_pool, listener.connection_limit),
+        (Some(house.pool()), 50_000)
+    );
+    assert_eq!(listener.timeouts, TimeoutsSpec::default());
+    let pool = &spec.pools[0];
+    assert_eq!(
+        (pool.protocol, pool.algorithm),
+        (SpokenToMembers::Http, Algorithm::RoundRobin)
+    );
+    assert_eq!(pool.members[1].address.to_string(), "10.1.0.2");
+    assert_eq!(
+        (
+            pool.members[1].port,
+            pool.members[1].weight,
+            pool.members[1].backup
+        ),
+        (8080, 1, false)
+    );
+    let monitor = pool.monitor.as_ref().unwrap();
+    assert_eq!(
+        (
+            monitor.delay_ms,
+            monitor.timeout_ms,
+            monitor.rise,
+            monitor.fall
+        ),
+        (5_000, 3_000, 2, 3)
+    );
+    let ProbeSpec::Http(probe) = &monitor.probe else {
+        panic!("not an HTTP probe")
+    };
+    assert_eq!(
+        (probe.method.as_str(), probe.path.as_str()),
+        ("GET", "/ready")
+    );
+    assert_eq!(
+        probe.expected_codes,
+        [ExpectedCodes {
+            first: 200,
+            last: 204
+        }]
+    );
+}
+
+#[test]
+fn a_limit_of_none_or_zero_is_the_default() {
+    let mut house = House::furnished();
+    let defaults = Defaults {
+        connection_limit: 7,
+    };
+    for (limit, expected) in [(None, 7), (Some(0), 7), (Some(3), 3)] {
+        house.tree.listeners[0].value.connection_limit = limit;
+        assert_eq!(
+            compile(&house.tree, defaults).listeners[0].connection_limit,
+            expected
+        );
+    }
+    house.tree.listeners[0].value.connection_limit = None;
+    assert_eq!(
+        compile(
+            &house.tree,
+            Defaults {
+                connection_limit: 0
+            }
+        )
+        .listeners[0]
+            .connection_limit,
+        1
+    );
+}
+
+#[test]
+fn what_is_being_deleted_is_left_out_and_what_named_it_is_left_without() {
+    let mut house = House::furnished();
+    house
+        .run(Command::DeleteMember(house.pool(), house.member(0)))
+        .unwrap();
+    house
+        .run(Command::DeleteHealthMonitor(house.monitor()))
+        .unwrap();
+    let before = spec(&house);
+    assert_eq!(before.pools[0].members.len(), 1);
+    assert_eq!(before.pools[0].monitor, None);
+    house.run(Command::DeletePool(house.pool())).unwrap();
+    let after = spec(&house);
+    assert_eq!(
+        (after.pools.len(), after.listeners[0].default_pool),
+        (0, None)
+    );
+    house
+        .run(Command::DeleteListener(house.listener()))
+        .unwrap();
+    assert!(spec(&house).listeners.is_empty());
+    // Even a name that nobody cleared.
+    let mut house = House::furnished();
+    house.tree.pools.clear();
+    assert_eq!(spec(&house).listeners[0].default_pool, None);
+}
+
+#[test]
+fn admin_states_are_passed_on() {
+    let mut house = House::furnished();
+    house.tree.load_balancer.value.admin_state_up = false;
+    house.tree.listeners[0].value.admin_state_up = false;
+    house.tree.pools[0].value.admin_state_up = false;
+    house.tree.members[0].value.admin_state_up = false;
+    house.tree.health_monitors[0].value.admin_state_up = false;
+    let spec = spec(&house);
+    assert!(!spec.enabled && !spec.listeners[0].enabled && !spec.pools[0].enabled);
+    assert!(!spec.pools[0].members[0].enabled && spec.pools[0].members[1].enabled);
+    assert!(!spec.pools[0].monitor.as_ref().unwrap().enabled);
+    let mut house = House::furnished();
+    house
+        .run(Command::DeleteLoadBalancer(
+            house.id(),
+            Cascade::WithChildren,
+        ))
+        .unwrap();
+    assert!(!self::spec(&house).enabled);
+}
+
+#[test]
+fn only_a_true_value_inserts_a_header() {
+    let mut house = House::furnished();
+    let headers = [
+        ("X-Forwarded-For", "TRUE"),
+        ("X-Forwarded-Port", "yes"),
+        ("X-Forwarded-Proto", "true"),
+    ];
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect();
+    let update = ListenerUpdate {
+        insert_headers: Some(InsertHeaders(headers)),
+        ..ListenerUpdate::default()
+    };
+    house
+        .run(Command::UpdateListener(house.listener(), Box::new(update)))
+        .unwrap();
+    let headers = spec(&house).listeners[0].insert_headers;
+    assert!(headers.x_forwarded_for && !headers.x_forwarded_port && headers.x_forwarded_proto);
+}
+
+#[test]
+fn every_address_is_bound_once() {
+    let mut house = House::empty();
+    let of = |address: &str| AdditionalVip {
+        address: address.parse().unwrap(),
+        subnet_id: Uuid::nil(),
+    };
+    house.tree.load_balancer.value.additional_vips =
+        vec![of("2001:db8::1"), of("::ffff:10.0.0.2"), of("10.0.0.3")];
+    let vips: Vec<_> = spec(&house)
+        .vips
+        .iter()
+        .map(|vip| vip.address.to_string())
+        .collect();
+    assert_eq!(vips, ["10.0.0.2", "2001:db8::1", "10.0.0.3"]);
+}
+
+#[test]
+fn every_algorithm_protocol_and_probe_has_its_counterpart() {
+    let mut house = House::furnished();
+    for (named, meant) in LbAlgorithm::ALL.into_iter().zip([
+        Algorithm::RoundRobin,
+        Algorithm::LeastConnections,
+        Algorithm::SourceIp,
+        Algorithm::SourceIpPort,
+    ]) {
+        house.tree.pools[0].value.lb_algorithm = named;
+        assert_eq!(spec(&house).pools[0].algorithm, meant);
+    }
+    house.tree.listeners[0].value.protocol = ListenerProtocol::Tcp;
+    house.tree.pools[0].value.protocol = PoolProtocol::Tcp;
+    let tcp = spec(&house);
+    assert_eq!(
+        (tcp.listeners[0].protocol, tcp.pools[0].protocol),
+        (Spoken::Tcp, SpokenToMembers::Tcp)
+    );
+    for (kind, probe) in [
+        (tcp_kind(), ProbeSpec::Tcp),
+        (
+            MonitorKind::Ping {
+                http_version: None,
+                domain_name: None,
+            },
+            ProbeSpec::Ping,
+        ),
+    ] {
+        house.tree.health_monitors[0].value.kind = kind;
+        assert_eq!(spec(&house).pools[0].monitor.as_ref().unwrap().probe, probe);
+    }
+    let mut kind = http_kind();
+    if let MonitorKind::Http(http) = &mut kind {
+        http.http_version = Some(HttpVersion::Http11);
+        http.domain_name = Some("app.example.test".into());
+    }
+    house.tree.health_monitors[0].value.kind = kind;
+    let ProbeSpec::Http(probe) = spec(&house).pools[0].monitor.clone().unwrap().probe else {
+        panic!("not HTTP")
+    };
+    assert_eq!(
+        (probe.version, probe.domain_name.as_deref()),
+        (Some(HttpVersion::Http11), Some("app.example.test"))
+    );
+}
+
+#[test]
+fn the_longest_timer_fits_what_an_amphora_counts_in() {
+    let mut house = House::furnished();
+    house.tree.health_monitors[0].value.delay_seconds = u32::MAX;
+    let delay = spec(&house).pools[0].monitor.as_ref().unwrap().delay_ms;
+    assert!(delay <= i32::MAX.cast_unsigned() && delay >= 2_147_483_000);
+}
+
+#[test]
+fn what_is_probed_instead_is_passed_on() {
+    let mut house = House::furnished();
+    let update = MemberUpdate {
+        monitor_address: Some(Some("10.1.0.99".parse().unwrap())),
+        monitor_port: Some(Some(9_000)),
+        backup: Some(true),
+        weight: Some(256),
+        ..MemberUpdate::default()
+    };
+    house
+        .run(Command::UpdateMember(house.pool(), house.member(0), update))
+        .unwrap();
+    let member = spec(&house).pools[0].members[0].clone();
+    assert_eq!(
+        (member.monitor_port, member.backup, member.weight),
+        (Some(9_000), true, 256)
+    );
+    assert_eq!(member.monitor_address.unwrap().to_string(), "10.1.0.99");
+}

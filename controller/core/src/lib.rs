@@ -1,0 +1,29 @@
+//! The domain of the controller: what tenants may ask, whether it is admissible, what an amphora should do about it,
+//! and what state that leaves things in. Pure decisions only: clocks, sockets, chance and storage are arguments or
+//! live elsewhere.
+#![no_std]
+#![deny(missing_docs)]
+
+extern crate alloc;
+
+pub mod admit;
+pub mod blame;
+pub mod change;
+pub mod command;
+pub mod compile;
+pub mod limits;
+pub mod liveness;
+pub mod matrix;
+pub mod model;
+pub mod place;
+pub mod plan;
+pub mod policy;
+pub mod query;
+pub mod refusal;
+pub mod retry;
+pub mod rollup;
+#[cfg(test)]
+mod sample;
+pub mod status;
+pub mod tally;
+pub mod tree;

@@ -1,0 +1,24 @@
+//! The bounds of everything in the domain (I12), each with its reason.
+
+/// Names, descriptions and tags: the API's own bound (reference 1.4).
+pub const TEXT_CHARACTERS_MAX: usize = 255;
+/// Tags of one resource: more than any client uses, few enough to filter by in memory.
+pub const TAGS_MAX: usize = 256;
+/// Listeners of one load balancer: what a whole snapshot should still be able to carry in one message.
+pub const LISTENERS_MAX: usize = 1_000;
+/// Pools of one load balancer, for the same reason.
+pub const POOLS_MAX: usize = 1_000;
+/// Members of all pools of one load balancer, for the same reason.
+pub const MEMBERS_MAX: usize = 10_000;
+/// Networks a listener may allow.
+pub const ALLOWED_CIDRS_MAX: usize = 1_000;
+/// Networks all listeners of one load balancer may allow together, so that a snapshot fits one message.
+pub const ALLOWED_CIDRS_TOTAL_MAX: usize = 100_000;
+/// Addresses of one load balancer beside its first: more than any network gives one port.
+pub const ADDITIONAL_VIPS_MAX: usize = 63;
+/// The longest delay and timeout of a health monitor, about 24 days: what the data plane counts in milliseconds.
+pub const MONITOR_SECONDS_MAX: u32 = 2_147_483;
+/// Characters of a health monitor's path and domain name (reference 9.2).
+pub const PROBE_TEXT_CHARACTERS_MAX: usize = 255;
+/// Characters of a health monitor's expected codes (reference 9.2).
+pub const EXPECTED_CODES_CHARACTERS_MAX: usize = 64;

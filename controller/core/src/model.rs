@@ -1,0 +1,21 @@
+//! The resources of the API as types: one file each.
+
+mod health_monitor;
+mod listener;
+mod load_balancer;
+mod member;
+mod name;
+mod pool;
+mod tags;
+
+pub use health_monitor::{HealthMonitor, HttpMonitor, MonitorKind, MonitorType};
+pub use krater_amphora_api::{
+    AmphoraId, ExpectedCodes, HealthMonitorId, HttpVersion, ListenerId, LoadBalancerId, MemberId,
+    PoolId,
+};
+pub use listener::{InsertHeaders, Listener, ListenerProtocol, Timeouts};
+pub use load_balancer::{AdditionalVip, LoadBalancer, ProjectId, Vip, VipRequest};
+pub use member::Member;
+pub use name::{Description, Name, TooLong};
+pub use pool::{LbAlgorithm, Pool, PoolProtocol};
+pub use tags::{TagError, Tags};

@@ -1,0 +1,188 @@
+//! All that tenants and operators may ask to be told, and who asks.
+
+use alloc::{string::String, vec::Vec};
+
+use jiff::Timestamp;
+use krater_amphora_api::{
+    AmphoraId, Counters, HealthMonitorId, ListenerId, LoadBalancerId, MemberId, PoolId,
+};
+use uuid::Uuid;
+
+use crate::{model::ProjectId, tree::TreeView};
+
+/// Somebody who asks, as the authentication driver vouches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The project on whose behalf.
+    pub project: Option<ProjectId>,
+    /// The user, for the audit trail.
+    pub user: String,
+    /// What the caller may do.
+    pub role: CallerRole,
+}
+
+/// What a caller may do (reference 2.3); a table in `policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallerRole {
+    /// Everything, for every project.
+    Admin,
+    /// Read and write in the own project.
+    Member,
+    /// Read in the own project.
+    Reader,
+}
+
+/// The child or the load balancer a request names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResourceId {
+    /// A load balancer.
+    LoadBalancer(LoadBalancerId),
+    /// A listener.
+    Listener(ListenerId),
+    /// A pool.
+    Pool(PoolId),
+    /// A member.
+    Member(MemberId),
+    /// A health monitor.
+    HealthMonitor(HealthMonitorId),
+}
+
+impl ResourceId {
+    /// The bare UUID.
+    #[must_use]
+    pub const fn uuid(self) -> Uuid {
+        match self {
+            Self::LoadBalancer(id) => id.uuid(),
+            Self::Listener(id) => id.uuid(),
+            Self::Pool(id) => id.uuid(),
+            Self::Member(id) => id.uuid(),
+            Self::HealthMonitor(id) => id.uuid(),
+        }
+    }
+
+    /// What the API calls the kind in "… not found" (reference 1.6).
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::LoadBalancer(_) => "Load Balancer",
+            Self::Listener(_) => "Listener",
+            Self::Pool(_) => "Pool",
+            Self::Member(_) => "Member",
+            Self::HealthMonitor(_) => "Health Monitor",
+        }
+    }
+}
+
+/// A question.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Query {
+    /// The tree that holds the resource: 404 when there is none. A pending tree is waited for, a bounded time, so that
+    /// the first GET after a POST finds it settled.
+    Tree(ResourceId),
+    /// All trees the caller may see, in creation order, optionally narrowed.
+    Trees(TreeFilter),
+    /// Statistics of a load balancer or one of its listeners.
+    Statistics(ResourceId),
+    /// Networks, subnets and ports of the network driver, for clients that look them up by name.
+    Networks,
+    /// The fleet.
+    Amphorae,
+}
+
+/// Which trees are wanted. Narrowing is an optimisation: callers filter precisely themselves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TreeFilter {
+    /// Only of this project.
+    pub project: Option<ProjectId>,
+    /// Only this load balancer.
+    pub load_balancer: Option<LoadBalancerId>,
+    /// Only the one that holds this resource, of whatever kind.
+    pub holds: Option<Uuid>,
+    /// Only load balancers of this name (use only when load balancers are listed).
+    pub name: Option<String>,
+}
+
+/// What a query answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// To [`Query::Tree`].
+    Tree(alloc::boxed::Box<TreeView>),
+    /// To [`Query::Trees`].
+    Trees(Vec<TreeView>),
+    /// To [`Query::Statistics`].
+    Statistics(Counters),
+    /// To [`Query::Networks`].
+    Networks(Vec<NetworkView>),
+    /// To [`Query::Amphorae`].
+    Amphorae(Vec<AmphoraView>),
+}
+
+/// A network a VIP may be on, as the network driver knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkView {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its subnets.
+    pub subnets: Vec<SubnetView>,
+}
+
+/// A subnet a VIP may be from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubnetView {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// In CIDR notation.
+    pub cidr: String,
+    /// First and last address handed out, inclusive.
+    pub allocation: (core::net::IpAddr, core::net::IpAddr),
+}
+
+/// An amphora as the controller knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AmphoraView {
+    /// Its id.
+    pub id: AmphoraId,
+    /// `host:port` of its agent.
+    pub agent: String,
+    /// Whether it was heard of within the time a heartbeat may take.
+    pub status: AmphoraStatus,
+    /// When it was last heard of.
+    pub last_seen: Option<Timestamp>,
+    /// Release of its program, once heard of.
+    pub version: Option<String>,
+    /// Its process, once heard of.
+    pub pid: Option<u32>,
+    /// URL of its metrics endpoint, if it has one.
+    pub metrics: Option<String>,
+    /// Load balancers placed on it.
+    pub load_balancers: u64,
+    /// Load balancers on it whose newest generation is not in force there.
+    pub behind: u64,
+}
+
+/// Whether an amphora is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AmphoraStatus {
+    /// Never heard of yet.
+    Booting,
+    /// Serving.
+    Allocated,
+    /// Silent.
+    Error,
+}
+
+impl AmphoraStatus {
+    /// Octavia's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Booting => "BOOTING",
+            Self::Allocated => "ALLOCATED",
+            Self::Error => "ERROR",
+        }
+    }
+}

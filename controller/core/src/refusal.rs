@@ -1,0 +1,119 @@
+//! Why the domain says no. Facts only: `controller/api` turns each into a status code and a sentence.
+
+use alloc::string::String;
+use core::net::IpAddr;
+
+use krater_amphora_api::{ListenerId, LoadBalancerId, PoolId};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::{
+    model::{ListenerProtocol, PoolProtocol},
+    query::ResourceId,
+};
+
+/// A refusal of a command or a query.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// 404
+    #[error("{} {} not found", .0.kind(), .0.uuid())]
+    NotFound(ResourceId),
+    /// 404 in the form of a missing parent (reference 1.5): the pool in `/pools/{id}/members`.
+    #[error("pool {0} not found")]
+    ParentPoolNotFound(PoolId),
+    /// 403
+    #[error("policy does not allow this request")]
+    NotPermitted,
+    /// 400: nobody said for which project.
+    #[error("missing project id")]
+    MissingProject,
+    /// 400 `Validation failure: …`: the text after the colon.
+    #[error("{0}")]
+    Invalid(String),
+    /// 400: `value` is not an option for `field`.
+    #[error("{value} is not a valid option for {field}")]
+    InvalidOption {
+        /// What was sent.
+        value: String,
+        /// For which field.
+        field: String,
+    },
+    /// 400: a subnet, network or port that the network driver does not know.
+    #[error("{kind} {id} not found")]
+    UnknownNetworkResource {
+        /// `Subnet`, `Network` or `Port`.
+        kind: &'static str,
+        /// As sent.
+        id: String,
+    },
+    /// 400
+    #[error("provider '{0}' is not enabled")]
+    UnknownProvider(String),
+    /// 400: the pool protocol cannot serve the listener protocol.
+    #[error("the pool protocol '{}' is invalid while the listener protocol is '{}'", .pool.name(), .listener.name())]
+    ProtocolMismatch {
+        /// The listener's.
+        listener: ListenerProtocol,
+        /// The pool's.
+        pool: PoolProtocol,
+    },
+    /// 400: the load balancer has children and cascade was not asked for.
+    #[error("load balancer {0} has children")]
+    HasChildren(LoadBalancerId),
+    /// 400: one member twice in a batch.
+    #[error("member must be updated only once in the same request")]
+    MemberTwice,
+    /// 409: it is being deleted; nothing else may be done with it.
+    #[error("{} {} is being deleted", .0.kind(), .0.uuid())]
+    BeingDeleted(ResourceId),
+    /// 409
+    #[error("another listener uses protocol {} and port {port}", .protocol.name())]
+    DuplicatePort {
+        /// Of the new listener.
+        protocol: ListenerProtocol,
+        /// Of both.
+        port: u16,
+    },
+    /// 409
+    #[error("another member uses address {address} and port {port}")]
+    DuplicateMember {
+        /// Of both.
+        address: IpAddr,
+        /// Of both.
+        port: u16,
+    },
+    /// 409
+    #[error("pool {0} already has a health monitor")]
+    AlreadyMonitored(PoolId),
+    /// 409
+    #[error("listener {0} already has a default pool")]
+    AlreadyHasPool(ListenerId),
+    /// 409
+    #[error("the VIP address {address} is already in use: {reason}")]
+    AddressInUse {
+        /// The address.
+        address: IpAddr,
+        /// By whom, if that may be told.
+        reason: String,
+    },
+    /// 403: more than [`crate::limits`] allow of a kind in one load balancer.
+    #[error("quota has been met for resources: {0}")]
+    QuotaMet(&'static str),
+    /// 501: the sentence says what the data plane cannot do yet.
+    #[error("{0}")]
+    NotSupported(String),
+    /// 503: storage or a driver is not able right now; the sentence says what to do.
+    #[error("{0}")]
+    Unavailable(String),
+    /// 500: a defect of ours; logged where it happened.
+    #[error("{0}")]
+    Defect(String),
+    /// 404: a port, network or subnet id in a lookup path.
+    #[error("{kind} {id} not found")]
+    UnknownLookup {
+        /// What was looked up.
+        kind: &'static str,
+        /// As sent.
+        id: Uuid,
+    },
+}
