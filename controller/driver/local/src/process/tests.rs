@@ -1,0 +1,486 @@
+//! Tests with real processes: a shell script stands in for the supervisor.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use krater_amphora_api::AmphoraId;
+use krater_driver::{AmphoraOrder, ComputeDriver as _, DriverError};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::{TempDir, tempdir};
+use uuid::Uuid;
+
+use super::{ProcessCompute, ProcessSettings, folder::Folder, supervisor::Supervisor};
+
+/// Says that it was started, and ends when it is asked to.
+const OBEDIENT: &str = "trap 'echo asked; exit 0' TERM; echo started; while :; do sleep 0.02; done";
+/// Ends only when it is killed.
+const STUBBORN: &str = "trap '' TERM; echo started; while :; do sleep 0.02; done";
+/// Fails at once.
+const BROKEN: &str = "echo 'the configuration is bad' >&2; exit 78";
+
+struct Host {
+    dir: TempDir,
+}
+
+impl Host {
+    fn new(script: &str) -> Self {
+        let host = Self {
+            dir: tempdir().unwrap(),
+        };
+        host.install(script);
+        host
+    }
+
+    fn install(&self, script: &str) {
+        let path = self.binary();
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn binary(&self) -> PathBuf {
+        self.dir.path().join("amphora-stand-in")
+    }
+
+    fn controller(&self) -> ProcessCompute {
+        ProcessCompute::new(ProcessSettings {
+            binary: self.binary(),
+            directory: self.dir.path().join("state").join("amphorae"),
+            workers: Some(1),
+            heartbeat: Duration::from_secs(1),
+            drain: Duration::from_millis(100),
+        })
+        .unwrap()
+    }
+
+    fn folder(&self, id: AmphoraId) -> PathBuf {
+        self.dir
+            .path()
+            .join("state")
+            .join("amphorae")
+            .join(id.to_string())
+    }
+
+    fn log(&self, id: AmphoraId) -> String {
+        fs::read_to_string(self.folder(id).join("amphora.log")).unwrap_or_default()
+    }
+
+    fn pid(&self, id: AmphoraId) -> i32 {
+        fs::read_to_string(self.folder(id).join("supervisor.pid"))
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    fn kill(&self, id: AmphoraId) {
+        kill_process(Pid::from_raw(self.pid(id)).unwrap(), Signal::KILL).unwrap();
+    }
+
+    fn modified(&self, id: AmphoraId) -> Vec<(PathBuf, std::time::SystemTime, u64)> {
+        let entries = fs::read_dir(self.folder(id)).unwrap().map(Result::unwrap);
+        let mut all: Vec<_> = entries
+            .filter(|entry| entry.file_name() != "amphora.log")
+            .map(|entry| {
+                (
+                    entry.path(),
+                    entry.metadata().unwrap().modified().unwrap(),
+                    entry.metadata().unwrap().len(),
+                )
+            })
+            .collect();
+        all.sort();
+        all
+    }
+}
+
+fn order(n: u128) -> AmphoraOrder {
+    AmphoraOrder {
+        id: AmphoraId::new(Uuid::from_u128(n << 64 | n)),
+        authority_pem: "authority".into(),
+        certificate_pem: "certificate".into(),
+        key_pem: "key".into(),
+        controllers: vec!["127.0.0.1:9877".into(), "[::1]:\"quoted\"".into()],
+    }
+}
+
+/// Waits, a bounded time, for what must come.
+async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn runs(pid: i32) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !state.is_empty() && !state.contains(") Z")
+}
+
+#[tokio::test]
+async fn it_passes_the_conformance_kit() {
+    let host = Host::new(OBEDIENT);
+    krater_driver::kit::check_compute(&host.controller(), [order(1), order(2)])
+        .await
+        .unwrap();
+    assert!(!host.folder(order(1).id).exists() && !host.folder(order(2).id).exists());
+}
+
+#[tokio::test]
+async fn the_folder_has_all_an_amphora_needs_and_nobody_else_may_read_it() {
+    let host = Host::new(OBEDIENT);
+    let compute = host.controller();
+    let endpoint = compute.ensure(order(1)).await.unwrap();
+    let folder = host.folder(order(1).id).canonicalize().unwrap();
+    let at = |name: &str| folder.join(name);
+    let config = fs::read_to_string(at("amphora.toml")).unwrap();
+    let expected = format!(
+        "# Written by the controller; changes are undone.\nid = \"{}\"\nstate_dir = \"{state}\"\nlisten = \"{}\"\n\
+         metrics = \"{}\"\ncertificate = \"{cert}\"\nkey = \"{key}\"\nauthority = \"{authority}\"\n\
+         controllers = [\"127.0.0.1:9877\", \"[::1]:\\\"quoted\\\"\"]\nworkers = 1\nheartbeat = \"1000ms\"\n\
+         drain = \"100ms\"\n",
+        order(1).id,
+        endpoint.agent,
+        endpoint.metrics.unwrap(),
+        state = at("state").display(),
+        cert = at("certificate.pem").display(),
+        key = at("key.pem").display(),
+        authority = at("authority.pem").display(),
+    );
+    assert_eq!(config, expected);
+    assert_eq!(fs::read_to_string(at("key.pem")).unwrap(), "key");
+    for (path, ..) in host.modified(order(1).id) {
+        assert_eq!(
+            path.metadata().unwrap().permissions().mode() & 0o077,
+            0,
+            "{path:?}"
+        );
+    }
+    for path in [folder.clone(), folder.parent().unwrap().to_owned()] {
+        assert_eq!(
+            path.metadata().unwrap().permissions().mode() & 0o777,
+            0o700,
+            "{path:?}"
+        );
+    }
+    compute.release(order(1).id).await.unwrap();
+}
+
+#[tokio::test]
+async fn ensuring_what_runs_writes_nothing_and_starts_nothing() {
+    let host = Host::new(OBEDIENT);
+    let compute = host.controller();
+    let endpoint = compute.ensure(order(1)).await.unwrap();
+    let (before, pid) = (host.modified(order(1).id), host.pid(order(1).id));
+    for _ in 0..100 {
+        assert_eq!(compute.ensure(order(1)).await.unwrap(), endpoint);
+    }
+    assert!(compute.is_alive(order(1).id).await && !compute.is_alive(order(2).id).await);
+    assert_eq!(
+        (host.modified(order(1).id), host.pid(order(1).id)),
+        (before, pid)
+    );
+    compute.release(order(1).id).await.unwrap();
+    assert!(!runs(pid));
+}
+
+#[tokio::test]
+async fn the_next_controller_finds_what_the_last_one_started() {
+    let host = Host::new(OBEDIENT);
+    let first = host.controller();
+    let endpoint = first.ensure(order(1)).await.unwrap();
+    let pid = host.pid(order(1).id);
+    // Nothing is told to anybody, as when a controller is killed.
+    drop(first);
+    let second = host.controller();
+    assert_eq!(second.ensure(order(1)).await.unwrap(), endpoint);
+    assert_eq!(host.pid(order(1).id), pid);
+    assert!(runs(pid));
+    // Found without a file that names it, too: a controller may die between starting and writing.
+    drop(second);
+    fs::remove_file(host.folder(order(1).id).join("supervisor.pid")).unwrap();
+    let third = host.controller();
+    assert_eq!(third.ensure(order(1)).await.unwrap(), endpoint);
+    assert!(third.is_alive(order(1).id).await);
+    third.stop_all().await.unwrap();
+    assert!(!runs(pid));
+    assert!(host.log(order(1).id).ends_with("asked\n"));
+}
+
+#[tokio::test]
+async fn a_process_that_has_the_number_but_is_another_is_left_alone() {
+    let host = Host::new(OBEDIENT);
+    let first = host.controller();
+    first.ensure(order(1)).await.unwrap();
+    first.stop_all().await.unwrap();
+    let mut stranger = std::process::Command::new("sleep")
+        .arg("600")
+        .spawn()
+        .unwrap();
+    fs::write(
+        host.folder(order(1).id).join("supervisor.pid"),
+        stranger.id().to_string(),
+    )
+    .unwrap();
+    let second = host.controller();
+    second.stop_all().await.unwrap();
+    assert!(stranger.try_wait().unwrap().is_none(), "the stranger lives");
+    second.ensure(order(1)).await.unwrap();
+    assert_ne!(host.pid(order(1).id).unsigned_abs(), stranger.id());
+    second.release(order(1).id).await.unwrap();
+    assert!(stranger.try_wait().unwrap().is_none(), "the stranger lives");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_death_is_told_and_the_next_ensure_starts_it_again_where_it_was() {
+    let host = Host::new(OBEDIENT);
+    let compute = host.controller();
+    let mut deaths = compute.deaths();
+    let endpoint = compute.ensure(order(1)).await.unwrap();
+    let pid = host.pid(order(1).id);
+    host.kill(order(1).id);
+    tokio::time::timeout(Duration::from_secs(20), deaths.changed())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!compute.is_alive(order(1).id).await);
+    assert!(
+        !Path::new(&format!("/proc/{pid}")).exists(),
+        "it was reaped"
+    );
+    assert_eq!(compute.ensure(order(1)).await.unwrap(), endpoint);
+    assert_ne!(host.pid(order(1).id), pid);
+
+    // One that was found rather than started is watched as well.
+    drop(compute);
+    let next = host.controller();
+    let mut deaths = next.deaths();
+    next.ensure(order(1)).await.unwrap();
+    host.kill(order(1).id);
+    tokio::time::timeout(Duration::from_secs(20), deaths.changed())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(next.ensure(order(1)).await.unwrap(), endpoint);
+
+    // To be stopped is no news.
+    deaths.mark_unchanged();
+    next.release(order(1).id).await.unwrap();
+    tokio::task::yield_now().await;
+    assert!(!deaths.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn one_that_dies_again_and_again_is_started_ever_more_seldom_and_says_why() {
+    let host = Host::new(BROKEN);
+    let compute = host.controller();
+    let starts = async || {
+        let outcome = compute.ensure(order(1)).await;
+        let log = host.log(order(1).id);
+        (log.lines().count(), outcome)
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let refused = loop {
+        if let (_, Err(error)) = starts().await {
+            break error;
+        }
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(matches!(refused, DriverError::Transient(_)), "{refused:?}");
+    let text = refused.to_string();
+    assert!(
+        text.contains("exit status: 78") && text.ends_with("the configuration is bad"),
+        "{text}"
+    );
+    let (count, _) = starts().await;
+    assert!(count <= 3, "{count} starts");
+    // It heals when the cause goes.
+    host.install(OBEDIENT);
+    until("the start of the repaired program", async || {
+        compute.ensure(order(1)).await.is_ok()
+    })
+    .await;
+    until("the word of the repaired program", async || {
+        host.log(order(1).id).contains("started")
+    })
+    .await;
+    compute.release(order(1).id).await.unwrap();
+}
+
+#[tokio::test]
+async fn fresh_keys_are_written_without_a_restart_and_new_controllers_with_one() {
+    let host = Host::new(OBEDIENT);
+    let compute = host.controller();
+    let endpoint = compute.ensure(order(1)).await.unwrap();
+    let pid = host.pid(order(1).id);
+    let renewed = AmphoraOrder {
+        key_pem: "renewed".into(),
+        ..order(1)
+    };
+    assert_eq!(compute.ensure(renewed.clone()).await.unwrap(), endpoint);
+    assert_eq!(host.pid(order(1).id), pid);
+    assert_eq!(
+        fs::read_to_string(host.folder(order(1).id).join("key.pem")).unwrap(),
+        "renewed"
+    );
+
+    let moved = AmphoraOrder {
+        controllers: vec!["127.0.0.1:1".into()],
+        ..renewed
+    };
+    assert_eq!(compute.ensure(moved).await.unwrap(), endpoint);
+    assert_ne!(host.pid(order(1).id), pid);
+    assert!(!runs(pid));
+    compute.release(order(1).id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_port_taken_while_the_amphora_was_down_is_replaced() {
+    let host = Host::new(OBEDIENT);
+    let compute = host.controller();
+    let before = compute.ensure(order(1)).await.unwrap();
+    compute.stop_all().await.unwrap();
+    let _squatter = std::net::TcpListener::bind(before.agent).unwrap();
+    let after = compute.ensure(order(1)).await.unwrap();
+    assert_ne!(after.agent, before.agent);
+    assert_eq!(after.metrics, before.metrics);
+    let config = fs::read_to_string(host.folder(order(1).id).join("amphora.toml")).unwrap();
+    assert!(config.contains(&format!("listen = \"{}\"", after.agent)));
+    compute.release(order(1).id).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_does_not_end_is_killed() {
+    let host = Host::new(STUBBORN);
+    let folder = Folder::new(host.dir.path().canonicalize().unwrap());
+    let (supervisor, child) = Supervisor::start(&host.binary(), &folder).unwrap();
+    until("the start", async || {
+        fs::read_to_string(folder.log()).is_ok_and(|log| log.contains("started"))
+    })
+    .await;
+    let waiting = tokio::spawn(supervisor.wait_for_end(Some(child), std::sync::Arc::default()));
+    supervisor.stop(Duration::from_millis(50)).await.unwrap();
+    assert!(!supervisor.is_alive());
+    waiting.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_whose_supervisor_is_gone_keeps_its_ports_and_is_stopped_with_the_rest() {
+    let host = Host::new(OBEDIENT);
+    let compute = host.controller();
+    let endpoint = compute.ensure(order(1)).await.unwrap();
+    let state = host.folder(order(1).id).join("state");
+    fs::create_dir(&state).unwrap();
+    // As an agent does: hold the lock, write down who.
+    let lock = state.join("lock");
+    let script = "exec 9>>\"$0\"; flock 9; echo $$ > \"$0\"; exec sleep 600";
+    let mut agent = std::process::Command::new("bash")
+        .arg("-c")
+        .arg(script)
+        .arg(&lock)
+        .spawn()
+        .unwrap();
+    let agent_pid = agent.id().to_string();
+    until("the lock", async || {
+        fs::read_to_string(&lock).is_ok_and(|text| text.trim() == agent_pid)
+    })
+    .await;
+    host.kill(order(1).id);
+    until("the death", async || !compute.is_alive(order(1).id).await).await;
+    let _its_port = std::net::TcpListener::bind(endpoint.agent).unwrap();
+    assert_eq!(compute.ensure(order(1)).await.unwrap(), endpoint);
+    assert!(agent.try_wait().unwrap().is_none(), "traffic goes on");
+    compute.stop_all().await.unwrap();
+    agent.wait().unwrap();
+}
+
+#[tokio::test]
+async fn the_log_is_put_aside_at_the_start_and_cut_back_while_running() {
+    let host = Host::new(OBEDIENT);
+    let compute = host.controller();
+    let id = order(1).id;
+    fs::create_dir_all(host.folder(id)).unwrap();
+    fs::write(
+        host.folder(id).join("amphora.log"),
+        vec![b'x'; (1 << 20) + 1],
+    )
+    .unwrap();
+    compute.ensure(order(1)).await.unwrap();
+    until("the new log", async || host.log(id) == "started\n").await;
+    assert_eq!(
+        host.folder(id)
+            .join("amphora.log.1")
+            .metadata()
+            .unwrap()
+            .len(),
+        (1 << 20) + 1
+    );
+    fs::OpenOptions::new()
+        .write(true)
+        .open(host.folder(id).join("amphora.log"))
+        .unwrap()
+        .set_len((8 << 20) + 1)
+        .unwrap();
+    compute.ensure(order(1)).await.unwrap();
+    assert_eq!(host.log(id), "");
+    assert_eq!(
+        host.folder(id)
+            .join("amphora.log.1")
+            .metadata()
+            .unwrap()
+            .len(),
+        (8 << 20) + 1
+    );
+    compute.stop_all().await.unwrap();
+    assert_eq!(host.log(id), "asked\n", "it goes on at the new end");
+}
+
+#[tokio::test]
+async fn a_program_that_is_missing_or_cannot_be_run_is_named_with_what_to_do() {
+    let host = Host::new(OBEDIENT);
+    fs::set_permissions(host.binary(), fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = host.controller().ensure(order(1)).await.unwrap_err();
+    assert!(
+        matches!(&refused, DriverError::Permanent(text) if text.contains("may not be executed")),
+        "{refused:?}"
+    );
+    fs::remove_file(host.binary()).unwrap();
+    let refused = host.controller().ensure(order(1)).await.unwrap_err();
+    assert!(
+        matches!(&refused, DriverError::Permanent(text) if text.contains("--amphora-binary")),
+        "{refused:?}"
+    );
+    let settings = ProcessSettings {
+        directory: "/proc/amphorae".into(),
+        ..host.controller().settings
+    };
+    let refused = ProcessCompute::new(settings).unwrap_err();
+    assert!(refused.to_string().contains("/proc/amphorae"), "{refused}");
+}
+
+#[tokio::test]
+async fn many_amphorae_started_and_stopped_together_have_ports_of_their_own() {
+    let host = Host::new(OBEDIENT);
+    let compute = std::sync::Arc::new(host.controller());
+    let starts = (1..=8).map(|n| {
+        let compute = std::sync::Arc::clone(&compute);
+        tokio::spawn(async move { compute.ensure(order(n)).await.unwrap() })
+    });
+    let mut ports = std::collections::BTreeSet::new();
+    for start in starts.collect::<Vec<_>>() {
+        let endpoint = start.await.unwrap();
+        assert!(
+            ports.insert(endpoint.agent.port()) && ports.insert(endpoint.metrics.unwrap().port())
+        );
+    }
+    compute.stop_all().await.unwrap();
+    for n in 1..=8 {
+        assert!(!runs(host.pid(order(n).id)));
+    }
+}

@@ -1,0 +1,35 @@
+//! Who callers are.
+
+use async_trait::async_trait;
+use krater_controller_core::query::Caller;
+use thiserror::Error;
+
+/// What a request brings along to say who sends it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// `X-Auth-Token`.
+    pub token: Option<String>,
+    /// `X-Project-Id`, believed only by drivers that trust everybody.
+    pub project: Option<String>,
+}
+
+/// Why a caller is not let in.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unauthenticated {
+    /// 401: no token, or one that is not valid.
+    #[error("the request you have made requires authentication")]
+    Required,
+    /// 503: nobody can say right now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Somebody who vouches for callers.
+#[async_trait]
+pub trait Authenticator: Send + Sync + 'static {
+    /// Says who sends the request.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`]
+    async fn authenticate(&self, credentials: &Credentials) -> Result<Caller, Unauthenticated>;
+}

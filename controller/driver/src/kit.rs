@@ -1,0 +1,387 @@
+//! What every implementation of a trait must do, as checks to run against it in its tests. They see what a caller
+//! sees and nothing else, so they hold for a driver that talks to a cloud as for one that starts processes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use krater_amphora_api::{AmphoraId, LoadBalancerId};
+use krater_controller_core::{
+    model::VipRequest,
+    query::{NetworkView, SubnetView},
+};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::{
+    AllocateError, AllocatedVip, AmphoraOrder, Authenticator, ComputeDriver, Credentials, Endpoint,
+    NetworkDriver, Unauthenticated,
+};
+
+/// A rule that an implementation breaks.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{rule}: {found}")]
+pub struct Breach {
+    /// What must hold.
+    pub rule: &'static str,
+    /// What was found instead.
+    pub found: String,
+}
+
+/// Checks an authenticator with credentials it must accept and some it must refuse.
+///
+/// # Errors
+/// The first [`Breach`].
+pub async fn check_authenticator(
+    authenticator: &dyn Authenticator,
+    good: &Credentials,
+    bad: &[Credentials],
+) -> Result<(), Breach> {
+    let rule = "good credentials give the same caller each time";
+    let first = authenticator
+        .authenticate(good)
+        .await
+        .map_err(|error| breach(rule, &error))?;
+    let second = authenticator
+        .authenticate(good)
+        .await
+        .map_err(|error| breach(rule, &error))?;
+    hold(rule, first == second, || {
+        format!("{first:?}, then {second:?}")
+    })?;
+    for credentials in bad {
+        let answer = authenticator.authenticate(credentials).await;
+        let refused = answer == Err(Unauthenticated::Required);
+        // What was sent is not repeated: it may be a token.
+        hold("bad credentials are refused", refused, || {
+            answer.map_or_else(|error| error.to_string(), |_| "let in".into())
+        })?;
+    }
+    Ok(())
+}
+
+/// Checks a compute driver by starting, stopping and releasing the amphorae of two orders. It leaves none behind.
+///
+/// # Errors
+/// The first [`Breach`].
+pub async fn check_compute(
+    driver: &dyn ComputeDriver,
+    orders: [AmphoraOrder; 2],
+) -> Result<(), Breach> {
+    let outcome = check_compute_inner(driver, &orders).await;
+    for order in &orders {
+        driver
+            .release(order.id)
+            .await
+            .map_err(|error| breach("release never fails on a healthy host", &error))?;
+    }
+    outcome
+}
+
+async fn check_compute_inner(
+    driver: &dyn ComputeDriver,
+    [one, two]: &[AmphoraOrder; 2],
+) -> Result<(), Breach> {
+    let absent = AmphoraId::new(Uuid::from_u128(1));
+    done(
+        "releasing what is absent is done",
+        driver.release(absent).await,
+    )?;
+
+    let rule = "ensure is idempotent: it answers the same endpoint for a running amphora";
+    let endpoint = done(rule, driver.ensure(one.clone()).await)?;
+    let again = done(rule, driver.ensure(one.clone()).await)?;
+    hold(rule, endpoint == again, || {
+        format!("{endpoint:?}, then {again:?}")
+    })?;
+
+    let rule = "amphorae have endpoints of their own";
+    let other = done(rule, driver.ensure(two.clone()).await)?;
+    let addresses = |of: &Endpoint| [Some(of.agent), of.metrics];
+    let theirs = addresses(&other);
+    let clash = addresses(&endpoint)
+        .iter()
+        .flatten()
+        .any(|ours| theirs.contains(&Some(*ours)));
+    hold(rule, !clash, || format!("{endpoint:?} and {other:?}"))?;
+
+    let rule = "fresh key material is taken without a new endpoint";
+    let certificate_pem = two.certificate_pem.clone();
+    let renewed = AmphoraOrder {
+        certificate_pem,
+        ..one.clone()
+    };
+    let same = done(rule, driver.ensure(renewed).await)?;
+    hold(rule, endpoint == same, || {
+        format!("{endpoint:?}, then {same:?}")
+    })?;
+
+    let rule = "what was stopped, twice even, resumes where it was";
+    done(rule, driver.stop_all().await)?;
+    done(rule, driver.stop_all().await)?;
+    let resumed = done(rule, driver.ensure(one.clone()).await)?;
+    hold(rule, endpoint == resumed, || {
+        format!("{endpoint:?}, then {resumed:?}")
+    })?;
+
+    let rule = "release is idempotent, and a released amphora can be started anew";
+    done(rule, driver.release(one.id).await)?;
+    done(rule, driver.release(one.id).await)?;
+    done(rule, driver.ensure(one.clone()).await).map(drop)
+}
+
+/// Checks a network driver that has at least one subnet with two free addresses.
+///
+/// # Errors
+/// The first [`Breach`].
+pub async fn check_network(driver: &dyn NetworkDriver) -> Result<(), Breach> {
+    let networks = driver
+        .networks()
+        .await
+        .map_err(|error| breach("networks are listed", &error))?;
+    check_ids(driver, &networks).await?;
+    check_unknown(driver).await?;
+    for network in &networks {
+        for subnet in &network.subnets {
+            check_subnet(driver, network, subnet).await?;
+        }
+        check_whole_network(driver, network).await?;
+    }
+    Ok(())
+}
+
+async fn check_ids(driver: &dyn NetworkDriver, networks: &[NetworkView]) -> Result<(), Breach> {
+    let rule = "each network and subnet has an id of its own, the same each time";
+    let again = driver
+        .networks()
+        .await
+        .map_err(|error| breach(rule, &error))?;
+    hold(rule, again == networks, || {
+        format!("{networks:?}, then {again:?}")
+    })?;
+    let mut seen: BTreeMap<Uuid, &str> = BTreeMap::new();
+    for network in networks {
+        let subnets = network
+            .subnets
+            .iter()
+            .map(|subnet| (subnet.id, subnet.name.as_str()));
+        for (id, name) in std::iter::once((network.id, network.name.as_str())).chain(subnets) {
+            let twice = seen.insert(id, name);
+            hold(rule, twice.is_none(), || {
+                format!("{name} and {} are both {id}", twice.unwrap_or_default())
+            })?;
+        }
+    }
+    let rule = "a subnet is known exactly if it is listed";
+    for subnet in networks.iter().flat_map(|network| &network.subnets) {
+        let known = driver
+            .has_subnet(subnet.id)
+            .await
+            .map_err(|error| breach(rule, &error))?;
+        hold(rule, known, || {
+            format!("{} is listed and not known", subnet.id)
+        })?;
+    }
+    let known = driver
+        .has_subnet(NOWHERE)
+        .await
+        .map_err(|error| breach(rule, &error))?;
+    hold(rule, !known, || {
+        format!("{NOWHERE} is known and not listed")
+    })
+}
+
+async fn check_unknown(driver: &dyn NetworkDriver) -> Result<(), Breach> {
+    let requests = [
+        (
+            "Port",
+            VipRequest {
+                port_id: Some(NOWHERE),
+                ..VipRequest::default()
+            },
+        ),
+        (
+            "Network",
+            VipRequest {
+                network_id: Some(NOWHERE),
+                ..VipRequest::default()
+            },
+        ),
+        (
+            "Subnet",
+            VipRequest {
+                subnet_id: Some(NOWHERE),
+                ..VipRequest::default()
+            },
+        ),
+    ];
+    for (kind, request) in requests {
+        let answer = ask(driver, &request, &BTreeSet::new()).await;
+        let expected = Err(AllocateError::Unknown {
+            kind,
+            id: NOWHERE.to_string(),
+        });
+        hold(
+            "what is asked for and not known is named",
+            answer == expected,
+            || format!("{kind}: {answer:?}"),
+        )?;
+    }
+    Ok(())
+}
+
+async fn check_subnet(
+    driver: &dyn NetworkDriver,
+    network: &NetworkView,
+    subnet: &SubnetView,
+) -> Result<(), Breach> {
+    let request = VipRequest {
+        subnet_id: Some(subnet.id),
+        ..VipRequest::default()
+    };
+    let rule =
+        "a subnet alone gives an address of its range, on its network, with the port id asked for";
+    let first = ask(driver, &request, &BTreeSet::new())
+        .await
+        .map_err(|error| breach(rule, &error))?;
+    let vip = &first.vip;
+    let (low, high) = subnet.allocation;
+    let right = (low..=high).contains(&vip.address)
+        && (vip.subnet_id, vip.network_id, vip.port_id) == (subnet.id, network.id, PORT)
+        && first.additional.is_empty();
+    hold(rule, right, || format!("{first:?} from {subnet:?}"))?;
+
+    let rule = "an address that is taken is not given again, and refused when asked for";
+    let taken = BTreeSet::from([vip.address]);
+    match ask(driver, &request, &taken).await {
+        Ok(second) => hold(rule, second.vip.address != vip.address, || {
+            format!("{second:?}")
+        })?,
+        // The only address of the subnet may have been the first.
+        Err(AllocateError::Invalid(_)) if low == high => {}
+        Err(error) => return Err(breach(rule, &error)),
+    }
+    let wanted = VipRequest {
+        address: Some(vip.address),
+        ..request.clone()
+    };
+    let answer = ask(driver, &wanted, &taken).await;
+    let refused =
+        matches!(&answer, Err(AllocateError::InUse { address, .. }) if *address == vip.address);
+    hold(rule, refused, || format!("{answer:?}"))?;
+
+    let rule = "an address asked for is given when it is free";
+    let given = ask(driver, &wanted, &BTreeSet::new())
+        .await
+        .map_err(|error| breach(rule, &error))?;
+    hold(rule, given.vip.address == vip.address, || {
+        format!("{given:?}")
+    })?;
+
+    let rule = "addresses are given back, twice if need be";
+    driver
+        .release_vip(LOAD_BALANCER, vip)
+        .await
+        .map_err(|error| breach(rule, &error))?;
+    driver
+        .release_vip(LOAD_BALANCER, vip)
+        .await
+        .map_err(|error| breach(rule, &error))
+}
+
+async fn check_whole_network(
+    driver: &dyn NetworkDriver,
+    network: &NetworkView,
+) -> Result<(), Breach> {
+    let rule = "a network alone gives an address of one of its subnets";
+    let request = VipRequest {
+        network_id: Some(network.id),
+        ..VipRequest::default()
+    };
+    let given = ask(driver, &request, &BTreeSet::new())
+        .await
+        .map_err(|error| breach(rule, &error))?;
+    let subnet = network
+        .subnets
+        .iter()
+        .find(|subnet| subnet.id == given.vip.subnet_id);
+    hold(
+        rule,
+        subnet.is_some() && given.vip.network_id == network.id,
+        || format!("{given:?}"),
+    )?;
+
+    let rule = "no subnet gives two addresses to one load balancer";
+    let doubled = VipRequest {
+        additional: vec![(given.vip.subnet_id, None)],
+        ..request.clone()
+    };
+    let answer = ask(driver, &doubled, &BTreeSet::new()).await;
+    hold(
+        rule,
+        matches!(answer, Err(AllocateError::Invalid(_))),
+        || format!("{answer:?}"),
+    )?;
+
+    let rule = "additional addresses come from the subnets asked for";
+    for other in network
+        .subnets
+        .iter()
+        .filter(|other| other.id != given.vip.subnet_id)
+    {
+        let both = VipRequest {
+            subnet_id: Some(given.vip.subnet_id),
+            additional: vec![(other.id, None)],
+            ..VipRequest::default()
+        };
+        let answer = ask(driver, &both, &BTreeSet::new())
+            .await
+            .map_err(|error| breach(rule, &error))?;
+        let right = answer
+            .additional
+            .iter()
+            .map(|vip| vip.subnet_id)
+            .eq([other.id]);
+        hold(rule, right, || format!("{answer:?}"))?;
+    }
+    Ok(())
+}
+
+async fn ask(
+    driver: &dyn NetworkDriver,
+    request: &VipRequest,
+    taken: &BTreeSet<IpAddr>,
+) -> Result<AllocatedVip, AllocateError> {
+    driver
+        .allocate_vip(LOAD_BALANCER, request, PORT, taken)
+        .await
+}
+
+fn hold(rule: &'static str, holds: bool, found: impl FnOnce() -> String) -> Result<(), Breach> {
+    if holds {
+        Ok(())
+    } else {
+        Err(Breach {
+            rule,
+            found: found(),
+        })
+    }
+}
+
+fn done<T, E: std::fmt::Display>(rule: &'static str, outcome: Result<T, E>) -> Result<T, Breach> {
+    outcome.map_err(|error| breach(rule, &error))
+}
+
+fn breach(rule: &'static str, error: &dyn std::fmt::Display) -> Breach {
+    Breach {
+        rule,
+        found: error.to_string(),
+    }
+}
+
+/// Names nothing.
+const NOWHERE: Uuid = Uuid::from_u128(0xdead_0000_0000_4000_8000_0000_0000_dead);
+const PORT: Uuid = Uuid::from_u128(0x0000_0001_0000_4000_8000_0000_0000_0001);
+const LOAD_BALANCER: LoadBalancerId =
+    LoadBalancerId::new(Uuid::from_u128(0x0000_0002_0000_4000_8000_0000_0000_0002));

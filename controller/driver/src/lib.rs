@@ -1,0 +1,16 @@
+//! The traits toward the outside world: where amphorae run, where addresses come from, who callers are.
+//!
+//! Every method is idempotent and keyed by our own ids, so that a retry finds what an earlier try made.
+#![deny(missing_docs)]
+
+pub mod auth;
+pub mod compute;
+pub mod error;
+#[cfg(feature = "kit")]
+pub mod kit;
+pub mod network;
+
+pub use auth::{Authenticator, Credentials, Unauthenticated};
+pub use compute::{AmphoraOrder, ComputeDriver, Endpoint};
+pub use error::DriverError;
+pub use network::{AllocateError, AllocatedVip, NetworkDriver};
