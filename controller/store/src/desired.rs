@@ -1,0 +1,384 @@
+//! What tenants asked for. [`Store::apply`] is the only writer of it (I5); rows go in `observed` when the data plane
+//! has let go of them.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use jiff::Timestamp;
+use krater_amphora_api::Generation;
+use krater_controller_core::{
+    change::Change,
+    query::{ResourceId, TreeFilter},
+    tree::{LoadBalancerTree, Row, Touch, TreeView},
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    Store, StoreError,
+    engine::Statement,
+    row::{self, Trees, tree_columns},
+};
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Committed {
+    /// It is stored and survives everything.
+    Done,
+    /// The tree is not at the generation any more against which the change was admitted: load and admit again.
+    LostRace,
+    /// Another load balancer has this address on the same network: allocate again.
+    AddressTaken(IpAddr),
+}
+
+impl Store {
+    /// The tree that holds the resource.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tree(&self, id: ResourceId) -> Result<Option<LoadBalancerTree>, StoreError> {
+        let statement = sqlx::query(TREE)
+            .bind(row::id_text(id.uuid()))
+            .bind(row::kind_name(id));
+        let mut trees = Trees::default();
+        for found in &self.all("load a load balancer", statement).await? {
+            trees.push(found)?;
+        }
+        Ok(trees.finish().pop().map(|view| view.tree))
+    }
+
+    /// The tree that holds the resource, with what is known of it, both of the same moment.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn view(&self, id: ResourceId) -> Result<Option<TreeView>, StoreError> {
+        let statement = sqlx::query(VIEW)
+            .bind(row::id_text(id.uuid()))
+            .bind(row::kind_name(id));
+        Ok(self.views_of(statement).await?.pop())
+    }
+
+    /// The trees that pass the filter, in creation order, all of the same moment.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn views(&self, filter: &TreeFilter) -> Result<Vec<TreeView>, StoreError> {
+        // One statement per way in, the narrowest wins; the rest of the filter is applied to what it finds.
+        let statement = if let Some(id) = filter.load_balancer {
+            sqlx::query(VIEWS_BY_ID).bind(row::id_text(id.uuid()))
+        } else if let Some(id) = filter.holds {
+            sqlx::query(VIEWS_HOLDING).bind(row::id_text(id))
+        } else if let Some(name) = &filter.name {
+            sqlx::query(VIEWS_BY_NAME).bind(name.clone())
+        } else if let Some(project) = &filter.project {
+            sqlx::query(VIEWS_BY_PROJECT).bind(project.as_str().to_owned())
+        } else {
+            sqlx::query(VIEWS_ALL)
+        };
+        let mut views = self.views_of(statement).await?;
+        views.retain(|view| {
+            let root = &view.tree.load_balancer.value;
+            filter
+                .project
+                .as_ref()
+                .is_none_or(|project| root.project == *project)
+                && filter
+                    .name
+                    .as_ref()
+                    .is_none_or(|name| root.name.as_str() == name)
+        });
+        Ok(views)
+    }
+
+    /// Stores an admitted change if the tree is still at the generation it was admitted against. With a new load
+    /// balancer its addresses are claimed in the same transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing of the change is stored then.
+    pub async fn apply(&self, change: &Change) -> Result<Committed, StoreError> {
+        let (root, children) = lines_of(change)?;
+        let mut transaction = self.begin(APPLYING).await?;
+        let written = match change.basis {
+            None => transaction.run(APPLYING, root.insert(&root.id)).await?,
+            Some(basis) => transaction.run(APPLYING, root.swap(basis)).await?,
+        };
+        if written == 0 {
+            transaction.rollback().await?;
+            return Ok(Committed::LostRace);
+        }
+        let claimed = match change.basis {
+            None => addresses_of(change),
+            Some(_) => Vec::new(),
+        };
+        for address in &claimed {
+            let statement = sqlx::query(CLAIM_ADDRESS)
+                .bind(row::id_text(change.tree.load_balancer.value.vip.network_id))
+                .bind(address.to_string())
+                .bind(root.id.clone());
+            if transaction.run(APPLYING, statement).await? == 0 {
+                transaction.rollback().await?;
+                return Ok(Committed::AddressTaken(*address));
+            }
+        }
+        for child in &children {
+            // A deleted row may be gone already: the data plane let go of it between load and now. It stays gone.
+            let (statement, absent_is_fine) = match child.touch {
+                Touch::Delete => (child.update(&root.id), true),
+                Touch::Create | Touch::Update => (child.insert(&root.id), false),
+            };
+            if transaction.run(APPLYING, statement).await? == 0 && !absent_is_fine {
+                return Err(StoreError::Defect(format!(
+                    "{} {} is of another load balancer",
+                    child.kind, child.id
+                )));
+            }
+        }
+        transaction
+            .commit_addresses(APPLYING, &claimed, &[])
+            .await?;
+        Ok(Committed::Done)
+    }
+
+    /// All addresses that load balancers have, on any network.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn taken_addresses(&self) -> Result<BTreeSet<IpAddr>, StoreError> {
+        let statement = sqlx::query("SELECT address FROM vip");
+        self.addresses("list the addresses in use", statement, row::read_address)
+            .await
+    }
+
+    async fn views_of(&self, statement: Statement) -> Result<Vec<TreeView>, StoreError> {
+        let mut trees = Trees::default();
+        for found in &self.all("load load balancers", statement).await? {
+            trees.push_with_observed(found)?;
+        }
+        Ok(trees.finish())
+    }
+}
+
+fn addresses_of(change: &Change) -> Vec<IpAddr> {
+    let root = &change.tree.load_balancer.value;
+    let additional = root.additional_vips.iter().map(|vip| vip.address);
+    std::iter::once(root.vip.address)
+        .chain(additional)
+        .collect()
+}
+
+/// A row as it is written.
+struct Line {
+    id: String,
+    kind: &'static str,
+    project: String,
+    name: String,
+    seq: i64,
+    generation: Generation,
+    touch: Touch,
+    created_at: Timestamp,
+    updated_at: Option<Timestamp>,
+    document: String,
+}
+
+impl Line {
+    fn insert(&self, load_balancer: &str) -> Statement {
+        let sql = if self.kind == "load_balancer" {
+            INSERT_NEW
+        } else {
+            INSERT_OR_UPDATE
+        };
+        sqlx::query(sql)
+            .bind(self.id.clone())
+            .bind(self.kind)
+            .bind(load_balancer.to_owned())
+            .bind(self.project.clone())
+            .bind(self.name.clone())
+            .bind(self.seq)
+            .bind(row::generation_number(self.generation))
+            .bind(row::touch_name(self.touch))
+            .bind(row::time_us(self.created_at))
+            .bind(self.updated_at.map(row::time_us))
+            .bind(self.document.clone())
+    }
+
+    fn update(&self, load_balancer: &str) -> Statement {
+        self.bind_update(sqlx::query(UPDATE_CHILD))
+            .bind(load_balancer.to_owned())
+    }
+
+    /// Writes the load balancer's row if it is still of the generation `basis`.
+    fn swap(&self, basis: Generation) -> Statement {
+        self.bind_update(sqlx::query(COMPARE_AND_SWAP))
+            .bind(row::generation_number(basis))
+    }
+
+    fn bind_update(&self, statement: Statement) -> Statement {
+        statement
+            .bind(self.id.clone())
+            .bind(self.name.clone())
+            .bind(row::generation_number(self.generation))
+            .bind(row::touch_name(self.touch))
+            .bind(self.updated_at.map(row::time_us))
+            .bind(self.document.clone())
+    }
+}
+
+/// The rows a change writes: the load balancer's, and the touched children's.
+fn lines_of(change: &Change) -> Result<(Line, Vec<Line>), StoreError> {
+    let tree = &change.tree;
+    let root_id = tree.load_balancer.value.id;
+    let root = ResourceId::LoadBalancer(root_id);
+    let project = tree.load_balancer.value.project.as_str();
+    if change
+        .basis
+        .is_some_and(|basis| basis >= tree.load_balancer.generation)
+        || !change.touched.contains(&root)
+    {
+        return Err(StoreError::Defect(format!(
+            "a change of load balancer {root_id} does not advance its generation"
+        )));
+    }
+    let touched: BTreeSet<Uuid> = change.touched.iter().map(|id| id.uuid()).collect();
+    let mut seq = Sequence::of(tree.load_balancer.generation);
+    let first = line(
+        root,
+        &tree.load_balancer,
+        tree.load_balancer.value.name.as_str(),
+        project,
+        0,
+    )?;
+    let mut lines = Vec::with_capacity(touched.len());
+    macro_rules! children {
+        ($rows:expr, $kind:path) => {
+            for child in &$rows {
+                let place = seq.next();
+                if touched.contains(&child.value.id.uuid()) {
+                    lines.push(line(
+                        $kind(child.value.id),
+                        child,
+                        child.value.name.as_str(),
+                        project,
+                        place,
+                    )?);
+                }
+            }
+        };
+    }
+    children!(tree.listeners, ResourceId::Listener);
+    children!(tree.pools, ResourceId::Pool);
+    children!(tree.members, ResourceId::Member);
+    children!(tree.health_monitors, ResourceId::HealthMonitor);
+    if lines.len().saturating_add(1) != touched.len() {
+        return Err(StoreError::Defect(format!(
+            "a change of load balancer {root_id} touches what is not in it"
+        )));
+    }
+    Ok((first, lines))
+}
+
+fn line<T: Serialize>(
+    id: ResourceId,
+    value: &Row<T>,
+    name: &str,
+    project: &str,
+    seq: i64,
+) -> Result<Line, StoreError> {
+    Ok(Line {
+        id: row::id_text(id.uuid()),
+        kind: row::kind_name(id),
+        project: project.to_owned(),
+        name: name.to_owned(),
+        seq,
+        generation: value.generation,
+        touch: value.touch,
+        created_at: value.created_at,
+        updated_at: value.updated_at,
+        document: row::document(&value.value)?,
+    })
+}
+
+/// Places of new rows in creation order: later generations after earlier ones, within one as in the tree. Rows keep
+/// the place they were created with.
+struct Sequence {
+    next: i64,
+}
+
+impl Sequence {
+    /// More rows than the domain allows in one tree, many times over.
+    const ROWS_PER_GENERATION: i64 = 1 << 20;
+
+    fn of(generation: Generation) -> Self {
+        Self {
+            next: row::generation_number(generation).saturating_mul(Self::ROWS_PER_GENERATION),
+        }
+    }
+
+    fn next(&mut self) -> i64 {
+        self.next = self.next.saturating_add(1);
+        self.next
+    }
+}
+
+const APPLYING: &str = "store a change";
+
+const TREE: &str = concat!(
+    "SELECT ",
+    tree_columns!(),
+    " FROM resource r WHERE r.load_balancer_id = (SELECT load_balancer_id FROM resource WHERE id = $1 AND kind = $2)
+    ORDER BY r.seq"
+);
+
+/// Trees with what is known of them. Only the load balancer's own row meets a row of `observed`.
+macro_rules! views_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT ",
+            tree_columns!(),
+            ", o.settled, o.errors, o.operating FROM resource r LEFT JOIN observed o ON o.load_balancer_id = r.id ",
+            $condition,
+            " ORDER BY r.load_balancer_id, r.seq"
+        )
+    };
+}
+
+const VIEW: &str = views_where!(
+    "WHERE r.load_balancer_id = (SELECT load_balancer_id FROM resource WHERE id = $1 AND kind = $2)"
+);
+const VIEWS_ALL: &str = views_where!("");
+const VIEWS_BY_ID: &str = views_where!("WHERE r.load_balancer_id = $1");
+const VIEWS_HOLDING: &str = views_where!(
+    "WHERE r.load_balancer_id = (SELECT load_balancer_id FROM resource WHERE id = $1)"
+);
+const VIEWS_BY_NAME: &str = views_where!(
+    "WHERE r.load_balancer_id IN (SELECT id FROM resource WHERE kind = 'load_balancer' AND name = $1)"
+);
+const VIEWS_BY_PROJECT: &str = views_where!(
+    "WHERE r.load_balancer_id IN (SELECT id FROM resource WHERE kind = 'load_balancer' AND project_id = $1)"
+);
+
+const INSERT_NEW: &str = "INSERT INTO resource
+    (id, kind, load_balancer_id, project_id, name, seq, generation, touch, created_us, updated_us, document)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHING";
+
+/// A child that was created and changed again before it settled comes as created a second time.
+const INSERT_OR_UPDATE: &str = "INSERT INTO resource
+    (id, kind, load_balancer_id, project_id, name, seq, generation, touch, created_us, updated_us, document)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    ON CONFLICT (id) DO UPDATE SET name = excluded.name, generation = excluded.generation, touch = excluded.touch,
+        updated_us = excluded.updated_us, document = excluded.document
+    WHERE resource.load_balancer_id = excluded.load_balancer_id AND resource.kind = excluded.kind";
+
+const UPDATE_CHILD: &str = "UPDATE resource
+    SET name = $2, generation = $3, touch = $4, updated_us = $5, document = $6
+    WHERE id = $1 AND load_balancer_id = $7";
+
+const COMPARE_AND_SWAP: &str = "UPDATE resource
+    SET name = $2, generation = $3, touch = $4, updated_us = $5, document = $6
+    WHERE id = $1 AND generation = $7";
+
+const CLAIM_ADDRESS: &str =
+    "INSERT INTO vip (network_id, address, load_balancer_id) VALUES ($1, $2, $3)
+    ON CONFLICT (network_id, address) DO NOTHING";
+
+#[cfg(test)]
+mod tests;

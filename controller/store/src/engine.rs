@@ -1,0 +1,387 @@
+//! Opening a database, running statements on it, and all that differs between engines.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    fmt,
+    io::ErrorKind,
+    net::IpAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    str::FromStr as _,
+    sync::Arc,
+};
+
+use sqlx::{
+    Any, AnyConnection, ConnectOptions as _, Connection as _, Row as _,
+    any::{AnyArguments, AnyConnectOptions, AnyRow},
+    query::Query,
+};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::{StoreError, migrate};
+
+/// The desired and the observed state. Cheap to clone; clones share one connection, so that a verb waits for the one
+/// before it and never for a lock of the engine.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    link: Mutex<Option<Link>>,
+}
+
+/// The connection, with what a cancelled verb left behind on it.
+struct Link {
+    connection: AnyConnection,
+    /// A transaction was begun and not ended: its future was dropped, or its end failed.
+    unfinished: bool,
+    /// The addresses in use, once asked for: each with the number of networks it is in use on. SQLite has one
+    /// controller, and this goes with its one connection, so that it cannot differ from the table.
+    addresses: Option<Addresses>,
+}
+
+/// Addresses, each with the number of networks it is in use on.
+pub(crate) type Addresses = BTreeMap<IpAddr, usize>;
+
+/// A statement of ours.
+pub(crate) type Statement = Query<'static, Any, AnyArguments>;
+
+impl Store {
+    /// Opens the database file, makes it (mode 0600) if there is none, checks it and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`] with a sentence that says what to do.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        make_file(path)?;
+        Self::connect(path.to_owned(), &url_of(path)?).await
+    }
+
+    /// A database that lives as long as the store, for tests and the simulator.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn in_memory() -> Result<Self, StoreError> {
+        Self::connect(PathBuf::from(":memory:"), "sqlite::memory:").await
+    }
+
+    /// Writes everything down and closes the database. Clones fail from then on.
+    pub async fn close(&self) {
+        if let Some(link) = self.inner.link.lock().await.take()
+            && let Err(error) = link.connection.close().await
+        {
+            // Nothing is lost: what was committed is on disk, the next start replays the log.
+            tracing::warn!(%error, "the database did not close cleanly");
+        }
+    }
+
+    async fn connect(path: PathBuf, url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let fail = |source| StoreError::from_engine(&path, "open the database", source);
+        let options = AnyConnectOptions::from_str(url)
+            .map_err(fail)?
+            .disable_statement_logging();
+        let mut connection = AnyConnection::connect_with(&options).await.map_err(fail)?;
+        claim(&mut connection, &path).await?;
+        sqlx::raw_sql(SETTINGS)
+            .execute(&mut connection)
+            .await
+            .map_err(fail)?;
+        let link = Mutex::new(Some(Link {
+            connection,
+            unfinished: false,
+            addresses: None,
+        }));
+        let store = Self {
+            inner: Arc::new(Inner { path, link }),
+        };
+        migrate::migrate(
+            store
+                .begin("bring the schema of the database up to date")
+                .await?,
+        )
+        .await?;
+        Ok(store)
+    }
+
+    /// Takes the connection and begins a transaction. Dropped without [`Transaction::commit`] it is rolled back.
+    pub(crate) async fn begin(&self, doing: &'static str) -> Result<Transaction<'_>, StoreError> {
+        let mut transaction = Transaction {
+            path: &self.inner.path,
+            guard: self.link().await?,
+        };
+        // Taking the write lock at once: a reader that turns writer could find the database changed under it.
+        transaction.link()?.unfinished = true;
+        transaction.batch(doing, "BEGIN IMMEDIATE").await?;
+        Ok(transaction)
+    }
+
+    /// Runs one writing statement in a transaction of its own and answers how many rows it wrote.
+    pub(crate) async fn run(
+        &self,
+        doing: &'static str,
+        statement: Statement,
+    ) -> Result<u64, StoreError> {
+        Transaction {
+            path: &self.inner.path,
+            guard: self.link().await?,
+        }
+        .run(doing, statement)
+        .await
+    }
+
+    /// All rows of one reading statement.
+    pub(crate) async fn all(
+        &self,
+        doing: &'static str,
+        statement: Statement,
+    ) -> Result<Vec<AnyRow>, StoreError> {
+        Transaction {
+            path: &self.inner.path,
+            guard: self.link().await?,
+        }
+        .all(doing, statement)
+        .await
+    }
+
+    /// The addresses in use: from memory, or once by `load`.
+    pub(crate) async fn addresses(
+        &self,
+        doing: &'static str,
+        load: Statement,
+        read: impl Fn(&AnyRow) -> Result<IpAddr, StoreError>,
+    ) -> Result<BTreeSet<IpAddr>, StoreError> {
+        let path = &self.inner.path;
+        let guard = self.link().await?;
+        let mut connection = Transaction { path, guard };
+        if let Some(known) = &connection.link()?.addresses {
+            return Ok(known.keys().copied().collect());
+        }
+        let mut found = Addresses::new();
+        for row in &connection.all(doing, load).await? {
+            *found.entry(read(row)?).or_default() += 1;
+        }
+        let addresses = found.keys().copied().collect();
+        connection.link()?.addresses = Some(found);
+        Ok(addresses)
+    }
+
+    async fn link(&self) -> Result<MutexGuard<'_, Option<Link>>, StoreError> {
+        let mut guard = self.inner.link.lock().await;
+        if let Some(link) = guard.as_mut()
+            && link.unfinished
+        {
+            // An engine that ran out of space may have rolled back by itself, then this fails, harmlessly.
+            let _ = sqlx::raw_sql("ROLLBACK")
+                .execute(&mut link.connection)
+                .await;
+            link.unfinished = false;
+            // Its commit may have got through unseen.
+            link.addresses = None;
+        }
+        Ok(guard)
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("path", &self.inner.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Exclusive use of the connection.
+pub(crate) struct Transaction<'a> {
+    path: &'a Path,
+    guard: MutexGuard<'a, Option<Link>>,
+}
+
+impl Transaction<'_> {
+    /// Runs one writing statement and answers how many rows it wrote.
+    pub(crate) async fn run(
+        &mut self,
+        doing: &'static str,
+        statement: Statement,
+    ) -> Result<u64, StoreError> {
+        let path = self.path;
+        let done = statement.execute(&mut self.link()?.connection).await;
+        done.map(|done| done.rows_affected())
+            .map_err(|source| StoreError::from_engine(path, doing, source))
+    }
+
+    /// All rows of one reading statement.
+    pub(crate) async fn all(
+        &mut self,
+        doing: &'static str,
+        statement: Statement,
+    ) -> Result<Vec<AnyRow>, StoreError> {
+        let path = self.path;
+        let rows = statement.fetch_all(&mut self.link()?.connection).await;
+        rows.map_err(|source| StoreError::from_engine(path, doing, source))
+    }
+
+    /// The one row of a reading statement that always has one.
+    pub(crate) async fn one(
+        &mut self,
+        doing: &'static str,
+        statement: Statement,
+    ) -> Result<AnyRow, StoreError> {
+        let path = self.path;
+        let row = statement.fetch_one(&mut self.link()?.connection).await;
+        row.map_err(|source| StoreError::from_engine(path, doing, source))
+    }
+
+    /// Runs statements that take no values.
+    pub(crate) async fn batch(
+        &mut self,
+        doing: &'static str,
+        sql: &'static str,
+    ) -> Result<(), StoreError> {
+        let path = self.path;
+        let done = sqlx::raw_sql(sql)
+            .execute(&mut self.link()?.connection)
+            .await;
+        done.map(drop)
+            .map_err(|source| StoreError::from_engine(path, doing, source))
+    }
+
+    /// Makes everything since [`Store::begin`] permanent.
+    pub(crate) async fn commit(self, doing: &'static str) -> Result<(), StoreError> {
+        self.commit_addresses(doing, &[], &[]).await
+    }
+
+    /// [`Transaction::commit`] of one that claimed or released addresses.
+    pub(crate) async fn commit_addresses(
+        mut self,
+        doing: &'static str,
+        claimed: &[IpAddr],
+        released: &[IpAddr],
+    ) -> Result<(), StoreError> {
+        self.batch(doing, "COMMIT").await?;
+        let link = self.link()?;
+        link.unfinished = false;
+        let Some(addresses) = &mut link.addresses else {
+            return Ok(());
+        };
+        for address in claimed {
+            *addresses.entry(*address).or_default() += 1;
+        }
+        for address in released {
+            if let Entry::Occupied(mut entry) = addresses.entry(*address) {
+                *entry.get_mut() = entry.get().saturating_sub(1);
+                if *entry.get() == 0 {
+                    entry.remove();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes everything since [`Store::begin`] now rather than when the connection is used next.
+    pub(crate) async fn rollback(mut self) -> Result<(), StoreError> {
+        self.batch("undo a change", "ROLLBACK").await?;
+        self.link()?.unfinished = false;
+        Ok(())
+    }
+
+    fn link(&mut self) -> Result<&mut Link, StoreError> {
+        self.guard.as_mut().ok_or(StoreError::Closed)
+    }
+}
+
+/// Makes sure that the file is there and writable, readable by its owner only.
+fn make_file(path: &Path) -> Result<(), StoreError> {
+    let opened = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path);
+    let Err(error) = opened else { return Ok(()) };
+    let path = path.to_owned();
+    Err(match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            StoreError::ReadOnly { path }
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::DiskFull { path },
+        _ => StoreError::Unopenable {
+            path,
+            detail: error.to_string(),
+        },
+    })
+}
+
+/// The path as sqlx wants it: with all that means something in a URL escaped.
+fn url_of(path: &Path) -> Result<String, StoreError> {
+    use fmt::Write as _;
+
+    let path = std::path::absolute(path).map_err(|error| StoreError::Unopenable {
+        path: path.to_owned(),
+        detail: error.to_string(),
+    })?;
+    let text = path.to_str().ok_or_else(|| StoreError::Unopenable {
+        path: path.to_owned(),
+        detail: "its path is not UTF-8".to_owned(),
+    })?;
+    let mut url = String::from("sqlite:");
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(&byte) {
+            url.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(url, "%{byte:02X}");
+        }
+    }
+    Ok(url)
+}
+
+/// Refuses a damaged database and one that is somebody else's; marks an empty one as ours.
+async fn claim(connection: &mut AnyConnection, path: &Path) -> Result<(), StoreError> {
+    let fail = |source| StoreError::from_engine(path, "check the database", source);
+    let row = sqlx::query("PRAGMA quick_check(1)")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(fail)?;
+    let found: String = row.try_get(0).map_err(fail)?;
+    if found != "ok" {
+        return Err(StoreError::Corrupt {
+            path: path.to_owned(),
+            detail: found,
+        });
+    }
+    let row = sqlx::query("PRAGMA application_id")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(fail)?;
+    let owner: i64 = row.try_get(0).map_err(fail)?;
+    let row = sqlx::query("SELECT COUNT(*) FROM sqlite_schema")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(fail)?;
+    let objects: i64 = row.try_get(0).map_err(fail)?;
+    match (owner, objects) {
+        (APPLICATION_ID, _) => Ok(()),
+        (0, 0) => sqlx::raw_sql(CLAIM)
+            .execute(&mut *connection)
+            .await
+            .map(drop)
+            .map_err(fail),
+        _ => Err(StoreError::NotADatabase {
+            path: path.to_owned(),
+        }),
+    }
+}
+
+/// "krat" in the header of the file says whose database it is.
+const APPLICATION_ID: i64 = 0x6b72_6174;
+const CLAIM: &str = "PRAGMA application_id = 1802658164";
+
+/// WAL: readers of other processes (backup, `sqlite3`) do not stop us. FULL: what was answered survives a power cut.
+/// The log is cut back after a burst; the cache holds some ten thousand rows.
+const SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+    PRAGMA busy_timeout = 5000; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384; \
+    PRAGMA temp_store = MEMORY";
+
+#[cfg(test)]
+mod tests;

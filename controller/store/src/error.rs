@@ -1,0 +1,140 @@
+//! How storage fails, told apart by what somebody can do about it.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// The store could not do what it was asked. Nothing was written, nothing stored before was lost.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// There is a file, but it is not a database of ours.
+    #[error(
+        "{path} is not a krater database: move it away to start with an empty one, or restore it from a backup"
+    )]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The database is damaged.
+    #[error(
+        "the database {path} is damaged ({detail}): restore it from a backup, or move it away to start empty"
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What the check found first.
+        detail: String,
+    },
+    /// A newer release wrote the database.
+    #[error(
+        "the database has schema {found}, this release knows schemas up to {known}: start the newer release again"
+    )]
+    NewerSchema {
+        /// The schema in the database.
+        found: i64,
+        /// The newest one this release knows.
+        known: i64,
+    },
+    /// No space is left.
+    #[error(
+        "no space is left for the database in {path}: free some, and requests will be accepted again"
+    )]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file or its directory may not be written.
+    #[error(
+        "the database {path} cannot be written: check owner and mode of the file and its directory, and that the file system is not mounted read-only"
+    )]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be opened or made.
+    #[error("the database {path} cannot be opened: {detail}")]
+    Unopenable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        detail: String,
+    },
+    /// Somebody else held the database for longer than a statement waits.
+    #[error(
+        "the database {path} is held by another process: end it, and requests will be accepted again"
+    )]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A stored value cannot be read: the database was written by hand, or by a release with a defect.
+    #[error("{what} in the database cannot be read: {detail}")]
+    Unreadable {
+        /// Which value.
+        what: String,
+        /// Why.
+        detail: String,
+    },
+    /// A change that contradicts itself: a defect of the caller.
+    #[error("{0}")]
+    Defect(String),
+    /// The store was closed.
+    #[error("the database is closed")]
+    Closed,
+    /// Any other failure of a statement.
+    #[error("could not {doing}")]
+    Statement {
+        /// What was being done.
+        doing: &'static str,
+        /// What the engine says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl StoreError {
+    /// Tells apart what the engine says by what somebody can do about it.
+    pub(crate) fn from_engine(path: &Path, doing: &'static str, source: sqlx::Error) -> Self {
+        let path = || path.to_owned();
+        // The low byte of SQLite's extended codes is the primary one.
+        let code = source
+            .as_database_error()
+            .and_then(|error| error.code()?.parse::<u32>().ok())
+            .map(|code| code & 0xff);
+        match code {
+            Some(SQLITE_BUSY | SQLITE_LOCKED) => Self::Busy { path: path() },
+            Some(SQLITE_READONLY) => Self::ReadOnly { path: path() },
+            Some(SQLITE_CORRUPT) => Self::Corrupt {
+                path: path(),
+                detail: source.to_string(),
+            },
+            Some(SQLITE_FULL) => Self::DiskFull { path: path() },
+            Some(SQLITE_CANTOPEN) => Self::Unopenable {
+                path: path(),
+                detail: source.to_string(),
+            },
+            Some(SQLITE_NOTADB) => Self::NotADatabase { path: path() },
+            _ => Self::Statement {
+                doing,
+                source: Box::new(source),
+            },
+        }
+    }
+
+    /// A stored value that does not parse.
+    pub(crate) fn unreadable(what: impl Into<String>, detail: &dyn std::fmt::Display) -> Self {
+        Self::Unreadable {
+            what: what.into(),
+            detail: detail.to_string(),
+        }
+    }
+}
+
+// https://sqlite.org/rescode.html
+const SQLITE_BUSY: u32 = 5;
+const SQLITE_LOCKED: u32 = 6;
+const SQLITE_READONLY: u32 = 8;
+const SQLITE_CORRUPT: u32 = 11;
+const SQLITE_FULL: u32 = 13;
+const SQLITE_CANTOPEN: u32 = 14;
+const SQLITE_NOTADB: u32 = 26;

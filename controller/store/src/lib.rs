@@ -1,0 +1,24 @@
+//! Desired and observed state in SQL.
+//!
+//! Two kinds of truth with two kinds of writers (I5): what tenants asked for is written by [`Store::apply`] alone,
+//! from a `Change`; what is known of the world is written by the reconciler and the intake through the other verbs.
+//! Every verb is one transaction: a crash at any moment leaves all of it or nothing.
+#![deny(missing_docs)]
+
+mod desired;
+mod engine;
+mod error;
+#[cfg(test)]
+mod fixture;
+mod migrate;
+mod observed;
+mod row;
+
+pub use desired::Committed;
+pub use engine::Store;
+pub use error::StoreError;
+pub use observed::{
+    fleet::AmphoraRecord,
+    settlement::{Due, Outcome, Settled, Settlement},
+    statistics::ListenerTally,
+};

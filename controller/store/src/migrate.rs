@@ -1,0 +1,77 @@
+//! The schema. Forward only; each release reads what the one before it wrote.
+
+use sqlx::Row as _;
+
+use crate::{StoreError, engine::Transaction};
+
+/// One step of the schema, in order; its number is its position, counted from 1. A released step never changes.
+const STEPS: &[&str] = &[include_str!("../migrations/0001.sql")];
+
+/// Brings the schema up to date, all missing steps at once or none.
+///
+/// # Errors
+/// [`StoreError::NewerSchema`] when a newer release was here.
+pub(crate) async fn migrate(mut transaction: Transaction<'_>) -> Result<(), StoreError> {
+    let doing = "bring the schema of the database up to date";
+    transaction
+        .batch(
+            doing,
+            "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL PRIMARY KEY)",
+        )
+        .await?;
+    let row = transaction
+        .one(
+            doing,
+            sqlx::query("SELECT CAST(COALESCE(MAX(version), 0) AS BIGINT) FROM schema_version"),
+        )
+        .await?;
+    let found: i64 = row
+        .try_get(0)
+        .map_err(|error| StoreError::unreadable("the schema version", &error))?;
+    let mut version = 0;
+    for step in STEPS {
+        version += 1;
+        if version <= found {
+            continue;
+        }
+        transaction.batch(doing, step).await?;
+        transaction
+            .run(
+                doing,
+                sqlx::query("INSERT INTO schema_version (version) VALUES ($1)").bind(version),
+            )
+            .await?;
+    }
+    if found > version {
+        return Err(StoreError::NewerSchema {
+            found,
+            known: version,
+        });
+    }
+    transaction.commit(doing).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::STEPS;
+
+    #[test]
+    fn columns_are_text_and_bigint_only_and_no_step_uses_a_vendors_words() {
+        for step in STEPS {
+            let text = step.to_ascii_uppercase();
+            for word in [
+                "INTEGER",
+                "BLOB",
+                "BOOLEAN",
+                "TIMESTAMP",
+                "AUTOINCREMENT",
+                "WITHOUT ROWID",
+                "STRICT",
+                "SERIAL",
+                "JSONB",
+            ] {
+                assert!(!text.contains(word), "{word} in the schema");
+            }
+        }
+    }
+}

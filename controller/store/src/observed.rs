@@ -1,0 +1,5 @@
+//! What is known of the world: written by the reconciler and the intake (I5).
+
+pub(crate) mod fleet;
+pub(crate) mod settlement;
+pub(crate) mod statistics;

@@ -1,0 +1,242 @@
+//! How far the data plane has followed: settled generations, errors, operating status, and what is due.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use krater_amphora_api::{Generation, LoadBalancerId};
+use krater_controller_core::status::{OperatingStatus, Reason};
+use uuid::Uuid;
+
+use crate::{
+    Store, StoreError,
+    row::{self, column, read_id},
+};
+
+/// How the attempt to bring a generation into force ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// Which load balancer.
+    pub load_balancer: LoadBalancerId,
+    /// Which generation was tried.
+    pub generation: Generation,
+    /// Whether it is in force.
+    pub outcome: Outcome,
+    /// Why resources are in `ERROR`, by resource id; replaces what was known before. May be non-empty with
+    /// [`Outcome::Applied`] too: a port may be taken while all else serves.
+    pub errors: BTreeMap<Uuid, Reason>,
+    /// When to try again though nothing was asked; `None`: never.
+    pub due_at: Option<Timestamp>,
+    /// Failed attempts in a row.
+    pub attempts: u32,
+}
+
+/// Whether a generation is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is: rows deleted up to it are forgotten.
+    Applied,
+    /// It is not: deleted rows stay, since the data plane may still serve them.
+    Failed,
+}
+
+/// What became of a settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Settled {
+    /// It is stored.
+    Done,
+    /// A later generation settled before, or the load balancer is gone: nothing was written.
+    Stale,
+}
+
+/// A load balancer that wants attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Which one.
+    pub load_balancer: LoadBalancerId,
+    /// Failed attempts in a row so far.
+    pub attempts: u32,
+}
+
+impl Store {
+    /// Load balancers with a generation that has not settled, or whose time to try again has come; longest waiting
+    /// first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
+        let statement = sqlx::query(DUE)
+            .bind(row::time_us(now))
+            .bind(i64::from(limit));
+        let rows = self.all("find out what is due", statement).await?;
+        rows.iter()
+            .map(|found| {
+                let attempts: i64 = column(found, 1, "a number of attempts")?;
+                Ok(Due {
+                    load_balancer: LoadBalancerId::new(read_id(found, 0, "an id")?),
+                    attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+                })
+            })
+            .collect()
+    }
+
+    /// Makes load balancers due at `at` (sooner, if they are due sooner), e.g. because an amphora lost them.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn make_due(
+        &self,
+        load_balancers: &[LoadBalancerId],
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let doing = "make load balancers due";
+        if load_balancers.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.begin(doing).await?;
+        for id in load_balancers {
+            let statement = sqlx::query(MAKE_DUE)
+                .bind(row::id_text(id.uuid()))
+                .bind(row::time_us(at));
+            transaction.run(doing, statement).await?;
+        }
+        transaction.commit(doing).await
+    }
+
+    /// Stores how far the data plane has followed, and forgets the rows it let go of. Settled generations never go
+    /// back.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
+        let doing = "store how far the data plane has followed";
+        let id = row::id_text(settlement.load_balancer.uuid());
+        let generation = row::generation_number(settlement.generation);
+        let statement = sqlx::query(SETTLE)
+            .bind(id.clone())
+            .bind(generation)
+            .bind(errors_document(&settlement.errors)?)
+            .bind(settlement.due_at.map(row::time_us))
+            .bind(i64::from(settlement.attempts));
+        let written = match settlement.outcome {
+            Outcome::Failed => self.run(doing, statement).await?,
+            Outcome::Applied => {
+                let mut transaction = self.begin(doing).await?;
+                let written = transaction.run(doing, statement).await?;
+                if written > 0 {
+                    transaction
+                        .run(
+                            doing,
+                            sqlx::query(FORGET_CHILDREN).bind(id).bind(generation),
+                        )
+                        .await?;
+                }
+                transaction.commit(doing).await?;
+                written
+            }
+        };
+        Ok(if written == 0 {
+            Settled::Stale
+        } else {
+            Settled::Done
+        })
+    }
+
+    /// Forgets a load balancer, its children, its addresses and all that is known of it. Only one that was deleted
+    /// (`Touch::Delete`) goes; absent counts as done.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn forget(&self, load_balancer: LoadBalancerId) -> Result<(), StoreError> {
+        let doing = "forget a load balancer";
+        let id = row::id_text(load_balancer.uuid());
+        let mut transaction = self.begin(doing).await?;
+        let statement = sqlx::query(ADDRESSES_TO_FORGET).bind(id.clone());
+        let rows = transaction.all(doing, statement).await?;
+        let released: Vec<_> = rows
+            .iter()
+            .map(row::read_address)
+            .collect::<Result<_, _>>()?;
+        transaction.run(doing, sqlx::query(FORGET).bind(id)).await?;
+        transaction.commit_addresses(doing, &[], &released).await
+    }
+
+    /// Replaces the errors of a load balancer, if `settled` is still its settled generation; `false` if it is not.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn put_errors(
+        &self,
+        load_balancer: LoadBalancerId,
+        settled: Generation,
+        errors: &BTreeMap<Uuid, Reason>,
+    ) -> Result<bool, StoreError> {
+        let statement = sqlx::query(PUT_ERRORS)
+            .bind(row::id_text(load_balancer.uuid()))
+            .bind(row::generation_number(settled))
+            .bind(errors_document(errors)?);
+        Ok(self.run("store errors", statement).await? > 0)
+    }
+
+    /// Replaces the operating statuses of a load balancer and its children, by resource id. Of a load balancer that
+    /// is gone nothing is stored.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn put_operating(
+        &self,
+        load_balancer: LoadBalancerId,
+        statuses: &BTreeMap<Uuid, OperatingStatus>,
+    ) -> Result<(), StoreError> {
+        let statement = sqlx::query(PUT_OPERATING)
+            .bind(row::id_text(load_balancer.uuid()))
+            .bind(row::operating_document(statuses)?);
+        self.run("store operating statuses", statement)
+            .await
+            .map(drop)
+    }
+}
+
+/// Errors as they are stored: nothing when there are none, which is nearly always.
+fn errors_document(errors: &BTreeMap<Uuid, Reason>) -> Result<Option<String>, StoreError> {
+    if errors.is_empty() {
+        Ok(None)
+    } else {
+        row::document(errors).map(Some)
+    }
+}
+
+const DUE: &str = "SELECT r.id, COALESCE(o.attempts, 0)
+    FROM resource r LEFT JOIN observed o ON o.load_balancer_id = r.id
+    WHERE r.kind = 'load_balancer' AND (o.settled IS NULL OR o.settled < r.generation OR o.due_us <= $1)
+    ORDER BY COALESCE(o.due_us, 0), r.id LIMIT $2";
+
+/// One that never settled is due anyway and has no row here.
+const MAKE_DUE: &str = "UPDATE observed SET due_us = $2 WHERE load_balancer_id = $1 AND (due_us IS NULL OR due_us > $2)";
+
+const SETTLE: &str = "INSERT INTO observed (load_balancer_id, settled, errors, due_us, attempts)
+    SELECT id, $2, $3, $4, $5 FROM resource WHERE id = $1 AND kind = 'load_balancer'
+    ON CONFLICT (load_balancer_id) DO UPDATE SET settled = excluded.settled, errors = excluded.errors,
+        due_us = excluded.due_us, attempts = excluded.attempts
+    WHERE observed.settled IS NULL OR observed.settled <= excluded.settled";
+
+const FORGET_CHILDREN: &str = "DELETE FROM resource
+    WHERE load_balancer_id = $1 AND touch = 'delete' AND generation <= $2 AND kind <> 'load_balancer'";
+
+const ADDRESSES_TO_FORGET: &str =
+    "SELECT v.address FROM vip v JOIN resource r ON r.id = v.load_balancer_id
+    WHERE v.load_balancer_id = $1 AND r.touch = 'delete'";
+
+/// Everything about it hangs on this row and goes with it.
+const FORGET: &str =
+    "DELETE FROM resource WHERE id = $1 AND kind = 'load_balancer' AND touch = 'delete'";
+
+const PUT_ERRORS: &str =
+    "UPDATE observed SET errors = $3 WHERE load_balancer_id = $1 AND settled = $2";
+
+const PUT_OPERATING: &str = "INSERT INTO observed (load_balancer_id, operating, attempts)
+    SELECT id, $2, 0 FROM resource WHERE id = $1 AND kind = 'load_balancer'
+    ON CONFLICT (load_balancer_id) DO UPDATE SET operating = excluded.operating";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+//! Tests of what is known of load balancers.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use krater_amphora_api::Generation;
+use krater_controller_core::{
+    query::ResourceId,
+    status::{OperatingStatus, ProvisioningStatus, Reason},
+    tree::TreeView,
+};
+
+use super::{Due, Outcome, Settled, Settlement};
+use crate::{Committed, Store, fixture::*};
+
+async fn store_with(load_balancers: u32) -> Store {
+    let store = Store::in_memory().await.unwrap();
+    for lb in 0..load_balancers {
+        assert_eq!(
+            store.apply(&creation(tree(lb, 2))).await.unwrap(),
+            Committed::Done
+        );
+    }
+    store
+}
+
+fn settlement(lb: u32, generation: Generation, outcome: Outcome) -> Settlement {
+    Settlement {
+        load_balancer: lb_id(lb),
+        generation,
+        outcome,
+        errors: BTreeMap::new(),
+        due_at: None,
+        attempts: 0,
+    }
+}
+
+fn reason() -> Reason {
+    Reason {
+        code: "port_in_use".into(),
+        message: "taken".into(),
+        step: "bind".into(),
+        heals: true,
+    }
+}
+
+async fn view(store: &Store, lb: u32) -> TreeView {
+    store
+        .view(ResourceId::LoadBalancer(lb_id(lb)))
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+async fn due(store: &Store, now: Timestamp) -> Vec<Due> {
+    store.due(now, 100).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_has_not_settled_is_due_and_reads_pending_until_it_has() {
+    let store = store_with(2).await;
+    let all = [0, 1].map(|lb| Due {
+        load_balancer: lb_id(lb),
+        attempts: 0,
+    });
+    assert_eq!(due(&store, at(0)).await, all);
+    let first = Generation::FIRST;
+    assert_eq!(
+        store
+            .settle(&settlement(0, first, Outcome::Applied))
+            .await
+            .unwrap(),
+        Settled::Done
+    );
+    assert_eq!(due(&store, at(0)).await, [all[1]]);
+    let seen = view(&store, 0).await;
+    let status = seen.provisioning_status(lb_id(0).uuid(), &seen.tree.load_balancer);
+    assert_eq!(status, ProvisioningStatus::Active);
+    assert!(view(&store, 1).await.is_pending());
+}
+
+#[tokio::test]
+async fn a_failure_keeps_its_reason_and_comes_due_again_the_longest_waiting_first() {
+    let store = store_with(3).await;
+    for (lb, due_us) in [(0, 300), (1, 200), (2, 900)] {
+        let failed = Settlement {
+            errors: BTreeMap::from([(listener_id(lb, 0).uuid(), reason())]),
+            due_at: Some(at(due_us)),
+            attempts: 3 + lb,
+            ..settlement(lb, Generation::FIRST, Outcome::Failed)
+        };
+        assert_eq!(store.settle(&failed).await.unwrap(), Settled::Done);
+    }
+    assert_eq!(due(&store, at(100)).await, []);
+    let expected = [
+        Due {
+            load_balancer: lb_id(1),
+            attempts: 4,
+        },
+        Due {
+            load_balancer: lb_id(0),
+            attempts: 3,
+        },
+    ];
+    assert_eq!(due(&store, at(300)).await, expected);
+    assert_eq!(store.due(at(300), 1).await.unwrap(), expected[..1]);
+    let seen = view(&store, 0).await;
+    assert_eq!(seen.reason(listener_id(0, 0).uuid()), Some(&reason()));
+    let status = seen.provisioning_status(listener_id(0, 0).uuid(), &seen.tree.listeners[0]);
+    assert_eq!(status, ProvisioningStatus::Error);
+
+    // It healed: nothing is due, nothing is wrong.
+    assert_eq!(
+        store
+            .settle(&settlement(0, Generation::FIRST, Outcome::Applied))
+            .await
+            .unwrap(),
+        Settled::Done
+    );
+    assert!(view(&store, 0).await.observed.errors.is_empty());
+    assert_eq!(due(&store, at(300)).await, expected[..1]);
+}
+
+#[tokio::test]
+async fn a_settled_generation_never_goes_back() {
+    let store = store_with(1).await;
+    let change = member_deletion(tree(0, 2), 0);
+    assert_eq!(store.apply(&change).await.unwrap(), Committed::Done);
+    let second = change.tree.load_balancer.generation;
+    assert_eq!(
+        store
+            .settle(&settlement(0, second, Outcome::Applied))
+            .await
+            .unwrap(),
+        Settled::Done
+    );
+    let late = Settlement {
+        errors: BTreeMap::from([(lb_id(0).uuid(), reason())]),
+        ..settlement(0, Generation::FIRST, Outcome::Failed)
+    };
+    assert_eq!(store.settle(&late).await.unwrap(), Settled::Stale);
+    assert_eq!(view(&store, 0).await.observed.settled, Some(second));
+    assert!(view(&store, 0).await.observed.errors.is_empty());
+    assert_eq!(
+        store
+            .settle(&settlement(9, second, Outcome::Applied))
+            .await
+            .unwrap(),
+        Settled::Stale
+    );
+}
+
+#[tokio::test]
+async fn deleted_rows_go_when_their_generation_is_applied_not_before_and_not_after_a_failure() {
+    let store = store_with(1).await;
+    let first = member_deletion(tree(0, 2), 0);
+    assert_eq!(store.apply(&first).await.unwrap(), Committed::Done);
+    let second = member_deletion(first.tree.clone(), 1);
+    assert_eq!(store.apply(&second).await.unwrap(), Committed::Done);
+    let failed = settlement(0, first.tree.load_balancer.generation, Outcome::Failed);
+    assert_eq!(store.settle(&failed).await.unwrap(), Settled::Done);
+    assert_eq!(view(&store, 0).await.tree.members.len(), 2);
+    let applied = Settlement {
+        outcome: Outcome::Applied,
+        ..failed
+    };
+    assert_eq!(store.settle(&applied).await.unwrap(), Settled::Done);
+    let members = view(&store, 0).await.tree.members;
+    assert_eq!(
+        members.iter().map(|row| row.value.id).collect::<Vec<_>>(),
+        [member_id(0, 1)]
+    );
+    let applied = settlement(0, second.tree.load_balancer.generation, Outcome::Applied);
+    assert_eq!(store.settle(&applied).await.unwrap(), Settled::Done);
+    assert_eq!(view(&store, 0).await.tree.members, []);
+}
+
+#[tokio::test]
+async fn settling_a_deletion_leaves_the_load_balancer_until_it_is_forgotten() {
+    let store = store_with(1).await;
+    let change = deletion(tree(0, 2));
+    assert_eq!(store.apply(&change).await.unwrap(), Committed::Done);
+    let applied = settlement(0, change.tree.load_balancer.generation, Outcome::Applied);
+    assert_eq!(store.settle(&applied).await.unwrap(), Settled::Done);
+    assert_eq!(view(&store, 0).await.tree.members.len(), 2);
+    store.forget(lb_id(0)).await.unwrap();
+    assert_eq!(due(&store, at(i64::MAX / 2_000_000)).await, []);
+}
+
+#[tokio::test]
+async fn making_due_only_ever_brings_it_forward() {
+    let store = store_with(2).await;
+    for lb in [0, 1] {
+        let applied = settlement(lb, Generation::FIRST, Outcome::Applied);
+        assert_eq!(store.settle(&applied).await.unwrap(), Settled::Done);
+    }
+    store
+        .make_due(&[lb_id(0), lb_id(7)], at(500))
+        .await
+        .unwrap();
+    store.make_due(&[lb_id(0)], at(900)).await.unwrap();
+    store.make_due(&[], at(0)).await.unwrap();
+    assert_eq!(due(&store, at(499)).await, []);
+    assert_eq!(
+        due(&store, at(500)).await,
+        [Due {
+            load_balancer: lb_id(0),
+            attempts: 0
+        }]
+    );
+    store.make_due(&[lb_id(0)], at(100)).await.unwrap();
+    assert_eq!(due(&store, at(100)).await.len(), 1);
+    assert_eq!(
+        store
+            .settle(&settlement(0, Generation::FIRST, Outcome::Applied))
+            .await
+            .unwrap(),
+        Settled::Done
+    );
+    assert_eq!(due(&store, at(900)).await, []);
+}
+
+#[tokio::test]
+async fn errors_are_replaced_only_under_the_generation_they_are_about() {
+    let store = store_with(1).await;
+    let errors = BTreeMap::from([(listener_id(0, 0).uuid(), reason())]);
+    assert!(
+        !store
+            .put_errors(lb_id(0), Generation::FIRST, &errors)
+            .await
+            .unwrap(),
+        "nothing settled yet"
+    );
+    assert_eq!(
+        store
+            .settle(&settlement(0, Generation::FIRST, Outcome::Applied))
+            .await
+            .unwrap(),
+        Settled::Done
+    );
+    assert!(
+        store
+            .put_errors(lb_id(0), Generation::FIRST, &errors)
+            .await
+            .unwrap()
+    );
+    assert_eq!(view(&store, 0).await.observed.errors, errors);
+    assert!(
+        !store
+            .put_errors(lb_id(0), Generation::FIRST.next(), &BTreeMap::new())
+            .await
+            .unwrap()
+    );
+    assert!(
+        store
+            .put_errors(lb_id(0), Generation::FIRST, &BTreeMap::new())
+            .await
+            .unwrap()
+    );
+    assert!(view(&store, 0).await.observed.errors.is_empty());
+}
+
+#[tokio::test]
+async fn operating_statuses_are_replaced_whole_and_settle_nothing() {
+    let store = store_with(1).await;
+    let every: BTreeMap<_, _> = OperatingStatus::ALL
+        .into_iter()
+        .enumerate()
+        .map(|(n, status)| (uuid::Uuid::from_u128(n as u128), status))
+        .collect();
+    store.put_operating(lb_id(0), &every).await.unwrap();
+    assert_eq!(view(&store, 0).await.observed.operating, every);
+    assert!(view(&store, 0).await.is_pending());
+    let one = BTreeMap::from([(lb_id(0).uuid(), OperatingStatus::Online)]);
+    assert_eq!(
+        store
+            .settle(&settlement(0, Generation::FIRST, Outcome::Applied))
+            .await
+            .unwrap(),
+        Settled::Done
+    );
+    store.put_operating(lb_id(0), &one).await.unwrap();
+    let seen = view(&store, 0).await;
+    assert_eq!(
+        (seen.observed.operating.clone(), seen.is_pending()),
+        (one.clone(), false)
+    );
+    store.put_operating(lb_id(5), &one).await.unwrap();
+}
