@@ -1,0 +1,414 @@
+//! The control surface: what a controller may ask of this amphora, over mutual TLS.
+//!
+//! An apply is: read, keep on disk, swap, answer. Applies of one load balancer keep their order; those of different
+//! ones overlap while they wait for the disk.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, VecDeque},
+    rc::Rc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use krater_amphora_api::{
+    AmphoraId, Applied, ApplyError, ContractVersion, Generation, Info, LoadBalancerId, Rejection,
+    Report, SnapshotSpec,
+};
+use krater_amphora_core::snapshot::Snapshot;
+use tokio::{sync::Mutex, time::sleep};
+use tracing::{error, info, warn};
+
+use crate::{
+    housekeeper::{Ending, Housekeeper},
+    keep::{Keep, KeepError},
+    limits::TOMBSTONES_MAX,
+    tallies::Tallies,
+};
+
+pub(crate) mod route;
+pub(crate) mod serve;
+
+/// Answers for one amphora.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    housekeeper: Rc<Housekeeper>,
+    keep: Keep,
+    id: AmphoraId,
+    metrics_port: Option<u16>,
+    sequence: Cell<u64>,
+    /// Who is next, per load balancer. First come, first served.
+    turns: RefCell<HashMap<LoadBalancerId, Rc<Mutex<()>>>>,
+    tombstones: RefCell<Tombstones>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The body is not a spec.
+    #[error("the body cannot be read: {0}")]
+    Unreadable(String),
+    /// A newer generation is in force, or was deleted (I8).
+    #[error("generation {sent} is older than generation {held}, which is {}", if *deleted { "deleted" } else { "in force" })]
+    Stale {
+        /// What was sent.
+        sent: Generation,
+        /// What is held.
+        held: Generation,
+        /// The load balancer was deleted since.
+        deleted: bool,
+    },
+    /// The spec is not valid; every reason.
+    #[error("the spec was refused: {}", join(.0))]
+    Invalid(Vec<Rejection>),
+    /// The disk did not take it.
+    #[error("the spec cannot be kept: {}", chain(.0))]
+    NotKept(KeepError),
+    /// The process is ending.
+    #[error(transparent)]
+    Ending(#[from] Ending),
+}
+
+impl Agent {
+    /// Serves what is kept, before any contact with a controller (D10).
+    pub(crate) fn restore(
+        housekeeper: Rc<Housekeeper>,
+        keep: Keep,
+        id: AmphoraId,
+        metrics_port: Option<u16>,
+    ) -> Result<Rc<Self>, KeepError> {
+        let snapshots = keep.load()?;
+        let agent = Rc::new(Self {
+            housekeeper,
+            keep,
+            id,
+            metrics_port,
+            sequence: Cell::new(0),
+            turns: RefCell::default(),
+            tombstones: RefCell::default(),
+        });
+        let load_balancers = snapshots.len();
+        for snapshot in snapshots {
+            let (id, generation) = (snapshot.load_balancer(), snapshot.generation());
+            // It cannot be ending: it is only just beginning.
+            let _ = agent.housekeeper.apply(snapshot);
+            agent.settle_later(id, Some(generation));
+        }
+        info!(load_balancers, "serving what was kept");
+        Ok(agent)
+    }
+
+    /// Who answers.
+    pub(crate) fn info(&self) -> Info {
+        Info {
+            amphora: self.id,
+            boot: self.housekeeper.boot(),
+            contract: ContractVersion::CURRENT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            workers: u32::try_from(self.housekeeper.workers()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Everything there is to say; each one is numbered.
+    pub(crate) fn report(&self) -> Result<Report, Ending> {
+        self.sequence.set(self.sequence.get() + 1);
+        let world = self.housekeeper.world()?;
+        Ok(Report {
+            info: self.info(),
+            sequence: self.sequence.get(),
+            load_balancers: world
+                .balancers
+                .values()
+                .map(|balancer| balancer.report())
+                .collect(),
+            metrics_port: self.metrics_port,
+        })
+    }
+
+    /// Every load balancer here, with its generation.
+    pub(crate) fn list(&self) -> Result<Vec<(LoadBalancerId, Generation)>, Ending> {
+        let world = self.housekeeper.world()?;
+        let mut list: Vec<_> = world
+            .balancers
+            .iter()
+            .map(|(id, state)| (*id, state.snapshot.generation()))
+            .collect();
+        list.sort();
+        Ok(list)
+    }
+
+    /// Puts a spec in force, or changes nothing (I10).
+    pub(crate) async fn apply(
+        self: &Rc<Self>,
+        id: LoadBalancerId,
+        body: Bytes,
+    ) -> Result<Applied, Refusal> {
+        let turn = self.turn(id);
+        let outcome = {
+            let _turn = turn.lock().await;
+            self.apply_in_turn(id, body).await
+        };
+        self.leave(id, &turn);
+        if let Err(refusal) = &outcome {
+            refusal.count(self.tallies());
+            warn!(lb = %id, %refusal, "a spec was not applied");
+        }
+        outcome
+    }
+
+    async fn apply_in_turn(
+        self: &Rc<Self>,
+        id: LoadBalancerId,
+        body: Bytes,
+    ) -> Result<Applied, Refusal> {
+        let spec: SnapshotSpec = serde_json::from_slice(&body)
+            .map_err(|error| Refusal::Unreadable(error.to_string()))?;
+        if spec.load_balancer != id {
+            let reason = format!(
+                "it is about load balancer {}, the path about {id}",
+                spec.load_balancer
+            );
+            return Err(Refusal::Unreadable(reason));
+        }
+        let sent = spec.generation;
+        if self.refuse_stale(id, sent)? == Held::Same {
+            return self.applied(id, sent);
+        }
+        let snapshot = Snapshot::parse(spec).map_err(Refusal::Invalid)?;
+        self.on_disk(move |keep| keep.store(id, &body))
+            .await?
+            .map_err(Refusal::NotKept)?;
+        let generation = self.housekeeper.apply(snapshot)?;
+        self.tombstones.borrow_mut().forget(id);
+        self.settle_later(id, Some(generation));
+        info!(lb = %id, %generation, "applied");
+        self.applied(id, generation)
+    }
+
+    /// Takes a load balancer out of service and forgets it. That there is none is fine.
+    pub(crate) async fn delete(
+        self: &Rc<Self>,
+        id: LoadBalancerId,
+        generation: Generation,
+    ) -> Result<(), Refusal> {
+        let turn = self.turn(id);
+        let outcome = {
+            let _turn = turn.lock().await;
+            self.delete_in_turn(id, generation).await
+        };
+        self.leave(id, &turn);
+        outcome
+    }
+
+    async fn delete_in_turn(
+        self: &Rc<Self>,
+        id: LoadBalancerId,
+        generation: Generation,
+    ) -> Result<(), Refusal> {
+        self.refuse_stale(id, generation)?;
+        self.on_disk(move |keep| keep.discard(id))
+            .await?
+            .map_err(Refusal::NotKept)?;
+        let was_held = self.housekeeper.held(id)?.is_some();
+        self.housekeeper.remove(id)?;
+        self.tombstones.borrow_mut().remember(id, generation);
+        self.settle_later(id, None);
+        if was_held {
+            info!(lb = %id, %generation, "deleted");
+        }
+        Ok(())
+    }
+
+    /// Makes what is kept durable once applies of the load balancer pause: a burst of them costs the disk once.
+    fn settle_later(self: &Rc<Self>, id: LoadBalancerId, kept: Option<Generation>) {
+        let agent = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            sleep(SETTLE_DELAY).await;
+            let turn = agent.turn(id);
+            {
+                let _turn = turn.lock().await;
+                // Overtaken: the one that came after will be settled by its own call.
+                if agent.housekeeper.held(id) == Ok(kept)
+                    && let Ok(Err(error)) = agent.on_disk(move |keep| keep.settle(id)).await
+                {
+                    agent.tallies().settle_failures.inc();
+                    error!(lb = %id, error = chain(&error), "what is kept would not survive a loss of power");
+                }
+            }
+            agent.leave(id, &turn);
+        });
+    }
+
+    fn refuse_stale(&self, id: LoadBalancerId, sent: Generation) -> Result<Held, Refusal> {
+        if let Some(held) = self.housekeeper.held(id)? {
+            return match held {
+                held if held > sent => Err(Refusal::Stale {
+                    sent,
+                    held,
+                    deleted: false,
+                }),
+                held if held == sent => Ok(Held::Same),
+                _ => Ok(Held::Older),
+            };
+        }
+        match self.tombstones.borrow().generation(id) {
+            Some(held) if held > sent => Err(Refusal::Stale {
+                sent,
+                held,
+                deleted: true,
+            }),
+            _ => Ok(Held::Nothing),
+        }
+    }
+
+    fn applied(&self, id: LoadBalancerId, generation: Generation) -> Result<Applied, Refusal> {
+        let report = self.housekeeper.report(id)?.ok_or(Ending)?;
+        Ok(Applied { generation, report })
+    }
+
+    fn turn(&self, id: LoadBalancerId) -> Rc<Mutex<()>> {
+        Rc::clone(self.turns.borrow_mut().entry(id).or_default())
+    }
+
+    /// Forgets the turns of a load balancer that nobody waits for: the map and the caller are the only owners.
+    fn leave(&self, id: LoadBalancerId, turn: &Rc<Mutex<()>>) {
+        if Rc::strong_count(turn) <= 2 {
+            self.turns.borrow_mut().remove(&id);
+        }
+    }
+
+    /// Uses the disk without holding up anything else of this thread.
+    async fn on_disk(
+        &self,
+        act: impl FnOnce(&Keep) -> Result<(), KeepError> + Send + 'static,
+    ) -> Result<Result<(), KeepError>, Ending> {
+        let keep = self.keep.clone();
+        // Only the end of the runtime cancels it.
+        tokio::task::spawn_blocking(move || act(&keep))
+            .await
+            .map_err(|_| Ending)
+    }
+
+    fn tallies(&self) -> &Tallies {
+        self.housekeeper.tallies()
+    }
+}
+
+/// What is here, compared with what was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Nothing,
+    Older,
+    Same,
+}
+
+impl Refusal {
+    /// The refusal in the terms of the contract.
+    pub(crate) fn into_error(self) -> ApplyError {
+        let message = self.to_string();
+        match self {
+            Self::Invalid(rejections) => ApplyError {
+                message,
+                rejections,
+                held: None,
+            },
+            Self::Stale { held, .. } => ApplyError {
+                message,
+                rejections: Vec::new(),
+                held: Some(held),
+            },
+            _ => ApplyError {
+                message,
+                rejections: Vec::new(),
+                held: None,
+            },
+        }
+    }
+
+    fn count(&self, tallies: &Tallies) {
+        match self {
+            Self::Unreadable(_) => tallies.refusals.unreadable.inc(),
+            Self::Stale { .. } => tallies.refusals.stale.inc(),
+            Self::Invalid(_) => tallies.refusals.invalid.inc(),
+            Self::NotKept(_) => tallies.refusals.not_kept.inc(),
+            Self::Ending(_) => {}
+        }
+    }
+}
+
+/// The last generations of what was deleted, oldest first: a push that was overtaken by the delete must not bring a
+/// load balancer back (I8).
+#[derive(Debug, Default)]
+struct Tombstones {
+    generations: HashMap<LoadBalancerId, Generation>,
+    order: VecDeque<LoadBalancerId>,
+}
+
+impl Tombstones {
+    fn remember(&mut self, id: LoadBalancerId, generation: Generation) {
+        if self.generations.insert(id, generation).is_some() {
+            return;
+        }
+        self.order.push_back(id);
+        while self.order.len() > TOMBSTONES_MAX {
+            if let Some(oldest) = self.order.pop_front() {
+                self.generations.remove(&oldest);
+            }
+        }
+    }
+
+    fn forget(&mut self, id: LoadBalancerId) {
+        if self.generations.remove(&id).is_some() {
+            self.order.retain(|other| *other != id);
+        }
+    }
+
+    fn generation(&self, id: LoadBalancerId) -> Option<Generation> {
+        self.generations.get(&id).copied()
+    }
+}
+
+/// How long applies of a load balancer pause before what is kept of it is made durable.
+const SETTLE_DELAY: Duration = Duration::from_millis(100);
+
+fn join(rejections: &[Rejection]) -> String {
+    rejections
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// An error with its sources, as one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn tombstones_are_bounded_and_the_oldest_go_first() {
+        let mut tombstones = Tombstones::default();
+        let id = |number: usize| LoadBalancerId::new(Uuid::from_u128(number as u128));
+        for number in 0..=TOMBSTONES_MAX {
+            tombstones.remember(id(number), Generation::FIRST);
+        }
+        assert_eq!(tombstones.generation(id(0)), None);
+        assert_eq!(tombstones.generation(id(1)), Some(Generation::FIRST));
+        assert_eq!(tombstones.order.len(), TOMBSTONES_MAX);
+        tombstones.forget(id(1));
+        assert_eq!(tombstones.order.len(), TOMBSTONES_MAX - 1);
+    }
+}

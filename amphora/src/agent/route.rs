@@ -1,0 +1,216 @@
+//! Method and path → answer, as JSON. Six routes.
+
+use std::{convert::Infallible, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use krater_amphora_api::{ApplyError, Generation, LoadBalancerId};
+use krater_amphora_core::limits::SPEC_BODY_BYTES_MAX;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::{Agent, Refusal};
+use crate::limits::BODY_TIME_MAX;
+
+/// Answers one request.
+pub(crate) async fn answer(
+    agent: Rc<Agent>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path().to_owned();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let method = request.method().clone();
+    Ok(match (&method, segments.as_slice()) {
+        (&Method::GET, ["v1", "info"]) => json(StatusCode::OK, &agent.info()),
+        (&Method::GET, ["v1", "report"]) => or_refusal(agent.report().map_err(Refusal::from)),
+        (&Method::GET, ["v1", "load-balancers"]) => list(&agent),
+        (&Method::PUT, ["v1", "load-balancers", id]) => put(agent, id, request.into_body()).await,
+        (&Method::DELETE, ["v1", "load-balancers", id]) => {
+            delete(agent, id, request.uri().query()).await
+        }
+        (_, ["v1", "info" | "report" | "load-balancers"]) => not_allowed("GET"),
+        (_, ["v1", "load-balancers", _]) => not_allowed("PUT, DELETE"),
+        _ => error(StatusCode::NOT_FOUND, format!("there is nothing at {path}")),
+    })
+}
+
+/// One line of the list of load balancers.
+#[derive(Serialize)]
+struct Line {
+    id: LoadBalancerId,
+    generation: Generation,
+}
+
+fn list(agent: &Agent) -> Response<Full<Bytes>> {
+    let lines = agent.list().map(|list| {
+        list.into_iter()
+            .map(|(id, generation)| Line { id, generation })
+            .collect::<Vec<_>>()
+    });
+    or_refusal(lines.map_err(Refusal::from))
+}
+
+async fn put(agent: Rc<Agent>, id: &str, body: Incoming) -> Response<Full<Bytes>> {
+    let id = match parse_id(id) {
+        Ok(id) => id,
+        Err(answer) => return answer,
+    };
+    let body = match read(body).await {
+        Ok(body) => body,
+        Err(answer) => return answer,
+    };
+    // A task of its own: a caller that goes away must not leave an apply half done, on disk but not in force.
+    let applied = tokio::task::spawn_local(async move { agent.apply(id, body).await }).await;
+    applied.map_or_else(|_| broke(), or_refusal)
+}
+
+async fn delete(agent: Rc<Agent>, id: &str, query: Option<&str>) -> Response<Full<Bytes>> {
+    let id = match parse_id(id) {
+        Ok(id) => id,
+        Err(answer) => return answer,
+    };
+    let Some(generation) = query.and_then(parse_generation) else {
+        let message = "the query must be generation=N, with N at least 1";
+        return error(StatusCode::BAD_REQUEST, message.to_owned());
+    };
+    let deleted = tokio::task::spawn_local(async move { agent.delete(id, generation).await }).await;
+    deleted.map_or_else(
+        |_| broke(),
+        |outcome| or_refusal(outcome.map(|()| Deleted { generation })),
+    )
+}
+
+/// The answer to a delete.
+#[derive(Serialize)]
+struct Deleted {
+    generation: Generation,
+}
+
+#[expect(
+    clippy::result_large_err,
+    reason = "the error is the answer, made once per request"
+)]
+fn parse_id(text: &str) -> Result<LoadBalancerId, Response<Full<Bytes>>> {
+    text.parse().map_err(|_| {
+        error(
+            StatusCode::BAD_REQUEST,
+            format!("{text:?} is not the id of a load balancer"),
+        )
+    })
+}
+
+fn parse_generation(query: &str) -> Option<Generation> {
+    let mut pairs = query.split('&');
+    let number = pairs.next()?.strip_prefix("generation=")?;
+    // Read strictly (I9): what else is asked cannot be ignored.
+    if pairs.next().is_some() {
+        return None;
+    }
+    Generation::from_number(number.parse().ok()?)
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Response<Full<Bytes>>> {
+    match timeout(
+        BODY_TIME_MAX,
+        Limited::new(body, SPEC_BODY_BYTES_MAX).collect(),
+    )
+    .await
+    {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(cause)) if cause.is::<LengthLimitError>() => {
+            let message = format!("the body is larger than {SPEC_BODY_BYTES_MAX} bytes");
+            Err(error(StatusCode::PAYLOAD_TOO_LARGE, message))
+        }
+        Ok(Err(cause)) => Err(error(
+            StatusCode::BAD_REQUEST,
+            format!("the body cannot be read: {cause}"),
+        )),
+        Err(_) => Err(error(StatusCode::REQUEST_TIMEOUT, too_slow(BODY_TIME_MAX))),
+    }
+}
+
+fn too_slow(time: Duration) -> String {
+    format!("the body did not arrive within {time:?}")
+}
+
+fn or_refusal<T: Serialize>(outcome: Result<T, Refusal>) -> Response<Full<Bytes>> {
+    match outcome {
+        Ok(value) => json(StatusCode::OK, &value),
+        Err(refusal) => {
+            let status = match refusal {
+                Refusal::Unreadable(_) => StatusCode::BAD_REQUEST,
+                Refusal::Stale { .. } => StatusCode::CONFLICT,
+                Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                Refusal::NotKept(_) => StatusCode::INSUFFICIENT_STORAGE,
+                Refusal::Ending(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            json(status, &refusal.into_error())
+        }
+    }
+}
+
+fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
+    let mut answer = error(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("allowed here: {allowed}"),
+    );
+    answer
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+fn broke() -> Response<Full<Bytes>> {
+    error(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the request broke the agent: this is a bug".to_owned(),
+    )
+}
+
+fn error(status: StatusCode, message: String) -> Response<Full<Bytes>> {
+    json(
+        status,
+        &ApplyError {
+            message,
+            rejections: Vec::new(),
+            held: None,
+        },
+    )
+}
+
+fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Full<Bytes>> {
+    // The types of the contract have string keys and finite numbers only: they always serialize.
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_is_read_strictly() {
+        assert_eq!(
+            parse_generation("generation=7").map(Generation::number),
+            Some(7)
+        );
+        for wrong in [
+            "",
+            "generation=0",
+            "generation=-1",
+            "generation=x",
+            "generation=1&force=1",
+            "gen=1",
+        ] {
+            assert_eq!(parse_generation(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The command line: parse, refuse or start, and end with a code that says which.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::{error, info, warn};
+
+use crate::{
+    agent::chain,
+    config::{
+        Config, DEFAULTS, DRAIN_DEFAULT, Overrides, parse_drain, parse_workers, workers_default,
+    },
+    identity::Identity,
+    log::Log,
+    managed::{Managed, StartError},
+    standalone::{Standalone, file::Plan},
+    strict::Flaw,
+    supervise::{End, Supervisor},
+};
+
+/// The data plane of krater: carries the traffic of load balancers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "krater-amphora",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve what a file says, without a controller. SIGHUP reads the file again.
+    #[command(after_help = SNAPSHOT_EXAMPLE)]
+    Run(Run),
+    /// Serve what controllers say, starting with what was last in force.
+    Agent(Box<Managing>),
+    /// Keep an agent alive: takes the same arguments.
+    Supervise(Box<Managing>),
+    /// Print or verify settings.
+    #[command(subcommand)]
+    Config(ConfigVerb),
+}
+
+#[derive(Args, Debug)]
+struct Run {
+    /// JSON file with the load balancers to serve.
+    #[arg(long, value_name = "FILE")]
+    snapshot: PathBuf,
+    /// Number of worker threads; one per core unless set.
+    #[arg(long, value_name = "N", value_parser = |text: &str| text.parse().map_err(|_| "not a number".to_owned()).and_then(parse_workers))]
+    workers: Option<usize>,
+    /// Address and port of the metrics endpoint.
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<SocketAddr>,
+    /// Time that connections get to end by themselves; 10s unless set.
+    #[arg(long, value_name = "DURATION", value_parser = parse_drain)]
+    drain: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+struct Managing {
+    /// TOML file with the settings; flags win over it, and may replace it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigVerb {
+    /// Print every setting with its default and its meaning.
+    Default,
+    /// Verify the settings of an agent and the certificates they name, or a snapshot file.
+    Check {
+        /// TOML file with the settings.
+        #[arg(long, value_name = "FILE", required_unless_present = "snapshot")]
+        config: Option<PathBuf>,
+        /// JSON file with load balancers.
+        #[arg(long, value_name = "FILE")]
+        snapshot: Option<PathBuf>,
+        #[command(flatten)]
+        overrides: Box<Overrides>,
+    },
+}
+
+/// Runs the program with the arguments of the process. Codes: 0 done, 1 failed, 2 usage, 78 bad configuration.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                USAGE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let log = match Log::start() {
+        Ok(log) => log,
+        Err(reason) => return refuse("KRATER_LOG", &[Flaw::new("", reason)]),
+    };
+    let code = match cli.verb {
+        Verb::Run(run) => run_standalone(run),
+        Verb::Agent(managing) => run_agent(&managing),
+        Verb::Supervise(managing) => run_supervisor(&managing),
+        Verb::Config(ConfigVerb::Default) => print(DEFAULTS),
+        Verb::Config(ConfigVerb::Check {
+            config,
+            snapshot,
+            overrides,
+        }) => check(config, snapshot, &overrides),
+    };
+    log.flush();
+    code
+}
+
+fn run_standalone(run: Run) -> ExitCode {
+    let standalone = Standalone {
+        snapshot: run.snapshot,
+        workers: run.workers.unwrap_or_else(workers_default),
+        metrics: run.metrics,
+        drain: run.drain.unwrap_or(DRAIN_DEFAULT),
+    };
+    let plan: Plan = match standalone.prepare() {
+        Ok(plan) => plan,
+        Err(flaws) => return refuse(&standalone.snapshot.display().to_string(), &flaws),
+    };
+    raise_descriptor_limit();
+    conclude(standalone.run(plan))
+}
+
+fn run_agent(managing: &Managing) -> ExitCode {
+    let config = match managing.load() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    raise_descriptor_limit();
+    match Managed::prepare(config) {
+        Ok(managed) => conclude(managed.run()),
+        Err(StartError::Identity(error)) => {
+            refuse(&managing.name(), &[Flaw::new("", chain(&error))])
+        }
+        Err(StartError::Keep(error)) => {
+            error!(error = chain(&error), "cannot start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_supervisor(managing: &Managing) -> ExitCode {
+    let config = match managing.load() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    // The same arguments, under another verb: the first argument after the program's name is ours.
+    let arguments = [OsString::from("agent")]
+        .into_iter()
+        .chain(std::env::args_os().skip(2))
+        .collect();
+    let supervisor = Supervisor {
+        arguments,
+        state_dir: config.state_dir,
+        drain: config.drain,
+    };
+    match supervisor.run() {
+        Ok(End::Done) => ExitCode::SUCCESS,
+        Ok(End::BadConfiguration) => BAD_CONFIGURATION.into(),
+        Err(error) => conclude(Err(error)),
+    }
+}
+
+fn check(config: Option<PathBuf>, snapshot: Option<PathBuf>, overrides: &Overrides) -> ExitCode {
+    if let Some(snapshot) = snapshot {
+        let name = snapshot.display().to_string();
+        let standalone = Standalone {
+            snapshot,
+            workers: 1,
+            metrics: None,
+            drain: DRAIN_DEFAULT,
+        };
+        if let Err(flaws) = standalone.prepare() {
+            return refuse(&name, &flaws);
+        }
+    }
+    let Some(config) = config else {
+        return print("valid\n");
+    };
+    let name = config.display().to_string();
+    let outcome = Config::load(Some(&config), overrides).and_then(|config| {
+        Identity::load(&config)
+            .map(drop)
+            .map_err(|error| vec![Flaw::new("", chain(&error))])
+    });
+    match outcome {
+        Ok(()) => print("valid\n"),
+        Err(flaws) => refuse(&name, &flaws),
+    }
+}
+
+impl Managing {
+    fn load(&self) -> Result<Config, ExitCode> {
+        Config::load(self.config.as_deref(), &self.overrides)
+            .map_err(|flaws| refuse(&self.name(), &flaws))
+    }
+
+    fn name(&self) -> String {
+        self.config.as_deref().map_or_else(
+            || "settings".to_owned(),
+            |path: &Path| path.display().to_string(),
+        )
+    }
+}
+
+/// Everything that is wrong, a line each.
+fn refuse(what: &str, flaws: &[Flaw]) -> ExitCode {
+    let mut stderr = io::stderr().lock();
+    for flaw in flaws {
+        // Nobody is left to be told when even this fails.
+        let _ = writeln!(stderr, "{what}: {flaw}");
+    }
+    BAD_CONFIGURATION.into()
+}
+
+fn print(text: &str) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    conclude(
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush()),
+    )
+}
+
+fn conclude(outcome: io::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(error = chain(&error), "failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Every connection is two descriptors: take as many as the system lets us.
+fn raise_descriptor_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    // Where the hard limit is said to be infinite, the kernel's own bound is what can be set.
+    let bound = maximum.or_else(|| {
+        fs::read_to_string("/proc/sys/fs/nr_open")
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    });
+    match setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: bound,
+            maximum,
+        },
+    ) {
+        Ok(()) => info!(descriptors = bound, "descriptor limit raised"),
+        Err(error) => warn!(%error, descriptors = current, "the descriptor limit cannot be raised"),
+    }
+}
+
+/// Enough to begin with: ids may be left out, and pools are referred to by name.
+const SNAPSHOT_EXAMPLE: &str = r#"A snapshot file:
+  {"load_balancers": [{
+    "name": "web", "vips": ["192.0.2.10"],
+    "listeners": [{"protocol": "http", "port": 80, "default_pool": "servers"}],
+    "pools": [{"name": "servers", "protocol": "http",
+      "members": [{"address": "192.0.2.21", "port": 8080}, {"address": "192.0.2.22", "port": 8080}],
+      "monitor": {"probe": {"type": "tcp"}, "delay_ms": 5000, "timeout_ms": 2000, "rise": 2, "fall": 3}}]}]}
+Things without an id are known by their name (a listener without one by its port, a member by its address): keep
+those, and a reload costs no connection. SIGHUP applies what changed; a file that is wrong changes nothing."#;
+
+/// Wrong arguments.
+const USAGE: u8 = 2;
+/// `EX_CONFIG` of the system's list of exit codes.
+pub(crate) const BAD_CONFIGURATION: u8 = 78;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_in_the_help_is_valid() {
+        let text = SNAPSHOT_EXAMPLE.split_once(":\n").unwrap().1;
+        let json = text.split_once("\nThings").unwrap().0;
+        assert_eq!(Plan::read(json, |_| None).unwrap().apply.len(), 1);
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

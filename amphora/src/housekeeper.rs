@@ -1,0 +1,361 @@
+//! The slow thread: owns the plane, feeds it snapshots and health, and runs everything that is not traffic.
+//!
+//! Everything here happens on one thread, one step at a time; a borrow never lives across an `await`.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, hash_map::DefaultHasher},
+    future::Future,
+    hash::{Hash, Hasher},
+    io,
+    pin::pin,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use futures_util::{
+    StreamExt,
+    future::{Either, LocalBoxFuture, select},
+    stream::FuturesUnordered,
+};
+use krater_amphora_api::{
+    BootId, Generation, ListenerState, LoadBalancerId, LoadBalancerReport, MemberHealth,
+};
+use krater_amphora_core::snapshot::Snapshot;
+use tokio::{
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
+    task::LocalSet,
+    time::{MissedTickBehavior, interval, sleep, sleep_until},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    clock::Clock,
+    limits::{BLOCKING_THREADS_MAX, PROBES_MAX},
+    plane::Plane,
+    probe::{Done, Meters, Probes, Verdict},
+    tallies::Tallies,
+    world::{Balancer, World},
+};
+
+/// What this process is about, shared by the tasks of its slow thread.
+#[derive(Debug)]
+pub(crate) struct Housekeeper {
+    /// `None` once the process is ending.
+    plane: RefCell<Option<Plane>>,
+    probes: RefCell<Probes>,
+    agenda_changed: Notify,
+    news: Notify,
+    clock: Clock,
+    boot: BootId,
+    workers: usize,
+    tallies: Arc<Tallies>,
+}
+
+/// The process is ending, and takes nothing on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the amphora is ending")]
+pub(crate) struct Ending;
+
+impl Housekeeper {
+    /// Puts a snapshot in force and answers the generation that is now: a newer one if that was held (I8).
+    pub(crate) fn apply(&self, snapshot: Snapshot) -> Result<Generation, Ending> {
+        let id = snapshot.load_balancer();
+        let generation = self.with_plane(|plane| plane.apply(snapshot))?;
+        let world = self.world()?;
+        if let Some(balancer) = world.balancers.get(&id) {
+            let verdicts = self.probes.borrow_mut().reconcile(
+                &balancer.snapshot,
+                self.clock.now(),
+                rand::random,
+            );
+            self.make_known(balancer, verdicts);
+        }
+        self.agenda_changed.notify_one();
+        self.tallies.applies.inc();
+        Ok(generation)
+    }
+
+    /// Takes a load balancer out of service; that there is none is fine.
+    pub(crate) fn remove(&self, id: LoadBalancerId) -> Result<(), Ending> {
+        self.with_plane(|plane| plane.remove(id))?;
+        self.probes.borrow_mut().forget(id);
+        self.tallies.removals.inc();
+        Ok(())
+    }
+
+    /// Tries ports that could not be had; true if one could be now.
+    pub(crate) fn retry_failed(&self) -> Result<bool, Ending> {
+        self.with_plane(Plane::retry_failed)
+    }
+
+    /// The generation in force, if the load balancer is here.
+    pub(crate) fn held(&self, id: LoadBalancerId) -> Result<Option<Generation>, Ending> {
+        self.with_plane(|plane| plane.held(id))
+    }
+
+    /// One load balancer in the terms of the contract.
+    pub(crate) fn report(&self, id: LoadBalancerId) -> Result<Option<LoadBalancerReport>, Ending> {
+        self.with_plane(|plane| plane.report(id))
+    }
+
+    /// What traffic is served by now.
+    pub(crate) fn world(&self) -> Result<Arc<World>, Ending> {
+        self.with_plane(|plane| plane.world())
+    }
+
+    /// Waits until something happened that a controller should learn at once.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// This run of the process.
+    pub(crate) const fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    /// Number of workers.
+    pub(crate) const fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// What the slow thread counts.
+    pub(crate) const fn tallies(&self) -> &Arc<Tallies> {
+        &self.tallies
+    }
+
+    /// The probe counters of every monitored member.
+    pub(crate) fn probe_meters(&self) -> Meters {
+        self.probes.borrow().meters()
+    }
+
+    /// Bugs of workers, and how often they ran out of descriptors.
+    pub(crate) fn plane_counters(&self) -> Result<(Arc<AtomicU64>, Arc<AtomicU64>), Ending> {
+        self.with_plane(|plane| (plane.bug_counter(), plane.exhaustion_counter()))
+    }
+
+    fn with_plane<T>(&self, act: impl FnOnce(&mut Plane) -> T) -> Result<T, Ending> {
+        self.plane.borrow_mut().as_mut().map(act).ok_or(Ending)
+    }
+
+    /// Hands verdicts to traffic where it does not know them yet.
+    fn make_known(&self, balancer: &Balancer, verdicts: Vec<Verdict>) {
+        let members = balancer.pools.iter().flat_map(|pool| &pool.members);
+        let known: HashMap<_, _> = members.map(|state| (state.id, state)).collect();
+        for verdict in verdicts {
+            let is_news = known.get(&verdict.member).is_some_and(|state| {
+                state.health() != verdict.health
+                    || (verdict.health == MemberHealth::Down && state.reason() != verdict.reason)
+            });
+            if is_news {
+                self.make_one_known(verdict);
+            }
+        }
+    }
+
+    fn make_one_known(&self, verdict: Verdict) {
+        let Verdict {
+            pool,
+            member,
+            health,
+            reason,
+        } = verdict;
+        let told = self.with_plane(|plane| plane.set_member_health(pool, member, health, reason));
+        if told.is_ok() {
+            self.news.notify_one();
+        }
+    }
+
+    fn perform(self: Rc<Self>, task: Task) -> LocalBoxFuture<'static, ()> {
+        match task {
+            Task::Probe => Box::pin(self.probe()),
+            Task::Tick => Box::pin(self.tick()),
+        }
+    }
+
+    /// Performs probes for as long as the process lives.
+    async fn probe(self: Rc<Self>) {
+        let mut under_way: FuturesUnordered<LocalBoxFuture<'static, Done>> =
+            FuturesUnordered::new();
+        loop {
+            let room = PROBES_MAX.saturating_sub(under_way.len());
+            for job in self.probes.borrow_mut().start_due(self.clock.now(), room) {
+                under_way.push(Box::pin(job.perform()));
+            }
+            let room_left = under_way.len() < PROBES_MAX;
+            let next = self.probes.borrow().next_due().filter(|_| room_left);
+            let wait = async {
+                match next {
+                    Some(at) => sleep_until(self.clock.deadline(at)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(done) = under_way.next() => self.take_outcome(done),
+                () = wait => {}
+                () = self.agenda_changed.notified() => {}
+            }
+        }
+    }
+
+    fn take_outcome(&self, done: Done) {
+        let (id, member) = done.key;
+        let verdict = self.probes.borrow_mut().finish(done, self.clock.now());
+        if let Some(verdict) = verdict {
+            let reason = verdict.reason.as_deref();
+            info!(lb = %id, pool = %verdict.pool, %member, health = ?verdict.health, reason, "a member's health changed");
+            self.make_one_known(verdict);
+        }
+    }
+
+    /// Once a second: tries failed ports again, and notices what changed by itself.
+    async fn tick(self: Rc<Self>) {
+        let mut every = interval(TICK);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let seen = Cell::new(None);
+        loop {
+            every.tick().await;
+            let Ok(opened) = self.retry_failed() else {
+                return;
+            };
+            let Ok(world) = self.world() else { return };
+            let now = listeners_digest(&world);
+            if seen.replace(Some(now)).is_some_and(|before| before != now) || opened {
+                self.news.notify_one();
+            }
+        }
+    }
+}
+
+/// What the slow thread does in every mode.
+#[derive(Clone, Copy, Debug)]
+enum Task {
+    Probe,
+    Tick,
+}
+
+/// Starts the plane and runs `body` beside the housekeeping until the process is told to end (SIGTERM, SIGINT), or
+/// until `body` ends by itself; then drains for at most `drain`. A second signal ends the draining.
+pub(crate) fn run<B, F>(workers: usize, drain: Duration, body: B) -> io::Result<()>
+where
+    B: FnOnce(Rc<Housekeeper>) -> F,
+    F: Future<Output = io::Result<()>>,
+{
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("keep")
+        .build()?;
+    let local = LocalSet::new();
+    let outcome = local.block_on(&runtime, async move {
+        let mut ends = Ends::watch()?;
+        let housekeeper = Rc::new(Housekeeper::start(workers, drain)?);
+        for (name, task) in [("probe", Task::Probe), ("tick", Task::Tick)] {
+            let housekeeper = Rc::clone(&housekeeper);
+            let tallies = Arc::clone(housekeeper.tallies());
+            persist(name, &tallies, move || {
+                Rc::clone(&housekeeper).perform(task)
+            });
+        }
+        let outcome = match select(pin!(body(Rc::clone(&housekeeper))), pin!(ends.next())).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(((), _)) => Ok(()),
+        };
+        housekeeper.end(drain, &mut ends).await;
+        outcome
+    });
+    // A thread that still waits for the disk must not hold up the end.
+    runtime.shutdown_background();
+    outcome
+}
+
+impl Housekeeper {
+    fn start(workers: usize, drain: Duration) -> io::Result<Self> {
+        let boot = BootId::new(uuid::Builder::from_random_bytes(rand::random()).into_uuid());
+        Ok(Self {
+            plane: RefCell::new(Some(Plane::start(workers, drain)?)),
+            probes: RefCell::default(),
+            agenda_changed: Notify::new(),
+            news: Notify::new(),
+            clock: Clock::start(),
+            boot,
+            workers,
+            tallies: Arc::default(),
+        })
+    }
+
+    async fn end(&self, drain: Duration, ends: &mut Ends) {
+        let Some(plane) = self.plane.borrow_mut().take() else {
+            return;
+        };
+        info!(?drain, "ending: no new connections; those open may finish");
+        if let Either::Right(_) = select(pin!(plane.stop(drain)), pin!(ends.next())).await {
+            warn!("told to end again: open connections are cut");
+        }
+    }
+}
+
+/// The signals that ask this process to end.
+struct Ends {
+    term: Signal,
+    int: Signal,
+}
+
+impl Ends {
+    fn watch() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+/// Runs a task of the slow thread for as long as the process lives. One that breaks is a bug of ours; it is counted
+/// and begun again, because traffic must not suffer for it.
+pub(crate) fn persist<F>(name: &'static str, tallies: &Arc<Tallies>, task: impl Fn() -> F + 'static)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let tallies = Arc::clone(tallies);
+    tokio::task::spawn_local(async move {
+        while let Err(broken) = tokio::task::spawn_local(task()).await {
+            if !broken.is_panic() {
+                return;
+            }
+            tallies.bugs.inc();
+            error!(
+                task = name,
+                "a task broke and is begun again: this is a bug"
+            );
+            sleep(TICK).await;
+        }
+    });
+}
+
+/// Changes when a listener opens, fails, fills up or frees. Order must not matter: a new world lists its own.
+fn listeners_digest(world: &World) -> u64 {
+    world.listeners.iter().fold(0, |sum, (id, state)| {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        match state.serving() {
+            ListenerState::Open => 0_u8.hash(&mut hasher),
+            ListenerState::Full => 1_u8.hash(&mut hasher),
+            ListenerState::Disabled => 2_u8.hash(&mut hasher),
+            ListenerState::Failed { reason } => (3_u8, reason).hash(&mut hasher),
+        }
+        u64::wrapping_add(sum, hasher.finish())
+    })
+}
+
+/// How often failed ports are tried again.
+const TICK: Duration = Duration::from_secs(1);

@@ -1,0 +1,17 @@
+//! HTTP listeners: requests in, a member's answers out, each message written anew from its parsed form.
+//!
+//! One task serves a client connection whole: hyper's server side, the service below it, and hyper's client side of
+//! whichever member connection the present request uses are all polled in turn by that one task. Nothing is sent
+//! between tasks and no connection to a member costs a task of its own.
+
+mod body;
+mod exchange;
+mod refusal;
+mod rewrite;
+pub(crate) mod server;
+mod session;
+mod tap;
+pub(crate) mod upstream;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! Bodies under way: a request's from the client to a member, an answer's from a member to the client.
+//!
+//! Both are passed on frame by frame and nothing is read ahead of what the other side takes.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::{
+    session::{Session, Turn},
+    upstream::Upstream,
+};
+use crate::{connect::Load, worker::Seat};
+
+/// A request's body on its way to a member.
+pub(super) enum Outgoing {
+    /// There is none.
+    Empty,
+    /// As it comes from the client.
+    Client(Incoming, Rc<Session>),
+}
+
+impl Outgoing {
+    pub(super) fn new(body: Incoming, session: &Rc<Session>) -> Self {
+        if body.is_end_stream() {
+            session.unread.set(false);
+            return Self::Empty;
+        }
+        session.unread.set(true);
+        Self::Client(body, Rc::clone(session))
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let Self::Client(body, session) = self.get_mut() else {
+            return Poll::Ready(None);
+        };
+        let frame = Pin::new(&mut *body).poll_frame(cx);
+        // While an answer is under way its own body says whose turn it is.
+        let waits = if frame.is_pending() {
+            Turn::Client
+        } else {
+            Turn::Member
+        };
+        if !session.responding.get() {
+            session.turn.set(waits);
+        }
+        if matches!(frame, Poll::Ready(None)) || body.is_end_stream() {
+            session.unread.set(false);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(body, _) => body.size_hint(),
+        }
+    }
+}
+
+/// The body of an answer.
+pub(super) enum Reply {
+    /// There is none.
+    Empty,
+    /// A sentence of ours.
+    Text(Bytes),
+    /// A member's.
+    Member(Box<Relayed>),
+}
+
+/// A member's answer on its way to the client. Gives the member's connection back for further use once the body is
+/// complete; dropped earlier, it takes the connection with it.
+pub(super) struct Relayed {
+    body: Incoming,
+    upstream: Option<Upstream>,
+    ongoing: Ongoing,
+}
+
+/// A request being answered; dropping it ends the request.
+pub(super) struct Ongoing {
+    session: Rc<Session>,
+    /// The listener under which the request runs (I4).
+    seat: Rc<Seat>,
+    since: Instant,
+    _load: Option<Load>,
+}
+
+impl Ongoing {
+    /// A request whose head is complete now.
+    pub(super) fn new(session: &Rc<Session>, seat: &Rc<Seat>) -> Self {
+        session.turn.set(Turn::Ours);
+        session.responding.set(false);
+        session.overdue.set(None);
+        seat.lane().requests.bump();
+        Self {
+            session: Rc::clone(session),
+            seat: Rc::clone(seat),
+            since: Instant::now(),
+            _load: None,
+        }
+    }
+
+    /// Counts the member as busy until the request ends.
+    pub(super) fn carry(&mut self, load: Load) {
+        self._load = Some(load);
+    }
+
+    /// The answer's head is given to the client.
+    pub(super) fn answered(&self, status: u16) {
+        self.seat.lane().responses.count(status);
+        self.session.responding.set(true);
+        self.session.turn.set(Turn::Client);
+    }
+}
+
+impl Drop for Ongoing {
+    fn drop(&mut self) {
+        self.session.turn.set(Turn::Request);
+        self.session.responding.set(false);
+        self.seat.lane().durations.count(self.since.elapsed());
+    }
+}
+
+impl Reply {
+    /// The body of `upstream`'s answer; its connection is given back at once if there is none.
+    pub(super) fn relay(body: Incoming, upstream: Upstream, ongoing: Ongoing) -> Self {
+        if body.is_end_stream() {
+            drop(body);
+            ongoing.session.guest.worker.upstreams.put(upstream);
+            return Self::Empty;
+        }
+        Self::Member(Box::new(Relayed {
+            body,
+            upstream: Some(upstream),
+            ongoing,
+        }))
+    }
+}
+
+impl Relayed {
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let session = &self.ongoing.session;
+        // What the body waits for is made by the connection, and that is polled with the real waker whenever something
+        // is waited for: the body's own wake-up would only have this task polled twice.
+        let mut quiet = Context::from_waker(Waker::noop());
+        let mut frame = Pin::new(&mut self.body).poll_frame(&mut quiet);
+        if frame.is_pending()
+            && let Some(upstream) = &mut self.upstream
+        {
+            upstream.poll(cx, session);
+            frame = Pin::new(&mut self.body).poll_frame(&mut quiet);
+        }
+        let waits = if frame.is_pending() {
+            Turn::Member
+        } else {
+            Turn::Client
+        };
+        session.turn.set(waits);
+        frame
+    }
+
+    /// The body is complete: its connection may serve another request.
+    fn release(&mut self) {
+        if let Some(upstream) = self.upstream.take() {
+            self.ongoing.session.guest.worker.upstreams.put(upstream);
+        }
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Text(text) if text.is_empty() => Poll::Ready(None),
+            Self::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
+            Self::Member(relayed) => {
+                let frame = ready!(relayed.poll_body(cx));
+                match &frame {
+                    Some(Err(_)) => {
+                        if let Some(upstream) = relayed.upstream.take() {
+                            upstream.lane().response_errors.bump();
+                        }
+                    }
+                    Some(Ok(_)) if relayed.body.is_end_stream() => relayed.release(),
+                    Some(Ok(_)) => {}
+                    None => relayed.release(),
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Text(text) => text.is_empty(),
+            Self::Member(relayed) => relayed.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Self::Member(relayed) => relayed.body.size_hint(),
+        }
+    }
+}

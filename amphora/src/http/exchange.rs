@@ -1,0 +1,198 @@
+//! One request: to which member, on which connection, again or not, and what the client is told.
+
+use std::{rc::Rc, sync::Arc};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::{
+    body::{Ongoing, Outgoing, Reply},
+    refusal::Refusal,
+    rewrite,
+    session::{Session, Turn},
+    upstream::{IDLE_TIME_MAX, IDLE_TIME_SAFE, Sent, Upstream},
+};
+use crate::{
+    connect::{Attempts, Load, dial},
+    worker::Seat,
+    world::MemberState,
+};
+
+/// Answers one request of a client, by a member if at all possible.
+pub(super) async fn answer(session: Rc<Session>, request: Request<Incoming>) -> Response<Reply> {
+    let seat = session.current_seat();
+    let mut ongoing = Ongoing::new(&session, &seat);
+    let (parts, body) = request.into_parts();
+    let body = Outgoing::new(body, &session);
+    let outcome = match rewrite::request(parts, body, session.peer.ip(), &seat.state) {
+        Ok(request) => send(&session, &seat, request, &mut ongoing).await,
+        Err(refusal) => Err(refusal),
+    };
+    let mut response = match outcome {
+        Ok((answer, upstream)) => relay(&session, answer, upstream, ongoing),
+        Err(refusal) => refuse(&seat, refusal, &ongoing),
+    };
+    if session.is_last() {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn refuse(seat: &Seat, refusal: Refusal, ongoing: &Ongoing) -> Response<Reply> {
+    let lane = seat.lane();
+    if refusal.blames_client() {
+        lane.request_errors.bump();
+    }
+    if refusal == Refusal::NoMember {
+        lane.no_member.bump();
+    }
+    ongoing.answered(refusal.status().as_u16());
+    refusal.response()
+}
+
+/// The answer of a member as it goes to the client.
+fn relay(
+    session: &Rc<Session>,
+    answer: Response<Incoming>,
+    upstream: Upstream,
+    ongoing: Ongoing,
+) -> Response<Reply> {
+    let (mut parts, body) = answer.into_parts();
+    upstream.lane().responses.count(parts.status.as_u16());
+    ongoing.answered(parts.status.as_u16());
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        rewrite::switching_answer(&mut parts.headers);
+        drop(body);
+        *session.tunnel.borrow_mut() = Some(upstream.into_tunnel());
+        return Response::from_parts(parts, Reply::Empty);
+    }
+    rewrite::answer(&mut parts.headers);
+    parts.version = http::Version::HTTP_11;
+    Response::from_parts(parts, Reply::relay(body, upstream, ongoing))
+}
+
+/// Has the request sent to one member after another until one answers.
+async fn send(
+    session: &Rc<Session>,
+    seat: &Rc<Seat>,
+    mut request: Request<Outgoing>,
+    ongoing: &mut Ongoing,
+) -> Result<(Response<Incoming>, Upstream), Refusal> {
+    let mut attempts = Attempts::new(session.peer);
+    loop {
+        session.turn.set(Turn::Ours);
+        let Some(member) = attempts.next(seat).await else {
+            return Err(if attempts.made() == 0 {
+                Refusal::NoMember
+            } else {
+                Refusal::ConnectFailed
+            });
+        };
+        let load = Load::new(seat, &member);
+        match try_member(session, seat, &member, request).await {
+            Tried::Answered(answer, upstream) => {
+                ongoing.carry(load);
+                return Ok((answer, *upstream));
+            }
+            Tried::Unreached(unsent) => request = *unsent,
+            Tried::Refused(refusal) => return Err(refusal),
+        }
+    }
+}
+
+/// What came of one member.
+enum Tried {
+    Answered(Response<Incoming>, Box<Upstream>),
+    /// Nothing was sent: another may be tried.
+    Unreached(Box<Request<Outgoing>>),
+    Refused(Refusal),
+}
+
+/// Sends the request to one member, on a waiting connection if there is one.
+///
+/// A request is never sent twice where that could matter. On a waiting connection it may meet the member's close on
+/// its way. If no byte was sent, it is sent on a fresh connection. If it was sent and not one byte came back, it is
+/// sent again, once, and only if repeating it changes nothing and it has no body (RFC 9110 section 9.2.2).
+async fn try_member(
+    session: &Rc<Session>,
+    seat: &Rc<Seat>,
+    member: &Arc<MemberState>,
+    mut request: Request<Outgoing>,
+) -> Tried {
+    let worker = &session.guest.worker;
+    let patience = if is_repeatable(&request) {
+        IDLE_TIME_MAX
+    } else {
+        IDLE_TIME_SAFE
+    };
+    let mut waiting = worker.upstreams.take(member.serial, patience);
+    loop {
+        session.turn.set(Turn::Ours);
+        let mut upstream = match waiting.take() {
+            Some(upstream) => upstream,
+            None => match connect(session, seat, member).await {
+                Some(upstream) => upstream,
+                None => return Tried::Unreached(Box::new(request)),
+            },
+        };
+        let used = upstream.is_used();
+        let again = (used && is_repeatable(&request)).then(|| copy(&request));
+        let upgrade = rewrite::is_upgrade(&request);
+        match upstream.exchange(request, session).await {
+            Sent::Answered(answer)
+                if answer.status() != StatusCode::SWITCHING_PROTOCOLS || upgrade =>
+            {
+                return Tried::Answered(answer, Box::new(upstream));
+            }
+            Sent::Answered(_) => {
+                upstream.lane().response_errors.bump();
+                return Tried::Refused(Refusal::MemberBroke);
+            }
+            // Only a connection that has served before can have been closed before anything was sent; a fresh one that
+            // sends nothing is as good as none.
+            Sent::Unsent(unsent) if used => request = *unsent,
+            Sent::Unsent(unsent) => return Tried::Unreached(unsent),
+            Sent::Broke { silent } => match again {
+                Some(again) if silent => request = again,
+                _ => {
+                    upstream.lane().response_errors.bump();
+                    return Tried::Refused(Refusal::MemberBroke);
+                }
+            },
+            Sent::Overdue(Turn::Client) => return Tried::Refused(Refusal::ClientTimeout),
+            Sent::Overdue(_) => {
+                upstream.lane().response_errors.bump();
+                return Tried::Refused(Refusal::MemberTimeout);
+            }
+        }
+        seat.lane().retries.bump();
+    }
+}
+
+async fn connect(session: &Session, seat: &Seat, member: &Arc<MemberState>) -> Option<Upstream> {
+    let allowed = seat.state.listener.timeouts.member_connect;
+    let (stream, link) = dial(member, session.guest.worker.index, allowed)
+        .await
+        .ok()?;
+    Upstream::start(stream, link).await.ok()
+}
+
+/// Whether sending a request a second time changes nothing and costs nothing.
+fn is_repeatable(request: &Request<Outgoing>) -> bool {
+    let idempotent = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+    );
+    idempotent && request.body().is_end_stream()
+}
+
+fn copy(request: &Request<Outgoing>) -> Request<Outgoing> {
+    let mut copy = Request::new(Outgoing::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}

@@ -1,0 +1,115 @@
+//! Answers of our own: why a request was not served.
+
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE},
+};
+
+use super::body::Reply;
+
+/// Why a request was not answered by a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The listener has no pool, or the pool nobody who may be chosen (reference 19.8).
+    NoMember,
+    /// No member could be connected to.
+    ConnectFailed,
+    /// The member closed or broke the connection before its answer's head was complete, or sent something else.
+    MemberBroke,
+    /// The member did not answer in time.
+    MemberTimeout,
+    /// The client did not send the rest of its request in time.
+    ClientTimeout,
+    /// An HTTP/1.1 request without exactly one `Host` (RFC 9112 section 3.2).
+    BadHost,
+    /// A target that cannot be sent on.
+    BadTarget,
+    /// `CONNECT`: this is no forward proxy.
+    Connect,
+}
+
+impl Refusal {
+    /// The status code.
+    pub(super) const fn status(self) -> StatusCode {
+        match self {
+            Self::NoMember => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ConnectFailed | Self::MemberBroke => StatusCode::BAD_GATEWAY,
+            Self::MemberTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BadHost | Self::BadTarget => StatusCode::BAD_REQUEST,
+            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+        }
+    }
+
+    /// The value of the [`CAUSE`] header.
+    pub(super) const fn cause(self) -> &'static str {
+        match self {
+            Self::NoMember => "no-member",
+            Self::ConnectFailed => "connect-failed",
+            Self::MemberBroke => "member-broke",
+            Self::MemberTimeout => "member-timeout",
+            Self::ClientTimeout => "client-timeout",
+            Self::BadHost => "bad-host",
+            Self::BadTarget => "bad-target",
+            Self::Connect => "connect-method",
+        }
+    }
+
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::NoMember => "No member can take the request.\n",
+            Self::ConnectFailed => "No member could be reached.\n",
+            Self::MemberBroke => "The member broke off before it had answered.\n",
+            Self::MemberTimeout => "The member did not answer in time.\n",
+            Self::ClientTimeout => "The request did not arrive in time.\n",
+            Self::BadHost => "The request must have one Host header.\n",
+            Self::BadTarget => "The request target cannot be sent on.\n",
+            Self::Connect => "CONNECT is not served here.\n",
+        }
+    }
+
+    /// Whether the client is to blame.
+    pub(super) fn blames_client(self) -> bool {
+        self.status().is_client_error()
+    }
+
+    /// The answer as it is sent.
+    pub(super) fn response(self) -> Response<Reply> {
+        let mut response = Response::new(Reply::Text(self.sentence().as_bytes().into()));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(CAUSE, HeaderValue::from_static(self.cause()));
+        match self {
+            Self::ClientTimeout => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            // RFC 9110 section 15.5.6: a 405 names what is allowed; which methods a member allows is its own affair.
+            Self::Connect => {
+                headers.insert(
+                    ALLOW,
+                    HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),
+                );
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// Tells operators which of the causes behind one status code it was.
+pub(super) const CAUSE: HeaderName = HeaderName::from_static("x-krater-cause");
+
+/// What a client is sent that began a request and did not finish its head in time. Written by hand, since hyper knows
+/// of no request yet.
+pub(super) const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
+    content-type: text/plain; charset=utf-8\r\n\
+    cache-control: no-cache\r\n\
+    x-krater-cause: client-timeout\r\n\
+    connection: close\r\n\
+    content-length: 36\r\n\r\n\
+    The request did not arrive in time.\n";

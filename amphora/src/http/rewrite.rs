@@ -1,0 +1,211 @@
+//! Messages on their way through: what is taken out, what is put in.
+//!
+//! hyper has parsed the message and will write it anew; here its head is made fit for the next hop.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    request::Parts,
+    uri::PathAndQuery,
+};
+use http_body::Body;
+use krater_amphora_core::forwarded::{Existing, Scheme, headers};
+
+use super::{body::Outgoing, refusal::Refusal};
+use crate::world::ListenerState;
+
+/// A request as it is sent to a member, or why it is not.
+pub(super) fn request(
+    parts: Parts,
+    body: Outgoing,
+    client: std::net::IpAddr,
+    state: &ListenerState,
+) -> Result<Request<Outgoing>, Refusal> {
+    let Parts {
+        method,
+        uri,
+        version,
+        mut headers,
+        ..
+    } = parts;
+    if method == Method::CONNECT {
+        return Err(Refusal::Connect);
+    }
+    check_host(&headers, version)?;
+    let uri = origin_form(uri, &mut headers)?;
+    let upgrade = if version == Version::HTTP_11 && body.is_end_stream() {
+        upgrade_wanted(&headers)
+    } else {
+        None
+    };
+    strip(&mut headers);
+    frame(&mut headers, &body);
+    if let Some(protocol) = upgrade {
+        headers.insert(UPGRADE, protocol);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    if !headers.contains_key(HOST) {
+        // HTTP/1.0 knows no Host and HTTP/1.1 demands one; empty says that there is no authority (RFC 9112 3.2).
+        headers.insert(HOST, HeaderValue::from_static(""));
+    }
+    insert_forwarded(&mut headers, client, state);
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// Makes the head of a member's answer fit for the client.
+pub(super) fn answer(headers: &mut HeaderMap) {
+    strip(headers);
+}
+
+/// Makes the head of a member's `101` fit for the client: the upgrade is hop-by-hop, but both hops make it.
+pub(super) fn switching_answer(headers: &mut HeaderMap) {
+    let protocol = headers.get(UPGRADE).cloned();
+    strip(headers);
+    if let Some(protocol) = protocol {
+        headers.insert(UPGRADE, protocol);
+    }
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+}
+
+/// Whether a request asks for another protocol.
+pub(super) fn is_upgrade<B>(request: &Request<B>) -> bool {
+    request.headers().contains_key(UPGRADE)
+}
+
+/// RFC 9112 section 3.2: a request of HTTP/1.1 has one `Host`, no request has two.
+fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
+    let mut lines = headers.get_all(HOST).iter();
+    match (lines.next(), lines.next()) {
+        (_, Some(_)) => Err(Refusal::BadHost),
+        (None, None) if version == Version::HTTP_11 => Err(Refusal::BadHost),
+        (Some(host), None)
+            if host
+                .as_bytes()
+                .iter()
+                .any(|byte| matches!(byte, b' ' | b'\t' | b'/' | b'@' | b',')) =>
+        {
+            Err(Refusal::BadHost)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The target as an origin server takes it. The authority of an absolute target overrides `Host` (RFC 9112 3.2.2).
+fn origin_form(uri: Uri, headers: &mut HeaderMap) -> Result<Uri, Refusal> {
+    let Some(authority) = uri.authority() else {
+        return if uri.path().starts_with('/') || uri.path() == "*" {
+            Ok(uri)
+        } else {
+            Err(Refusal::BadTarget)
+        };
+    };
+    if uri.scheme().is_none() {
+        return Err(Refusal::BadTarget);
+    }
+    let host = authority
+        .as_str()
+        .rsplit_once('@')
+        .map_or(authority.as_str(), |(_, host)| host);
+    headers.insert(
+        HOST,
+        HeaderValue::from_str(host).map_err(|_| Refusal::BadTarget)?,
+    );
+    let target = uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    Ok(Uri::from(target))
+}
+
+/// The protocol that a request offers to change to.
+fn upgrade_wanted(headers: &HeaderMap) -> Option<HeaderValue> {
+    let offered = headers.get(UPGRADE)?;
+    options(headers)
+        .any(|option| option.eq_ignore_ascii_case("upgrade"))
+        .then(|| offered.clone())
+}
+
+/// Takes out what is meant for this hop alone (RFC 9110 section 7.6.1).
+fn strip(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = options(headers).filter_map(droppable).collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE] {
+        headers.remove(name);
+    }
+    if headers.remove(TRANSFER_ENCODING).is_some() {
+        // RFC 9112 section 6.3: with both, the length is not to be believed, nor sent on.
+        headers.remove(CONTENT_LENGTH);
+    }
+}
+
+/// The options that `Connection` lists.
+fn options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .filter(|option| !option.is_empty())
+}
+
+/// A header that `Connection` may have taken out. What says where a message goes and where it ends is not for a sender
+/// to hide.
+fn droppable(option: &str) -> Option<HeaderName> {
+    if option.eq_ignore_ascii_case("close") || option.eq_ignore_ascii_case("keep-alive") {
+        return None;
+    }
+    let name = HeaderName::from_bytes(option.as_bytes()).ok()?;
+    (name != HOST && name != CONTENT_LENGTH && name != TRANSFER_ENCODING).then_some(name)
+}
+
+/// Says once, and in one way, how long the body is.
+fn frame(headers: &mut HeaderMap, body: &Outgoing) {
+    match body.size_hint().exact() {
+        // A request without a body needs no length; one that a client gave stays, as a POST of nothing should.
+        Some(0) if !headers.contains_key(CONTENT_LENGTH) => {}
+        Some(length) => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        // Said outright, since hyper takes a GET of unknown length for one without a body.
+        None => {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+    }
+}
+
+fn insert_forwarded(map: &mut HeaderMap, client: std::net::IpAddr, state: &ListenerState) {
+    for header in headers(
+        state.listener.insert_headers,
+        client,
+        state.listener.port,
+        Scheme::Http,
+    ) {
+        let name = HeaderName::from_static(header.name);
+        // Digits, letters, dots and colons: always a valid value.
+        let Ok(value) = HeaderValue::from_bytes(header.value.as_bytes()) else {
+            continue;
+        };
+        match header.existing {
+            Existing::Keep => {
+                map.append(name, value);
+            }
+            Existing::Replace => {
+                map.insert(name, value);
+            }
+        }
+    }
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

@@ -1,0 +1,271 @@
+//! A client connection of an HTTP listener, from its first byte to its last.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io::IoSlice,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::Request;
+use hyper::{
+    body::Incoming,
+    server::conn::http1::{Builder, Connection},
+    service::{HttpService, service_fn},
+};
+use hyper_util::rt::TokioIo;
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep, timeout},
+};
+
+use super::{
+    body::Reply,
+    exchange,
+    refusal::{HEAD_TIMEOUT, Refusal},
+    session::{Session, Turn},
+    tap::{Flow, Tap},
+    upstream::{BUFFER_BYTES_MAX, HEAD_BYTES_MAX, Tunnel},
+};
+use crate::{
+    relay::{Relay, Side},
+    worker::{Ending, Guest},
+};
+
+/// Serves one client connection to its end.
+pub(crate) async fn serve(guest: Rc<Guest>, stream: TcpStream, peer: SocketAddr) {
+    let session = Session::new(Rc::clone(&guest), peer);
+    let (tap, flow) = Tap::new(stream);
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = exchange::answer(Rc::clone(&session), request);
+        Box::pin(async move { Ok::<_, Infallible>(answer.await) })
+    });
+    let mut connection = Builder::new()
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(tap), service);
+    let mut watch = Watch::new(&session, &flow);
+    let end = watch.run(&mut connection).await;
+    let parts = connection.into_parts();
+    let stream = parts.io.into_inner().into_stream();
+    let tunnel = session.tunnel.take();
+    match (end, tunnel) {
+        (End::Done, Some(tunnel)) => join(&guest, stream, parts.read_buf, tunnel).await,
+        (end, _) => close(&session, stream, end).await,
+    }
+}
+
+/// Why a connection has ended.
+enum End {
+    /// Everything was said.
+    Done,
+    /// What the client sent is no HTTP; hyper has told it so, with that status.
+    Malformed(u16),
+    /// The client went away in the middle of something.
+    Left,
+    /// The next request did not begin, or its head did not end, in time.
+    NoRequest { begun: bool },
+    /// A body stopped moving after the head of the answer was sent.
+    Stalled,
+}
+
+/// Polls a connection and its timer.
+///
+/// There is one timer per connection, whatever it waits for. It fires at most once per shortest timeout, finds out
+/// whose turn it is and since when, and is set anew; no request pays for setting or clearing it.
+struct Watch<'a> {
+    session: &'a Rc<Session>,
+    flow: &'a Flow,
+    moved_at: Instant,
+    /// Bytes of the next request have come.
+    begun: bool,
+    graceful: bool,
+}
+
+impl<'a> Watch<'a> {
+    fn new(session: &'a Rc<Session>, flow: &'a Flow) -> Self {
+        Self {
+            session,
+            flow,
+            moved_at: Instant::now(),
+            begun: false,
+            graceful: false,
+        }
+    }
+
+    async fn run<S>(&mut self, connection: &mut Connection<TokioIo<Tap>, S>) -> End
+    where
+        S: HttpService<Incoming, ResBody = Reply> + Unpin,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        S::Future: Unpin,
+    {
+        let mut timer = pin!(sleep(self.period()));
+        poll_fn(|cx| {
+            if !self.graceful && self.session.guest.ending() >= Ending::Graceful {
+                self.graceful = true;
+                Pin::new(&mut *connection).graceful_shutdown();
+            }
+            loop {
+                let polled = connection.poll_without_shutdown(cx);
+                self.account();
+                if let Poll::Ready(outcome) = polled {
+                    return Poll::Ready(self.judge(outcome));
+                }
+                if self.session.retimed.take() {
+                    // What the timer is set to may be far beyond a timeout that has become shorter.
+                    timer.as_mut().reset(Instant::now() + self.period());
+                }
+                let turn = ready!(self.poll_overdue(cx, timer.as_mut()));
+                match turn {
+                    Turn::Request => return Poll::Ready(End::NoRequest { begun: self.begun }),
+                    _ if self.session.responding.get() => return Poll::Ready(End::Stalled),
+                    // The service finds it when the connection polls it, and gives up.
+                    turn => self.session.overdue.set(Some(turn)),
+                }
+                self.moved_at = Instant::now();
+            }
+        })
+        .await
+    }
+
+    /// The shortest of the timeouts: how often the timer needs to look.
+    fn period(&self) -> Duration {
+        let timeouts = self.session.timeouts();
+        timeouts.client_data.min(timeouts.member_data)
+    }
+
+    /// Books what has moved since the last call.
+    fn account(&mut self) {
+        let (received, sent) = self.flow.take();
+        let member_moved = self.session.moved.take();
+        if received + sent == 0 && !member_moved {
+            return;
+        }
+        self.moved_at = Instant::now();
+        if self.session.turn.get() == Turn::Request {
+            // A request that has come and been answered leaves nothing begun; what was received on the way to it does
+            // not count, nor does the end of an answer.
+            self.begun = received > 0 && sent == 0;
+        }
+        let lane = self.session.guest.seat.lane();
+        lane.bytes_in.add(received);
+        lane.bytes_out.add(sent);
+    }
+
+    /// Ready when somebody has taken too long: whose turn it was.
+    fn poll_overdue(&self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Turn> {
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            let now = Instant::now();
+            let next = match self.session.allowance() {
+                Some(allowed) if self.moved_at + allowed <= now => {
+                    timer.as_mut().reset(now + self.period());
+                    return Poll::Ready(self.session.turn.get());
+                }
+                Some(allowed) => (self.moved_at + allowed).min(now + self.period()),
+                None => now + self.period(),
+            };
+            timer.as_mut().reset(next);
+        }
+    }
+
+    fn judge(&self, outcome: hyper::Result<()>) -> End {
+        match outcome {
+            Ok(()) => End::Done,
+            // What hyper answers to it: RFC 6585 section 5, RFC 9110 section 15.5.15.
+            Err(error) if error.is_parse_too_large() => End::Malformed(431),
+            Err(error) if error.is_parse() => End::Malformed(400),
+            Err(_) => End::Left,
+        }
+    }
+}
+
+/// Ends a connection as `end` deserves.
+async fn close(session: &Session, mut stream: TcpStream, end: End) {
+    let lane = session.guest.seat.lane();
+    match end {
+        End::Done if !session.unread.get() => return,
+        End::Done => {}
+        End::Malformed(status) => {
+            lane.request_errors.bump();
+            lane.responses.count(status);
+        }
+        End::Left => {
+            lane.request_errors.bump();
+            return;
+        }
+        End::NoRequest { begun: false } => return,
+        End::NoRequest { begun: true } => {
+            lane.request_errors.bump();
+            lane.responses
+                .count(Refusal::ClientTimeout.status().as_u16());
+            // It is a courtesy; a client that does not take it at once has not waited for it.
+            if stream
+                .try_write_vectored(&[IoSlice::new(HEAD_TIMEOUT)])
+                .is_err()
+            {
+                return;
+            }
+        }
+        End::Stalled => {
+            // An answer cut short must not look like one that ended well.
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            return;
+        }
+    }
+    linger(&mut stream).await;
+}
+
+/// Closes so that the client gets to read our last answer: a socket closed with unread data in it sends a reset, which
+/// destroys what the client has not read yet (RFC 9112 section 9.6).
+async fn linger(stream: &mut TcpStream) {
+    let drain = async {
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut sink = [0; 1024];
+        let mut drained = 0;
+        while drained < LINGER_BYTES_MAX {
+            match stream.read(&mut sink).await {
+                Ok(read) if read > 0 => drained += read,
+                _ => return,
+            }
+        }
+    };
+    // Elapsed: the client had its time.
+    let _ = timeout(LINGER_TIME_MAX, drain).await;
+}
+
+/// Joins a client and a member that no longer speak HTTP.
+async fn join(guest: &Guest, client: TcpStream, client_rest: Bytes, tunnel: Tunnel) {
+    let Tunnel { stream, link, rest } = tunnel;
+    let (listener, member) = (guest.seat.lane(), link.lane());
+    Relay::new(client, stream, guest.seat.state.listener.timeouts)
+        .with_rest(Side::Client, &rest)
+        .with_rest(Side::Member, &client_rest)
+        .run(
+            &guest.worker.scratch,
+            |side, bytes| match side {
+                Side::Client => listener.bytes_in.add(bytes),
+                Side::Member => member.bytes_in.add(bytes),
+            },
+            |side, bytes| match side {
+                Side::Client => listener.bytes_out.add(bytes),
+                Side::Member => member.bytes_out.add(bytes),
+            },
+        )
+        .await;
+}
+
+/// What a client may still send after our last answer before we hang up.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a client may take to read our last answer and hang up.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(2);

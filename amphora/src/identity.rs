@@ -1,0 +1,403 @@
+//! Who this amphora is to a controller, and how it knows one: certificates, key and authority as TLS configurations.
+//!
+//! Both directions are mutual. A controller shows the URI name `krater:controller` (and, as a server, the DNS name
+//! `controller.krater`); an amphora shows `krater:amphora:<id>`. A certificate of the fleet's authority without
+//! the right name is refused in the handshake: an amphora must not be able to command another.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use krater_amphora_api::AmphoraId;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore,
+    ServerConfig, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::CryptoProvider,
+    server::{
+        WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use x509_parser::{extensions::GeneralName, prelude::FromDer};
+
+use crate::config::Config;
+
+/// Name that a controller's certificate carries (URI SAN).
+const CONTROLLER: &str = "krater:controller";
+/// DNS name of every controller's server certificate; controllers are addressed by whatever reaches them.
+const CONTROLLER_DNS: &str = "controller.krater";
+
+/// TLS configurations made from the files named in the settings.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    id: AmphoraId,
+    files: [PathBuf; 3],
+    stamp: Stamp,
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+    expiry: Duration,
+}
+
+impl Identity {
+    /// Reads the files and makes sure that they fit each other and the id.
+    pub(crate) fn load(config: &Config) -> Result<Self, IdentityError> {
+        let files = [
+            config.certificate.clone(),
+            config.key.clone(),
+            config.authority.clone(),
+        ];
+        Self::read(config.id, files)
+    }
+
+    /// Reads the files again when one changed since. An error leaves what was in use, and the next call tries again:
+    /// files that are replaced one after the other do not fit each other for a moment.
+    pub(crate) fn refresh(&mut self) -> Result<Refresh, IdentityError> {
+        if Stamp::of(&self.files).is_ok_and(|stamp| stamp == self.stamp) {
+            return Ok(Refresh::Unchanged);
+        }
+        *self = Self::read(self.id, self.files.clone())?;
+        Ok(Refresh::Renewed)
+    }
+
+    /// How the agent serves.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
+    }
+
+    /// How heartbeats connect.
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.client)
+    }
+
+    /// The name asked of a controller's server certificate.
+    pub(crate) const fn controller_name() -> &'static str {
+        CONTROLLER_DNS
+    }
+
+    /// When the own certificate ends, since the epoch.
+    pub(crate) const fn expiry(&self) -> Duration {
+        self.expiry
+    }
+
+    fn read(id: AmphoraId, files: [PathBuf; 3]) -> Result<Self, IdentityError> {
+        // Stamped before reading: a change in between is seen as one next time.
+        let stamp = Stamp::of(&files)?;
+        let [certificate_file, key_file, authority_file] = &files;
+        let chain = read_certificates(certificate_file)?;
+        let key = read_key(key_file)?;
+        let roots = read_roots(authority_file)?;
+        let expiry = check_own_certificate(id, &chain, certificate_file)?;
+        let unfit = |source| IdentityError::Unfit {
+            path: certificate_file.clone(),
+            source,
+        };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let server = server_config(&provider, &roots, &chain, key.clone_key()).map_err(unfit)?;
+        let client = client_config(&provider, &roots, &chain, key).map_err(unfit)?;
+        Ok(Self {
+            id,
+            files,
+            stamp,
+            server,
+            client,
+            expiry,
+        })
+    }
+}
+
+/// What [`Identity::refresh`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refresh {
+    /// The files are as they were.
+    Unchanged,
+    /// New files are in use.
+    Renewed,
+}
+
+/// Why the files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IdentityError {
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// One sentence.
+        reason: String,
+    },
+    /// Certificate, key and authority make no usable configuration.
+    #[error("{} cannot be used", path.display())]
+    Unfit {
+        /// The certificate's file.
+        path: PathBuf,
+        /// What the TLS library said.
+        source: rustls::Error,
+    },
+}
+
+fn server_config(
+    provider: &Arc<CryptoProvider>,
+    roots: &Arc<RootCertStore>,
+    chain: &[CertificateDer<'static>],
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(Arc::new(ControllerOnly(verifier)))
+        .with_single_cert(chain.to_vec(), key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn client_config(
+    provider: &Arc<CryptoProvider>,
+    roots: &Arc<RootCertStore>,
+    chain: &[CertificateDer<'static>],
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(ControllerOnly(verifier)))
+        .with_client_auth_cert(chain.to_vec(), key)?;
+    // One connection, one request at a time: HTTP/1.1 is enough.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A verifier of chains that also asks for the controller's name.
+#[derive(Debug)]
+struct ControllerOnly<V>(V);
+
+impl ClientCertVerifier for ControllerOnly<Arc<dyn ClientCertVerifier>> {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verified = self.0.verify_client_cert(end_entity, intermediates, now)?;
+        require_controller(end_entity).map(|()| verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+impl ServerCertVerifier for ControllerOnly<Arc<WebPkiServerVerifier>> {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.0.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        )?;
+        require_controller(end_entity).map(|()| verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+fn require_controller(certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
+        .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
+    if carries_uri(&parsed, CONTROLLER) {
+        return Ok(());
+    }
+    Err(rustls::Error::InvalidCertificate(
+        CertificateError::ApplicationVerificationFailure,
+    ))
+}
+
+/// Makes sure that the certificate is this amphora's, and says when it ends.
+fn check_own_certificate(
+    id: AmphoraId,
+    chain: &[CertificateDer<'static>],
+    path: &Path,
+) -> Result<Duration, IdentityError> {
+    let malformed = |reason: String| IdentityError::Malformed {
+        path: path.to_owned(),
+        reason,
+    };
+    let first = chain
+        .first()
+        .ok_or_else(|| malformed("it holds no certificate".to_owned()))?;
+    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(first)
+        .map_err(|error| malformed(format!("the certificate cannot be read: {error}")))?;
+    let name = format!("krater:amphora:{id}");
+    if !carries_uri(&parsed, &name) {
+        return Err(malformed(format!(
+            "the certificate is not this amphora's: it lacks the URI name {name}"
+        )));
+    }
+    let expiry = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default();
+    Ok(Duration::from_secs(expiry))
+}
+
+fn carries_uri(certificate: &x509_parser::certificate::X509Certificate<'_>, wanted: &str) -> bool {
+    certificate
+        .subject_alternative_name()
+        .ok()
+        .flatten()
+        .is_some_and(|names| {
+            names
+                .value
+                .general_names
+                .iter()
+                .any(|name| matches!(name, GeneralName::URI(uri) if *uri == wanted))
+        })
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let malformed = |reason: String| IdentityError::Malformed {
+        path: path.to_owned(),
+        reason,
+    };
+    let chain = CertificateDer::pem_slice_iter(&read_file(path)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| malformed(format!("it is not PEM: {error}")))?;
+    if chain.is_empty() {
+        return Err(malformed("it holds no certificate".to_owned()));
+    }
+    Ok(chain)
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    PrivateKeyDer::from_pem_slice(&read_file(path)?).map_err(|error| IdentityError::Malformed {
+        path: path.to_owned(),
+        reason: format!("it holds no private key: {error}"),
+    })
+}
+
+fn read_roots(path: &Path) -> Result<Arc<RootCertStore>, IdentityError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        roots
+            .add(certificate)
+            .map_err(|source| IdentityError::Unfit {
+                path: path.to_owned(),
+                source,
+            })?;
+    }
+    Ok(Arc::new(roots))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, IdentityError> {
+    let unreadable = |source| IdentityError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .map_err(unreadable)?
+        .take(PEM_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    Ok(bytes)
+}
+
+/// What tells one version of the files from the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp([(u64, u64, i64, i64); 3]);
+
+impl Stamp {
+    fn of(files: &[PathBuf; 3]) -> Result<Self, IdentityError> {
+        let mut stamps = [(0, 0, 0, 0); 3];
+        for (stamp, path) in stamps.iter_mut().zip(files) {
+            let metadata = fs::metadata(path).map_err(|source| IdentityError::Unreadable {
+                path: path.clone(),
+                source,
+            })?;
+            *stamp = (
+                metadata.ino(),
+                metadata.len(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+            );
+        }
+        Ok(Self(stamps))
+    }
+}
+
+/// A chain of certificates is kilobytes; what is longer is cut and then refused as malformed.
+const PEM_BYTES_MAX: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests;

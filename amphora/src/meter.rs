@@ -1,0 +1,291 @@
+//! What happened, counted per core: single-writer counters that readers sum.
+//!
+//! Each worker has a lane of its own in every meter and is the only one that writes there, so counting is a relaxed
+//! load and a relaxed store: no locked instruction and no shared cache line on the data path. Readers (reports,
+//! metrics) add the lanes up; they may lag one event behind a worker, which nobody can notice.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use krater_amphora_api::Counters;
+
+/// A number that only its own core changes.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn bump(&self) {
+        self.add(1);
+    }
+
+    /// Adds `amount`.
+    pub fn add(&self, amount: u64) {
+        // Single writer: only this core stores, so a relaxed load and store lose nothing.
+        self.0
+            .store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
+    }
+
+    /// The number as it was last stored.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// One lane per worker, and one for whoever is no worker.
+#[derive(Debug)]
+pub struct Lanes<L> {
+    lanes: Box<[L]>,
+    others: L,
+}
+
+impl<L: Default> Lanes<L> {
+    /// Lanes for that many workers, all at zero.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self {
+            lanes: (0..workers).map(|_| L::default()).collect(),
+            others: L::default(),
+        }
+    }
+
+    /// The lane of the worker of that index. Only that worker may write to it.
+    #[must_use]
+    pub fn of(&self, worker: usize) -> &L {
+        self.lanes.get(worker).unwrap_or(&self.others)
+    }
+
+    /// The sum of `read` over all lanes.
+    #[must_use]
+    pub fn sum(&self, read: impl Fn(&L) -> &Counter) -> u64 {
+        self.lanes
+            .iter()
+            .chain([&self.others])
+            .fold(0, |sum, lane| sum.wrapping_add(read(lane).read()))
+    }
+
+    /// Adds the lanes' responses by class.
+    #[must_use]
+    fn sum_responses(&self, read: impl Fn(&L) -> &Responses) -> [u64; Responses::CLASSES] {
+        let mut sums = [0; Responses::CLASSES];
+        for lane in self.lanes.iter().chain([&self.others]) {
+            for (sum, counter) in sums.iter_mut().zip(&read(lane).0) {
+                *sum += counter.read();
+            }
+        }
+        sums
+    }
+}
+
+/// HTTP responses by class of their status: `1xx` to `5xx`, then whatever is neither.
+#[derive(Debug, Default)]
+pub struct Responses([Counter; Self::CLASSES]);
+
+impl Responses {
+    /// Number of classes.
+    pub const CLASSES: usize = 6;
+    /// What each class is called in metrics.
+    pub const NAMES: [&str; Self::CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
+
+    /// Counts a response of that status.
+    pub fn count(&self, status: u16) {
+        let class = usize::from(status / 100).wrapping_sub(1);
+        if let Some(counter) = self.0.get(class.min(Self::CLASSES - 1)) {
+            counter.bump();
+        }
+    }
+}
+
+/// How long requests took, from the end of their head to the end of the answer.
+#[derive(Debug, Default)]
+pub struct Durations {
+    buckets: [Counter; Self::BUCKETS],
+    nanoseconds: Counter,
+}
+
+impl Durations {
+    /// Number of buckets, the unbounded last one included.
+    pub const BUCKETS: usize = 14;
+    /// Upper bound of each bucket but the last, in microseconds: from a cached file to a patient client.
+    pub const BOUNDS_MICROSECONDS: [u64; Self::BUCKETS - 1] = [
+        500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+        2_500_000, 10_000_000,
+    ];
+
+    /// Counts one request.
+    pub fn count(&self, took: Duration) {
+        let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = Self::BOUNDS_MICROSECONDS.partition_point(|bound| *bound < microseconds);
+        if let Some(counter) = self.buckets.get(bucket) {
+            counter.bump();
+        }
+        self.nanoseconds
+            .add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+/// What one worker saw of one listener. Aligned so that two workers never write to the same cache line (128 bytes:
+/// processors fetch lines in pairs).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ListenerLane {
+    /// Client connections accepted.
+    pub accepted: Counter,
+    /// Client connections that ended.
+    pub ended: Counter,
+    /// Bytes received from clients.
+    pub bytes_in: Counter,
+    /// Bytes sent to clients.
+    pub bytes_out: Counter,
+    /// Connections closed because the client's address is not allowed.
+    pub denied: Counter,
+    /// Requests that failed by the client's fault: malformed, too large, too slow.
+    pub request_errors: Counter,
+    /// Connections and requests that found no member to go to.
+    pub no_member: Counter,
+    /// Attempts to reach another member after one could not be reached.
+    pub retries: Counter,
+    /// HTTP requests whose head was read.
+    pub requests: Counter,
+    /// HTTP responses, our own too.
+    pub responses: Responses,
+    /// How long requests took.
+    pub durations: Durations,
+}
+
+/// What one worker saw of one member.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct MemberLane {
+    /// Connections established.
+    pub connected: Counter,
+    /// Connections that ended.
+    pub ended: Counter,
+    /// HTTP requests sent.
+    pub requests: Counter,
+    /// HTTP requests that were sent over a connection that had served another before.
+    pub reuses: Counter,
+    /// Bytes sent to the member.
+    pub bytes_out: Counter,
+    /// Bytes received from the member.
+    pub bytes_in: Counter,
+    /// Connections that could not be established.
+    pub connect_failures: Counter,
+    /// Answers that broke off, were malformed or never came.
+    pub response_errors: Counter,
+    /// HTTP responses of the member.
+    pub responses: Responses,
+}
+
+/// What a listener did, over all workers.
+pub type ListenerMeter = Lanes<ListenerLane>;
+/// What a member did, over all workers.
+pub type MemberMeter = Lanes<MemberLane>;
+
+/// The duration histogram of a listener, summed over workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DurationTotals {
+    /// Requests per bucket (not cumulative); bounds are [`Durations::BOUNDS_MICROSECONDS`], the last has none.
+    pub buckets: [u64; Durations::BUCKETS],
+    /// Time of all requests together.
+    pub total: Duration,
+}
+
+impl Lanes<ListenerLane> {
+    /// The counters of the contract.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        // Ended before accepted: a connection that comes and goes in between must not make the difference negative.
+        let ended = self.sum(|lane| &lane.ended);
+        let total_connections = self.sum(|lane| &lane.accepted);
+        Counters {
+            active_connections: total_connections.saturating_sub(ended),
+            bytes_in: self.sum(|lane| &lane.bytes_in),
+            bytes_out: self.sum(|lane| &lane.bytes_out),
+            request_errors: self.sum(|lane| &lane.request_errors),
+            total_connections,
+        }
+    }
+
+    /// HTTP responses by class, named by [`Responses::NAMES`].
+    #[must_use]
+    pub fn responses(&self) -> [u64; Responses::CLASSES] {
+        self.sum_responses(|lane| &lane.responses)
+    }
+
+    /// How long requests took.
+    #[must_use]
+    pub fn durations(&self) -> DurationTotals {
+        let mut totals = DurationTotals::default();
+        for lane in self.lanes.iter().chain([&self.others]) {
+            for (sum, counter) in totals.buckets.iter_mut().zip(&lane.durations.buckets) {
+                *sum += counter.read();
+            }
+            totals.total += Duration::from_nanos(lane.durations.nanoseconds.read());
+        }
+        totals
+    }
+}
+
+impl Lanes<MemberLane> {
+    /// Connections open now.
+    #[must_use]
+    pub fn active(&self) -> u64 {
+        let ended = self.sum(|lane| &lane.ended);
+        self.sum(|lane| &lane.connected).saturating_sub(ended)
+    }
+
+    /// HTTP responses by class, named by [`Responses::NAMES`].
+    #[must_use]
+    pub fn responses(&self) -> [u64; Responses::CLASSES] {
+        self.sum_responses(|lane| &lane.responses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_add_up_and_an_unknown_worker_still_counts() {
+        let meter = ListenerMeter::new(2);
+        meter.of(0).accepted.bump();
+        meter.of(1).accepted.add(2);
+        meter.of(9).accepted.bump();
+        meter.of(1).ended.bump();
+        let counters = meter.counters();
+        assert_eq!(
+            (counters.total_connections, counters.active_connections),
+            (4, 3)
+        );
+    }
+
+    #[test]
+    fn responses_fall_into_their_class() {
+        let meter = ListenerMeter::new(1);
+        for status in [100, 200, 204, 301, 404, 503, 99, 777] {
+            meter.of(0).responses.count(status);
+        }
+        assert_eq!(meter.responses(), [1, 2, 1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_duration_is_counted_in_the_first_bucket_that_holds_it() {
+        let meter = ListenerMeter::new(1);
+        for microseconds in [0, 500, 501, 60_000_000] {
+            meter
+                .of(0)
+                .durations
+                .count(Duration::from_micros(microseconds));
+        }
+        let totals = meter.durations();
+        assert_eq!(
+            (totals.buckets[0], totals.buckets[1], totals.buckets[13]),
+            (2, 1, 1)
+        );
+        assert_eq!(totals.total, Duration::from_micros(60_001_001));
+    }
+}

@@ -1,0 +1,128 @@
+//! Every series of this process, declared once. `METRICS.md` says the same, and a test compares them.
+
+/// One declared series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Metric {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What its numbers mean.
+    pub(crate) kind: Kind,
+    /// Names of its labels: closed sets or ids of resources, never what a client sent.
+    pub(crate) labels: &'static [&'static str],
+    /// One sentence.
+    pub(crate) help: &'static str,
+}
+
+/// What the numbers of a series mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Only grows, from the start of the process.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+macro_rules! declare {
+    ($($id:ident $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub(crate) static $id: Metric =
+                Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };
+        )*
+        /// All of them, in the order of the documentation.
+        pub(crate) static TABLE: &[&Metric] = &[$(&$id),*];
+    };
+}
+
+declare! {
+    BUILD_INFO Gauge "krater_amphora_build_info" ["version", "contract"]
+        "Always 1; the release and the contract version it speaks.";
+    BOOT_INFO Gauge "krater_amphora_boot_info" ["amphora", "boot"]
+        "Always 1; this amphora (empty without a controller) and this run of its process.";
+    UPTIME Gauge "krater_amphora_uptime_seconds" []
+        "Time since the process started.";
+    WORKERS Gauge "krater_amphora_workers" []
+        "Worker threads.";
+    BUGS Counter "krater_bug_total" []
+        "Broken invariants that cost a connection or a task; must be zero.";
+    EXHAUSTIONS Counter "krater_amphora_accept_exhaustions_total" []
+        "Times that accepting had to pause because the process or the system ran out of descriptors or memory.";
+    APPLIES Counter "krater_amphora_applies_total" ["result"]
+        "Snapshots by what became of them: applied, unreadable, stale, invalid, not_kept.";
+    REMOVALS Counter "krater_amphora_removals_total" []
+        "Load balancers taken out of service.";
+    SETTLE_FAILURES Counter "krater_amphora_settle_failures_total" []
+        "Times that what is kept could not be made to survive a loss of power.";
+    HEARTBEATS Counter "krater_amphora_heartbeats_total" ["result"]
+        "Reports to controllers: sent, failed.";
+    HEARTBEAT_LAST Gauge "krater_amphora_heartbeat_last_success_timestamp_seconds" []
+        "When a controller last took a report, since the epoch; absent before the first.";
+    CERTIFICATE_EXPIRY Gauge "krater_amphora_certificate_expiry_timestamp_seconds" []
+        "When the agent's certificate ends, since the epoch; absent without an agent.";
+    RELOADS Counter "krater_amphora_reloads_total" ["result"]
+        "Readings of the snapshot file after the start: applied, refused.";
+    RELOAD_LAST Gauge "krater_amphora_reload_last_success_timestamp_seconds" []
+        "When the snapshot file was last taken, since the epoch; absent without one.";
+    FILE_FLAWS Gauge "krater_amphora_snapshot_file_flaws" []
+        "Reasons for which the snapshot file was refused when it was last read; 0 when it was taken.";
+    OPEN_FAILURES Gauge "krater_amphora_open_failures" []
+        "Listeners of which a port cannot be had now.";
+    GENERATION Gauge "krater_amphora_load_balancer_generation" ["lb"]
+        "The generation in force.";
+    LISTENER_STATE Gauge "krater_amphora_listener_state" ["lb", "listener", "state"]
+        "1 for the state the listener is in, 0 for the others: open, full, disabled, failed.";
+    LISTENER_ACTIVE Gauge "krater_amphora_listener_connections_active" ["lb", "listener"]
+        "Client connections open now.";
+    LISTENER_LIMIT Gauge "krater_amphora_listener_connection_limit" ["lb", "listener"]
+        "Client connections that may be open at once.";
+    LISTENER_CONNECTIONS Counter "krater_amphora_listener_connections_total" ["lb", "listener"]
+        "Client connections accepted.";
+    LISTENER_DENIED Counter "krater_amphora_listener_denied_total" ["lb", "listener"]
+        "Client connections closed because their address is not allowed.";
+    LISTENER_RECEIVED Counter "krater_amphora_listener_received_bytes_total" ["lb", "listener"]
+        "Bytes received from clients.";
+    LISTENER_SENT Counter "krater_amphora_listener_sent_bytes_total" ["lb", "listener"]
+        "Bytes sent to clients.";
+    LISTENER_REQUEST_ERRORS Counter "krater_amphora_listener_request_errors_total" ["lb", "listener"]
+        "Requests that failed by the client's fault.";
+    LISTENER_NO_MEMBER Counter "krater_amphora_listener_no_member_total" ["lb", "listener"]
+        "Connections and requests that found no member to go to.";
+    LISTENER_RETRIES Counter "krater_amphora_listener_retries_total" ["lb", "listener"]
+        "Attempts to reach another member after one could not be reached.";
+    LISTENER_REQUESTS Counter "krater_amphora_listener_requests_total" ["lb", "listener"]
+        "HTTP requests whose head was read (HTTP listeners only).";
+    LISTENER_RESPONSES Counter "krater_amphora_listener_responses_total" ["lb", "listener", "class"]
+        "HTTP responses to clients by class of status (HTTP listeners only).";
+    LISTENER_DURATION Histogram "krater_amphora_listener_request_duration_seconds" ["lb", "listener"]
+        "Time from the end of a request's head to the end of its answer (HTTP listeners only).";
+    POOL_MEMBERS Gauge "krater_amphora_pool_members" ["lb", "pool"]
+        "Members of the pool.";
+    POOL_USABLE Gauge "krater_amphora_pool_members_usable" ["lb", "pool"]
+        "Members that may be chosen now.";
+    MEMBER_UP Gauge "krater_amphora_member_up" ["lb", "pool", "member"]
+        "1 while the member counts as up, 0 while its probes fail. Without a monitor it counts as up.";
+    MEMBER_ACTIVE Gauge "krater_amphora_member_connections_active" ["lb", "pool", "member"]
+        "Connections to the member open now.";
+    MEMBER_CONNECTIONS Counter "krater_amphora_member_connections_total" ["lb", "pool", "member"]
+        "Connections to the member established.";
+    MEMBER_CONNECT_FAILURES Counter "krater_amphora_member_connect_failures_total" ["lb", "pool", "member"]
+        "Connections to the member that could not be established.";
+    MEMBER_RESPONSE_ERRORS Counter "krater_amphora_member_response_errors_total" ["lb", "pool", "member"]
+        "Answers of the member that broke off, were malformed or never came.";
+    MEMBER_SENT Counter "krater_amphora_member_sent_bytes_total" ["lb", "pool", "member"]
+        "Bytes sent to the member.";
+    MEMBER_RECEIVED Counter "krater_amphora_member_received_bytes_total" ["lb", "pool", "member"]
+        "Bytes received from the member.";
+    MEMBER_REQUESTS Counter "krater_amphora_member_requests_total" ["lb", "pool", "member"]
+        "HTTP requests sent to the member (HTTP pools only).";
+    MEMBER_REUSES Counter "krater_amphora_member_reuses_total" ["lb", "pool", "member"]
+        "HTTP requests sent over a connection that had served another before (HTTP pools only).";
+    MEMBER_RESPONSES Counter "krater_amphora_member_responses_total" ["lb", "pool", "member", "class"]
+        "HTTP responses of the member by class of status; classes never seen are absent (HTTP pools only).";
+    MEMBER_PROBES Counter "krater_amphora_member_probes_total" ["lb", "pool", "member", "result"]
+        "Probes of the member: succeeded, failed (monitored members only).";
+    MEMBER_PROBE_DURATION Gauge "krater_amphora_member_probe_duration_seconds" ["lb", "pool", "member"]
+        "Time that the last probe took; absent before the first (monitored members only).";
+}

@@ -1,0 +1,145 @@
+//! The table, the documentation and what is served say the same.
+
+use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
+
+use krater_amphora_api::BootId;
+use krater_amphora_core::snapshot::Snapshot;
+
+use super::{
+    table::{Kind, TABLE},
+    *,
+};
+use crate::{
+    probe::{Meters, ProbeMeter},
+    tallies::Tallies,
+    world::World,
+};
+
+const fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram => "histogram",
+    }
+}
+
+/// The table as it is documented.
+fn document() -> String {
+    let mut text = String::from(
+        "# Metrics of krater-amphora\n\n\
+         Served as Prometheus text at `/metrics` on the address set by `metrics`. Labels hold ids of resources or\n\
+         words of a closed set. Counters count from the start of the process; `krater_amphora_boot_info` tells runs\n\
+         apart.\n\n\
+         | name | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for metric in TABLE {
+        let labels = metric
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect::<Vec<_>>()
+            .join(" ");
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {labels} | {} |",
+            metric.name,
+            kind_name(metric.kind),
+            metric.help
+        );
+    }
+    text
+}
+
+/// Run with `KRATER_BLESS=1` to write the documentation anew.
+#[test]
+fn the_documentation_is_the_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("METRICS.md");
+    if std::env::var_os("KRATER_BLESS").is_some() {
+        fs::write(&path, document()).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), document());
+}
+
+#[test]
+fn names_are_unique_and_follow_the_rules() {
+    let names: BTreeSet<&str> = TABLE.iter().map(|metric| metric.name).collect();
+    assert_eq!(names.len(), TABLE.len());
+    for metric in TABLE {
+        assert!(metric.name.starts_with("krater_"), "{}", metric.name);
+        assert_eq!(
+            metric.name.ends_with("_total"),
+            metric.kind == Kind::Counter,
+            "{}",
+            metric.name
+        );
+    }
+}
+
+fn scrape() -> Scrape {
+    let spec = serde_json::json!({
+        "load_balancer": "00000000-0000-4000-8000-000000000001", "generation": 3,
+        "vips": [{"address": "127.0.0.1"}],
+        "listeners": [{"id": "00000000-0000-4000-8000-000000000002", "protocol": "http", "port": 80,
+            "default_pool": "00000000-0000-4000-8000-000000000003"}],
+        "pools": [{"id": "00000000-0000-4000-8000-000000000003", "protocol": "http",
+            "members": [{"id": "00000000-0000-4000-8000-000000000004", "address": "192.0.2.1", "port": 80}],
+            "monitor": {"id": "00000000-0000-4000-8000-000000000005", "probe": {"type": "tcp"},
+                "delay_ms": 1000, "timeout_ms": 1000, "rise": 1, "fall": 1}}],
+    });
+    let snapshot = Snapshot::parse(serde_json::from_value(spec).unwrap()).unwrap();
+    let lb = snapshot.load_balancer();
+    let member = snapshot.pools()[0].members[0].id;
+    let world = World::default().with(lb, Some(Arc::new(snapshot)), 1);
+    let pool = world.balancers[&lb].pools[0].clone();
+    pool.members[0].meter.of(0).responses.count(200);
+    let meter = ProbeMeter::default();
+    meter
+        .last_nanoseconds
+        .store(1, std::sync::atomic::Ordering::Relaxed);
+    let tallies = Tallies::default();
+    tallies.heartbeat_last.set_to_now();
+    tallies.certificate_expiry.set_to_now();
+    tallies.reload_last.set_to_now();
+    tallies.file_flaws.set(0);
+    Scrape {
+        world: Arc::new(world),
+        probes: Meters::from([((lb, member), Arc::new(meter))]),
+        tallies: Arc::new(tallies),
+        bugs: Arc::default(),
+        exhaustions: Arc::default(),
+        amphora: None,
+        boot: BootId::new(uuid::Uuid::nil()),
+        workers: 1,
+    }
+}
+
+#[test]
+fn every_declared_series_is_served_and_no_other() {
+    let text = render(scrape()).unwrap();
+    let served: BTreeSet<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .map(|line| line.to_owned())
+        .collect();
+    let declared: BTreeSet<String> = TABLE
+        .iter()
+        .map(|metric| format!("{} {}", metric.name, kind_name(metric.kind)))
+        .collect();
+    assert_eq!(served, declared);
+}
+
+#[test]
+fn labels_are_as_declared() {
+    let text = render(scrape()).unwrap();
+    for metric in TABLE.iter().filter(|metric| !metric.labels.is_empty()) {
+        let line = text
+            .lines()
+            .find(|line| {
+                line.starts_with(metric.name) && line.as_bytes()[metric.name.len()] != b' '
+            })
+            .unwrap_or_else(|| panic!("{} is not served", metric.name));
+        for label in metric.labels {
+            assert!(line.contains(&format!("{label}=\"")), "{label} in {line}");
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! The data plane as the housekeeper holds it: apply a snapshot, set a member's health, ask how things are.
+//!
+//! One thread owns the [`Plane`], and it alone replaces the [`World`] (I3). Sockets live with the workers; what is
+//! known of them here is which address belongs to which listener, and which could not be had.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+use krater_amphora_api::{
+    Generation, ListenerId, LoadBalancerId, LoadBalancerReport, MemberHealth, MemberId, PoolId,
+};
+use krater_amphora_core::{
+    snapshot::Snapshot,
+    transition::{SocketKey, Transition, sockets},
+};
+
+use crate::{
+    listen::open_group,
+    worker::{Common, Order, WorkerHandle, processors},
+    world::{ListenerState, World},
+};
+
+/// The data plane of this process. Dropping it ends all connections at once; [`Plane::stop`] drains them first.
+#[derive(Debug)]
+pub struct Plane {
+    common: Common,
+    workers: Vec<WorkerHandle>,
+    /// Addresses that are listened on.
+    open: BTreeMap<SocketAddr, Holder>,
+    /// Addresses that should be listened on and cannot be.
+    failed: BTreeMap<(LoadBalancerId, SocketKey), String>,
+}
+
+/// Whose a listening address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Holder {
+    balancer: LoadBalancerId,
+    listener: ListenerId,
+}
+
+impl Plane {
+    /// Starts that many workers (at least one), which have nothing to do yet. `drain` is how long connections of a
+    /// deleted listener may go on.
+    ///
+    /// # Errors
+    ///
+    /// If a thread cannot be started.
+    pub fn start(workers: usize, drain: Duration) -> io::Result<Self> {
+        let common = Common {
+            world: Arc::new(ArcSwap::from_pointee(World::default())),
+            bugs: Arc::default(),
+            exhaustions: Arc::default(),
+            drain,
+        };
+        let workers = processors(workers.max(1))
+            .into_iter()
+            .enumerate()
+            .map(|(index, cpu)| WorkerHandle::start(index, cpu, common.clone()))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            common,
+            workers,
+            open: BTreeMap::new(),
+            failed: BTreeMap::new(),
+        })
+    }
+
+    /// Puts `snapshot` in force and answers with the generation that is in force then: an older one than is held
+    /// changes nothing (I8).
+    ///
+    /// A port that cannot be had does not refuse the snapshot: its listener is reported as failed, and
+    /// [`Plane::retry_failed`] tries again. When this returns, ports that left are closed and those that came are
+    /// open; who was waiting at a closed port has been accepted. Blocks for as long as that takes, milliseconds.
+    pub fn apply(&mut self, snapshot: Snapshot) -> Generation {
+        let id = snapshot.load_balancer();
+        let world = self.world();
+        let old = world
+            .balancers
+            .get(&id)
+            .map(|balancer| Arc::clone(&balancer.snapshot));
+        if let Some(old) = &old
+            && (old.generation() > snapshot.generation() || **old == snapshot)
+        {
+            return old.generation();
+        }
+        let generation = snapshot.generation();
+        self.follow(&world, id, old.as_deref(), Some(Arc::new(snapshot)));
+        generation
+    }
+
+    /// Takes a load balancer out of service. Its connections have until the drain timeout.
+    pub fn remove(&mut self, id: LoadBalancerId) {
+        let world = self.world();
+        if let Some(balancer) = world.balancers.get(&id) {
+            let old = Arc::clone(&balancer.snapshot);
+            self.follow(&world, id, Some(&old), None);
+        }
+    }
+
+    /// Tries again to open what could not be opened. To be called each second; `true` if something was.
+    pub fn retry_failed(&mut self) -> bool {
+        let mut opened = false;
+        let world = self.world();
+        for (balancer, key) in self.failed.keys().copied().collect::<Vec<_>>() {
+            if let Some(group) = self.bind(balancer, key) {
+                self.adopt(&world, balancer, key, group);
+                opened = true;
+            }
+        }
+        self.show_failures(&world);
+        opened
+    }
+
+    /// What traffic is served by now.
+    #[must_use]
+    pub fn world(&self) -> Arc<World> {
+        self.common.world.load_full()
+    }
+
+    /// Records what a member's probes say, and chooses accordingly from the next choice on.
+    pub fn set_member_health(
+        &mut self,
+        pool: PoolId,
+        member: MemberId,
+        health: MemberHealth,
+        reason: Option<String>,
+    ) {
+        let world = self.world();
+        let Some(pool) = world.pools.get(&pool) else {
+            return;
+        };
+        let Some(member) = pool.members.iter().find(|state| state.id == member) else {
+            return;
+        };
+        let was_up = member.counts_as_up();
+        member.set_health(health, reason);
+        if was_up != member.counts_as_up() {
+            pool.renew_roster();
+        }
+    }
+
+    /// A load balancer in the terms of the contract; `None` if it is not carried.
+    #[must_use]
+    pub fn report(&self, id: LoadBalancerId) -> Option<LoadBalancerReport> {
+        self.world()
+            .balancers
+            .get(&id)
+            .map(|balancer| balancer.report())
+    }
+
+    /// The generation in force; `None` if the load balancer is not carried.
+    #[must_use]
+    pub fn held(&self, id: LoadBalancerId) -> Option<Generation> {
+        self.world()
+            .balancers
+            .get(&id)
+            .map(|balancer| balancer.snapshot.generation())
+    }
+
+    /// The load balancers that are carried, in the order of their ids.
+    #[must_use]
+    pub fn ids(&self) -> Vec<LoadBalancerId> {
+        let mut ids: Vec<_> = self.world().balancers.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Number of workers.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Connections that were closed because an invariant of ours was broken: must be zero.
+    #[must_use]
+    pub fn bugs(&self) -> u64 {
+        self.common.bugs.load(Ordering::Relaxed)
+    }
+
+    /// The counter behind [`Plane::bugs`], for a metrics collector that outlives a borrow.
+    #[must_use]
+    pub fn bug_counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.common.bugs)
+    }
+
+    /// The counter of times that accepting had to pause for want of descriptors or memory.
+    #[must_use]
+    pub fn exhaustion_counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.common.exhaustions)
+    }
+
+    /// Stops accepting, lets connections end for at most `grace`, then ends.
+    pub async fn stop(mut self, grace: Duration) {
+        for worker in &self.workers {
+            worker.order(Order::Stop { grace });
+        }
+        for worker in &mut self.workers {
+            worker.ended().await;
+        }
+    }
+
+    fn follow(
+        &mut self,
+        world: &World,
+        id: LoadBalancerId,
+        old: Option<&Snapshot>,
+        new: Option<Arc<Snapshot>>,
+    ) {
+        let transition = Transition::between(old, new.as_deref());
+        self.failed
+            .retain(|(balancer, key), _| *balancer != id || !transition.close.contains(key));
+        // An address that passes from one listener to another of the same load balancer keeps its sockets: only the
+        // name they are accepted under changes, and not even a waiting client notices.
+        let (passing, leaving): (Vec<&SocketKey>, Vec<_>) = transition
+            .close
+            .iter()
+            .filter(|key| {
+                self.open
+                    .get(&key.address)
+                    .is_some_and(|holder| holder.listener == key.listener)
+            })
+            .partition(|key| {
+                transition
+                    .open
+                    .iter()
+                    .any(|opened| opened.address == key.address)
+            });
+        // Bound before anything changes, handed over after: what is accepted finds its listener in the world.
+        let mut groups = Vec::new();
+        let wanted: Vec<_> = new.iter().flat_map(|snapshot| sockets(snapshot)).collect();
+        for key in wanted {
+            if !self.holds(id, &key)
+                && !passing.iter().any(|passed| passed.address == key.address)
+                && let Some(group) = self.bind(id, key)
+            {
+                groups.push((key, group));
+            }
+        }
+        let next = Arc::new(world.with(id, new, self.workers.len()));
+        self.show_failures(&next);
+        self.common.world.store(Arc::clone(&next));
+        for key in transition
+            .open
+            .iter()
+            .filter(|key| passing.iter().any(|passed| passed.address == key.address))
+        {
+            let Some(state) = next.listeners.get(&key.listener) else {
+                continue;
+            };
+            self.open.insert(
+                key.address,
+                Holder {
+                    balancer: id,
+                    listener: key.listener,
+                },
+            );
+            self.order(|| Order::Reassign {
+                address: key.address,
+                state: Arc::clone(state),
+            });
+        }
+        for (key, group) in groups {
+            self.adopt(&next, id, key, group);
+        }
+        self.close(&leaving);
+        self.retire(world, &next);
+    }
+
+    /// Whether the address of `key` is held for exactly that listener.
+    fn holds(&self, balancer: LoadBalancerId, key: &SocketKey) -> bool {
+        self.open.get(&key.address)
+            == Some(&Holder {
+                balancer,
+                listener: key.listener,
+            })
+    }
+
+    /// Opens the sockets of one address, or notes why they cannot be opened.
+    fn bind(&mut self, balancer: LoadBalancerId, key: SocketKey) -> Option<Vec<TcpListener>> {
+        match open_group(key.address, self.workers.len()) {
+            Ok(group) => {
+                self.failed.remove(&(balancer, key));
+                Some(group)
+            }
+            Err(error) => {
+                let reason = match (self.open.get(&key.address), error.source()) {
+                    (Some(holder), _) => format!("{error} by listener {}", holder.listener),
+                    (None, Some(source)) => format!("{error}: {source}"),
+                    (None, None) => error.to_string(),
+                };
+                if self.failed.get(&(balancer, key)) != Some(&reason) {
+                    tracing::warn!(lb = %balancer, listener = %key.listener, reason, "a listener cannot be opened");
+                }
+                self.failed.insert((balancer, key), reason);
+                None
+            }
+        }
+    }
+
+    fn adopt(
+        &mut self,
+        world: &World,
+        balancer: LoadBalancerId,
+        key: SocketKey,
+        group: Vec<TcpListener>,
+    ) {
+        let Some(state) = world.listeners.get(&key.listener) else {
+            return;
+        };
+        self.open.insert(
+            key.address,
+            Holder {
+                balancer,
+                listener: key.listener,
+            },
+        );
+        for (worker, socket) in self.workers.iter().zip(group) {
+            worker.order(Order::Adopt {
+                address: key.address,
+                state: Arc::clone(state),
+                socket,
+            });
+        }
+    }
+
+    /// Has sockets closed and waits until they are, so that their ports are free for whoever comes next.
+    fn close(&mut self, leaving: &[&SocketKey]) {
+        let (closed, acknowledged) = mpsc::channel();
+        for key in leaving {
+            self.open.remove(&key.address);
+            self.order(|| Order::Close {
+                address: key.address,
+                closed: closed.clone(),
+            });
+        }
+        drop(closed);
+        let deadline = Instant::now() + CLOSE_TIME_MAX;
+        loop {
+            match acknowledged.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(()) => {}
+                // Every worker has answered, or dropped the question.
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    tracing::warn!("a worker is slow to close its sockets");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Drains listeners that are no longer there, or no longer enabled.
+    fn retire(&self, old: &World, new: &World) {
+        for (id, state) in &old.listeners {
+            if state.enabled && !new.listeners.get(id).is_some_and(|state| state.enabled) {
+                self.order(|| Order::Retire { listener: *id });
+            }
+        }
+        self.order(|| Order::Tidy);
+    }
+
+    fn order(&self, order: impl Fn() -> Order) {
+        for worker in &self.workers {
+            worker.order(order());
+        }
+    }
+
+    /// Writes into `world` which listeners have a port that cannot be had.
+    fn show_failures(&self, world: &World) {
+        let mut reasons: HashMap<ListenerId, Vec<&str>> = HashMap::new();
+        for ((_, key), reason) in &self.failed {
+            reasons.entry(key.listener).or_default().push(reason);
+        }
+        for (id, state) in &world.listeners {
+            let reason = reasons.get(id).map(|reasons| reasons.join("; "));
+            let shown: &ListenerState = state;
+            if shown.shared.failure.load().as_deref() != reason.as_ref() {
+                shown.shared.failure.store(reason.map(Arc::new));
+            }
+        }
+    }
+}
+
+/// A worker answers in microseconds unless its core is starved. Waiting longer would hold up every other apply; the
+/// sockets are closed all the same, only later.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,468 @@
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use krater_amphora_api::{
+    Algorithm, Generation, ListenerProtocol, ListenerSpec, ListenerState, MemberHealth,
+    PoolProtocol, SnapshotSpec,
+};
+use krater_amphora_core::snapshot::Snapshot;
+
+use super::Plane;
+use crate::testbed::{
+    Bed, PATIENCE, connect, echo, eventually, free_address, listener_spec, member, member_spec,
+    named, pattern, pool_spec, read_all,
+};
+
+/// A member that answers every request with `ok` and counts them.
+fn counted() -> (SocketAddr, Arc<AtomicUsize>) {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    let address = member(move |mut stream| {
+        let mut buffer = vec![];
+        let mut piece = [0; 4096];
+        while let Ok(read @ 1..) = stream.read(&mut piece) {
+            buffer.extend_from_slice(&piece[..read]);
+            while let Some(end) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                buffer.drain(..end + 4);
+                count.fetch_add(1, Ordering::SeqCst);
+                if stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        }
+    });
+    (address, seen)
+}
+
+/// Asks over a kept connection until told to stop; how often it did.
+fn ask_until(stop: &AtomicBool, mut stream: TcpStream) -> usize {
+    let mut asked = 0;
+    while !stop.load(Ordering::SeqCst) {
+        // Not to be repeated by anybody: a request lost or sent twice would show.
+        stream
+            .write_all(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+        asked += 1;
+        let mut answer = vec![];
+        let mut piece = [0; 512];
+        while !answer.ends_with(b"\r\n\r\nok") {
+            let read = stream.read(&mut piece).unwrap();
+            assert!(
+                read > 0,
+                "closed after {asked} requests: {}",
+                String::from_utf8_lossy(&answer)
+            );
+            answer.extend_from_slice(&piece[..read]);
+        }
+        assert!(
+            answer.starts_with(b"HTTP/1.1 200"),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+    asked
+}
+
+/// Sends a pattern there and back until told to stop; how often it did.
+fn stream_until(stop: &AtomicBool, mut stream: TcpStream) -> usize {
+    let (sent, mut rounds) = (pattern(100_000), 0);
+    let mut received = vec![0; sent.len()];
+    while !stop.load(Ordering::SeqCst) {
+        stream.write_all(&sent).unwrap();
+        stream.read_exact(&mut received).unwrap();
+        assert!(received == sent, "the stream came back changed");
+        rounds += 1;
+    }
+    rounds
+}
+
+/// Changes this and that of a load balancer, differently each round.
+fn change(
+    spec: &mut SnapshotSpec,
+    round: usize,
+    addresses: &[SocketAddr],
+    visiting: &ListenerSpec,
+) {
+    let http = &mut spec.pools[0];
+    http.members = vec![
+        member_spec(addresses[round % 4]),
+        member_spec(addresses[(round + 1) % 4]),
+    ];
+    http.algorithm = [
+        Algorithm::RoundRobin,
+        Algorithm::LeastConnections,
+        Algorithm::SourceIp,
+    ][round % 3];
+    spec.pools[1].members.reverse();
+    spec.listeners[0].insert_headers.x_forwarded_for = round.is_multiple_of(2);
+    spec.listeners[0].timeouts.client_data_ms = 30_000 + u32::try_from(round).unwrap();
+    spec.listeners.truncate(2);
+    if round.is_multiple_of(2) {
+        spec.listeners.push(visiting.clone());
+    }
+}
+
+#[test]
+fn two_hundred_swaps_under_load_cost_no_request_and_no_connection() {
+    let members: Vec<_> = (0..4).map(|_| counted()).collect();
+    let addresses: Vec<_> = members.iter().map(|member| member.0).collect();
+    let mut bed = Bed::http(&addresses[..2]);
+    let stream_vip = free_address(bed.vip.ip());
+    let visiting_vip = free_address(bed.vip.ip());
+    let tcp_pool = pool_spec(PoolProtocol::Tcp, &[echo(), echo()]);
+    bed.spec.listeners.push(listener_spec(
+        ListenerProtocol::Tcp,
+        stream_vip.port(),
+        Some(tcp_pool.id),
+    ));
+    bed.spec.pools.push(tcp_pool);
+    bed.apply();
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, stream) = (Arc::clone(&stop), bed.connect());
+            thread::spawn(move || ask_until(&stop, stream))
+        })
+        .collect();
+    let streaming = {
+        let (stop, stream) = (Arc::clone(&stop), connect(stream_vip));
+        thread::spawn(move || stream_until(&stop, stream))
+    };
+    let visiting = listener_spec(
+        ListenerProtocol::Http,
+        visiting_vip.port(),
+        Some(bed.spec.pools[0].id),
+    );
+    for round in 0..200_usize {
+        bed.edit(|spec| change(spec, round, &addresses, &visiting));
+        if round.is_multiple_of(2) {
+            drop(connect(visiting_vip));
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    stop.store(true, Ordering::SeqCst);
+    let asked: usize = clients
+        .into_iter()
+        .map(|client| client.join().unwrap())
+        .sum();
+    assert!(streaming.join().unwrap() > 0);
+    let seen: usize = members
+        .iter()
+        .map(|member| member.1.load(Ordering::SeqCst))
+        .sum();
+    assert!(asked > 200, "only {asked} requests were made");
+    assert_eq!(seen, asked, "requests were lost or doubled");
+    let report = bed.plane.report(bed.spec.load_balancer).unwrap();
+    let connections: Vec<_> = report
+        .listeners
+        .iter()
+        .map(|listener| listener.counters.total_connections)
+        .collect();
+    assert_eq!(connections[..2], [4, 1], "counters survive every swap");
+}
+
+#[test]
+fn a_port_that_is_taken_fails_its_listener_alone_and_heals() {
+    let mut bed = Bed::tcp(&[named("a")]);
+    let other = free_address(bed.vip.ip());
+    let squatter = TcpListener::bind(bed.vip).unwrap();
+    let pool = bed.spec.pools[0].id;
+    bed.edit(|spec| {
+        spec.listeners.push(listener_spec(
+            ListenerProtocol::Tcp,
+            other.port(),
+            Some(pool),
+        ))
+    });
+    let reason = format!("address {} is already in use", bed.vip);
+    assert_eq!(bed.listener().state, ListenerState::Failed { reason });
+    assert_eq!(read_all(&mut connect(other)), "a");
+    assert!(!bed.plane.retry_failed());
+    drop(squatter);
+    assert!(bed.plane.retry_failed());
+    assert_eq!(bed.listener().state, ListenerState::Open);
+    assert_eq!(bed.ask(), "a");
+    assert!(!bed.plane.retry_failed(), "nothing is left to try");
+}
+
+#[test]
+fn a_port_of_another_process_or_load_balancer_is_never_shared() {
+    let first = Bed::tcp(&[named("a")]).started();
+    let mut second = Bed::tcp(&[named("b")]);
+    second.vip = first.vip;
+    second.edit(|spec| {
+        spec.vips[0].address = first.vip.ip();
+        spec.listeners[0].port = first.vip.port();
+    });
+    let ListenerState::Failed { reason } = second.listener().state else {
+        panic!("{:?}", second.listener())
+    };
+    assert!(
+        reason.starts_with(&format!("address {} is already in use", first.vip)),
+        "{reason}"
+    );
+    assert!((0..20).all(|_| first.ask() == "a"));
+
+    // The same inside one process: the listener that holds the port is named.
+    let mut third = second.spec.clone();
+    third.load_balancer = krater_amphora_api::LoadBalancerId::new(uuid::Uuid::from_u128(7));
+    let Bed {
+        mut plane, spec, ..
+    } = first;
+    plane.apply(Snapshot::parse(third.clone()).unwrap());
+    let report = plane.report(third.load_balancer).unwrap();
+    let ListenerState::Failed { reason } = &report.listeners[0].state else {
+        panic!("{report:?}")
+    };
+    assert!(
+        reason.ends_with(&format!("by listener {}", spec.listeners[0].id)),
+        "{reason}"
+    );
+    plane.remove(spec.load_balancer);
+    assert!(plane.retry_failed());
+    assert_eq!(read_all(&mut connect(second.vip)), "b");
+    assert_eq!(plane.ids(), [third.load_balancer]);
+}
+
+#[test]
+fn a_port_passes_from_one_listener_to_another_without_refusing_anybody() {
+    let mut bed = Bed::tcp(&[named("a")]).started();
+    let vip = bed.vip;
+    let asking = thread::spawn(move || {
+        for _ in 0..200 {
+            assert_eq!(read_all(&mut connect(vip)), "a");
+        }
+    });
+    while !asking.is_finished() {
+        bed.edit(|spec| {
+            let (port, pool) = (spec.listeners[0].port, spec.listeners[0].default_pool);
+            spec.listeners = vec![listener_spec(ListenerProtocol::Tcp, port, pool)];
+        });
+    }
+    asking.join().unwrap();
+}
+
+#[test]
+fn closing_a_port_serves_who_waits_there_and_frees_it() {
+    for _ in 0..20 {
+        let mut bed = Bed::tcp(&[named("a")]).started();
+        let mut clients: Vec<_> = (0..20).map(|_| bed.connect()).collect();
+        bed.edit(|spec| spec.listeners.clear());
+        for client in &mut clients {
+            assert_eq!(read_all(client), "a");
+        }
+        assert!(TcpStream::connect(bed.vip).is_err());
+        drop(TcpListener::bind(bed.vip).unwrap());
+    }
+}
+
+#[test]
+fn connections_of_a_deleted_listener_have_until_the_drain_timeout() {
+    let mut bed = Bed::tcp(&[echo()]).started();
+    let mut client = bed.connect();
+    let mut byte = [0; 1];
+    client.write_all(b"x").unwrap();
+    client.read_exact(&mut byte).unwrap();
+    let deleted = Instant::now();
+    bed.edit(|spec| spec.listeners.clear());
+    client.write_all(b"y").unwrap();
+    client.read_exact(&mut byte).unwrap();
+    assert_eq!(&byte, b"y");
+    assert_eq!(client.read(&mut byte).unwrap(), 0);
+    assert!(
+        deleted.elapsed() >= Duration::from_millis(900),
+        "closed after {:?}",
+        deleted.elapsed()
+    );
+}
+
+#[test]
+fn an_http_listener_that_goes_ends_what_is_under_way_politely() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let mut bed = Bed::http(&[member(move |mut stream| {
+        let mut piece = [0; 4096];
+        while let Ok(read @ 1..) = stream.read(&mut piece) {
+            if piece[..read].starts_with(b"GET /slow") {
+                let _ = wait.lock().unwrap().recv_timeout(PATIENCE);
+            }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    })])
+    .started();
+    let ask = |path: &str| {
+        let mut stream = bed.connect();
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes())
+            .unwrap();
+        stream
+    };
+    let mut busy = ask("/slow");
+    let mut idle = ask("/fast");
+    let mut answer = vec![0; 4096];
+    let mut length = 0;
+    while !answer[..length].ends_with(b"ok") {
+        length += idle.read(&mut answer[length..]).unwrap();
+    }
+    eventually("both are accepted", || {
+        bed.listener().counters.total_connections == 2
+    });
+    let member = Arc::clone(&bed.plane.world().pools.values().next().unwrap().members[0]);
+    eventually("both are sent", || {
+        member.meter.sum(|lane| &lane.requests) == 2
+    });
+    bed.edit(|spec| spec.listeners[0].enabled = false);
+    assert_eq!(bed.listener().state, ListenerState::Disabled);
+    assert_eq!(
+        idle.read(&mut answer).unwrap(),
+        0,
+        "an idle connection is closed"
+    );
+    go.send(()).unwrap();
+    let last = read_all(&mut busy).to_lowercase();
+    assert!(
+        last.starts_with("http/1.1 200")
+            && last.contains("connection: close")
+            && last.ends_with("ok"),
+        "{last}"
+    );
+}
+
+#[test]
+fn an_older_generation_changes_nothing_and_the_same_one_costs_nothing() {
+    let mut bed = Bed::tcp(&[named("a")]).started();
+    let held = bed.spec.generation;
+    let mut older = bed.spec.clone();
+    older.generation = Generation::FIRST;
+    older.listeners.clear();
+    assert_eq!(bed.plane.apply(Snapshot::parse(older).unwrap()), held);
+    assert_eq!(bed.ask(), "a");
+    let before = bed.plane.world();
+    assert_eq!(
+        bed.plane.apply(Snapshot::parse(bed.spec.clone()).unwrap()),
+        held
+    );
+    assert!(Arc::ptr_eq(&before, &bed.plane.world()));
+    assert_eq!(bed.plane.held(bed.spec.load_balancer), Some(held));
+}
+
+#[test]
+fn what_stays_keeps_its_health_turn_and_counters() {
+    let mut bed = Bed::tcp(&[named("a"), named("b")]).started();
+    let (pool, first) = (bed.spec.pools[0].id, bed.spec.pools[0].members[0].id);
+    bed.spec.pools[0].monitor = Some(krater_amphora_api::MonitorSpec {
+        id: krater_amphora_api::HealthMonitorId::new(uuid::Uuid::from_u128(9)),
+        enabled: true,
+        probe: krater_amphora_api::ProbeSpec::Tcp,
+        delay_ms: 1_000,
+        timeout_ms: 1_000,
+        rise: 1,
+        fall: 1,
+    });
+    bed.apply();
+    let health = |bed: &Bed| {
+        let report = bed.plane.report(bed.spec.load_balancer).unwrap();
+        report.pools[0]
+            .members
+            .iter()
+            .map(|member| member.health)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(health(&bed), [MemberHealth::Unproven; 2]);
+    bed.plane
+        .set_member_health(pool, first, MemberHealth::Down, Some("refused".into()));
+    assert_eq!(bed.ask(), "b");
+    bed.edit(|spec| spec.pools[0].members.push(member_spec(named("c"))));
+    assert_eq!(
+        health(&bed),
+        [
+            MemberHealth::Down,
+            MemberHealth::Unproven,
+            MemberHealth::Unproven
+        ]
+    );
+    let answers: String = (0..4).map(|_| bed.ask()).collect();
+    assert!(
+        !answers.contains('a') && answers.contains('b') && answers.contains('c'),
+        "{answers}"
+    );
+    assert_eq!(bed.listener().counters.total_connections, 5);
+    bed.edit(|spec| spec.pools[0].monitor = None);
+    assert_eq!(health(&bed), [MemberHealth::NoMonitor; 3]);
+}
+
+#[test]
+fn a_disabled_load_balancer_answers_nothing_and_comes_back() {
+    let mut bed = Bed::tcp(&[named("a")]).started();
+    bed.edit(|spec| spec.enabled = false);
+    assert!(TcpStream::connect(bed.vip).is_err());
+    assert_eq!(bed.listener().state, ListenerState::Disabled);
+    bed.edit(|spec| spec.enabled = true);
+    assert_eq!(bed.ask(), "a");
+}
+
+#[test]
+fn a_connection_stays_with_its_member_when_the_member_is_deleted() {
+    let mut bed = Bed::tcp(&[echo()]).started();
+    let mut client = bed.connect();
+    let mut byte = [0; 1];
+    client.write_all(b"x").unwrap();
+    client.read_exact(&mut byte).unwrap();
+    bed.edit(|spec| spec.pools[0].members = vec![member_spec(named("new"))]);
+    client.write_all(b"y").unwrap();
+    client.read_exact(&mut byte).unwrap();
+    assert_eq!((&byte, bed.ask().as_str()), (b"y", "new"));
+}
+
+#[test]
+fn stopping_lets_connections_end_and_then_ends_them() {
+    let Bed { plane, vip, .. } = Bed::tcp(&[echo()]).started();
+    let mut polite = connect(vip);
+    let mut stubborn = connect(vip);
+    let mut byte = [0; 1];
+    for stream in [&mut polite, &mut stubborn] {
+        stream.write_all(b"x").unwrap();
+        stream.read_exact(&mut byte).unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let stopping = thread::spawn(move || runtime.block_on(plane.stop(Duration::from_millis(300))));
+    eventually("nobody listens", || TcpStream::connect(vip).is_err());
+    polite.write_all(b"y").unwrap();
+    polite.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_all(&mut polite), "y");
+    assert_eq!(stubborn.read(&mut byte).unwrap_or(0), 0);
+    stopping.join().unwrap();
+}
+
+#[test]
+fn a_plane_that_is_dropped_ends_its_workers() {
+    let plane = Plane::start(3, Duration::from_secs(60)).unwrap();
+    assert_eq!((plane.workers(), plane.bugs()), (3, 0));
+    drop(plane);
+}
+
+#[test]
+fn who_came_in_while_the_listener_went_is_drained_as_well() {
+    let mut bed = Bed::tcp(&[echo()]).started();
+    let mut clients: Vec<_> = (0..40).map(|_| bed.connect()).collect();
+    bed.edit(|spec| spec.listeners.clear());
+    for client in &mut clients {
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+    }
+}

@@ -1,0 +1,198 @@
+//! Gives ids to what a snapshot file leaves without: the same names give the same ids, so that a reload recognises
+//! what stayed.
+//!
+//! A thing is known by its name; without one by what tells it from its siblings (a listener by its port, a member by
+//! its address), a pool by its position.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value, json};
+use uuid::{Builder, Uuid};
+
+use crate::strict::Flaw;
+
+/// How often each key was seen so far: the second of two alike gets an id of its own.
+pub(super) type Seen = HashMap<String, u32>;
+
+/// Completes one checked load balancer in place.
+pub(super) fn complete(
+    path: &str,
+    balancer: &mut Map<String, Value>,
+    seen: &mut Seen,
+    flaws: &mut Vec<Flaw>,
+) {
+    for vip in array(balancer, "vips") {
+        if vip.is_string() {
+            *vip = json!({ "address": vip.take() });
+        }
+    }
+    let fallback = balancer
+        .get("vips")
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let id = identify(balancer, "load_balancer", "", &fallback, seen);
+    let mut siblings = Seen::new();
+    let mut pool_ids: HashMap<String, Vec<Uuid>> = HashMap::new();
+    for (index, pool) in array(balancer, "pools")
+        .iter_mut()
+        .filter_map(Value::as_object_mut)
+        .enumerate()
+    {
+        let pool_id = identify(
+            pool,
+            "id",
+            &format!("{id}/pool"),
+            &format!("#{index}"),
+            &mut siblings,
+        );
+        pool_ids.entry(name_of(pool)).or_default().push(pool_id);
+        complete_pool(pool, pool_id);
+    }
+    for (index, listener) in array(balancer, "listeners")
+        .iter_mut()
+        .filter_map(Value::as_object_mut)
+        .enumerate()
+    {
+        let port = listener
+            .get("port")
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        identify(
+            listener,
+            "id",
+            &format!("{id}/listener"),
+            &port,
+            &mut siblings,
+        );
+        let path = format!("{path}.listeners[{index}].default_pool");
+        resolve_pool(&path, listener, &pool_ids, flaws);
+    }
+    // Whatever the file says is a floor; the real number depends on what is in force.
+    if balancer.get("generation").is_none_or(Value::is_null) {
+        balancer.insert("generation".to_owned(), json!(1));
+    }
+}
+
+fn complete_pool(pool: &mut Map<String, Value>, pool_id: Uuid) {
+    let mut siblings = Seen::new();
+    for member in array(pool, "members")
+        .iter_mut()
+        .filter_map(Value::as_object_mut)
+    {
+        let address = format!("{:?}:{:?}", member.get("address"), member.get("port"));
+        identify(
+            member,
+            "id",
+            &format!("{pool_id}/member"),
+            &address,
+            &mut siblings,
+        );
+    }
+    if let Some(monitor) = pool.get_mut("monitor").and_then(Value::as_object_mut) {
+        identify(
+            monitor,
+            "id",
+            &format!("{pool_id}/monitor"),
+            "",
+            &mut siblings,
+        );
+    }
+}
+
+/// A pool may be named instead of given by id. A name that means nothing is taken out, so that what else is wrong
+/// with the load balancer comes out too.
+fn resolve_pool(
+    path: &str,
+    listener: &mut Map<String, Value>,
+    pools: &HashMap<String, Vec<Uuid>>,
+    flaws: &mut Vec<Flaw>,
+) {
+    let Some(text) = listener.get("default_pool").and_then(Value::as_str) else {
+        return;
+    };
+    if Uuid::parse_str(text).is_ok() {
+        return;
+    }
+    let resolved = match pools.get(text).map(Vec::as_slice) {
+        Some([id]) => json!(id.to_string()),
+        Some(several) if !text.is_empty() => {
+            flaws.push(Flaw::new(
+                path,
+                format!("{} pools are called {text:?}", several.len()),
+            ));
+            Value::Null
+        }
+        _ => {
+            flaws.push(Flaw::new(
+                path,
+                format!("{text:?} is neither the name nor the id of a pool here"),
+            ));
+            Value::Null
+        }
+    };
+    listener.insert("default_pool".to_owned(), resolved);
+}
+
+/// The id that is written, or one made from what the thing is known by, which is then written.
+fn identify(
+    object: &mut Map<String, Value>,
+    field: &str,
+    scope: &str,
+    fallback: &str,
+    seen: &mut Seen,
+) -> Uuid {
+    if let Some(id) = object
+        .get(field)
+        .and_then(Value::as_str)
+        .and_then(|text| Uuid::parse_str(text).ok())
+    {
+        return id;
+    }
+    let name = name_of(object);
+    let key = if name.is_empty() {
+        format!("{scope}/?{fallback}")
+    } else {
+        format!("{scope}/{name}")
+    };
+    let before = seen.entry(key.clone()).or_insert(0);
+    *before += 1;
+    let id =
+        Builder::from_custom_bytes(digest(&format!("{key}/{before}")).to_be_bytes()).into_uuid();
+    object.insert(field.to_owned(), json!(id.to_string()));
+    id
+}
+
+fn name_of(object: &Map<String, Value>) -> String {
+    object
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn array<'a>(object: &'a mut Map<String, Value>, field: &str) -> &'a mut [Value] {
+    object
+        .get_mut(field)
+        .and_then(Value::as_array_mut)
+        .map_or(&mut [], Vec::as_mut_slice)
+}
+
+/// FNV-1a over 128 bits: stable for ever, and no secret depends on it.
+fn digest(text: &str) -> u128 {
+    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    text.bytes().fold(OFFSET, |hash, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(PRIME)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_the_published_one() {
+        assert_eq!(digest(""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
+        assert_eq!(digest("a"), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+    }
+}

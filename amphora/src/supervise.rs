@@ -1,0 +1,261 @@
+//! The parent of an agent: starts it, starts it again at once when it dies, and stays out of its way.
+//!
+//! It may itself be killed: the agent lives on, and the next supervisor waits for it instead of failing.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, kill_process, setsid};
+use tokio::{
+    process::{Child, Command},
+    signal::unix::{Signal, SignalKind, signal},
+    time::sleep,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    agent::chain,
+    cli::BAD_CONFIGURATION,
+    keep::{Holder, StateLock},
+};
+
+/// What to keep alive.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    /// Arguments of the child, the verb first.
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) state_dir: PathBuf,
+    /// How long the child needs to end when asked to.
+    pub(crate) drain: Duration,
+}
+
+/// How supervision ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The agent ended by itself, or because it was asked to.
+    Done,
+    /// The agent refuses its configuration: starting it again would not help.
+    BadConfiguration,
+}
+
+impl Supervisor {
+    /// Runs until the agent ends for good.
+    pub(crate) fn run(self) -> io::Result<End> {
+        // A session of its own, so that a Ctrl-C meant for a controller in a terminal does not reach the data plane.
+        // Refused when this process leads a group already, which serves the same end.
+        let _ = setsid();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(self.supervise())
+    }
+
+    async fn supervise(self) -> io::Result<End> {
+        let mut orders = Orders::watch()?;
+        let mut backoff = Backoff::default();
+        loop {
+            if self.wait_for_living_agent(&mut orders).await? == Living::AskedToEnd {
+                return Ok(End::Done);
+            }
+            let began = Instant::now();
+            let mut child = self.start()?;
+            info!(pid = child.id(), "the agent was started");
+            let (status, asked) = self.attend(&mut child, &mut orders).await?;
+            match status.code() {
+                Some(0) => return Ok(End::Done),
+                Some(code) if code == i32::from(BAD_CONFIGURATION) => {
+                    return Ok(End::BadConfiguration);
+                }
+                _ if asked => {
+                    warn!(%status, "the agent did not end well");
+                    return Ok(End::Done);
+                }
+                code => error!(
+                    code,
+                    signal = status.signal(),
+                    "the agent died and is started again"
+                ),
+            }
+            sleep(backoff.after(began.elapsed())).await;
+        }
+    }
+
+    fn start(&self) -> io::Result<Child> {
+        // The link and not its target: a binary that was replaced is the one to be started.
+        let program = std::env::current_exe()?;
+        let program = match program
+            .to_str()
+            .and_then(|path| path.strip_suffix(" (deleted)"))
+        {
+            Some(path) => PathBuf::from(path),
+            None => program,
+        };
+        Command::new(program)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .spawn()
+    }
+
+    /// Waits for the child and passes orders on. Answers how it ended, and whether it had been asked to.
+    async fn attend(
+        &self,
+        child: &mut Child,
+        orders: &mut Orders,
+    ) -> io::Result<(ExitStatus, bool)> {
+        let mut asked = false;
+        loop {
+            // Once asked, the child gets its time and a margin, and then is not asked any more.
+            let patience = async {
+                if asked {
+                    sleep(self.drain + MARGIN).await
+                } else {
+                    std::future::pending().await
+                }
+            };
+            tokio::select! {
+                status = child.wait() => return Ok((status?, asked)),
+                order = orders.next() => {
+                    pass_on(child.id(), order);
+                    asked |= order != Order::Reread;
+                }
+                () = patience => {
+                    warn!("the agent does not end and is killed");
+                    child.start_kill()?;
+                }
+            }
+        }
+    }
+
+    /// Waits while an agent that another supervisor had started is alive: it serves, and must not be disturbed.
+    async fn wait_for_living_agent(&self, orders: &mut Orders) -> io::Result<Living> {
+        let mut told = false;
+        let mut asked = false;
+        loop {
+            let pid = match StateLock::holder(&self.state_dir) {
+                Ok(Holder::Nobody) if asked => return Ok(Living::AskedToEnd),
+                Ok(Holder::Nobody) => return Ok(Living::None),
+                Ok(Holder::Process(pid)) => pid,
+                Err(error) => return Err(io::Error::other(chain(&error))),
+            };
+            if !std::mem::replace(&mut told, true) {
+                info!(
+                    pid,
+                    "an agent is alive in the state folder; waiting for it to end"
+                );
+            }
+            tokio::select! {
+                order = orders.next() => {
+                    pass_on(pid.and_then(|pid| u32::try_from(pid).ok()), order);
+                    asked |= order != Order::Reread;
+                }
+                () = sleep(POLL) => {}
+            }
+        }
+    }
+}
+
+/// Whether an agent was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Living {
+    /// There is none (any more).
+    None,
+    /// There was one, it was asked to end, and has.
+    AskedToEnd,
+}
+
+/// Signals to be passed on.
+struct Orders {
+    term: Signal,
+    int: Signal,
+    hangup: Signal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    End,
+    Interrupt,
+    Reread,
+}
+
+impl Orders {
+    fn watch() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Order {
+        tokio::select! {
+            _ = self.term.recv() => Order::End,
+            _ = self.int.recv() => Order::Interrupt,
+            _ = self.hangup.recv() => Order::Reread,
+        }
+    }
+}
+
+fn pass_on(pid: Option<u32>, order: Order) {
+    let Some(pid) = pid
+        .and_then(|pid| i32::try_from(pid).ok())
+        .and_then(Pid::from_raw)
+    else {
+        return;
+    };
+    let signal = match order {
+        Order::End => rustix::process::Signal::TERM,
+        Order::Interrupt => rustix::process::Signal::INT,
+        Order::Reread => rustix::process::Signal::HUP,
+    };
+    if let Err(error) = kill_process(pid, signal) {
+        warn!(%error, "a signal could not be passed on");
+    }
+}
+
+/// Starts again at once; only deaths in quick succession are slowed down.
+#[derive(Debug, Default)]
+struct Backoff {
+    wait: Duration,
+}
+
+impl Backoff {
+    fn after(&mut self, lived: Duration) -> Duration {
+        if lived >= QUICK {
+            self.wait = Duration::ZERO;
+            return Duration::ZERO;
+        }
+        let wait = self.wait;
+        self.wait = (wait * 2).clamp(BACKOFF_FIRST, BACKOFF_MAX);
+        wait
+    }
+}
+
+/// A child that dies younger than this died quickly.
+const QUICK: Duration = Duration::from_secs(1);
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Between two looks at the lock of an agent that is not our child.
+const POLL: Duration = Duration::from_millis(50);
+/// What a child may take beyond its draining.
+const MARGIN: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_death_costs_no_time_and_quick_ones_ever_more_up_to_a_second() {
+        let mut backoff = Backoff::default();
+        let quick = Duration::from_millis(10);
+        let waits: Vec<u128> = (0..8).map(|_| backoff.after(quick).as_millis()).collect();
+        assert_eq!(waits, [0, 50, 100, 200, 400, 800, 1_000, 1_000]);
+        assert_eq!(backoff.after(Duration::from_secs(2)), Duration::ZERO);
+        assert_eq!(backoff.after(quick), Duration::ZERO);
+    }
+}

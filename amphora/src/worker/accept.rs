@@ -1,0 +1,277 @@
+//! The accept loop of one listening socket on one worker.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
+    net::{SocketAddr, TcpListener},
+    pin::pin,
+    rc::Rc,
+    sync::{atomic::Ordering, mpsc as blocking},
+    task::Poll,
+};
+
+use krater_amphora_core::snapshot::Mode;
+use rustix::{
+    io::Errno,
+    net::{SocketFlags, acceptfrom_with},
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::TcpStream,
+    sync::Notify,
+    task::{spawn_local, yield_now},
+};
+
+use super::{Ending, Seat, Ticket, Worker, pause};
+use crate::{http::server, tcp};
+
+/// One listening socket: for whom it accepts, and until when.
+pub(crate) struct Door {
+    /// The listener as it was last seen.
+    seat: RefCell<Rc<Seat>>,
+    closing: Cell<bool>,
+    closed: RefCell<Option<blocking::Sender<()>>>,
+    told: Notify,
+    shut: Notify,
+}
+
+impl Door {
+    /// Starts accepting on `socket` for the listener of `seat`.
+    pub(super) fn open(
+        worker: &Rc<Worker>,
+        seat: Rc<Seat>,
+        socket: TcpListener,
+    ) -> io::Result<Rc<Self>> {
+        #[expect(
+            deprecated,
+            reason = "sound here: a TcpListener owns its descriptor until it is dropped"
+        )]
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        let door = Rc::new(Self {
+            seat: RefCell::new(seat),
+            closing: Cell::new(false),
+            closed: RefCell::default(),
+            told: Notify::new(),
+            shut: Notify::new(),
+        });
+        spawn_local(accept_loop(Rc::clone(worker), Rc::clone(&door), socket));
+        Ok(door)
+    }
+
+    /// Accepts for another listener from now on.
+    pub(super) fn reassign(&self, seat: Rc<Seat>) {
+        self.seat.replace(seat);
+    }
+
+    /// Waits until the socket is closed. For one caller.
+    pub(super) async fn shut(&self) {
+        self.shut.notified().await;
+    }
+
+    /// The listener as it is now; if it is gone, as it was last: who waits at a socket that is being closed is served.
+    fn current_seat(&self, worker: &Worker) -> Rc<Seat> {
+        let listener = self.seat.borrow().state.listener.id;
+        if let Some(seat) = worker.seat(listener) {
+            self.seat.replace(seat);
+        }
+        Rc::clone(&self.seat.borrow())
+    }
+
+    /// Accepts who already waits, then closes the socket, then tells `closed`.
+    pub(super) fn close(&self, closed: Option<blocking::Sender<()>>) {
+        self.closing.set(true);
+        *self.closed.borrow_mut() = closed;
+        self.told.notify_one();
+    }
+}
+
+/// What became of one call.
+enum Accepted {
+    One(TcpStream, SocketAddr),
+    /// This one is lost, the next may be well.
+    Lost,
+    /// Nobody waits.
+    Nobody,
+    /// No descriptors or no memory.
+    Exhausted,
+}
+
+async fn accept_loop(worker: Rc<Worker>, door: Rc<Door>, socket: AsyncFd<TcpListener>) {
+    let mut burst = 0;
+    loop {
+        let seat = door.current_seat(&worker);
+        let limit = &seat.state.shared.limit;
+        if !limit.take() {
+            if door.closing.get() {
+                break;
+            }
+            tokio::select! {
+                () = limit.take_when_free() => {}
+                () = door.told.notified() => continue,
+            }
+        }
+        // The last look before closing must not miss whom the runtime has not heard of yet.
+        let asking = if door.closing.get() {
+            Asking::Anyway
+        } else {
+            Asking::WhenReady
+        };
+        match accept(&socket, asking) {
+            Accepted::One(stream, peer) => {
+                admit(&worker, &seat, stream, peer);
+                burst += 1;
+                if burst % BURST == 0 {
+                    yield_now().await;
+                }
+                continue;
+            }
+            Accepted::Lost => limit.release(),
+            Accepted::Exhausted => {
+                limit.release();
+                worker.common.exhaustions.fetch_add(1, Ordering::Relaxed);
+                pause().await;
+            }
+            Accepted::Nobody => {
+                limit.release();
+                if door.closing.get() {
+                    break;
+                }
+                tokio::select! {
+                    // An error means that the runtime is going away.
+                    ready = socket.readable() => if ready.is_err() { break },
+                    () = door.told.notified() => {}
+                }
+            }
+        }
+    }
+    drop(socket);
+    let listener = door.seat.borrow().state.listener.id;
+    if !worker.seat(listener).is_some_and(|seat| seat.state.enabled) {
+        // It was retired before its last connections came in through this door.
+        worker.retire(listener);
+    }
+    door.shut.notify_one();
+    if let Some(closed) = door.closed.take() {
+        // Who asked may have stopped waiting.
+        let _ = closed.send(());
+    }
+}
+
+/// Whether to ask the kernel only if it said that somebody waits.
+#[derive(Clone, Copy)]
+enum Asking {
+    WhenReady,
+    Anyway,
+}
+
+fn accept(socket: &AsyncFd<TcpListener>, asking: Asking) -> Accepted {
+    // Accepting by hand saves what a library asks for and nobody needs: the peer comes with the call, the socket is
+    // non-blocking from the start, its options are inherited.
+    let call = |socket: &TcpListener| {
+        Ok(acceptfrom_with(
+            socket,
+            SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        )?)
+    };
+    let accepted: io::Result<_> = match asking {
+        Asking::WhenReady => socket.try_io(Interest::READABLE, call),
+        Asking::Anyway => call(socket.get_ref()),
+    };
+    match accepted {
+        Ok((descriptor, Some(peer))) => {
+            let peer = SocketAddr::try_from(peer);
+            match (TcpStream::from_std(descriptor.into()), peer) {
+                (Ok(stream), Ok(peer)) => Accepted::One(stream, peer),
+                _ => Accepted::Lost,
+            }
+        }
+        Ok((_, None)) => Accepted::Lost,
+        Err(error) => match Errno::from_io_error(&error) {
+            _ if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
+            // The client has gone, or the network reports through the call what befell it: accept(2).
+            Some(
+                Errno::CONNABORTED
+                | Errno::INTR
+                | Errno::PERM
+                | Errno::PROTO
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH,
+            ) => Accepted::Lost,
+            // No descriptors, no memory; and whatever is unknown must not become a busy loop.
+            _ => Accepted::Exhausted,
+        },
+    }
+}
+
+/// Lets a connection in, or closes it if its address is not allowed. Takes over the place in the limit.
+fn admit(worker: &Rc<Worker>, seat: &Rc<Seat>, stream: TcpStream, peer: SocketAddr) {
+    let lane = seat.lane();
+    lane.accepted.bump();
+    let guest = Guest {
+        worker: Rc::clone(worker),
+        seat: Rc::clone(seat),
+        ticket: worker.roll(seat.state.listener.id).enter(),
+    };
+    if !seat.state.listener.gate.allows(peer.ip()) {
+        lane.denied.bump();
+        return;
+    }
+    match seat.state.listener.mode {
+        Mode::Tcp => spawn_local(attended(guest, stream, peer, tcp::serve)),
+        Mode::Http => spawn_local(attended(guest, stream, peer, server::serve)),
+    };
+}
+
+/// A client connection and all that must be undone when it ends, however it ends.
+pub(crate) struct Guest {
+    pub(crate) worker: Rc<Worker>,
+    /// The listener as it was when the connection was accepted (I4).
+    pub(crate) seat: Rc<Seat>,
+    ticket: Ticket,
+}
+
+impl Guest {
+    /// How this connection is asked to end.
+    pub(crate) fn ending(&self) -> Ending {
+        self.ticket.slot().ending()
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.seat.lane().ended.bump();
+        self.seat.state.shared.limit.release();
+        if std::thread::panicking() {
+            self.worker.common.count_bug();
+        }
+    }
+}
+
+/// Serves one connection until it has ended or must.
+async fn attended<F: Future<Output = ()>>(
+    guest: Guest,
+    stream: TcpStream,
+    peer: SocketAddr,
+    serve: impl FnOnce(Rc<Guest>, TcpStream, SocketAddr) -> F,
+) {
+    let guest = Rc::new(guest);
+    let mut serving = pin!(serve(Rc::clone(&guest), stream, peer));
+    let slot = guest.ticket.slot();
+    poll_fn(|cx| {
+        slot.attend(cx.waker());
+        if slot.ending() == Ending::Now {
+            return Poll::Ready(());
+        }
+        serving.as_mut().poll(cx)
+    })
+    .await;
+}
+
+/// Connections accepted in a row before those that were accepted get their turn.
+const BURST: u32 = 32;
+
+#[cfg(test)]
+mod tests;

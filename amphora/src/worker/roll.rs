@@ -1,0 +1,146 @@
+//! The connections of one listener on one worker, so that they can be told to end.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::Waker,
+};
+
+use tokio::sync::Notify;
+
+/// Every connection of one listener on one worker.
+#[derive(Default)]
+pub(super) struct Roll {
+    slots: RefCell<Slots>,
+    emptied: Notify,
+}
+
+#[derive(Default)]
+struct Slots {
+    all: Vec<Option<Rc<Slot>>>,
+    free: Vec<usize>,
+}
+
+/// How a connection is asked to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ending {
+    /// It is not.
+    #[default]
+    NotAsked,
+    /// When what is under way is done.
+    Graceful,
+    /// At once.
+    Now,
+}
+
+/// One connection, as seen by who may end it.
+#[derive(Default)]
+pub(super) struct Slot {
+    ending: Cell<Ending>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// A connection's place on the roll; dropping it strikes the connection off.
+pub(super) struct Ticket {
+    roll: Rc<Roll>,
+    position: usize,
+    slot: Rc<Slot>,
+}
+
+impl Roll {
+    /// Enters a connection.
+    pub(crate) fn enter(self: &Rc<Self>) -> Ticket {
+        let slot = Rc::new(Slot::default());
+        let mut slots = self.slots.borrow_mut();
+        let position = slots.free.pop().unwrap_or(slots.all.len());
+        match slots.all.get_mut(position) {
+            Some(place) => *place = Some(Rc::clone(&slot)),
+            None => slots.all.push(Some(Rc::clone(&slot))),
+        }
+        Ticket {
+            roll: Rc::clone(self),
+            position,
+            slot,
+        }
+    }
+
+    /// Asks every connection to end.
+    pub(crate) fn end(&self, ending: Ending) {
+        for slot in self.slots.borrow().all.iter().flatten() {
+            slot.ending.set(slot.ending.get().max(ending));
+            if let Some(waker) = &*slot.waker.borrow() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// Waits until no connection is left.
+    pub(crate) async fn emptied(&self) {
+        while !self.slots.borrow().is_empty() {
+            // One thread: nothing can leave between the look and the wait.
+            self.emptied.notified().await;
+        }
+    }
+}
+
+impl Slots {
+    const fn is_empty(&self) -> bool {
+        self.free.len() == self.all.len()
+    }
+}
+
+impl Slot {
+    /// How this connection is asked to end.
+    pub(crate) fn ending(&self) -> Ending {
+        self.ending.get()
+    }
+
+    /// Has `waker` woken when the answer of [`Slot::ending`] changes.
+    pub(crate) fn attend(&self, waker: &Waker) {
+        let mut held = self.waker.borrow_mut();
+        if held.is_none() {
+            // A task keeps its waker for life, so the first one is good for ever.
+            *held = Some(waker.clone());
+        }
+    }
+}
+
+impl Ticket {
+    /// The connection's slot.
+    pub(crate) const fn slot(&self) -> &Rc<Slot> {
+        &self.slot
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut slots = self.roll.slots.borrow_mut();
+        if let Some(place) = slots.all.get_mut(self.position) {
+            *place = None;
+        }
+        slots.free.push(self.position);
+        if slots.is_empty() {
+            *slots = Slots::default();
+            self.roll.emptied.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_used_again_and_an_empty_roll_holds_nothing() {
+        let roll = Rc::new(Roll::default());
+        let tickets: Vec<_> = (0..3).map(|_| roll.enter()).collect();
+        drop(roll.enter());
+        let again = roll.enter();
+        assert_eq!((again.position, roll.slots.borrow().all.len()), (3, 4));
+        roll.end(Ending::Now);
+        roll.end(Ending::Graceful);
+        assert_eq!(again.slot().ending(), Ending::Now);
+        drop((tickets, again));
+        assert_eq!(roll.slots.borrow().all.capacity(), 0);
+    }
+}

@@ -1,0 +1,441 @@
+//! All load balancers of this amphora with their run-time members: what the data path reads.
+//!
+//! A [`World`] is immutable but for the atomics inside and is replaced whole, by one store of the housekeeper (I3).
+//! What two snapshots have in common keeps its run-time state: a swap resets no health, load, counter or limit of
+//! what stayed.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use hashbrown::HashMap;
+use krater_amphora_api::{
+    Algorithm, ListenerId, ListenerReport, ListenerState as Serving, LoadBalancerId,
+    LoadBalancerReport, MemberHealth, MemberId, MemberReport, PoolId, PoolReport,
+};
+use krater_amphora_core::{
+    roster::{Choice, Roster},
+    snapshot::{Listener, Member, Pool, Snapshot},
+};
+
+use crate::meter::{ListenerMeter, MemberMeter};
+
+mod limit;
+
+pub use limit::ConnectionLimit;
+
+/// Everything that traffic is served by at one moment.
+#[derive(Debug, Default)]
+pub struct World {
+    /// The load balancers.
+    pub balancers: HashMap<LoadBalancerId, Arc<Balancer>>,
+    /// Their listeners, disabled ones too.
+    pub listeners: HashMap<ListenerId, Arc<ListenerState>>,
+    /// Their pools, unused ones too.
+    pub pools: HashMap<PoolId, Arc<PoolState>>,
+}
+
+/// One load balancer.
+#[derive(Debug)]
+pub struct Balancer {
+    /// What was applied.
+    pub snapshot: Arc<Snapshot>,
+    /// Its listeners, in the order of the snapshot.
+    pub listeners: Vec<Arc<ListenerState>>,
+    /// Its pools, in the order of the snapshot.
+    pub pools: Vec<Arc<PoolState>>,
+}
+
+/// One listener with the pool it sends to.
+#[derive(Debug)]
+pub struct ListenerState {
+    /// Whose it is.
+    pub balancer: LoadBalancerId,
+    /// Its settings.
+    pub listener: Listener,
+    /// Whether it should serve: both it and its load balancer are enabled.
+    pub enabled: bool,
+    /// Where its connections go.
+    pub pool: Option<Arc<PoolState>>,
+    /// What outlives a change of settings.
+    pub shared: Arc<ListenerShared>,
+}
+
+/// What a listener keeps for as long as it exists.
+#[derive(Debug)]
+pub struct ListenerShared {
+    /// What it did.
+    pub meter: ListenerMeter,
+    /// How many connections it may serve, and serves.
+    pub limit: ConnectionLimit,
+    /// Why a port of it cannot be had, if so.
+    pub failure: ArcSwapOption<String>,
+}
+
+/// One pool with its members.
+#[derive(Debug)]
+pub struct PoolState {
+    /// Whose it is.
+    pub balancer: LoadBalancerId,
+    /// Its settings.
+    pub pool: Pool,
+    /// Who may be chosen now; replaced when health changes.
+    pub roster: ArcSwap<Roster>,
+    /// The run-time side of [`Pool::members`], position by position.
+    pub members: Vec<Arc<MemberState>>,
+    /// Counts choices, over all workers and swaps.
+    pub turn: Arc<AtomicU64>,
+}
+
+/// One member at run time.
+#[derive(Debug)]
+pub struct MemberState {
+    /// Which member.
+    pub id: MemberId,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Distinguishes this state from any other in the process: connections kept open to a member are filed under it,
+    /// so that they cannot be taken for those of a member of the same id at another address.
+    pub serial: u64,
+    /// Connections or requests under way, over all workers. Kept for pools that choose by it only.
+    pub load: AtomicU32,
+    /// What was exchanged with it.
+    pub meter: Arc<MemberMeter>,
+    health: AtomicU8,
+    reason: ArcSwapOption<String>,
+}
+
+impl World {
+    /// This world with one load balancer added, replaced or (`None`) removed.
+    #[must_use]
+    pub fn with(
+        &self,
+        id: LoadBalancerId,
+        snapshot: Option<Arc<Snapshot>>,
+        workers: usize,
+    ) -> Self {
+        let old = self.balancers.get(&id);
+        let new = snapshot
+            .map(|snapshot| Arc::new(Balancer::follow(old.map(AsRef::as_ref), snapshot, workers)));
+        let mut world = Self {
+            balancers: self.balancers.clone(),
+            listeners: self.listeners.clone(),
+            pools: self.pools.clone(),
+        };
+        for listener in old.iter().flat_map(|balancer| &balancer.listeners) {
+            world.listeners.remove(&listener.listener.id);
+        }
+        for pool in old.iter().flat_map(|balancer| &balancer.pools) {
+            world.pools.remove(&pool.pool.id);
+        }
+        world.balancers.remove(&id);
+        if let Some(new) = new {
+            world.listeners.extend(
+                new.listeners
+                    .iter()
+                    .map(|state| (state.listener.id, Arc::clone(state))),
+            );
+            world.pools.extend(
+                new.pools
+                    .iter()
+                    .map(|state| (state.pool.id, Arc::clone(state))),
+            );
+            world.balancers.insert(id, new);
+        }
+        world
+    }
+}
+
+impl Balancer {
+    /// `snapshot` at run time, with all that it shares with `old`.
+    fn follow(old: Option<&Self>, snapshot: Arc<Snapshot>, workers: usize) -> Self {
+        let old_pools = old.map_or(&[][..], |old| &old.pools);
+        let old_pools: HashMap<_, _> = old_pools
+            .iter()
+            .map(|state| (state.pool.id, state))
+            .collect();
+        let old_listeners = old.map_or(&[][..], |old| &old.listeners);
+        let old_listeners: HashMap<_, _> = old_listeners
+            .iter()
+            .map(|state| (state.listener.id, state))
+            .collect();
+        let pools: Vec<_> = snapshot
+            .pools()
+            .iter()
+            .map(|pool| {
+                PoolState::follow(
+                    old_pools.get(&pool.id).copied(),
+                    pool,
+                    snapshot.load_balancer(),
+                    workers,
+                )
+            })
+            .collect();
+        let by_id: HashMap<_, _> = pools
+            .iter()
+            .map(|state| (state.pool.id, Arc::clone(state)))
+            .collect();
+        let listeners = snapshot
+            .listeners()
+            .iter()
+            .map(|listener| {
+                let pool = listener.default_pool.and_then(|id| by_id.get(&id).cloned());
+                ListenerState::follow(
+                    old_listeners.get(&listener.id).copied(),
+                    listener,
+                    pool,
+                    &snapshot,
+                    workers,
+                )
+            })
+            .collect();
+        Self {
+            snapshot,
+            listeners,
+            pools,
+        }
+    }
+
+    /// This load balancer in the terms of the contract.
+    #[must_use]
+    pub fn report(&self) -> LoadBalancerReport {
+        LoadBalancerReport {
+            id: self.snapshot.load_balancer(),
+            generation: self.snapshot.generation(),
+            listeners: self
+                .listeners
+                .iter()
+                .map(|state| ListenerReport {
+                    id: state.listener.id,
+                    state: state.serving(),
+                    counters: state.shared.meter.counters(),
+                })
+                .collect(),
+            pools: self
+                .pools
+                .iter()
+                .map(|state| PoolReport {
+                    id: state.pool.id,
+                    members: state.members.iter().map(|member| member.report()).collect(),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl ListenerState {
+    fn follow(
+        old: Option<&Arc<Self>>,
+        listener: &Listener,
+        pool: Option<Arc<PoolState>>,
+        snapshot: &Snapshot,
+        workers: usize,
+    ) -> Arc<Self> {
+        let enabled = snapshot.enabled() && listener.enabled;
+        if let Some(old) = old
+            && old.listener == *listener
+            && old.enabled == enabled
+            && old.pool.as_ref().map(Arc::as_ptr) == pool.as_ref().map(Arc::as_ptr)
+        {
+            return Arc::clone(old);
+        }
+        let shared = match old {
+            Some(old) => Arc::clone(&old.shared),
+            None => Arc::new(ListenerShared {
+                meter: ListenerMeter::new(workers),
+                limit: ConnectionLimit::new(listener.connection_limit),
+                failure: ArcSwapOption::empty(),
+            }),
+        };
+        shared.limit.set(listener.connection_limit);
+        Arc::new(Self {
+            balancer: snapshot.load_balancer(),
+            listener: listener.clone(),
+            enabled,
+            pool,
+            shared,
+        })
+    }
+
+    /// Whether it serves, in the terms of the contract.
+    #[must_use]
+    pub fn serving(&self) -> Serving {
+        if !self.enabled {
+            Serving::Disabled
+        } else if let Some(reason) = self.shared.failure.load().as_ref() {
+            Serving::Failed {
+                reason: reason.as_str().to_owned(),
+            }
+        } else if self.shared.limit.is_full() {
+            Serving::Full
+        } else {
+            Serving::Open
+        }
+    }
+}
+
+impl PoolState {
+    fn follow(
+        old: Option<&Arc<Self>>,
+        pool: &Pool,
+        balancer: LoadBalancerId,
+        workers: usize,
+    ) -> Arc<Self> {
+        if let Some(old) = old
+            && old.pool == *pool
+        {
+            return Arc::clone(old);
+        }
+        let old_members = old.map_or(&[][..], |old| &old.members);
+        let old_members: HashMap<_, _> =
+            old_members.iter().map(|state| (state.id, state)).collect();
+        let members: Vec<_> = pool
+            .members
+            .iter()
+            .map(|member| {
+                MemberState::follow(old_members.get(&member.id).copied(), member, pool, workers)
+            })
+            .collect();
+        let turn = old.map_or_else(Arc::default, |old| Arc::clone(&old.turn));
+        let roster = ArcSwap::from_pointee(roster(pool, &members));
+        Arc::new(Self {
+            balancer,
+            pool: pool.clone(),
+            roster,
+            members,
+            turn,
+        })
+    }
+
+    /// Chooses a member for `client`, passing over the positions in `not`: a position in `members`.
+    #[must_use]
+    pub fn choose(&self, client: SocketAddr, not: &[usize]) -> Option<usize> {
+        let roster = self.roster.load();
+        // A turn is taken from the shared counter only by those who look at it.
+        let turn = match self.pool.algorithm {
+            Algorithm::RoundRobin | Algorithm::LeastConnections => {
+                self.turn.fetch_add(1, Ordering::Relaxed)
+            }
+            Algorithm::SourceIp | Algorithm::SourceIpPort => 0,
+        };
+        let load = |position: usize| {
+            self.members
+                .get(position)
+                .map_or(0, |member| member.load.load(Ordering::Relaxed))
+        };
+        roster.choose(&Choice {
+            client,
+            turn,
+            load: &load,
+            not,
+        })
+    }
+
+    /// Whether choices depend on [`MemberState::load`], so that somebody must count it.
+    #[must_use]
+    pub fn counts_load(&self) -> bool {
+        self.pool.algorithm == Algorithm::LeastConnections
+    }
+
+    /// Rebuilds the roster from the members' present health.
+    pub(crate) fn renew_roster(&self) {
+        self.roster
+            .store(Arc::new(roster(&self.pool, &self.members)));
+    }
+}
+
+fn roster(pool: &Pool, members: &[Arc<MemberState>]) -> Roster {
+    let down: HashMap<_, _> = members
+        .iter()
+        .map(|member| (member.id, member.counts_as_up()))
+        .collect();
+    Roster::build(pool, |id| down.get(&id).copied().unwrap_or(true))
+}
+
+impl MemberState {
+    fn follow(old: Option<&Arc<Self>>, member: &Member, pool: &Pool, workers: usize) -> Arc<Self> {
+        let probed = pool.monitor.is_some() && member.enabled;
+        let health = match old.map(|old| old.health()) {
+            _ if !probed => MemberHealth::NoMonitor,
+            None | Some(MemberHealth::NoMonitor) => MemberHealth::Unproven,
+            Some(health) => health,
+        };
+        if let Some(old) = old
+            && old.address == member.address
+        {
+            if old.health() != health {
+                old.set_health(health, None);
+            }
+            return Arc::clone(old);
+        }
+        Arc::new(Self {
+            id: member.id,
+            address: member.address,
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            load: AtomicU32::new(0),
+            meter: old.map_or_else(
+                || Arc::new(MemberMeter::new(workers)),
+                |old| Arc::clone(&old.meter),
+            ),
+            health: AtomicU8::new(encode(health)),
+            reason: ArcSwapOption::empty(),
+        })
+    }
+
+    /// What is thought of it.
+    #[must_use]
+    pub fn health(&self) -> MemberHealth {
+        match self.health.load(Ordering::Relaxed) {
+            1 => MemberHealth::Unproven,
+            2 => MemberHealth::Up,
+            3 => MemberHealth::Down,
+            _ => MemberHealth::NoMonitor,
+        }
+    }
+
+    /// Why it is down, as a sentence.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        self.reason
+            .load()
+            .as_ref()
+            .map(|reason| reason.as_str().to_owned())
+    }
+
+    /// Whether it may be chosen as far as health goes: innocent until proven down.
+    #[must_use]
+    pub fn counts_as_up(&self) -> bool {
+        self.health() != MemberHealth::Down
+    }
+
+    pub(crate) fn set_health(&self, health: MemberHealth, reason: Option<String>) {
+        self.reason.store(reason.map(Arc::new));
+        self.health.store(encode(health), Ordering::Relaxed);
+    }
+
+    fn report(&self) -> MemberReport {
+        MemberReport {
+            id: self.id,
+            health: self.health(),
+            reason: self.reason(),
+            active_connections: self.meter.active(),
+        }
+    }
+}
+
+/// The next [`MemberState::serial`].
+static SERIAL: AtomicU64 = AtomicU64::new(0);
+
+const fn encode(health: MemberHealth) -> u8 {
+    match health {
+        MemberHealth::NoMonitor => 0,
+        MemberHealth::Unproven => 1,
+        MemberHealth::Up => 2,
+        MemberHealth::Down => 3,
+    }
+}
