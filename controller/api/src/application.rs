@@ -1,0 +1,61 @@
+//! What the router needs from the rest of the controller: one trait, implemented by the composition root.
+
+use async_trait::async_trait;
+use krater_controller_core::{
+    command::Command,
+    query::{Answer, Caller, Query, ResourceId},
+    refusal::Refusal,
+    tree::TreeView,
+};
+use thiserror::Error;
+
+/// The controller behind the API.
+#[async_trait]
+pub trait Application: Send + Sync + 'static {
+    /// Says who sends a request. Asked once per request, before anything else is looked at.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`]
+    async fn authenticate(&self, credentials: &Credentials) -> Result<Caller, Unauthenticated>;
+
+    /// Makes a change. Returns when it is stored, not when it is in force.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    async fn execute(&self, caller: &Caller, command: Command) -> Result<Executed, Refusal>;
+
+    /// Answers a question with the [`Answer`] of the same name.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    async fn answer(&self, caller: &Caller, query: Query) -> Result<Answer, Refusal>;
+}
+
+/// What a request brings along to say who sends it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// `X-Auth-Token`.
+    pub token: Option<String>,
+    /// `X-Project-Id`, believed only where everybody is trusted.
+    pub project: Option<String>,
+}
+
+/// Why a caller is not let in.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unauthenticated {
+    /// 401: no token, or one that is not valid.
+    #[error("the request you have made requires authentication")]
+    Required,
+    /// 503: nobody can say right now; the sentence says why.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A change that was stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Executed {
+    /// The tree right after the change, still pending; for deletes too.
+    pub view: TreeView,
+    /// The resource the command was about.
+    pub subject: ResourceId,
+}

@@ -1,0 +1,248 @@
+//! How the API says no: status codes, `faultcode`s and sentences (reference 1.5, 1.6).
+
+use http::StatusCode;
+use krater_controller_core::refusal::Refusal;
+use serde_json::{Value, json};
+
+use crate::application::Unauthenticated;
+
+/// A refusal as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// The status code.
+    pub(crate) status: StatusCode,
+    /// The form of the body.
+    pub(crate) form: Form,
+}
+
+/// The forms of an error's body (reference 1.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Form A, of nearly all errors: the `faultstring`.
+    Fault(String),
+    /// Form B, of routing and of list parameters.
+    Routing {
+        /// `title`
+        title: &'static str,
+        /// `description`
+        description: String,
+    },
+    /// Form C, of authentication.
+    Identity {
+        /// `title`
+        title: &'static str,
+        /// `message`
+        message: String,
+    },
+}
+
+impl Fault {
+    /// Form A.
+    pub(crate) fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
+        Self {
+            status,
+            form: Form::Fault(sentence.into()),
+        }
+    }
+
+    /// 400 for a request that is wrong as a whole.
+    pub(crate) fn bad_request(sentence: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, sentence)
+    }
+
+    /// 400 for fields that do not fit each other.
+    pub(crate) fn validation(detail: impl AsRef<str>) -> Self {
+        Self::bad_request(format!("Validation failure: {}", detail.as_ref()))
+    }
+
+    /// 400 for one field's value (reference 1.3).
+    pub(crate) fn input(name: &str, value: &str, reason: impl AsRef<str>) -> Self {
+        let reason = reason.as_ref();
+        Self::bad_request(format!(
+            "Invalid input for field/attribute {name}. Value: '{value}'. {reason}"
+        ))
+    }
+
+    /// 400 for an option reached late (reference 1.6).
+    pub(crate) fn option(value: &str, field: &str) -> Self {
+        Self::bad_request(format!("{value} is not a valid option for {field}"))
+    }
+
+    /// 404 for an object, `id` as sent.
+    pub(crate) fn not_found(kind: &str, id: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("{kind} {id} not found."))
+    }
+
+    /// 404 for the pool in a member's path.
+    pub(crate) fn parent_pool(id: &str) -> Self {
+        Self::routing(
+            StatusCode::NOT_FOUND,
+            "Bad Request",
+            format!("Pool {id} not found."),
+        )
+    }
+
+    /// 501 for an option.
+    pub(crate) fn unsupported_option(sentence: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_IMPLEMENTED,
+            format!("Provider 'amphora' does not support a requested option: {sentence}"),
+        )
+    }
+
+    /// 501 for an action.
+    pub(crate) fn unsupported_action(sentence: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_IMPLEMENTED,
+            format!("Provider 'amphora' does not support a requested action: {sentence}"),
+        )
+    }
+
+    /// Form B.
+    pub(crate) fn routing(
+        status: StatusCode,
+        title: &'static str,
+        description: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            form: Form::Routing {
+                title,
+                description: description.into(),
+            },
+        }
+    }
+
+    /// 404 for a path that leads nowhere.
+    pub(crate) fn no_such_path() -> Self {
+        Self::routing(StatusCode::NOT_FOUND, "Not Found", "")
+    }
+
+    /// 405
+    pub(crate) fn no_such_method() -> Self {
+        Self::routing(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", "")
+    }
+
+    /// The body.
+    pub(crate) fn body(&self) -> Value {
+        let code = self.status.as_u16();
+        match &self.form {
+            Form::Fault(sentence) => {
+                let blame = if self.status.is_server_error() {
+                    "Server"
+                } else {
+                    "Client"
+                };
+                json!({"faultcode": blame, "faultstring": sentence, "debuginfo": null})
+            }
+            Form::Routing { title, description } => {
+                json!({"code": code, "title": title, "description": description})
+            }
+            Form::Identity { title, message } => {
+                json!({"error": {"code": code, "title": title, "message": message}})
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotFound(id) => Self::not_found(id.kind(), &id.uuid().to_string()),
+            Refusal::ParentPoolNotFound(id) => Self::parent_pool(&id.to_string()),
+            Refusal::NotPermitted => Self::new(
+                StatusCode::FORBIDDEN,
+                "Policy does not allow this request to be performed.",
+            ),
+            Refusal::MissingProject => {
+                Self::validation("Missing project ID in request where one is required.")
+            }
+            Refusal::Invalid(detail) => Self::validation(detail),
+            Refusal::InvalidOption { value, field } => Self::option(&value, &field),
+            Refusal::UnknownNetworkResource { kind, id } => {
+                Self::bad_request(format!("{kind} {id} not found."))
+            }
+            Refusal::UnknownProvider(name) => {
+                Self::bad_request(format!("Provider '{name}' is not enabled."))
+            }
+            Refusal::ProtocolMismatch { listener, pool } => Self::bad_request(format!(
+                "The pool protocol '{}' is invalid while the listener protocol is '{}'.",
+                pool.name(),
+                listener.name()
+            )),
+            Refusal::HasChildren(id) => Self::validation(format!(
+                "Cannot delete Load Balancer {id} - it has children"
+            )),
+            Refusal::MemberTwice => {
+                Self::bad_request("Member must be updated only once in the same request.")
+            }
+            Refusal::QuotaMet(name) => Self::new(
+                StatusCode::FORBIDDEN,
+                format!("Quota has been met for resources: {name}"),
+            ),
+            Refusal::NotSupported(sentence) => Self::unsupported_option(&sentence),
+            Refusal::Unavailable(sentence) => Self::new(StatusCode::SERVICE_UNAVAILABLE, sentence),
+            // What went wrong inside is for the log, not for tenants.
+            Refusal::Defect(_) => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something unknown went wrong; the controller's log says what, under this answer's request id.",
+            ),
+            Refusal::UnknownLookup { kind, id } => Self::not_found(kind, &id.to_string()),
+            conflict @ (Refusal::BeingDeleted(_)
+            | Refusal::DuplicatePort { .. }
+            | Refusal::DuplicateMember { .. }
+            | Refusal::AlreadyMonitored(_)
+            | Refusal::AlreadyHasPool(_)
+            | Refusal::AddressInUse { .. }) => {
+                Self::new(StatusCode::CONFLICT, conflict_sentence(&conflict))
+            }
+        }
+    }
+}
+
+impl From<Unauthenticated> for Fault {
+    fn from(reason: Unauthenticated) -> Self {
+        match reason {
+            Unauthenticated::Required => Self {
+                status: StatusCode::UNAUTHORIZED,
+                form: Form::Identity {
+                    title: "Unauthorized",
+                    message: "The request you have made requires authentication.".into(),
+                },
+            },
+            Unauthenticated::Unavailable(message) => Self {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                form: Form::Identity {
+                    title: "Service Unavailable",
+                    message,
+                },
+            },
+        }
+    }
+}
+
+/// The sentences of 409 (reference 1.6).
+fn conflict_sentence(conflict: &Refusal) -> String {
+    match conflict {
+        Refusal::BeingDeleted(id) => format!(
+            "{} {} is immutable and cannot be updated.",
+            id.kind(),
+            id.uuid()
+        ),
+        Refusal::DuplicatePort { protocol, port } => format!(
+            "Another Listener on this Load Balancer is already using protocol {} and protocol_port {port}",
+            protocol.name()
+        ),
+        Refusal::DuplicateMember { address, port } => {
+            format!(
+                "Another member on this pool is already using ip {address} on protocol_port {port}"
+            )
+        }
+        Refusal::AlreadyMonitored(_) => "This pool already has a health monitor".into(),
+        Refusal::AlreadyHasPool(_) => "This listener already has a default pool".into(),
+        Refusal::AddressInUse { address, reason } => {
+            format!("The VIP IP address is already in use: {address}: {reason}")
+        }
+        other => other.to_string(),
+    }
+}

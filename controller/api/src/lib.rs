@@ -1,0 +1,56 @@
+//! Octavia's load-balancing API v2 on the wire: HTTP ⇄ `Command`/`Query`. What may be asked, in which form, and how
+//! answers and refusals look; nothing of what is admissible, which the domain says.
+#![deny(missing_docs)]
+
+// From the top down: a module knows only those below it.
+mod route;
+
+mod write;
+
+mod read;
+
+mod health;
+
+mod status_tree;
+
+mod discovery;
+
+mod kind;
+
+mod path;
+
+mod networks;
+
+mod context;
+
+mod incoming;
+
+mod filter;
+
+mod page;
+
+mod attributes;
+
+mod tag;
+
+mod fields;
+
+mod parameters;
+
+mod wire;
+
+mod unsupported;
+
+mod body;
+
+mod reply;
+
+mod fault;
+
+mod application;
+
+mod settings;
+
+pub use application::{Application, Credentials, Executed, Unauthenticated};
+pub use route::{RouteName, router};
+pub use settings::{Healthcheck, Provider, Settings};

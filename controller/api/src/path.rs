@@ -1,0 +1,194 @@
+//! Paths and what they name (reference 1.1).
+
+use core::fmt;
+
+use crate::networks::Lookup;
+
+/// What a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place<'a> {
+    /// `/`
+    Versions,
+    /// `/healthcheck`
+    Healthcheck,
+    /// `/v2` and what is no collection below it.
+    Version,
+    /// All resources of a kind.
+    Collection(Kind),
+    /// One of them.
+    Item(Kind, &'a str),
+    /// `/loadbalancers/{id}/status`
+    Status(&'a str),
+    /// `/loadbalancers/{id}/failover`
+    Failover(&'a str),
+    /// `/loadbalancers/{id}/stats` and `/listeners/{id}/stats`
+    Statistics(Kind, &'a str),
+    /// `/pools/{id}/members`
+    Members(&'a str),
+    /// `/pools/{id}/members/{id}`
+    Member(&'a str, &'a str),
+    /// `/providers`
+    Providers,
+    /// `/providers/{name}`
+    Provider,
+    /// `/providers/{name}/flavor_capabilities` and that of availability zones
+    Capabilities(&'a str),
+    /// Networks, subnets or ports.
+    Lookups(Lookup),
+    /// One of them.
+    Lookup(Lookup, &'a str),
+    /// A collection of the network service in which there is nothing.
+    Nothing(&'static str),
+    /// A resource that this release does not have, and what it is called.
+    NotYet(&'static str),
+}
+
+/// The kinds of resources with a collection of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Load balancers.
+    LoadBalancer,
+    /// Listeners.
+    Listener,
+    /// Pools.
+    Pool,
+    /// Health monitors.
+    HealthMonitor,
+}
+
+/// A path, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Path<'a> {
+    /// The prefix under which the whole API is also served.
+    pub(crate) prefix: &'static str,
+    /// What it names.
+    pub(crate) place: Place<'a>,
+}
+
+impl<'a> Path<'a> {
+    /// Takes a path apart; `None` when it names nothing.
+    pub(crate) fn parse(path: &'a str) -> Option<Self> {
+        let mut segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+        if segments.last() == Some(&"") {
+            segments.pop();
+        }
+        if segments.iter().any(|segment| segment.is_empty()) {
+            return None;
+        }
+        let (prefix, segments) = match segments.as_mut_slice() {
+            [PREFIX, rest @ ..] => ("/load-balancer", rest),
+            rest => ("", rest),
+        };
+        if let Some(last) = segments.last_mut() {
+            *last = last.strip_suffix(".json").unwrap_or(last);
+        }
+        let place = match &*segments {
+            [] => Place::Versions,
+            ["healthcheck"] => Place::Healthcheck,
+            ["v2" | "v2.0", "lbaas", rest @ ..] => place(rest)?,
+            ["v2" | "v2.0", rest @ ..] => place(rest).or_else(|| place_beside(rest))?,
+            _ => return None,
+        };
+        Some(Self { prefix, place })
+    }
+}
+
+/// What is served both with and without `lbaas`.
+fn place<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
+    Some(match segments {
+        [] => Place::Version,
+        ["loadbalancers"] => Place::Collection(Kind::LoadBalancer),
+        ["loadbalancers", id] => Place::Item(Kind::LoadBalancer, id),
+        ["loadbalancers", id, "status" | "statuses"] => Place::Status(id),
+        ["loadbalancers", id, "stats"] => Place::Statistics(Kind::LoadBalancer, id),
+        ["loadbalancers", id, "failover"] => Place::Failover(id),
+        ["listeners"] => Place::Collection(Kind::Listener),
+        ["listeners", id] => Place::Item(Kind::Listener, id),
+        ["listeners", id, "stats"] => Place::Statistics(Kind::Listener, id),
+        ["pools"] => Place::Collection(Kind::Pool),
+        ["pools", id] => Place::Item(Kind::Pool, id),
+        ["pools", id, "members"] => Place::Members(id),
+        ["pools", id, "members", member] => Place::Member(id, member),
+        ["healthmonitors"] => Place::Collection(Kind::HealthMonitor),
+        ["healthmonitors", id] => Place::Item(Kind::HealthMonitor, id),
+        ["providers"] => Place::Providers,
+        ["providers", _] => Place::Provider,
+        [
+            "providers",
+            name,
+            "flavor_capabilities" | "availability_zone_capabilities",
+        ] => Place::Capabilities(name),
+        ["l7policies"] | ["l7policies", _] => Place::NotYet("L7 policies"),
+        ["l7policies", _, "rules"] | ["l7policies", _, "rules", _] => Place::NotYet("L7 rules"),
+        ["quotas"] | ["quotas", _] | ["quotas", _, "default"] => Place::NotYet("quotas"),
+        ["flavors"] | ["flavors", _] => Place::NotYet("flavors"),
+        ["flavorprofiles"] | ["flavorprofiles", _] => Place::NotYet("flavor profiles"),
+        ["availabilityzones"] | ["availabilityzones", _] => Place::NotYet("availability zones"),
+        ["availabilityzoneprofiles"] | ["availabilityzoneprofiles", _] => {
+            Place::NotYet("availability zone profiles")
+        }
+        _ => return None,
+    })
+}
+
+/// What is served without `lbaas` only.
+fn place_beside<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
+    Some(match segments {
+        ["octavia"] => Place::Version,
+        ["octavia", "amphorae", rest @ ..] if rest.len() <= 2 => Place::NotYet("the amphora API"),
+        ["networks"] => Place::Lookups(Lookup::Networks),
+        ["networks", id] => Place::Lookup(Lookup::Networks, id),
+        ["subnets"] => Place::Lookups(Lookup::Subnets),
+        ["subnets", id] => Place::Lookup(Lookup::Subnets, id),
+        ["ports"] => Place::Lookups(Lookup::Ports),
+        ["ports", id] => Place::Lookup(Lookup::Ports, id),
+        ["qos", "policies"] => Place::Nothing("policies"),
+        ["security-groups"] => Place::Nothing("security_groups"),
+        ["extensions"] => Place::Nothing("extensions"),
+        _ => return None,
+    })
+}
+
+impl Place<'_> {
+    /// The place as a label: of a closed set, whatever the path.
+    pub(crate) const fn label(&self) -> &'static str {
+        match self {
+            Self::Versions => "versions",
+            Self::Healthcheck => "healthcheck",
+            Self::Version => "version",
+            Self::Collection(Kind::LoadBalancer) => "loadbalancers",
+            Self::Collection(Kind::Listener) => "listeners",
+            Self::Collection(Kind::Pool) => "pools",
+            Self::Collection(Kind::HealthMonitor) => "healthmonitors",
+            Self::Item(Kind::LoadBalancer, _) => "loadbalancers/{id}",
+            Self::Item(Kind::Listener, _) => "listeners/{id}",
+            Self::Item(Kind::Pool, _) => "pools/{id}",
+            Self::Item(Kind::HealthMonitor, _) => "healthmonitors/{id}",
+            Self::Status(_) => "loadbalancers/{id}/status",
+            Self::Failover(_) => "loadbalancers/{id}/failover",
+            Self::Statistics(Kind::Listener, _) => "listeners/{id}/stats",
+            Self::Statistics(..) => "loadbalancers/{id}/stats",
+            Self::Members(_) => "pools/{id}/members",
+            Self::Member(..) => "pools/{id}/members/{id}",
+            Self::Providers => "providers",
+            Self::Provider => "providers/{name}",
+            Self::Capabilities(_) => "providers/{name}/capabilities",
+            Self::Lookups(_) | Self::Lookup(..) | Self::Nothing(_) => "network",
+            Self::NotYet(_) => "unsupported",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    /// What one is called in "… not found" (reference 1.6).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LoadBalancer => "Load Balancer",
+            Self::Listener => "Listener",
+            Self::Pool => "Pool",
+            Self::HealthMonitor => "Health Monitor",
+        })
+    }
+}
+
+const PREFIX: &str = "load-balancer";

@@ -1,0 +1,295 @@
+//! GET: lists and single objects.
+
+use http::StatusCode;
+use krater_controller_core::{
+    model::{PoolId, ProjectId},
+    query::{Answer, CallerRole, NetworkView, Query, ResourceId, TreeFilter},
+    refusal::Refusal,
+    tree::TreeView,
+};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    attributes::Filterable,
+    context::Context,
+    fault::Fault,
+    fields::Selection,
+    filter::Filter,
+    kind::{self, parse_id},
+    networks::{self, Lookup},
+    page::Paging,
+    path::Kind,
+    reply::Reply,
+    status_tree,
+    wire::{member, row::Item},
+};
+
+/// All resources of a kind that the caller may see and the parameters select.
+pub(crate) async fn list(context: &Context<'_>, kind: Kind) -> Result<Reply, Fault> {
+    let listing = Listing::parse(context, kind.filterable())?;
+    let mut filter = TreeFilter {
+        project: scope(context)?,
+        ..TreeFilter::default()
+    };
+    kind.narrow(&context.parameters, &mut filter);
+    let views = trees(context, filter.clone()).await?;
+    // What the filter asks for is a hint to the store; that nobody sees another's is for certain.
+    let visible = views.iter().filter(|view| {
+        filter
+            .project
+            .as_ref()
+            .is_none_or(|project| view.tree.load_balancer.value.project == *project)
+    });
+    listing.reply(
+        context,
+        visible.flat_map(|view| kind.items(view)).collect(),
+        kind.root_list(),
+    )
+}
+
+/// One resource.
+pub(crate) async fn show(context: &Context<'_>, kind: Kind, id: &str) -> Result<Reply, Fault> {
+    Paging::parse(&context.parameters, context.settings.pagination_max_limit)?;
+    let id = kind.id(id)?;
+    let view = tree(context, id).await?;
+    let item = kind::item(&view, id).ok_or(Refusal::NotFound(id))?;
+    Ok(selected(context, item, kind.root()))
+}
+
+/// The members of a pool.
+pub(crate) async fn list_members(context: &Context<'_>, pool: &str) -> Result<Reply, Fault> {
+    let listing = Listing::parse(
+        context,
+        Filterable {
+            attributes: member::ATTRIBUTES,
+            relations: &[],
+        },
+    )?;
+    let (pool, view) = parent_pool(context, pool).await?;
+    listing.reply(
+        context,
+        member::render_of_pool(&view, pool).collect(),
+        member::ROOT_LIST,
+    )
+}
+
+/// One member.
+pub(crate) async fn show_member(
+    context: &Context<'_>,
+    pool: &str,
+    id: &str,
+) -> Result<Reply, Fault> {
+    Paging::parse(&context.parameters, context.settings.pagination_max_limit)?;
+    let (pool, view) = parent_pool(context, pool).await?;
+    let wanted = parse_id(id);
+    let mut rows = view
+        .tree
+        .members
+        .iter()
+        .filter(|row| row.value.pool == pool);
+    let row = rows
+        .find(|row| Some(row.value.id.uuid()) == wanted)
+        .ok_or_else(|| Fault::not_found("Member", id))?;
+    Ok(selected(context, member::render(&view, row), member::ROOT))
+}
+
+/// The status tree of a load balancer.
+pub(crate) async fn show_status(context: &Context<'_>, id: &str) -> Result<Reply, Fault> {
+    let view = tree(context, Kind::LoadBalancer.id(id)?).await?;
+    Ok(Reply::ok(status_tree::document(&view)))
+}
+
+/// What a load balancer or a listener did since it was created (reference 5.7).
+pub(crate) async fn show_statistics(
+    context: &Context<'_>,
+    kind: Kind,
+    id: &str,
+) -> Result<Reply, Fault> {
+    match context.answer(Query::Statistics(kind.id(id)?)).await? {
+        Answer::Statistics(counters) => Ok(Reply::ok(json!({"stats": {
+            "active_connections": counters.active_connections,
+            "bytes_in": counters.bytes_in,
+            "bytes_out": counters.bytes_out,
+            "request_errors": counters.request_errors,
+            "total_connections": counters.total_connections,
+        }}))),
+        _ => Err(mismatch()),
+    }
+}
+
+/// The providers; filters are of no effect on them (reference 4.1).
+pub(crate) fn list_providers(context: &Context<'_>) -> Result<Reply, Fault> {
+    Paging::parse(&context.parameters, context.settings.pagination_max_limit)?;
+    let selection = Selection::parse(&context.parameters);
+    let mut providers: Vec<_> = context.settings.providers.iter().collect();
+    providers.sort_by(|left, right| left.name.cmp(&right.name));
+    let objects = providers.into_iter().map(|provider| {
+        let mut object = Map::new();
+        object.insert("name".into(), json!(provider.name));
+        object.insert("description".into(), json!(provider.description));
+        Value::Object(selection.apply(object))
+    });
+    Ok(Reply::ok(json!({"providers": objects.collect::<Vec<_>>()})))
+}
+
+/// What flavors and zones of a provider could say: nothing yet.
+pub(crate) fn show_capabilities(context: &Context<'_>, provider: &str) -> Fault {
+    if !context
+        .settings
+        .providers
+        .iter()
+        .any(|known| known.name == provider)
+    {
+        return Refusal::UnknownProvider(provider.to_owned()).into();
+    }
+    let sentence = format!(
+        "Provider '{provider}' does not support a requested action: flavors and availability zones cannot be had in \
+         this release."
+    );
+    Fault::new(StatusCode::NOT_IMPLEMENTED, sentence)
+}
+
+/// Networks, subnets or ports.
+pub(crate) async fn list_lookups(context: &Context<'_>, lookup: Lookup) -> Result<Reply, Fault> {
+    let mut objects = lookups(context, lookup).await?;
+    objects.retain(|object| networks::selects(object, &context.parameters));
+    Ok(Reply::ok(json!({lookup.root_list(): objects})))
+}
+
+/// One network, subnet or port.
+pub(crate) async fn show_lookup(
+    context: &Context<'_>,
+    lookup: Lookup,
+    id: &str,
+) -> Result<Reply, Fault> {
+    let objects = lookups(context, lookup).await?;
+    let found = objects
+        .into_iter()
+        .find(|object| object.get("id").and_then(Value::as_str) == Some(id));
+    let found = found.ok_or_else(|| Fault::not_found(lookup.kind(), id))?;
+    Ok(Reply::ok(json!({lookup.root(): found})))
+}
+
+async fn lookups(context: &Context<'_>, lookup: Lookup) -> Result<Vec<Value>, Fault> {
+    Ok(match lookup {
+        Lookup::Networks => networks::networks(&network_views(context).await?),
+        Lookup::Subnets => networks::subnets(&network_views(context).await?),
+        Lookup::Ports => {
+            let project = scope(context)?;
+            networks::ports(
+                &trees(
+                    context,
+                    TreeFilter {
+                        project,
+                        ..TreeFilter::default()
+                    },
+                )
+                .await?,
+            )
+        }
+    })
+}
+
+/// The tree that holds `id`.
+pub(crate) async fn tree(context: &Context<'_>, id: ResourceId) -> Result<TreeView, Fault> {
+    match context.answer(Query::Tree(id)).await? {
+        Answer::Tree(view) => Ok(*view),
+        _ => Err(mismatch()),
+    }
+}
+
+/// The pool in a member's path, with its tree. Its absence has a form of its own (reference 1.5).
+async fn parent_pool(context: &Context<'_>, text: &str) -> Result<(PoolId, TreeView), Fault> {
+    let pool = parse_id(text)
+        .map(PoolId::new)
+        .ok_or_else(|| Fault::parent_pool(text))?;
+    match context
+        .application
+        .answer(&context.caller, Query::Tree(ResourceId::Pool(pool)))
+        .await
+    {
+        Ok(Answer::Tree(view)) => Ok((pool, *view)),
+        Ok(_) => Err(mismatch()),
+        Err(Refusal::NotFound(_)) => Err(Fault::parent_pool(text)),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+async fn trees(context: &Context<'_>, filter: TreeFilter) -> Result<Vec<TreeView>, Fault> {
+    match context.answer(Query::Trees(filter)).await? {
+        Answer::Trees(views) => Ok(views),
+        _ => Err(mismatch()),
+    }
+}
+
+async fn network_views(context: &Context<'_>) -> Result<Vec<NetworkView>, Fault> {
+    match context.answer(Query::Networks).await? {
+        Answer::Networks(views) => Ok(views),
+        _ => Err(mismatch()),
+    }
+}
+
+/// Whose resources the caller sees in lists (reference 2.4): everybody's, or those of one project.
+fn scope(context: &Context<'_>) -> Result<Option<ProjectId>, Fault> {
+    let wanted = context.parameters.first("project_id");
+    match context.caller.role {
+        CallerRole::Admin => Ok(wanted.and_then(ProjectId::parse)),
+        CallerRole::Member | CallerRole::Reader => {
+            let own = context
+                .caller
+                .project
+                .clone()
+                .ok_or(Refusal::NotPermitted)?;
+            if wanted.is_some_and(|wanted| wanted != own.as_str()) {
+                return Err(Refusal::NotPermitted.into());
+            }
+            Ok(Some(own))
+        }
+    }
+}
+
+/// How a list was asked for.
+struct Listing {
+    filter: Filter,
+    paging: Paging,
+}
+
+impl Listing {
+    fn parse(context: &Context<'_>, filterable: Filterable) -> Result<Self, Fault> {
+        let paging = Paging::parse(&context.parameters, context.settings.pagination_max_limit)?;
+        paging.check_keys(&filterable)?;
+        Ok(Self {
+            filter: Filter::parse(&context.parameters, &filterable)?,
+            paging,
+        })
+    }
+
+    fn reply(
+        &self,
+        context: &Context<'_>,
+        mut items: Vec<Item>,
+        root: &str,
+    ) -> Result<Reply, Fault> {
+        items.retain(|item| self.filter.selects(&item.object));
+        let page = self.paging.take(items, &context.url, &context.parameters)?;
+        let selection = Selection::parse(&context.parameters);
+        let objects = page
+            .items
+            .into_iter()
+            .map(|item| Value::Object(selection.apply(item.object)));
+        let objects: Vec<Value> = objects.collect();
+        Ok(Reply::ok(
+            json!({root: objects, format!("{root}_links"): page.links}),
+        ))
+    }
+}
+
+fn selected(context: &Context<'_>, item: Item, root: &str) -> Reply {
+    let object = Selection::parse(&context.parameters).apply(item.object);
+    Reply::ok(json!({root: object}))
+}
+
+/// An application that answers another question than was asked.
+fn mismatch() -> Fault {
+    Refusal::Defect("the answer is not to the query".into()).into()
+}

@@ -1,0 +1,89 @@
+//! Answers, before they become HTTP.
+
+use axum::{body::Body, response::Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::Value;
+
+use crate::fault::Fault;
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reply {
+    /// A status and an object.
+    Json(StatusCode, Value),
+    /// A status and a text of a content type.
+    Text(StatusCode, &'static str, String),
+    /// A status alone.
+    Empty(StatusCode),
+    /// To OPTIONS.
+    Options,
+}
+
+impl Reply {
+    /// 200 with an object.
+    pub(crate) const fn ok(value: Value) -> Self {
+        Self::Json(StatusCode::OK, value)
+    }
+
+    /// The answer over HTTP.
+    pub(crate) fn into_response(self) -> Response {
+        match self {
+            Self::Json(status, value) => json_response(status, &value),
+            Self::Text(status, content_type, text) => {
+                with_type(status, content_type, Body::from(text))
+            }
+            Self::Empty(status) => plain(status, Body::empty()),
+            Self::Options => {
+                let mut response = plain(StatusCode::OK, Body::empty());
+                let headers = response.headers_mut();
+                headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
+                headers.insert(
+                    header::ACCESS_CONTROL_ALLOW_METHODS,
+                    HeaderValue::from_static(METHODS),
+                );
+                headers.insert(
+                    header::ACCESS_CONTROL_ALLOW_HEADERS,
+                    HeaderValue::from_static(HEADERS),
+                );
+                response
+            }
+        }
+    }
+}
+
+/// A refusal over HTTP; `identity_uri` is where tokens come from.
+pub(crate) fn fault_response(fault: &Fault, identity_uri: Option<&str>) -> Response {
+    let mut response = json_response(fault.status, &fault.body());
+    if fault.status == StatusCode::UNAUTHORIZED {
+        let challenge = match identity_uri {
+            Some(uri) => HeaderValue::try_from(format!("Keystone uri=\"{uri}\"")).ok(),
+            None => None,
+        };
+        let challenge = challenge.unwrap_or(HeaderValue::from_static("Keystone"));
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+fn json_response(status: StatusCode, value: &Value) -> Response {
+    with_type(status, "application/json", Body::from(value.to_string()))
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Response {
+    let mut response = plain(status, body);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn plain(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+const METHODS: &str = "GET, PUT, POST, DELETE";
+const HEADERS: &str = "Content-Type, X-Auth-Token, X-Project-Id, X-Openstack-Request-Id";

@@ -1,0 +1,251 @@
+//! Method and path → handler.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+};
+use http::{HeaderValue, Method, header, request::Parts};
+use serde_json::{Value, json};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::{
+    application::Application,
+    context::Context,
+    discovery,
+    fault::Fault,
+    health,
+    incoming::{self, NoBody},
+    parameters::Parameters,
+    path::{Path, Place},
+    read,
+    reply::{self, Reply},
+    settings::Settings,
+    wire::member,
+    write,
+};
+
+/// The API as a router. It answers every path, so routes of others go before it.
+pub fn router(application: Arc<dyn Application>, settings: Settings) -> Router {
+    Router::new().fallback(handle).with_state(Arc::new(Api {
+        application,
+        settings,
+    }))
+}
+
+/// The route a response came from, in the response's extensions: of a closed set, fit for a metric's label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteName(pub &'static str);
+
+struct Api {
+    application: Arc<dyn Application>,
+    settings: Settings,
+}
+
+async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let request_id = format!("req-{}", Uuid::new_v4());
+    let span = tracing::info_span!(
+        "request",
+        request_id = %request_id,
+        method = %request.method(),
+        path = %request.uri().path(),
+    );
+    async move {
+        let (parts, body) = request.into_parts();
+        let path = Path::parse(parts.uri.path());
+        let name = path.map_or("unknown", |path| path.place.label());
+        let mut response = match answer(&api, &parts, body, path).await {
+            Ok(reply) => reply.into_response(),
+            Err(fault) => {
+                tracing::debug!(status = fault.status.as_u16(), fault = ?fault.form, "refused");
+                reply::fault_response(&fault, api.settings.identity_uri.as_deref())
+            }
+        };
+        response.extensions_mut().insert(RouteName(name));
+        if let Ok(value) = HeaderValue::try_from(request_id) {
+            response
+                .headers_mut()
+                .insert("x-openstack-request-id", value);
+        }
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+async fn answer(
+    api: &Api,
+    parts: &Parts,
+    body: Body,
+    path: Option<Path<'_>>,
+) -> Result<Reply, Fault> {
+    if parts.method == Method::OPTIONS {
+        return Ok(Reply::Options);
+    }
+    let application = api.application.as_ref();
+    let settings = &api.settings;
+    let base = incoming::base(parts, settings, path.map_or("", |path| path.prefix));
+    match path.map(|path| path.place) {
+        Some(Place::Healthcheck) => {
+            let accept = parts
+                .headers
+                .get(header::ACCEPT)
+                .and_then(|value| value.to_str().ok());
+            return health::check(
+                application,
+                settings,
+                &parts.method,
+                accept.unwrap_or_default(),
+            )
+            .await;
+        }
+        Some(Place::Versions) => {
+            incoming::check_accept(&parts.headers)?;
+            return match parts.method {
+                Method::GET => Ok(Reply::ok(discovery::versions(&base))),
+                _ => Err(Fault::no_such_method()),
+            };
+        }
+        _ => {}
+    }
+    let caller = application
+        .authenticate(&incoming::credentials(&parts.headers))
+        .await?;
+    let Some(Path { prefix, place }) = path else {
+        return Err(Fault::no_such_path());
+    };
+    incoming::check_accept(&parts.headers)?;
+    let own_path = parts.uri.path().strip_prefix(prefix).unwrap_or_default();
+    let context = Context {
+        application,
+        settings,
+        caller,
+        parameters: Parameters::parse(parts.uri.query().unwrap_or_default()),
+        url: format!("{base}{own_path}"),
+    };
+    match parts.method {
+        Method::GET => handle_get(&context, place).await,
+        Method::POST => handle_post(&context, place, parts, body).await,
+        Method::PUT => handle_put(&context, place, parts, body).await,
+        Method::DELETE => handle_delete(&context, place).await,
+        _ => Err(Fault::no_such_method()),
+    }
+}
+
+async fn handle_get(context: &Context<'_>, place: Place<'_>) -> Result<Reply, Fault> {
+    match place {
+        Place::Version => Ok(Reply::ok(Value::from("v2"))),
+        Place::Collection(kind) => read::list(context, kind).await,
+        Place::Item(kind, id) => read::show(context, kind, id).await,
+        Place::Status(id) => read::show_status(context, id).await,
+        Place::Statistics(kind, id) => read::show_statistics(context, kind, id).await,
+        Place::Members(pool) => read::list_members(context, pool).await,
+        Place::Member(pool, id) => read::show_member(context, pool, id).await,
+        Place::Providers => read::list_providers(context),
+        Place::Capabilities(provider) => Err(read::show_capabilities(context, provider)),
+        Place::Lookups(lookup) => read::list_lookups(context, lookup).await,
+        Place::Lookup(lookup, id) => read::show_lookup(context, lookup, id).await,
+        Place::Nothing(root) => Ok(Reply::ok(json!({root: []}))),
+        Place::NotYet(what) => Err(not_yet(what)),
+        Place::Failover(_) | Place::Provider | Place::Versions | Place::Healthcheck => {
+            Err(Fault::no_such_method())
+        }
+    }
+}
+
+async fn handle_post(
+    context: &Context<'_>,
+    place: Place<'_>,
+    parts: &Parts,
+    body: Body,
+) -> Result<Reply, Fault> {
+    match place {
+        Place::Collection(kind) => match json_body(context, parts, body, kind.argument()).await? {
+            Ok(body) => write::create(context, kind, body).await,
+            Err(reply) => Ok(reply),
+        },
+        Place::Members(pool) => match json_body(context, parts, body, member::ARGUMENT).await? {
+            Ok(body) => write::create_member(context, pool, body).await,
+            Err(reply) => Ok(reply),
+        },
+        // The reference takes the id for the body.
+        Place::Item(kind, _) => Err(Fault::bad_request(format!(
+            "Unknown argument: \"{}\"",
+            kind.argument()
+        ))),
+        Place::Member(..) => Err(Fault::bad_request(format!(
+            "Unknown argument: \"{}\"",
+            member::ARGUMENT
+        ))),
+        Place::NotYet(what) => Err(not_yet(what)),
+        _ => Err(Fault::no_such_method()),
+    }
+}
+
+async fn handle_put(
+    context: &Context<'_>,
+    place: Place<'_>,
+    parts: &Parts,
+    body: Body,
+) -> Result<Reply, Fault> {
+    match place {
+        Place::Item(kind, id) => match json_body(context, parts, body, kind.argument()).await? {
+            Ok(body) => write::update(context, kind, id, body).await,
+            Err(reply) => Ok(reply),
+        },
+        Place::Members(pool) => {
+            match json_body(context, parts, body, member::BATCH_ARGUMENT).await? {
+                Ok(body) => write::replace_members(context, pool, body).await,
+                Err(reply) => Ok(reply),
+            }
+        }
+        Place::Member(pool, id) => match json_body(context, parts, body, member::ARGUMENT).await? {
+            Ok(body) => write::update_member(context, pool, id, body).await,
+            Err(reply) => Ok(reply),
+        },
+        Place::Failover(id) => write::fail_over(context, id).await,
+        Place::Collection(_) => Err(missing_id()),
+        Place::NotYet(what) => Err(not_yet(what)),
+        _ => Err(Fault::no_such_method()),
+    }
+}
+
+async fn handle_delete(context: &Context<'_>, place: Place<'_>) -> Result<Reply, Fault> {
+    match place {
+        Place::Item(kind, id) => write::delete(context, kind, id).await,
+        Place::Member(pool, id) => write::delete_member(context, pool, id).await,
+        Place::Collection(_) | Place::Members(_) => Err(missing_id()),
+        Place::NotYet(what) => Err(not_yet(what)),
+        _ => Err(Fault::no_such_method()),
+    }
+}
+
+/// The body, or the answer to one that is no fault of the forms this API has.
+async fn json_body(
+    context: &Context<'_>,
+    parts: &Parts,
+    body: Body,
+    argument: &str,
+) -> Result<Result<Value, Reply>, Fault> {
+    let most = context.settings.body_bytes_max;
+    match incoming::json_body(&parts.headers, body, most, argument).await {
+        Ok(body) => Ok(Ok(body)),
+        Err(NoBody::TooLarge) => Ok(Err(incoming::too_large(most))),
+        Err(NoBody::Broken) => Err(Fault::bad_request(
+            "The request's body ended before it was complete.",
+        )),
+        Err(NoBody::Refused(fault)) => Err(fault),
+    }
+}
+
+fn missing_id() -> Fault {
+    Fault::bad_request("Missing argument: \"id\"")
+}
+
+fn not_yet(what: &str) -> Fault {
+    Fault::unsupported_action(&format!("{what} cannot be had in this release."))
+}

@@ -1,0 +1,27 @@
+//! The status tree of a load balancer (reference 5.6).
+
+use krater_controller_core::tree::TreeView;
+use serde_json::{Map, Value, json};
+
+use crate::wire::{listener, load_balancer, pool};
+
+/// The document. Pools are below the listeners that use them, so one nobody uses is not shown and one that two use is
+/// shown twice.
+pub(crate) fn document(view: &TreeView) -> Value {
+    let mut tree = load_balancer::render_status(view);
+    let listeners = view.tree.listeners.iter().map(|row| {
+        let mut object: Map<String, Value> = listener::render_status(view, row);
+        let used = view
+            .tree
+            .pools
+            .iter()
+            .filter(|pool| row.value.default_pool == Some(pool.value.id));
+        let pools: Vec<Value> = used
+            .map(|pool| Value::Object(pool::render_status(view, pool)))
+            .collect();
+        object.insert("pools".into(), Value::Array(pools));
+        Value::Object(object)
+    });
+    tree.insert("listeners".into(), listeners.collect());
+    json!({"statuses": {"loadbalancer": tree}})
+}

@@ -1,0 +1,17 @@
+//! Octavia's JSON, field for field: one file per resource, and what they share.
+
+pub(crate) mod load_balancer;
+
+pub(crate) mod graph;
+
+pub(crate) mod pool;
+
+pub(crate) mod listener;
+
+pub(crate) mod health_monitor;
+
+pub(crate) mod member;
+
+pub(crate) mod tls;
+
+pub(crate) mod row;

@@ -1,0 +1,469 @@
+//! Listeners as JSON (reference 6).
+
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+
+use krater_controller_core::{
+    command::{ListenerUpdate, NewListener, PoolRef},
+    limits,
+    model::{
+        Description, InsertHeaders, Listener, ListenerId, ListenerProtocol, LoadBalancerId, Name,
+        PoolId, Tags, Timeouts,
+    },
+    status::OperatingStatus,
+    tree::{Row, TreeView},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    member::PORT_MAX,
+    row::{self, Item},
+    tls::ListenerTls,
+};
+use crate::{
+    body::{self, Fields, Given},
+    fault::Fault,
+    unsupported::Unsupported,
+};
+
+/// Reads the body of POST `/listeners`.
+pub(crate) fn parse_new(body: Value) -> Result<(LoadBalancerId, NewListener), Fault> {
+    let (parent, listener, default_pool) = body::read_root(body, ARGUMENT, ROOT, |value, path| {
+        body::read(value, path, |fields| {
+            fields.project_of_child()?;
+            let parent = fields
+                .uuid("loadbalancer_id")?
+                .mandatory("loadbalancer_id")?;
+            if fields.take("default_pool").value().is_some() {
+                return Err(Fault::validation(
+                    "default_pool can only be given when a whole load balancer is created.",
+                ));
+            }
+            let listener = ListenerBody::read(fields)?;
+            Ok((
+                LoadBalancerId::new(parent),
+                listener,
+                fields.uuid("default_pool_id")?.value(),
+            ))
+        })
+    })?;
+    let default_pool = default_pool.map(|id| PoolRef::Existing(PoolId::new(id)));
+    Ok((parent, listener.into_new(default_pool)?))
+}
+
+/// Reads the body of PUT `/listeners/{id}`.
+pub(crate) fn parse_update(body: Value) -> Result<ListenerUpdate, Fault> {
+    let (update, unsupported) = body::read_root(body, ARGUMENT, ROOT, |value, path| {
+        body::read(value, path, |fields| {
+            let mut unsupported = Unsupported::default();
+            let tls = ListenerTls::read(fields)?;
+            tls.check_client_authentication()?;
+            tls.note(&mut unsupported);
+            let defaults = Timeouts::default();
+            let update = ListenerUpdate {
+                name: fields.name()?.value(),
+                description: fields.description()?.value(),
+                admin_state_up: fields.admin_state_up()?.value(),
+                connection_limit: connection_limit(fields)?.set(None),
+                default_pool: fields.uuid("default_pool_id")?.map(PoolId::new).clear(),
+                allowed_cidrs: allowed_cidrs(fields)?.set(Vec::new()),
+                client_data_ms: timeout(fields, "timeout_client_data")?
+                    .set(defaults.client_data_ms),
+                member_connect_ms: timeout(fields, "timeout_member_connect")?
+                    .set(defaults.member_connect_ms),
+                member_data_ms: timeout(fields, "timeout_member_data")?
+                    .set(defaults.member_data_ms),
+                tcp_inspect_ms: timeout(fields, "timeout_tcp_inspect")?
+                    .set(defaults.tcp_inspect_ms),
+                insert_headers: insert_headers(fields)?.set(InsertHeaders::default()),
+                tags: fields.tags()?,
+            };
+            if let Some(headers) = &update.insert_headers {
+                check_headers(headers, None, &mut unsupported)?;
+            }
+            Ok((update, unsupported))
+        })
+    })?;
+    unsupported.refuse()?;
+    Ok(update)
+}
+
+/// All that the body of a new listener says, but for its pool.
+pub(crate) struct ListenerBody {
+    name: Name,
+    description: Description,
+    admin_state_up: bool,
+    protocol: &'static str,
+    protocol_port: u16,
+    connection_limit: Option<u32>,
+    allowed_cidrs: Vec<String>,
+    timeouts: Timeouts,
+    insert_headers: InsertHeaders,
+    tags: Tags,
+    unsupported: Unsupported,
+}
+
+impl ListenerBody {
+    /// Reads the fields that a listener has wherever it is created.
+    pub(crate) fn read(fields: &mut Fields) -> Result<Self, Fault> {
+        let mut unsupported = Unsupported::default();
+        let protocol = fields
+            .choice("protocol", PROTOCOLS)?
+            .mandatory("protocol")?;
+        let tls = ListenerTls::read(fields)?;
+        tls.check_new(protocol)?;
+        let headers = insert_headers(fields)?.or_default();
+        check_headers(&headers, Some(protocol), &mut unsupported)?;
+        let policies = fields
+            .list("l7policies", Ok)?
+            .value()
+            .is_some_and(|list| !list.is_empty());
+        if policies && protocol == "PROMETHEUS" {
+            return Err(Fault::bad_request(CHILDREN_OF_PROMETHEUS));
+        }
+        let defaults = Timeouts::default();
+        let body = Self {
+            name: fields.name()?.or_default(),
+            description: fields.description()?.or_default(),
+            admin_state_up: fields.admin_state_up()?.or(true),
+            protocol,
+            protocol_port: fields
+                .integer("protocol_port", 1, PORT_MAX)?
+                .mandatory("protocol_port")?,
+            connection_limit: connection_limit(fields)?.or(None),
+            allowed_cidrs: allowed_cidrs(fields)?.or_default(),
+            timeouts: Timeouts {
+                client_data_ms: timeout(fields, "timeout_client_data")?.or(defaults.client_data_ms),
+                member_connect_ms: timeout(fields, "timeout_member_connect")?
+                    .or(defaults.member_connect_ms),
+                member_data_ms: timeout(fields, "timeout_member_data")?.or(defaults.member_data_ms),
+                tcp_inspect_ms: timeout(fields, "timeout_tcp_inspect")?.or(defaults.tcp_inspect_ms),
+            },
+            insert_headers: headers,
+            tags: fields.tags()?.unwrap_or_default(),
+            unsupported: {
+                unsupported.note_if(policies, "l7policies");
+                tls.note(&mut unsupported);
+                unsupported
+            },
+        };
+        Ok(body)
+    }
+
+    /// The listener, unless it asks for what cannot be had.
+    pub(crate) fn into_new(self, default_pool: Option<PoolRef>) -> Result<NewListener, Fault> {
+        if self.protocol == "PROMETHEUS" && default_pool.is_some() {
+            return Err(Fault::bad_request(CHILDREN_OF_PROMETHEUS));
+        }
+        let protocol = CARRIED
+            .into_iter()
+            .find(|protocol| protocol.name() == self.protocol)
+            .ok_or_else(|| {
+                Fault::unsupported_option(&format!(
+                    "listeners of protocol {} cannot be had in this release.",
+                    self.protocol
+                ))
+            })?;
+        self.unsupported.refuse()?;
+        Ok(NewListener {
+            name: self.name,
+            description: self.description,
+            admin_state_up: self.admin_state_up,
+            protocol,
+            protocol_port: self.protocol_port,
+            connection_limit: self.connection_limit,
+            default_pool,
+            allowed_cidrs: self.allowed_cidrs,
+            timeouts: self.timeouts,
+            insert_headers: self.insert_headers,
+            tags: self.tags,
+        })
+    }
+}
+
+/// A listener of `view` as JSON.
+pub(crate) fn render(view: &TreeView, row: &Row<Listener>) -> Item {
+    let mut item = render_nested(view, row);
+    item.object.insert(
+        "loadbalancers".into(),
+        row::references([view.tree.load_balancer.value.id.uuid()]),
+    );
+    item
+}
+
+/// The same inside a whole tree, which needs no way back.
+pub(crate) fn render_nested(view: &TreeView, row: &Row<Listener>) -> Item {
+    let listener = &row.value;
+    let mut object = row::shared_keys(
+        view,
+        listener.id.uuid(),
+        row,
+        &listener.tags,
+        OperatingStatus::Offline,
+    );
+    let cidrs = if listener.allowed_cidrs.is_empty() {
+        Value::Null
+    } else {
+        json!(listener.allowed_cidrs)
+    };
+    row::extend(
+        &mut object,
+        json!({
+            "name": listener.name.as_str(),
+            "description": listener.description.as_str(),
+            "admin_state_up": listener.admin_state_up,
+            "protocol": listener.protocol.name(),
+            "protocol_port": listener.protocol_port,
+            "connection_limit": listener.connection_limit.map_or(-1, i64::from),
+            "default_pool_id": listener.default_pool.map(PoolId::uuid),
+            "insert_headers": listener.insert_headers.0,
+            "allowed_cidrs": cidrs,
+            "timeout_client_data": listener.timeouts.client_data_ms,
+            "timeout_member_connect": listener.timeouts.member_connect_ms,
+            "timeout_member_data": listener.timeouts.member_data_ms,
+            "timeout_tcp_inspect": listener.timeouts.tcp_inspect_ms,
+        }),
+    );
+    row::extend(&mut object, unset_keys());
+    Item {
+        created_at: row.created_at,
+        object,
+    }
+}
+
+/// A listener without what is below it, as the status tree shows it (reference 5.6).
+pub(crate) fn render_status(view: &TreeView, row: &Row<Listener>) -> Map<String, Value> {
+    let listener = &row.value;
+    let id = listener.id.uuid();
+    let mut object = Map::new();
+    row::put_statuses(&mut object, view, id, row, OperatingStatus::Offline);
+    row::extend(
+        &mut object,
+        json!({"id": id, "name": listener.name.as_str()}),
+    );
+    object
+}
+
+/// The listeners whose default pool is `pool`.
+pub(crate) fn users_of(view: &TreeView, pool: PoolId) -> impl Iterator<Item = ListenerId> {
+    let uses = move |row: &&Row<Listener>| row.value.default_pool == Some(pool);
+    view.tree
+        .listeners
+        .iter()
+        .filter(uses)
+        .map(|row| row.value.id)
+}
+
+/// Keys of what no listener can have yet, with the values the API gives them then.
+fn unset_keys() -> Value {
+    json!({
+        "l7policies": [],
+        "default_tls_container_ref": null,
+        "sni_container_refs": [],
+        "client_ca_tls_container_ref": null,
+        "client_authentication": "NONE",
+        "client_crl_container_ref": null,
+        "tls_ciphers": null,
+        "tls_versions": null,
+        "alpn_protocols": null,
+        "hsts_max_age": null,
+        "hsts_include_subdomains": false,
+        "hsts_preload": false,
+    })
+}
+
+/// `connection_limit`, where -1 stands for none of its own.
+fn connection_limit(fields: &mut Fields) -> Result<Given<Option<u32>>, Fault> {
+    let given = fields.integer::<i64>("connection_limit", -1, i64::from(i32::MAX))?;
+    Ok(given.map(|limit| u32::try_from(limit).ok()))
+}
+
+fn timeout(fields: &mut Fields, name: &str) -> Result<Given<u32>, Fault> {
+    fields.integer(name, 0, TIMEOUT_MS_MAX)
+}
+
+/// `allowed_cidrs`, masked and merged.
+fn allowed_cidrs(fields: &mut Fields) -> Result<Given<Vec<String>>, Fault> {
+    let entry = |value: Value| {
+        let masked = value.as_str().and_then(mask);
+        masked.ok_or_else(|| {
+            Fault::input(
+                "allowed_cidrs",
+                &body::echo(&value),
+                "Value should be IPv4 or IPv6 CIDR format",
+            )
+        })
+    };
+    fields.list("allowed_cidrs", entry)?.parse(|cidrs| {
+        let mut merged: Vec<String> =
+            Vec::with_capacity(cidrs.len().min(limits::ALLOWED_CIDRS_MAX));
+        for cidr in cidrs {
+            if !merged.contains(&cidr) {
+                merged.push(cidr);
+            }
+            if merged.len() > limits::ALLOWED_CIDRS_MAX {
+                let most = limits::ALLOWED_CIDRS_MAX;
+                return Err(Fault::validation(format!(
+                    "A listener may have at most {most} allowed CIDRs."
+                )));
+            }
+        }
+        Ok(merged)
+    })
+}
+
+/// The network of a CIDR with its host bits cleared; a bare address is a network of one.
+fn mask(cidr: &str) -> Option<String> {
+    let (address, length) = match cidr.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (cidr, None),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    let length: u32 = match length {
+        Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok()?,
+        Some(_) => return None,
+        None => bits,
+    };
+    let host_bits = bits.checked_sub(length)?;
+    // Shifting by the whole width is a length of 0: everything is cleared.
+    let network: IpAddr = match address {
+        IpAddr::V4(address) => IpAddr::V4(
+            u32::MAX
+                .checked_shl(host_bits)
+                .map_or(0, |mask| address.to_bits() & mask)
+                .into(),
+        ),
+        IpAddr::V6(address) => IpAddr::V6(
+            u128::MAX
+                .checked_shl(host_bits)
+                .map_or(0, |mask| address.to_bits() & mask)
+                .into(),
+        ),
+    };
+    Some(format!("{network}/{length}"))
+}
+
+/// `insert_headers`, unchecked.
+fn insert_headers(fields: &mut Fields) -> Result<Given<InsertHeaders>, Fault> {
+    fields.take("insert_headers").parse(|value| {
+        let Value::Object(headers) = value else {
+            return Err(Fault::input(
+                "insert_headers",
+                &body::echo(&value),
+                "Value should be an object",
+            ));
+        };
+        let mut map = BTreeMap::new();
+        for (name, value) in headers {
+            map.insert(
+                name,
+                body::text("insert_headers", value, body::TEXT_CHARACTERS_MAX)?,
+            );
+        }
+        Ok(InsertHeaders(map))
+    })
+}
+
+/// Checks the names of headers against the protocol, where it is known (reference 6.4).
+fn check_headers(
+    headers: &InsertHeaders,
+    protocol: Option<&str>,
+    unsupported: &mut Unsupported,
+) -> Result<(), Fault> {
+    if headers.0.is_empty() {
+        return Ok(());
+    }
+    let named = |wanted: &dyn Fn(&str) -> bool| -> Vec<&str> {
+        headers
+            .0
+            .keys()
+            .map(String::as_str)
+            .filter(|name| wanted(name))
+            .collect()
+    };
+    if let Some(protocol) = protocol
+        && !matches!(protocol, "HTTP" | "TERMINATED_HTTPS")
+    {
+        return Err(Fault::validation(format!(
+            "insert-headers is not a valid option for a {protocol} protocol listener."
+        )));
+    }
+    let known = |name: &str| {
+        HEADERS_INSERTED.contains(&name)
+            || HEADERS_OF_TLS.contains(&name)
+            || HEADERS_WITHOUT_EFFECT.contains(&name)
+    };
+    let unknown = named(&|name| !known(name));
+    if !unknown.is_empty() {
+        return Err(Fault::option(&body::bracketed(&unknown), "insert_headers"));
+    }
+    let of_tls = named(&|name| HEADERS_OF_TLS.contains(&name));
+    // An update finds a listener without TLS, there are no others.
+    if !of_tls.is_empty() && protocol != Some("TERMINATED_HTTPS") {
+        return Err(Fault::option(
+            &body::bracketed(&of_tls),
+            "HTTP protocol listener.",
+        ));
+    }
+    for name in named(&|name| HEADERS_WITHOUT_EFFECT.contains(&name)) {
+        unsupported.note_if(true, &format!("insertion of {name}"));
+    }
+    Ok(())
+}
+
+/// What listeners can be filtered and sorted by, beside what all resources can (reference 4.1).
+pub(crate) const ATTRIBUTES: &[&str] = &[
+    "description",
+    "protocol",
+    "protocol_port",
+    "connection_limit",
+    "default_pool_id",
+    "default_tls_container_ref",
+    "timeout_client_data",
+    "timeout_member_connect",
+    "timeout_member_data",
+    "timeout_tcp_inspect",
+    "client_ca_tls_container_ref",
+    "client_authentication",
+    "client_crl_container_ref",
+    "tls_ciphers",
+    "hsts_max_age",
+    "hsts_include_subdomains",
+    "hsts_preload",
+];
+
+/// The argument's name in errors.
+pub(crate) const ARGUMENT: &str = "listener_";
+/// The key of one.
+pub(crate) const ROOT: &str = "listener";
+/// The key of many.
+pub(crate) const ROOT_LIST: &str = "listeners";
+const CARRIED: [ListenerProtocol; 2] = [ListenerProtocol::Tcp, ListenerProtocol::Http];
+const PROTOCOLS: &[&str] = &[
+    "TCP",
+    "HTTP",
+    "HTTPS",
+    "TERMINATED_HTTPS",
+    "UDP",
+    "SCTP",
+    "PROMETHEUS",
+];
+const CHILDREN_OF_PROMETHEUS: &str = "Protocol PROMETHEUS listeners cannot have child objects.";
+/// 24 days, the longest timer of the proxy the API was made for (reference 6.2).
+const TIMEOUT_MS_MAX: i64 = 2_073_600_000;
+const HEADERS_INSERTED: &[&str] = &["X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto"];
+const HEADERS_WITHOUT_EFFECT: &[&str] = &["X-Forwarded-IP", "X-Client-IP", "X-Real-IP"];
+const HEADERS_OF_TLS: &[&str] = &[
+    "X-SSL-Client-Verify",
+    "X-SSL-Client-Has-Cert",
+    "X-SSL-Client-DN",
+    "X-SSL-Client-CN",
+    "X-SSL-Issuer",
+    "X-SSL-Client-SHA1",
+    "X-SSL-Client-Not-Before",
+    "X-SSL-Client-Not-After",
+];
+
+#[cfg(test)]
+mod tests;

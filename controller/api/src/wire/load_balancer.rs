@@ -1,0 +1,263 @@
+//! Load balancers as JSON (reference 5).
+
+use core::net::IpAddr;
+use std::collections::BTreeSet;
+
+use krater_controller_core::{
+    command::{LoadBalancerUpdate, NewLoadBalancer},
+    model::{ListenerId, LoadBalancer, PoolId, ProjectId, VipRequest},
+    status::OperatingStatus,
+    tree::{Row, TreeView},
+};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    graph, listener, pool,
+    row::{self, Item},
+};
+use crate::{
+    body::{self, Fields},
+    fault::Fault,
+    settings::Provider,
+    unsupported::Unsupported,
+};
+
+/// Reads the body of POST `/loadbalancers`, children included (reference 17).
+pub(crate) fn parse_new(body: Value, providers: &[Provider]) -> Result<NewLoadBalancer, Fault> {
+    let (new, children, unsupported) = body::read_root(body, ARGUMENT, ROOT, |value, path| {
+        body::read(value, path, |fields| read_new(fields, providers))
+    })?;
+    let (listeners, pools) = children.resolve()?;
+    unsupported.refuse()?;
+    Ok(NewLoadBalancer {
+        listeners,
+        pools,
+        ..new
+    })
+}
+
+fn read_new(
+    fields: &mut Fields,
+    providers: &[Provider],
+) -> Result<(NewLoadBalancer, graph::Children, Unsupported), Fault> {
+    let mut unsupported = Unsupported::default();
+    read_unsupported(fields, &mut unsupported)?;
+    unsupported.note_if(fields.uuid("flavor_id")?.value().is_some(), "flavors");
+    let zone = fields
+        .text("availability_zone", body::TEXT_CHARACTERS_MAX)?
+        .or_default();
+    unsupported.note_if(!zone.is_empty(), "availability zones");
+    let provider = fields.text("provider", PROVIDER_CHARACTERS_MAX)?.value();
+    if let Some(name) = &provider
+        && !providers.iter().any(|provider| provider.name == *name)
+    {
+        return Err(Fault::bad_request(format!(
+            "Provider '{name}' is not enabled."
+        )));
+    }
+    let new = NewLoadBalancer {
+        project: project(fields)?,
+        name: fields.name()?.or_default(),
+        description: fields.description()?.or_default(),
+        admin_state_up: fields.admin_state_up()?.or(true),
+        vip: read_vip(fields, &mut unsupported)?,
+        provider,
+        tags: fields.tags()?.unwrap_or_default(),
+        listeners: Vec::new(),
+        pools: Vec::new(),
+    };
+    let children = graph::read(fields)?;
+    Ok((new, children, unsupported))
+}
+
+/// Reads the body of PUT `/loadbalancers/{id}`.
+pub(crate) fn parse_update(body: Value) -> Result<LoadBalancerUpdate, Fault> {
+    let (update, unsupported) = body::read_root(body, ARGUMENT, ROOT, |value, path| {
+        body::read(value, path, |fields| {
+            let mut unsupported = Unsupported::default();
+            read_unsupported(fields, &mut unsupported)?;
+            let update = LoadBalancerUpdate {
+                name: fields.name()?.value(),
+                description: fields.description()?.value(),
+                admin_state_up: fields.admin_state_up()?.value(),
+                tags: fields.tags()?,
+            };
+            Ok((update, unsupported))
+        })
+    })?;
+    unsupported.refuse()?;
+    Ok(update)
+}
+
+/// A load balancer as JSON, its children by id only.
+pub(crate) fn render(view: &TreeView) -> Item {
+    let listeners = view
+        .tree
+        .listeners
+        .iter()
+        .map(|row| row.value.id)
+        .map(ListenerId::uuid);
+    let pools = view
+        .tree
+        .pools
+        .iter()
+        .map(|row| row.value.id)
+        .map(PoolId::uuid);
+    render_with(view, row::references(listeners), row::references(pools))
+}
+
+/// A load balancer as JSON with all below it, as its creation answers (reference 17).
+pub(crate) fn render_tree(view: &TreeView) -> Item {
+    let listeners = view
+        .tree
+        .listeners
+        .iter()
+        .map(|row| Value::Object(listener::render_nested(view, row).object));
+    let pools = view
+        .tree
+        .pools
+        .iter()
+        .map(|row| Value::Object(pool::render_nested(view, row).object));
+    render_with(view, listeners.collect(), pools.collect())
+}
+
+/// A load balancer without what is below it, as the status tree shows it (reference 5.6).
+pub(crate) fn render_status(view: &TreeView) -> Map<String, Value> {
+    let row = &view.tree.load_balancer;
+    let id = row.value.id.uuid();
+    let mut object = Map::new();
+    row::put_statuses(&mut object, view, id, row, OperatingStatus::Offline);
+    row::extend(
+        &mut object,
+        json!({"id": id, "name": row.value.name.as_str()}),
+    );
+    object
+}
+
+fn render_with(view: &TreeView, listeners: Value, pools: Value) -> Item {
+    let row: &Row<LoadBalancer> = &view.tree.load_balancer;
+    let load_balancer = &row.value;
+    let vip = &load_balancer.vip;
+    let additional: Vec<Value> = load_balancer
+        .additional_vips
+        .iter()
+        .map(|more| json!({"subnet_id": more.subnet_id, "ip_address": more.address, "port_id": vip.port_id}))
+        .collect();
+    let id = load_balancer.id.uuid();
+    let mut object = row::shared_keys(view, id, row, &load_balancer.tags, OperatingStatus::Offline);
+    row::extend(
+        &mut object,
+        json!({
+            "name": load_balancer.name.as_str(),
+            "description": load_balancer.description.as_str(),
+            "admin_state_up": load_balancer.admin_state_up,
+            "vip_address": vip.address,
+            "vip_port_id": vip.port_id,
+            "vip_subnet_id": vip.subnet_id,
+            "vip_network_id": vip.network_id,
+            "vip_qos_policy_id": null,
+            "vip_vnic_type": "normal",
+            "vip_sg_ids": [],
+            "additional_vips": additional,
+            "listeners": listeners,
+            "pools": pools,
+            "provider": load_balancer.provider,
+            "flavor_id": null,
+            "availability_zone": null,
+        }),
+    );
+    Item {
+        created_at: row.created_at,
+        object,
+    }
+}
+
+/// What neither a creation nor an update can have.
+fn read_unsupported(fields: &mut Fields, unsupported: &mut Unsupported) -> Result<(), Fault> {
+    unsupported.note_if(
+        fields.uuid("vip_qos_policy_id")?.value().is_some(),
+        "QoS policies on VIPs",
+    );
+    let groups = fields
+        .list("vip_sg_ids", |value| uuid("vip_sg_ids", &value))?
+        .or_default();
+    unsupported.note_if(!groups.is_empty(), "security groups on VIPs");
+    Ok(())
+}
+
+/// The project asked for, by either name; an empty one is none.
+fn project(fields: &mut Fields) -> Result<Option<ProjectId>, Fault> {
+    let project = fields
+        .text("project_id", body::PROJECT_CHARACTERS_MAX)?
+        .value();
+    let tenant = fields
+        .text("tenant_id", body::PROJECT_CHARACTERS_MAX)?
+        .value();
+    Ok(project.or(tenant).as_deref().and_then(ProjectId::parse))
+}
+
+/// The VIP asked for (reference 5.3 step 3, 5.4); whether it can be had is for the network driver to say.
+fn read_vip(fields: &mut Fields, unsupported: &mut Unsupported) -> Result<VipRequest, Fault> {
+    let vip = VipRequest {
+        address: fields.address("vip_address")?.value(),
+        port_id: fields.uuid("vip_port_id")?.value(),
+        subnet_id: fields.uuid("vip_subnet_id")?.value(),
+        network_id: fields.uuid("vip_network_id")?.value(),
+        additional: Vec::new(),
+    };
+    if vip.port_id.is_none() && vip.network_id.is_none() && vip.subnet_id.is_none() {
+        return Err(Fault::validation(
+            "VIP must contain one of: vip_port_id, vip_network_id, vip_subnet_id.",
+        ));
+    }
+    let path = fields.path_of("additional_vips");
+    let entry = |value| {
+        body::read(value, &path, |fields| {
+            let port = fields.uuid("port_id")?.value();
+            // All addresses are on one port; another one would have to be plugged.
+            unsupported.note_if(
+                port.is_some() && port != vip.port_id,
+                "a port of its own for an additional VIP",
+            );
+            let subnet = fields.uuid("subnet_id")?.mandatory("subnet_id")?;
+            Ok((subnet, fields.address("ip_address")?.value()))
+        })
+    };
+    let additional: Vec<(Uuid, Option<IpAddr>)> =
+        fields.list("additional_vips", entry)?.or_default();
+    let mut subnets: BTreeSet<Uuid> = vip.subnet_id.into_iter().collect();
+    if !additional.iter().all(|(subnet, _)| subnets.insert(*subnet)) {
+        return Err(Fault::validation(
+            "Duplicate VIP subnet(s) specified. Only one IP can be bound per subnet.",
+        ));
+    }
+    Ok(VipRequest { additional, ..vip })
+}
+
+fn uuid(name: &str, value: &Value) -> Result<Uuid, Fault> {
+    let parsed = value.as_str().and_then(|text| Uuid::parse_str(text).ok());
+    parsed.ok_or_else(|| Fault::input(name, &body::echo(value), "Value should be UUID format"))
+}
+
+/// What load balancers can be filtered and sorted by, beside what all resources can (reference 4.1).
+pub(crate) const ATTRIBUTES: &[&str] = &[
+    "description",
+    "vip_address",
+    "vip_port_id",
+    "vip_subnet_id",
+    "vip_network_id",
+    "vip_qos_policy_id",
+    "vip_vnic_type",
+    "provider",
+    "flavor_id",
+    "availability_zone",
+];
+
+/// The argument's name in errors.
+pub(crate) const ARGUMENT: &str = "load_balancer";
+/// The key of one.
+pub(crate) const ROOT: &str = "loadbalancer";
+/// The key of many.
+pub(crate) const ROOT_LIST: &str = "loadbalancers";
+const PROVIDER_CHARACTERS_MAX: usize = 64;

@@ -1,0 +1,200 @@
+//! POST, PUT, DELETE: from a body to a command to the resource as it is then.
+
+use http::StatusCode;
+use krater_controller_core::{
+    command::{BatchMode, Cascade, Command},
+    model::{HealthMonitorId, ListenerId, LoadBalancerId, MemberId, PoolId},
+    refusal::Refusal,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    application::Executed,
+    context::Context,
+    fault::Fault,
+    kind::{self, parse_id},
+    path::Kind,
+    read,
+    reply::Reply,
+    wire::{health_monitor, listener, load_balancer, member, pool},
+};
+
+/// POST on a collection.
+pub(crate) async fn create(context: &Context<'_>, kind: Kind, body: Value) -> Result<Reply, Fault> {
+    context.parameters.only(&[])?;
+    let command = match kind {
+        Kind::LoadBalancer => {
+            let new = load_balancer::parse_new(body, &context.settings.providers)?;
+            let executed = context
+                .execute(Command::CreateLoadBalancer(Box::new(new)))
+                .await?;
+            let object = load_balancer::render_tree(&executed.view).object;
+            return Ok(Reply::Json(
+                StatusCode::CREATED,
+                json!({kind.root(): object}),
+            ));
+        }
+        Kind::Listener => {
+            let (parent, new) = listener::parse_new(body)?;
+            Command::CreateListener(parent, Box::new(new))
+        }
+        Kind::Pool => {
+            let (parent, new) = pool::parse_new(body)?;
+            Command::CreatePool(parent, Box::new(new))
+        }
+        Kind::HealthMonitor => {
+            let (pool, new) = health_monitor::parse_new(body)?;
+            Command::CreateHealthMonitor(pool, Box::new(new))
+        }
+    };
+    let executed = context.execute(command).await?;
+    result(StatusCode::CREATED, &executed, kind.root())
+}
+
+/// PUT on an item.
+pub(crate) async fn update(
+    context: &Context<'_>,
+    kind: Kind,
+    id: &str,
+    body: Value,
+) -> Result<Reply, Fault> {
+    context.parameters.only(&[])?;
+    let id = kind.id(id)?.uuid();
+    let command = match kind {
+        Kind::LoadBalancer => {
+            Command::UpdateLoadBalancer(LoadBalancerId::new(id), load_balancer::parse_update(body)?)
+        }
+        Kind::Listener => {
+            Command::UpdateListener(ListenerId::new(id), Box::new(listener::parse_update(body)?))
+        }
+        Kind::Pool => Command::UpdatePool(PoolId::new(id), pool::parse_update(body)?),
+        Kind::HealthMonitor => {
+            let update = health_monitor::parse_update(body)?;
+            Command::UpdateHealthMonitor(HealthMonitorId::new(id), Box::new(update))
+        }
+    };
+    let executed = context.execute(command).await?;
+    result(StatusCode::OK, &executed, kind.root())
+}
+
+/// DELETE on an item.
+pub(crate) async fn delete(context: &Context<'_>, kind: Kind, id: &str) -> Result<Reply, Fault> {
+    let cascade = match kind {
+        Kind::LoadBalancer => {
+            context.parameters.only(&["cascade"])?;
+            if context.parameters.flag("cascade")? {
+                Cascade::WithChildren
+            } else {
+                Cascade::OnlyIfEmpty
+            }
+        }
+        Kind::Listener | Kind::Pool | Kind::HealthMonitor => {
+            context.parameters.only(&[])?;
+            Cascade::OnlyIfEmpty
+        }
+    };
+    let id = kind.id(id)?.uuid();
+    context
+        .execute(match kind {
+            Kind::LoadBalancer => Command::DeleteLoadBalancer(LoadBalancerId::new(id), cascade),
+            Kind::Listener => Command::DeleteListener(ListenerId::new(id)),
+            Kind::Pool => Command::DeletePool(PoolId::new(id)),
+            Kind::HealthMonitor => Command::DeleteHealthMonitor(HealthMonitorId::new(id)),
+        })
+        .await?;
+    Ok(Reply::Empty(StatusCode::NO_CONTENT))
+}
+
+/// PUT on a load balancer's `failover`: 404 and 403 come first.
+pub(crate) async fn fail_over(context: &Context<'_>, id: &str) -> Result<Reply, Fault> {
+    read::tree(context, Kind::LoadBalancer.id(id)?).await?;
+    Err(Fault::unsupported_action(
+        "a failover on request cannot be had in this release; an amphora that fails is restarted by itself.",
+    ))
+}
+
+/// POST on the members of a pool.
+pub(crate) async fn create_member(
+    context: &Context<'_>,
+    pool: &str,
+    body: Value,
+) -> Result<Reply, Fault> {
+    context.parameters.only(&[])?;
+    let new = member::parse_new(body)?;
+    let executed = context
+        .execute(Command::CreateMember(parent_pool(pool)?, Box::new(new)))
+        .await?;
+    result(StatusCode::CREATED, &executed, member::ROOT)
+}
+
+/// PUT on the members of a pool: all of them at once (reference 8.4).
+pub(crate) async fn replace_members(
+    context: &Context<'_>,
+    pool: &str,
+    body: Value,
+) -> Result<Reply, Fault> {
+    context.parameters.only(&["additive_only"])?;
+    let additive = context.parameters.lenient_flag("additive_only");
+    let mode = if additive {
+        BatchMode::Additive
+    } else {
+        BatchMode::Replace
+    };
+    let members = member::parse_batch(body)?;
+    context
+        .execute(Command::BatchMembers(parent_pool(pool)?, members, mode))
+        .await?;
+    Ok(Reply::Empty(StatusCode::ACCEPTED))
+}
+
+/// PUT on a member.
+pub(crate) async fn update_member(
+    context: &Context<'_>,
+    pool: &str,
+    id: &str,
+    body: Value,
+) -> Result<Reply, Fault> {
+    context.parameters.only(&[])?;
+    let update = member::parse_update(body)?;
+    let executed = context
+        .execute(Command::UpdateMember(
+            parent_pool(pool)?,
+            member_id(id)?,
+            update,
+        ))
+        .await?;
+    result(StatusCode::OK, &executed, member::ROOT)
+}
+
+/// DELETE on a member.
+pub(crate) async fn delete_member(
+    context: &Context<'_>,
+    pool: &str,
+    id: &str,
+) -> Result<Reply, Fault> {
+    context.parameters.only(&[])?;
+    context
+        .execute(Command::DeleteMember(parent_pool(pool)?, member_id(id)?))
+        .await?;
+    Ok(Reply::Empty(StatusCode::NO_CONTENT))
+}
+
+/// The resource a command was about, as it is now.
+fn result(status: StatusCode, executed: &Executed, root: &str) -> Result<Reply, Fault> {
+    let item = kind::item(&executed.view, executed.subject);
+    let item =
+        item.ok_or_else(|| Refusal::Defect("the changed tree lacks what was changed".into()))?;
+    Ok(Reply::Json(status, json!({root: item.object})))
+}
+
+fn parent_pool(text: &str) -> Result<PoolId, Fault> {
+    parse_id(text)
+        .map(PoolId::new)
+        .ok_or_else(|| Fault::parent_pool(text))
+}
+
+fn member_id(text: &str) -> Result<MemberId, Fault> {
+    parse_id(text)
+        .map(MemberId::new)
+        .ok_or_else(|| Fault::not_found("Member", text))
+}

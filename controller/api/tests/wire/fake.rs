@@ -1,0 +1,324 @@
+//! An application that remembers what it was asked and answers from trees it was given.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use axum::{Router, body::Body};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use krater_amphora_api::Counters;
+use krater_controller_api::{
+    Application, Credentials, Executed, RouteName, Settings, Unauthenticated, router,
+};
+use krater_controller_core::{
+    command::Command,
+    query::{Answer, Caller, CallerRole, NetworkView, Query, ResourceId},
+    refusal::Refusal,
+    tree::TreeView,
+};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use crate::sample;
+
+/// The fake. It narrows nothing, so that the API's own filters are what is seen.
+pub(crate) struct Fake {
+    /// The trees there are.
+    pub(crate) views: Mutex<Vec<TreeView>>,
+    /// What the next command or query is refused with.
+    pub(crate) refusal: Mutex<Option<Refusal>>,
+    /// Who everybody is.
+    pub(crate) caller: Mutex<Result<Caller, Unauthenticated>>,
+    /// What was brought along.
+    pub(crate) credentials: Mutex<Vec<Credentials>>,
+    /// The commands so far.
+    pub(crate) commands: Mutex<Vec<Command>>,
+    /// The queries so far.
+    pub(crate) queries: Mutex<Vec<Query>>,
+}
+
+#[async_trait]
+impl Application for Fake {
+    async fn authenticate(&self, credentials: &Credentials) -> Result<Caller, Unauthenticated> {
+        self.credentials.lock().unwrap().push(credentials.clone());
+        self.caller.lock().unwrap().clone()
+    }
+
+    async fn execute(&self, _: &Caller, command: Command) -> Result<Executed, Refusal> {
+        let view = self.views.lock().unwrap()[0].clone();
+        let subject = subject(&view, &command);
+        self.commands.lock().unwrap().push(command);
+        match self.refusal.lock().unwrap().take() {
+            Some(refusal) => Err(refusal),
+            None => Ok(Executed { view, subject }),
+        }
+    }
+
+    async fn answer(&self, _: &Caller, query: Query) -> Result<Answer, Refusal> {
+        self.queries.lock().unwrap().push(query.clone());
+        if let Some(refusal) = self.refusal.lock().unwrap().take() {
+            return Err(refusal);
+        }
+        let views = self.views.lock().unwrap().clone();
+        Ok(match query {
+            Query::Tree(id) => {
+                let view = views
+                    .into_iter()
+                    .find(|view| holds(view, id))
+                    .ok_or(Refusal::NotFound(id))?;
+                Answer::Tree(Box::new(view))
+            }
+            Query::Trees(_) => Answer::Trees(views),
+            Query::Statistics(id) => {
+                views
+                    .into_iter()
+                    .find(|view| holds(view, id))
+                    .ok_or(Refusal::NotFound(id))?;
+                Answer::Statistics(Counters {
+                    active_connections: 12,
+                    bytes_in: 81_923,
+                    bytes_out: 612_003,
+                    request_errors: 1,
+                    total_connections: 4_211,
+                })
+            }
+            Query::Networks => Answer::Networks(networks()),
+            Query::Amphorae => Answer::Amphorae(Vec::new()),
+        })
+    }
+}
+
+fn holds(view: &TreeView, id: ResourceId) -> bool {
+    let tree = &view.tree;
+    match id {
+        ResourceId::LoadBalancer(id) => tree.load_balancer.value.id == id,
+        ResourceId::Listener(id) => tree.listeners.iter().any(|row| row.value.id == id),
+        ResourceId::Pool(id) => tree.pools.iter().any(|row| row.value.id == id),
+        ResourceId::Member(id) => tree.members.iter().any(|row| row.value.id == id),
+        ResourceId::HealthMonitor(id) => tree.health_monitors.iter().any(|row| row.value.id == id),
+    }
+}
+
+fn subject(view: &TreeView, command: &Command) -> ResourceId {
+    let tree = &view.tree;
+    match command {
+        Command::CreateLoadBalancer(_)
+        | Command::UpdateLoadBalancer(..)
+        | Command::DeleteLoadBalancer(..) => ResourceId::LoadBalancer(tree.load_balancer.value.id),
+        Command::CreateListener(..) | Command::UpdateListener(..) | Command::DeleteListener(..) => {
+            ResourceId::Listener(tree.listeners[0].value.id)
+        }
+        Command::CreatePool(..)
+        | Command::UpdatePool(..)
+        | Command::DeletePool(..)
+        | Command::BatchMembers(..) => ResourceId::Pool(tree.pools[0].value.id),
+        Command::CreateMember(..) | Command::UpdateMember(..) | Command::DeleteMember(..) => {
+            ResourceId::Member(tree.members[0].value.id)
+        }
+        Command::CreateHealthMonitor(..)
+        | Command::UpdateHealthMonitor(..)
+        | Command::DeleteHealthMonitor(..) => {
+            ResourceId::HealthMonitor(tree.health_monitors[0].value.id)
+        }
+    }
+}
+
+fn networks() -> Vec<NetworkView> {
+    vec![sample::network()]
+}
+
+/// The API over a fake.
+pub(crate) struct Api {
+    /// The fake.
+    pub(crate) fake: Arc<Fake>,
+    router: Router,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// Its headers.
+    pub(crate) headers: HeaderMap,
+    /// Its body.
+    pub(crate) text: String,
+    /// Its route.
+    pub(crate) route: &'static str,
+}
+
+impl Api {
+    /// With one sample tree, for an administrator.
+    pub(crate) fn new() -> Self {
+        Self::with(Settings::default(), vec![sample::view()])
+    }
+
+    /// With other settings and trees.
+    pub(crate) fn with(settings: Settings, views: Vec<TreeView>) -> Self {
+        let caller = Caller {
+            project: None,
+            user: "admin".into(),
+            role: CallerRole::Admin,
+        };
+        let fake = Arc::new(Fake {
+            views: Mutex::new(views),
+            refusal: Mutex::default(),
+            caller: Mutex::new(Ok(caller)),
+            credentials: Mutex::default(),
+            commands: Mutex::default(),
+            queries: Mutex::default(),
+        });
+        Self {
+            router: router(fake.clone(), settings),
+            fake,
+        }
+    }
+
+    /// Lets everybody be this caller.
+    pub(crate) fn be(&self, role: CallerRole, project: Option<&str>) {
+        let project = project.and_then(krater_controller_core::model::ProjectId::parse);
+        *self.fake.caller.lock().unwrap() = Ok(Caller {
+            project,
+            user: "someone".into(),
+            role,
+        });
+    }
+
+    /// Refuses what comes next.
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        *self.fake.refusal.lock().unwrap() = Some(refusal);
+    }
+
+    /// The last command.
+    pub(crate) fn command(&self) -> Command {
+        self.fake
+            .commands
+            .lock()
+            .unwrap()
+            .last()
+            .expect("no command was executed")
+            .clone()
+    }
+
+    /// The number of commands so far.
+    pub(crate) fn command_count(&self) -> usize {
+        self.fake.commands.lock().unwrap().len()
+    }
+
+    /// Sends a request as it is.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+            route: parts.extensions.get::<RouteName>().unwrap().0,
+        }
+    }
+
+    /// Sends a request without a body.
+    pub(crate) async fn call(&self, method: Method, path: &str) -> Reply {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "lb.example.test:9876");
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// GET
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.call(Method::GET, path).await
+    }
+
+    /// DELETE
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
+        self.call(Method::DELETE, path).await
+    }
+
+    /// POST
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
+        self.with_body(Method::POST, path, &body.to_string(), "application/json")
+            .await
+    }
+
+    /// PUT
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Reply {
+        self.with_body(Method::PUT, path, &body.to_string(), "application/json")
+            .await
+    }
+
+    /// Sends a request with a body of any type.
+    pub(crate) async fn with_body(
+        &self,
+        method: Method,
+        path: &str,
+        body: &str,
+        content_type: &str,
+    ) -> Reply {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", content_type);
+        self.send(
+            request
+                .header("host", "lb.example.test:9876")
+                .body(Body::from(body.to_owned()))
+                .unwrap(),
+        )
+        .await
+    }
+}
+
+impl Reply {
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {:?}", self.text))
+    }
+
+    /// The sentence of an error in form A, after its other parts were checked.
+    pub(crate) fn fault(&self) -> String {
+        let body = self.json();
+        let blame = if self.status.is_server_error() {
+            "Server"
+        } else {
+            "Client"
+        };
+        assert_eq!(body["faultcode"], blame, "{body}");
+        assert_eq!(body["debuginfo"], Value::Null, "{body}");
+        assert_eq!(body.as_object().unwrap().len(), 3, "{body}");
+        body["faultstring"].as_str().unwrap().to_owned()
+    }
+
+    /// Asserts status and sentence (or a part of it) of an error in form A.
+    pub(crate) fn assert_fault(&self, status: u16, sentence: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        let fault = self.fault();
+        assert!(
+            fault.contains(sentence),
+            "{fault:?} does not contain {sentence:?}"
+        );
+    }
+
+    /// Asserts an error in form B.
+    pub(crate) fn assert_routing_fault(&self, status: u16, title: &str, description: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(
+            self.json(),
+            serde_json::json!({"code": status, "title": title, "description": description})
+        );
+    }
+
+    /// The ids of the objects of a list.
+    pub(crate) fn ids(&self, root: &str) -> Vec<String> {
+        assert_eq!(self.status, 200, "{self:?}");
+        let body = self.json();
+        body[root]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|object| object["id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}

@@ -1,0 +1,29 @@
+//! The API from outside: requests in, commands and answers out, over an application that only pretends.
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod sample;
+
+#[cfg(test)]
+mod discovery;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod graph;
+#[cfg(test)]
+mod health_monitors;
+#[cfg(test)]
+mod listeners;
+#[cfg(test)]
+mod lists;
+#[cfg(test)]
+mod load_balancers;
+#[cfg(test)]
+mod members;
+#[cfg(test)]
+mod networks;
+#[cfg(test)]
+mod pools;
+#[cfg(test)]
+mod routing;
