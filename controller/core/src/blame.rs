@@ -12,7 +12,7 @@ use krater_amphora_api::{AmphoraId, Rejection, Subject};
 use uuid::Uuid;
 
 use crate::{
-    query::ResourceId,
+    resource::ResourceId,
     status::Reason,
     tree::{LoadBalancerTree, TreeView},
 };

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use krater_amphora_api::Generation;
 
-use crate::{query::ResourceId, tree::LoadBalancerTree};
+use crate::{resource::ResourceId, tree::LoadBalancerTree};
 
 /// An admitted change of one tree.
 #[derive(Clone, Debug, PartialEq)]

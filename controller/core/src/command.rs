@@ -14,8 +14,8 @@ use crate::{
         Description, InsertHeaders, LbAlgorithm, ListenerProtocol, Name, PoolProtocol, ProjectId,
         Tags, Timeouts, VipRequest,
     },
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
 };
 
 /// A change somebody asks for.

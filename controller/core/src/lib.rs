@@ -20,6 +20,7 @@ pub mod plan;
 pub mod policy;
 pub mod query;
 pub mod refusal;
+pub mod resource;
 pub mod retry;
 pub mod rollup;
 #[cfg(test)]

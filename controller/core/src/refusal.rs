@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     model::{ListenerProtocol, PoolProtocol},
-    query::ResourceId,
+    resource::ResourceId,
 };
 
 /// A refusal of a command or a query.

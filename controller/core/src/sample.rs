@@ -20,8 +20,8 @@ use crate::{
         Description, HttpMonitor, InsertHeaders, LbAlgorithm, ListenerProtocol, MonitorKind, Name,
         PoolProtocol, ProjectId, Tags, Timeouts, Vip, VipRequest,
     },
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
     tree::{LoadBalancerTree, Observed, TreeView},
 };
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     model::{HealthMonitor, Listener, LoadBalancer, Member, Pool, ProjectId},
-    query::ResourceId,
+    resource::ResourceId,
     status::{OperatingStatus, ProvisioningStatus, Reason},
 };
 

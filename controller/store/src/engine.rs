@@ -18,7 +18,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::{StoreError, migrate};
+use crate::StoreError;
 
 /// The desired and the observed state. Cheap to clone; clones share one connection, so that a verb waits for the one
 /// before it and never for a lock of the engine.
@@ -49,20 +49,14 @@ pub(crate) type Addresses = BTreeMap<IpAddr, usize>;
 pub(crate) type Statement = Query<'static, Any, AnyArguments>;
 
 impl Store {
-    /// Opens the database file, makes it (mode 0600) if there is none, checks it and brings its schema up to date.
-    ///
-    /// # Errors
-    /// [`StoreError`] with a sentence that says what to do.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+    /// Opens the database file, makes it (mode 0600) if there is none, and checks it.
+    pub(crate) async fn open_file(path: &Path) -> Result<Self, StoreError> {
         make_file(path)?;
         Self::connect(path.to_owned(), &url_of(path)?).await
     }
 
-    /// A database that lives as long as the store, for tests and the simulator.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub async fn in_memory() -> Result<Self, StoreError> {
+    /// A database that lives as long as the store.
+    pub(crate) async fn open_in_memory() -> Result<Self, StoreError> {
         Self::connect(PathBuf::from(":memory:"), "sqlite::memory:").await
     }
 
@@ -93,16 +87,9 @@ impl Store {
             unfinished: false,
             addresses: None,
         }));
-        let store = Self {
+        Ok(Self {
             inner: Arc::new(Inner { path, link }),
-        };
-        migrate::migrate(
-            store
-                .begin("bring the schema of the database up to date")
-                .await?,
-        )
-        .await?;
-        Ok(store)
+        })
     }
 
     /// Takes the connection and begins a transaction. Dropped without [`Transaction::commit`] it is rolled back.

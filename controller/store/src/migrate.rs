@@ -1,18 +1,41 @@
 //! The schema. Forward only; each release reads what the one before it wrote.
 
+use std::path::Path;
+
 use sqlx::Row as _;
 
-use crate::{StoreError, engine::Transaction};
+use crate::{StoreError, engine::Store};
 
 /// One step of the schema, in order; its number is its position, counted from 1. A released step never changes.
 const STEPS: &[&str] = &[include_str!("../migrations/0001.sql")];
 
-/// Brings the schema up to date, all missing steps at once or none.
-///
-/// # Errors
-/// [`StoreError::NewerSchema`] when a newer release was here.
-pub(crate) async fn migrate(mut transaction: Transaction<'_>) -> Result<(), StoreError> {
+impl Store {
+    /// Opens the database file, makes it (mode 0600) if there is none, checks it and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`] with a sentence that says what to do.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let store = Self::open_file(path).await?;
+        migrate(&store).await?;
+        Ok(store)
+    }
+
+    /// A database that lives as long as the store, for tests and the simulator.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn in_memory() -> Result<Self, StoreError> {
+        let store = Self::open_in_memory().await?;
+        migrate(&store).await?;
+        Ok(store)
+    }
+}
+
+/// Brings the schema up to date, all missing steps at once or none; [`StoreError::NewerSchema`] when a newer release
+/// was here.
+async fn migrate(store: &Store) -> Result<(), StoreError> {
     let doing = "bring the schema of the database up to date";
+    let mut transaction = store.begin(doing).await?;
     transaction
         .batch(
             doing,

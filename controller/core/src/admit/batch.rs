@@ -16,8 +16,8 @@ use crate::{
     command::{BatchMember, BatchMode, NewMember},
     limits,
     model::Member,
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
 };
 
 pub(super) fn admit(

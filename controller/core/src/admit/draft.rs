@@ -9,8 +9,8 @@ use uuid::Uuid;
 use crate::{
     change::Change,
     model::{HealthMonitor, Listener, LoadBalancer, Member, Pool},
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
     tree::{LoadBalancerTree, Row, Touch},
 };
 

@@ -16,8 +16,8 @@ use crate::{
     command::{HealthMonitorUpdate, NewHealthMonitor},
     limits, matrix,
     model::{HealthMonitor, HttpMonitor, MonitorKind, PoolProtocol},
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
     tree::{LoadBalancerTree, Row},
 };
 

@@ -15,8 +15,8 @@ use crate::{
     command::{ListenerUpdate, NewListener, PoolRef},
     limits, matrix,
     model::{InsertHeaders, Listener, ListenerProtocol, Pool},
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
     tree::{LoadBalancerTree, Row},
 };
 

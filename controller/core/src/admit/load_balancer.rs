@@ -14,8 +14,8 @@ use crate::{
     command::{Cascade, LoadBalancerUpdate, NewListener, NewLoadBalancer, NewPool, PoolRef},
     limits, matrix,
     model::{AdditionalVip, LoadBalancer, ProjectId, Vip},
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
     tree::LoadBalancerTree,
 };
 

@@ -13,8 +13,8 @@ use crate::{
     command::{MemberUpdate, NewMember},
     limits,
     model::{Member, Pool},
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
     tree::{LoadBalancerTree, Row},
 };
 

@@ -13,8 +13,8 @@ use crate::{
     command::{NewPool, PoolParent, PoolUpdate},
     limits, matrix,
     model::Pool,
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
     tree::{LoadBalancerTree, Row},
 };
 

@@ -9,8 +9,8 @@ use crate::{
     command::{Cascade, Command, LoadBalancerUpdate, NewListener, NewPool, PoolRef},
     limits,
     model::{ListenerProtocol, LoadBalancerId, PoolId, PoolProtocol, VipRequest},
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
     sample::{
         House, at, http_kind, name, new_balancer, new_listener, new_member, new_monitor, new_pool,
     },

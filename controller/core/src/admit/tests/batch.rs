@@ -7,8 +7,8 @@ use uuid::Uuid;
 use crate::{
     command::{BatchMember, BatchMode, Command, MemberUpdate},
     model::{PoolProtocol, Tags},
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
     sample::{House, entry, name, new_pool},
     tree::Touch,
 };

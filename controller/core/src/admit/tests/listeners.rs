@@ -10,8 +10,8 @@ use crate::{
     model::{
         InsertHeaders, ListenerId, ListenerProtocol, LoadBalancerId, PoolId, PoolProtocol, Timeouts,
     },
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
     sample::{House, new_listener, new_pool},
 };
 

@@ -8,8 +8,8 @@ use crate::{
     command::{BatchMode, Command, MemberUpdate, NewMember},
     limits,
     model::{MemberId, PoolId, PoolProtocol},
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
     sample::{House, new_member, new_pool},
 };
 

@@ -10,8 +10,8 @@ use crate::{
     model::{
         ExpectedCodes, HealthMonitorId, HttpMonitor, HttpVersion, MonitorKind, PoolId, PoolProtocol,
     },
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
     sample::{House, http_kind, new_monitor, new_pool, tcp_kind},
 };
 

@@ -8,8 +8,8 @@ use crate::{
     command::{Command, NewPool, PoolParent, PoolUpdate},
     limits,
     model::{LbAlgorithm, ListenerId, ListenerProtocol, LoadBalancerId, PoolId, PoolProtocol},
-    query::ResourceId,
     refusal::Refusal,
+    resource::ResourceId,
     sample::{House, http_kind, new_listener, new_member, new_monitor, new_pool},
 };
 
