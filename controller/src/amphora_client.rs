@@ -1,0 +1,385 @@
+//! Speaks the contract to one amphora: one HTTP/2 connection over mutual TLS, made again for ever when it breaks.
+//!
+//! While there is no connection a call fails at once with the reason instead of waiting: who calls has other things
+//! to do, and is told when the amphora is back ([`AmphoraClient::reachable`]).
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use krater_amphora_api::{
+    AmphoraId, Applied, ApplyError, BootId, Generation, Info, LoadBalancerId, Rejection, Report,
+    SnapshotSpec,
+};
+use rustls_pki_types::ServerName;
+use serde::de::DeserializeOwned;
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, mpsc, watch},
+    task::{AbortHandle, JoinHandle},
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    limits::{
+        AGENT_CALL_TIME_MAX, AGENT_CONNECT_TIME_MAX, AGENT_RECONNECT_WAIT_MAX, REPORT_BYTES_MAX,
+    },
+    pki::{self, tls::Credentials},
+};
+
+/// A line to one amphora. Dropping it ends the connection.
+pub(crate) struct AmphoraClient {
+    target: watch::Sender<Option<SocketAddr>>,
+    link: watch::Receiver<Link>,
+    task: AbortHandle,
+}
+
+/// Why an amphora did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum AgentError {
+    /// It did not answer, or answered that it is not able right now.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It refused the snapshot.
+    #[error("{message}")]
+    Refused {
+        /// Every reason; may be empty.
+        rejections: Vec<Rejection>,
+        /// Its message.
+        message: String,
+    },
+    /// It holds a newer generation than the one that was sent.
+    #[error("it holds generation {0}, which is newer")]
+    Holds(Generation),
+}
+
+/// The state of the connection.
+#[derive(Clone)]
+enum Link {
+    Down(String),
+    Up(Line),
+}
+
+#[derive(Clone)]
+struct Line {
+    sender: SendRequest<Full<Bytes>>,
+    boot: BootId,
+    /// Somebody waited in vain on this connection: it is given up.
+    hung: Arc<Notify>,
+}
+
+impl AmphoraClient {
+    /// Begins to connect as soon as an address is known. After each connecting the amphora is asked for a report, so
+    /// that nobody waits for its next heartbeat.
+    pub(crate) fn start(
+        id: AmphoraId,
+        credentials: Arc<Credentials>,
+        reports: mpsc::Sender<Report>,
+    ) -> Self {
+        let (target, targets) = watch::channel(None);
+        let (links, link) = watch::channel(Link::Down("its address is not known yet".to_owned()));
+        let task =
+            tokio::spawn(keep_connected(id, credentials, targets, links, reports)).abort_handle();
+        Self { target, link, task }
+    }
+
+    /// Where the agent is. The present connection stays when that is where it goes to.
+    pub(crate) fn direct(&self, agent: SocketAddr) {
+        self.target
+            .send_if_modified(|target| target.replace(agent) != Some(agent));
+    }
+
+    /// The run of the amphora's process that is connected, or `None` without connection.
+    pub(crate) fn boot(&self) -> Option<BootId> {
+        match &*self.link.borrow() {
+            Link::Up(line) => Some(line.boot),
+            Link::Down(_) => None,
+        }
+    }
+
+    /// Returns when there is a connection.
+    pub(crate) async fn reachable(&self) {
+        let mut link = self.link.clone();
+        if link
+            .wait_for(|link| matches!(link, Link::Up(_)))
+            .await
+            .is_err()
+        {
+            // The connecting task ended with the client that owned it: nobody will be reached any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Returns at the next change of the connection.
+    pub(crate) fn changes(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut link = self.link.clone();
+        link.mark_unchanged();
+        async move {
+            if link.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Ships the wanted state of one load balancer.
+    pub(crate) async fn push(&self, spec: &SnapshotSpec) -> Result<Applied, AgentError> {
+        let body = serde_json::to_vec(spec)
+            .map_err(|error| refused(format!("the snapshot cannot be sent: {error}")))?;
+        let path = format!("/v1/load-balancers/{}", spec.load_balancer);
+        let (status, answer) = self.call(Method::PUT, &path, Bytes::from(body)).await?;
+        if status == StatusCode::OK {
+            return read(&answer);
+        }
+        Err(failure(status, &answer))
+    }
+
+    /// Has the amphora let go of a load balancer as of `generation`. One it does not have counts as done.
+    pub(crate) async fn remove(
+        &self,
+        id: LoadBalancerId,
+        generation: Generation,
+    ) -> Result<(), AgentError> {
+        let path = format!("/v1/load-balancers/{id}?generation={generation}");
+        let (status, answer) = self.call(Method::DELETE, &path, Bytes::new()).await?;
+        if status.is_success() || status == StatusCode::NOT_FOUND {
+            return Ok(());
+        }
+        Err(failure(status, &answer))
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), AgentError> {
+        let link = self.link.borrow().clone();
+        match link {
+            Link::Down(reason) => Err(AgentError::Unreachable(reason)),
+            Link::Up(line) => line
+                .call(method, path, body)
+                .await
+                .map_err(AgentError::Unreachable),
+        }
+    }
+}
+
+impl Drop for AmphoraClient {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Line {
+    /// Passes a report on. Without one the next heartbeat will do.
+    async fn report_to(&self, reports: &mpsc::Sender<Report>) {
+        if let Ok((StatusCode::OK, answer)) =
+            self.call(Method::GET, "/v1/report", Bytes::new()).await
+            && let Ok(report) = read(&answer)
+        {
+            let _ = reports.try_send(report);
+        }
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), String> {
+        match timeout(
+            AGENT_CALL_TIME_MAX,
+            exchange(&mut self.sender.clone(), method, path, body),
+        )
+        .await
+        {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.hung.notify_one();
+                Err(format!(
+                    "it did not answer within {} ms",
+                    AGENT_CALL_TIME_MAX.as_millis()
+                ))
+            }
+        }
+    }
+}
+
+async fn keep_connected(
+    id: AmphoraId,
+    credentials: Arc<Credentials>,
+    mut targets: watch::Receiver<Option<SocketAddr>>,
+    links: watch::Sender<Link>,
+    reports: mpsc::Sender<Report>,
+) {
+    let mut wait = RECONNECT_WAIT_MIN;
+    loop {
+        let target = *targets.borrow_and_update();
+        let Some(target) = target else {
+            if targets.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let connected = timeout(AGENT_CONNECT_TIME_MAX, connect(id, target, &credentials)).await;
+        let reason = match connected.unwrap_or_else(|_| Err(format!("{target} does not answer"))) {
+            Ok((line, connection)) => {
+                tracing::debug!(amphora = %id, %target, boot = %line.boot, "connected");
+                wait = RECONNECT_WAIT_MIN;
+                let hung = Arc::clone(&line.hung);
+                links.send_replace(Link::Up(line.clone()));
+                line.report_to(&reports).await;
+                tokio::select! {
+                    _ = targets.changed() => "it moved to another address".to_owned(),
+                    () = hung.notified() => "it stopped answering".to_owned(),
+                    () = connection.ended() => format!("the connection to {target} broke"),
+                }
+            }
+            Err(reason) => {
+                tokio::select! {
+                    _ = targets.changed() => wait = RECONNECT_WAIT_MIN,
+                    () = sleep(wait) => wait = (wait * 2).min(AGENT_RECONNECT_WAIT_MAX),
+                }
+                reason
+            }
+        };
+        links.send_if_modified(|link| replace_reason(link, reason));
+    }
+}
+
+/// Notes why there is no connection; says whether that is news to anybody.
+fn replace_reason(link: &mut Link, reason: String) -> bool {
+    let was_up = matches!(link, Link::Up(_));
+    *link = Link::Down(reason);
+    was_up
+}
+
+/// The task that drives a connection; dropping it closes the connection.
+struct Connection(JoinHandle<()>);
+
+impl Connection {
+    async fn ended(mut self) {
+        let _ = (&mut self.0).await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn connect(
+    id: AmphoraId,
+    target: SocketAddr,
+    credentials: &Credentials,
+) -> Result<(Line, Connection), String> {
+    let stream = TcpStream::connect(target)
+        .await
+        .map_err(|error| format!("{target} cannot be reached: {error}"))?;
+    stream
+        .set_nodelay(true)
+        .map_err(|error| format!("{target} cannot be reached: {error}"))?;
+    let name = ServerName::try_from(pki::amphora_dns(id)).map_err(|error| error.to_string())?;
+    let stream = TlsConnector::from(credentials.client())
+        .connect(name, stream)
+        .await
+        .map_err(|error| {
+            format!("{target} does not show the certificate of this amphora: {error}")
+        })?;
+    let (mut sender, driver) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| format!("{target} does not speak HTTP/2: {error}"))?;
+    let connection = Connection(tokio::spawn(async move {
+        if let Err(error) = driver.await {
+            tracing::debug!(amphora = %id, %error, "connection ended");
+        }
+    }));
+    let (status, answer) = exchange(&mut sender, Method::GET, "/v1/info", Bytes::new()).await?;
+    if status != StatusCode::OK {
+        return Err(format!("{target} answered {status} when asked who it is"));
+    }
+    let info: Info = read(&answer).map_err(|error| error.to_string())?;
+    if info.amphora != id {
+        return Err(format!("{target} is amphora {}, not {id}", info.amphora));
+    }
+    Ok((
+        Line {
+            sender,
+            boot: info.boot,
+            hung: Arc::new(Notify::new()),
+        },
+        connection,
+    ))
+}
+
+async fn exchange(
+    sender: &mut SendRequest<Full<Bytes>>,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<(StatusCode, Bytes), String> {
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("https://amphora{path}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
+        .map_err(|error| error.to_string())?;
+    let broke = |error: hyper::Error| format!("the connection broke: {error}");
+    sender.ready().await.map_err(broke)?;
+    let response = sender.send_request(request).await.map_err(broke)?;
+    let status = response.status();
+    let answer = Limited::new(response.into_body(), REPORT_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(|error| format!("its answer broke off: {error}"))?;
+    Ok((status, answer.to_bytes()))
+}
+
+fn failure(status: StatusCode, answer: &[u8]) -> AgentError {
+    let error = serde_json::from_slice::<ApplyError>(answer).ok();
+    let message = error.as_ref().map_or_else(
+        || format!("it answered {status}"),
+        |error| error.message.clone(),
+    );
+    let held = error.as_ref().and_then(|error| error.held);
+    match (status, held) {
+        (StatusCode::CONFLICT, Some(held)) => AgentError::Holds(held),
+        _ if status.is_client_error() => AgentError::Refused {
+            rejections: error.map(|error| error.rejections).unwrap_or_default(),
+            message,
+        },
+        _ => AgentError::Unreachable(message),
+    }
+}
+
+fn refused(message: String) -> AgentError {
+    AgentError::Refused {
+        rejections: Vec::new(),
+        message,
+    }
+}
+
+fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, AgentError> {
+    serde_json::from_slice(answer).map_err(|error| {
+        AgentError::Unreachable(format!("its answer cannot be understood: {error}"))
+    })
+}
+
+/// A process is restarted within milliseconds, and the first who asks should find it.
+const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(10);
+/// A frozen amphora keeps its sockets: only a ping tells. Both together stay below the patience of an operation.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,394 @@
+//! The command pipeline (§4, journey A): permit, load, admit, store, poke. The only implementation of what the API
+//! asks of the controller.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use krater_amphora_api::LoadBalancerId;
+use krater_controller_api::{self as api, Executed};
+use krater_controller_core::{
+    admit,
+    change::Change,
+    command::{Command, NewLoadBalancer},
+    model::{ListenerId, ProjectId},
+    policy::{self, Action},
+    query::{Answer, Caller, Query, ResourceId, TreeFilter},
+    refusal::Refusal,
+    tree::{Observed, TreeView},
+};
+use krater_controller_store::{Committed, StoreError};
+use krater_driver::{AllocateError, AllocatedVip, Authenticator, DriverError, NetworkDriver};
+use tokio::{sync::OwnedMutexGuard, time::Instant};
+
+use crate::{
+    cause::chain,
+    chance, clock,
+    knowledge::Knowledge,
+    limits::{RACES_MAX, SETTLE_WAIT_MAX},
+    reconcile::{Agents, Reconciler, Urgency},
+};
+
+/// The controller as the API sees it.
+pub(crate) struct Application {
+    parts: Parts,
+    turns: Turns,
+    /// Addresses are given out one at a time, so that two tenants seldom want the same.
+    allocating: tokio::sync::Mutex<()>,
+}
+
+/// What an application is made of.
+pub(crate) struct Parts {
+    pub(crate) known: Knowledge,
+    pub(crate) network: Arc<dyn NetworkDriver>,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) reconciler: Arc<Reconciler>,
+    pub(crate) agents: Arc<dyn Agents>,
+}
+
+impl Application {
+    /// An application over what the composition root made.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            turns: Turns::default(),
+            allocating: tokio::sync::Mutex::default(),
+        }
+    }
+
+    async fn create(&self, caller: &Caller, new: NewLoadBalancer) -> Result<Executed, Refusal> {
+        let project = new
+            .project
+            .clone()
+            .or_else(|| caller.project.clone())
+            .ok_or(Refusal::MissingProject)?;
+        permit(caller, &project, Action::Write)?;
+        admit::check_new(&new)?;
+        let id = LoadBalancerId::new(chance::random_uuid());
+        let port_id = chance::random_uuid();
+        let _alone = self.allocating.lock().await;
+        let mut contested = BTreeSet::new();
+        for _ in 0..RACES_MAX {
+            let mut taken = self.stored(self.parts.known.store.taken_addresses().await)?;
+            taken.extend(&contested);
+            let allocated = self
+                .parts
+                .network
+                .allocate_vip(id, &new.vip, port_id, &taken)
+                .await;
+            let AllocatedVip { vip, additional } = allocated.map_err(allocation_refused)?;
+            let ids = &mut chance::random_uuid;
+            let change = admit::create(
+                new.clone(),
+                project.clone(),
+                vip,
+                additional,
+                id,
+                ids,
+                clock::now(),
+            )?;
+            match self.stored(self.parts.known.store.apply(&change).await)? {
+                Committed::Done => return Ok(self.committed(change, Observed::default())),
+                Committed::AddressTaken(address) => claim(&mut contested, address)?,
+                Committed::LostRace => {
+                    return Err(Refusal::Defect(
+                        "a new load balancer exists already".to_owned(),
+                    ));
+                }
+            }
+        }
+        Err(contended())
+    }
+
+    async fn change(
+        &self,
+        caller: &Caller,
+        target: ResourceId,
+        command: Command,
+    ) -> Result<Executed, Refusal> {
+        let mut view = self.load(&command, target).await?;
+        let mut turn = self.turns.take_free(view.tree.id());
+        for _ in 0..RACES_MAX {
+            if turn.is_none() {
+                // Somebody else changes it: after them it has to be read again.
+                turn = Some(self.turns.take(view.tree.id()).await);
+                view = self.load(&command, target).await?;
+            }
+            permit(caller, view.tree.project(), Action::Write)?;
+            let TreeView { tree, observed } = view;
+            let ids = &mut chance::random_uuid;
+            let change = admit::admit(tree, observed.settled, command.clone(), ids, clock::now())?;
+            match self.stored(self.parts.known.store.apply(&change).await)? {
+                Committed::Done => return Ok(self.committed(change, observed)),
+                Committed::LostRace => view = self.load(&command, target).await?,
+                Committed::AddressTaken(address) => {
+                    return Err(Refusal::Defect(format!(
+                        "a change of a load balancer claimed the address {address}"
+                    )));
+                }
+            }
+        }
+        Err(contended())
+    }
+
+    async fn load(&self, command: &Command, target: ResourceId) -> Result<TreeView, Refusal> {
+        let view = self.stored(self.parts.known.store.view(target).await)?;
+        view.ok_or_else(|| command.target_missing(target))
+    }
+
+    fn committed(&self, change: Change, observed: Observed) -> Executed {
+        let Change { tree, subject, .. } = change;
+        let view = TreeView { tree, observed };
+        self.parts.known.census.note(&view);
+        self.parts.reconciler.poke(view.tree.id(), Urgency::Tenant);
+        Executed { view, subject }
+    }
+
+    /// The tree that holds the resource, settled if it settles soon.
+    async fn tree(&self, caller: &Caller, id: ResourceId) -> Result<TreeView, Refusal> {
+        let mut view = self.find(caller, id).await?;
+        let deadline = Instant::now() + SETTLE_WAIT_MAX;
+        while view.is_pending() {
+            let waiting = self.parts.known.bells.listen(view.tree.id());
+            let mut ring = std::pin::pin!(waiting.bell.notified());
+            ring.as_mut().enable();
+            // It may have settled between the look before and the listening.
+            view = self.find(caller, id).await?;
+            if !view.is_pending() || tokio::time::timeout_at(deadline, ring).await.is_err() {
+                break;
+            }
+            view = self.find(caller, id).await?;
+        }
+        Ok(view)
+    }
+
+    async fn find(&self, caller: &Caller, id: ResourceId) -> Result<TreeView, Refusal> {
+        let view = self
+            .stored(self.parts.known.store.view(id).await)?
+            .ok_or(Refusal::NotFound(id))?;
+        permit(caller, view.tree.project(), Action::Read)?;
+        Ok(view)
+    }
+
+    async fn trees(
+        &self,
+        caller: &Caller,
+        mut filter: TreeFilter,
+    ) -> Result<Vec<TreeView>, Refusal> {
+        if !policy::permits_everywhere(caller, Action::Read) {
+            let own = caller.project.clone().ok_or(Refusal::NotPermitted)?;
+            permit(caller, &own, Action::Read)?;
+            if filter.project.as_ref().is_some_and(|asked| *asked != own) {
+                return Err(Refusal::NotPermitted);
+            }
+            filter.project = Some(own);
+        }
+        self.stored(self.parts.known.store.views(&filter).await)
+    }
+
+    async fn statistics(&self, caller: &Caller, id: ResourceId) -> Result<Answer, Refusal> {
+        let view = self.find(caller, id).await?;
+        let all = view.tree.listeners.iter().map(|row| row.value.id);
+        let listeners: Vec<ListenerId> = match id {
+            ResourceId::Listener(one) => all.filter(|listener| *listener == one).collect(),
+            _ => all.collect(),
+        };
+        let is_silent = |amphora| self.parts.agents.is_silent(amphora);
+        Ok(Answer::Statistics(
+            self.parts.known.sightings.totals(listeners, is_silent),
+        ))
+    }
+
+    async fn check_subnets(&self, command: &Command) -> Result<(), Refusal> {
+        for subnet in command.member_subnets() {
+            if !self
+                .parts
+                .network
+                .has_subnet(subnet)
+                .await
+                .map_err(|error| driver_refused(&error))?
+            {
+                return Err(Refusal::UnknownNetworkResource {
+                    kind: "Subnet",
+                    id: subnet.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Storage trouble as a refusal; logged and counted here, once.
+    fn stored<T>(&self, result: Result<T, StoreError>) -> Result<T, Refusal> {
+        result.map_err(|error| {
+            self.parts.known.metrics.store_errors.inc();
+            tracing::error!(error = %chain(&error), "the store could not do what a request asked");
+            match error {
+                StoreError::Defect(_) | StoreError::Unreadable { .. } => {
+                    Refusal::Defect(error.to_string())
+                }
+                _ => Refusal::Unavailable(error.to_string()),
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl api::Application for Application {
+    async fn authenticate(
+        &self,
+        credentials: &api::Credentials,
+    ) -> Result<Caller, api::Unauthenticated> {
+        let credentials = krater_driver::Credentials {
+            token: credentials.token.clone(),
+            project: credentials.project.clone(),
+        };
+        let caller = self
+            .parts
+            .authenticator
+            .authenticate(&credentials)
+            .await
+            .map_err(|error| match error {
+                krater_driver::Unauthenticated::Required => api::Unauthenticated::Required,
+                krater_driver::Unauthenticated::Unavailable(why) => {
+                    api::Unauthenticated::Unavailable(why)
+                }
+            })?;
+        crate::request_log::note_caller(&caller);
+        Ok(caller)
+    }
+
+    async fn execute(&self, caller: &Caller, command: Command) -> Result<Executed, Refusal> {
+        self.check_subnets(&command).await?;
+        match command {
+            Command::CreateLoadBalancer(new) => Box::pin(self.create(caller, *new)).await,
+            command => match command.target() {
+                Some(target) => Box::pin(self.change(caller, target, command)).await,
+                None => Err(Refusal::Defect(
+                    "a command names nothing it is about".to_owned(),
+                )),
+            },
+        }
+    }
+
+    async fn answer(&self, caller: &Caller, query: Query) -> Result<Answer, Refusal> {
+        match query {
+            Query::Tree(id) => Ok(Answer::Tree(Box::new(self.tree(caller, id).await?))),
+            Query::Trees(filter) => Ok(Answer::Trees(self.trees(caller, filter).await?)),
+            Query::Statistics(id) => self.statistics(caller, id).await,
+            Query::Networks => {
+                let networks = self.parts.network.networks().await;
+                Ok(Answer::Networks(
+                    networks.map_err(|error| driver_refused(&error))?,
+                ))
+            }
+            Query::Amphorae => {
+                if !policy::permits_everywhere(caller, Action::Administer) {
+                    return Err(Refusal::NotPermitted);
+                }
+                let behind = |id| self.parts.reconciler.behind(id);
+                Ok(Answer::Amphorae(self.parts.agents.views(&behind)))
+            }
+        }
+    }
+}
+
+/// Whose turn it is to change a load balancer: changes of one wait for each other here, so that they seldom race in
+/// the store. Correctness does not depend on it.
+#[derive(Default)]
+struct Turns(Mutex<HashMap<LoadBalancerId, Arc<tokio::sync::Mutex<()>>>>);
+
+/// A turn; the last one takes the queue away.
+struct Turn<'a> {
+    turns: &'a Turns,
+    id: LoadBalancerId,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turns {
+    /// The turn if nobody has it.
+    fn take_free(&self, id: LoadBalancerId) -> Option<Turn<'_>> {
+        let guard = self.queue(id).try_lock_owned().ok()?;
+        Some(Turn {
+            turns: self,
+            id,
+            guard: Some(guard),
+        })
+    }
+
+    /// The turn, when it comes.
+    async fn take(&self, id: LoadBalancerId) -> Turn<'_> {
+        let guard = self.queue(id).lock_owned().await;
+        Turn {
+            turns: self,
+            id,
+            guard: Some(guard),
+        }
+    }
+
+    fn queue(&self, id: LoadBalancerId) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .entry(id)
+                .or_default(),
+        )
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.guard = None;
+        let mut queues = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever waits holds the queue too.
+        if queues
+            .get(&self.id)
+            .is_some_and(|queue| Arc::strong_count(queue) == 1)
+        {
+            queues.remove(&self.id);
+        }
+    }
+}
+
+fn permit(caller: &Caller, project: &ProjectId, action: Action) -> Result<(), Refusal> {
+    if policy::permits(caller, project, action) {
+        Ok(())
+    } else {
+        Err(Refusal::NotPermitted)
+    }
+}
+
+/// Notes an address that the store says is taken. Once more for the same one means that store and driver disagree.
+fn claim(contested: &mut BTreeSet<IpAddr>, address: IpAddr) -> Result<(), Refusal> {
+    if contested.insert(address) {
+        return Ok(());
+    }
+    Err(Refusal::AddressInUse {
+        address,
+        reason: "another load balancer has it".to_owned(),
+    })
+}
+
+fn contended() -> Refusal {
+    Refusal::Unavailable("too many changes of this load balancer at once: try again".to_owned())
+}
+
+fn allocation_refused(error: AllocateError) -> Refusal {
+    match error {
+        AllocateError::Unknown { kind, id } => Refusal::UnknownNetworkResource { kind, id },
+        AllocateError::Invalid(sentence) => Refusal::Invalid(sentence),
+        AllocateError::InUse { address, reason } => Refusal::AddressInUse { address, reason },
+        AllocateError::Driver(error) => driver_refused(&error),
+    }
+}
+
+fn driver_refused(error: &DriverError) -> Refusal {
+    tracing::error!(%error, "a driver could not do what a request asked");
+    Refusal::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! `krater lb …`.
+
+use anyhow::bail;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{From, Output, table};
+use crate::http_client::HttpClient;
+
+pub(super) async fn list(from: From) -> anyhow::Result<String> {
+    let client = HttpClient::new(&from.endpoint)?;
+    let balancers = all(&client, "").await?;
+    if from.output == Output::Json {
+        return Ok(format!("{}\n", json!({ "loadbalancers": balancers })));
+    }
+    let fields = [
+        "id",
+        "name",
+        "vip_address",
+        "provisioning_status",
+        "operating_status",
+    ];
+    let row = |balancer: &Value| {
+        fields
+            .iter()
+            .map(|field| shown(balancer.get(field)))
+            .collect()
+    };
+    let rows: Vec<Vec<String>> = balancers.iter().map(row).collect();
+    Ok(table::columns(
+        &["ID", "NAME", "VIP", "PROVISIONING", "OPERATING"],
+        &rows,
+    ))
+}
+
+pub(super) async fn show(from: From, name: String) -> anyhow::Result<String> {
+    let client = HttpClient::new(&from.endpoint)?;
+    let balancer = if Uuid::parse_str(&name).is_ok() {
+        let answer = client.get(&format!("{PATH}/{name}")).await?;
+        answer.get("loadbalancer").cloned().unwrap_or_default()
+    } else {
+        let mut named = all(&client, &format!("&name={}", encoded(&name))).await?;
+        match (named.pop(), named.len()) {
+            (Some(only), 0) => only,
+            (Some(_), more) => bail!(
+                "{} load balancers are called {name:?}: name one by its id",
+                more + 1
+            ),
+            (None, _) => bail!("no load balancer is called {name:?}"),
+        }
+    };
+    if from.output == Output::Json {
+        return Ok(format!("{balancer}\n"));
+    }
+    let pairs = balancer
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.clone(), shown(Some(value))));
+    Ok(table::fields(&pairs.collect::<Vec<_>>()))
+}
+
+/// All pages of the list.
+async fn all(client: &HttpClient, filter: &str) -> anyhow::Result<Vec<Value>> {
+    let mut balancers: Vec<Value> = Vec::new();
+    loop {
+        let last = balancers.last().map(|last| shown(last.get("id")));
+        let marker = last.map(|id| format!("&marker={id}")).unwrap_or_default();
+        let mut answer = client
+            .get(&format!("{PATH}?limit={PAGE}{filter}{marker}"))
+            .await?;
+        let more = answer
+            .get("loadbalancers_links")
+            .and_then(Value::as_array)
+            .is_some_and(|links| {
+                links
+                    .iter()
+                    .any(|link| link.get("rel").and_then(Value::as_str) == Some("next"))
+            });
+        let page = answer.get_mut("loadbalancers").map(Value::take);
+        let Some(Value::Array(page)) = page else {
+            bail!("the answer is not a list of load balancers")
+        };
+        let empty = page.is_empty();
+        balancers.extend(page);
+        if !more || empty {
+            return Ok(balancers);
+        }
+    }
+}
+
+fn shown(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) => {
+            let item = |item: &Value| {
+                item.get("id")
+                    .map_or_else(|| shown(Some(item)), |id| shown(Some(id)))
+            };
+            items.iter().map(item).collect::<Vec<_>>().join(", ")
+        }
+        Some(other) => other.to_string(),
+    }
+}
+
+/// Percent-encodes everything that is not unreserved (RFC 3986, 2.3).
+fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte))
+            }
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+const PATH: &str = "/v2.0/lbaas/loadbalancers";
+const PAGE: u32 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_travels_whatever_is_in_it() {
+        assert_eq!(encoded("a b&c=ü/1"), "a%20b%26c%3D%C3%BC%2F1");
+    }
+
+    #[test]
+    fn values_are_shown_for_people() {
+        assert_eq!(shown(Some(&json!([{ "id": "1" }, { "id": "2" }]))), "1, 2");
+        assert_eq!(shown(Some(&json!(null))), "-");
+        assert_eq!(shown(Some(&json!(true))), "true");
+        assert_eq!(shown(Some(&json!(["a", "b"]))), "a, b");
+    }
+}

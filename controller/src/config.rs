@@ -1,0 +1,537 @@
+//! The settings of the controller: read strictly from a TOML file, laid over by environment and flags, everything
+//! invalid reported at once, before any socket opens.
+
+use std::{
+    env,
+    fmt::Write as _,
+    fs, io,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use krater_controller_core::model::ProjectId;
+use krater_driver_local::{LocalNetwork, NetworkConfig};
+use serde::Deserialize;
+
+use self::quantity::{parse_bytes, parse_duration, print_bytes, print_duration};
+
+pub(crate) mod quantity;
+
+/// Everything the controller needs to know, typed and complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) api: Api,
+    pub(crate) intake: SocketAddr,
+    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) fleet: Fleet,
+    /// Checked: the driver accepts them.
+    pub(crate) networks: Vec<NetworkConfig>,
+    pub(crate) log: Log,
+}
+
+/// The API's listener and its limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Api {
+    pub(crate) listen: SocketAddr,
+    pub(crate) base_uri: Option<String>,
+    pub(crate) default_project: ProjectId,
+    pub(crate) page_items_max: NonZeroUsize,
+    pub(crate) connections_max: usize,
+    pub(crate) header_timeout: Duration,
+    pub(crate) body_bytes_max: usize,
+    pub(crate) healthcheck: bool,
+}
+
+/// The amphorae.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fleet {
+    pub(crate) amphorae: usize,
+    pub(crate) amphora_binary: Option<PathBuf>,
+    pub(crate) workers: Option<usize>,
+    pub(crate) heartbeat: Duration,
+    pub(crate) drain: Duration,
+    pub(crate) silence: Duration,
+}
+
+/// What is logged and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Log {
+    pub(crate) filter: String,
+    pub(crate) format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What flags and the environment say; they win over the file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) listen: Option<String>,
+    pub(crate) intake: Option<String>,
+    pub(crate) metrics: Option<String>,
+    pub(crate) amphorae: Option<usize>,
+    pub(crate) amphora_binary: Option<PathBuf>,
+    pub(crate) log: Option<String>,
+}
+
+impl Config {
+    /// Reads the file, if one is named, lays the overrides over it and checks the result.
+    ///
+    /// # Errors
+    /// Every reason against it, one line each.
+    pub(crate) fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, Vec<String>> {
+        let text = match file {
+            Some(path) => read(path).map_err(|reason| vec![reason])?,
+            None => String::new(),
+        };
+        Self::parse(&text, overrides)
+    }
+
+    /// [`Config::load`] for text at hand.
+    pub(crate) fn parse(text: &str, overrides: &Overrides) -> Result<Self, Vec<String>> {
+        let file: ConfigFile =
+            toml::from_str(text).map_err(|error| vec![error.to_string().trim_end().to_owned()])?;
+        let mut flaws = Flaws::default();
+        let config = assemble(file, overrides, &mut flaws);
+        match config {
+            Some(config) if flaws.0.is_empty() => Ok(config),
+            _ => Err(flaws.0),
+        }
+    }
+
+    /// The settings as a file that reads back as the same settings.
+    pub(crate) fn print(&self) -> String {
+        print(self)
+    }
+}
+
+/// Reasons against a configuration.
+#[derive(Default)]
+struct Flaws(Vec<String>);
+
+impl Flaws {
+    /// The value, or a note of why there is none.
+    fn keep<T>(&mut self, setting: &str, parsed: Result<T, String>) -> Option<T> {
+        parsed
+            .map_err(|reason| self.0.push(format!("{setting}: {reason}")))
+            .ok()
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ConfigFile {
+    state_dir: Option<String>,
+    api: ApiFile,
+    intake: IntakeFile,
+    metrics: MetricsFile,
+    fleet: FleetFile,
+    network: Option<Vec<NetworkConfig>>,
+    log: LogFile,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ApiFile {
+    listen: Option<String>,
+    base_uri: Option<String>,
+    default_project: Option<String>,
+    page_items_max: Option<usize>,
+    connections_max: Option<usize>,
+    header_timeout: Option<String>,
+    body_max: Option<String>,
+    healthcheck: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct IntakeFile {
+    listen: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MetricsFile {
+    listen: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FleetFile {
+    amphorae: Option<usize>,
+    amphora_binary: Option<String>,
+    workers: Option<usize>,
+    heartbeat: Option<String>,
+    drain: Option<String>,
+    silence: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LogFile {
+    filter: Option<String>,
+    format: Option<String>,
+}
+
+/// Takes every setting, so that all flaws are found, and only then gives up if one is missing.
+fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Option<Config> {
+    let state_dir = overrides
+        .state_dir
+        .clone()
+        .or_else(|| file.state_dir.map(PathBuf::from));
+    let state_dir = flaws.keep("state_dir", state_dir.map_or_else(default_state_dir, Ok));
+    let api = parse_api(file.api, overrides, flaws);
+    let intake = overrides
+        .intake
+        .clone()
+        .or(file.intake.listen)
+        .unwrap_or_else(|| DEFAULT_INTAKE.to_owned());
+    let intake = flaws.keep("intake.listen", parse_address(&intake));
+    let metrics = overrides
+        .metrics
+        .clone()
+        .or(file.metrics.listen)
+        .unwrap_or_else(|| DEFAULT_METRICS.to_owned());
+    let metrics = match metrics.as_str() {
+        "off" => Some(None),
+        text => flaws.keep("metrics.listen", parse_address(text)).map(Some),
+    };
+    let fleet = parse_fleet(file.fleet, overrides, flaws);
+    let networks = check_networks(
+        file.network
+            .unwrap_or_else(|| vec![NetworkConfig::loopback()]),
+        flaws,
+    );
+    let log = parse_log(file.log, overrides, flaws);
+    Some(Config {
+        state_dir: state_dir?,
+        api: api?,
+        intake: intake?,
+        metrics: metrics?,
+        fleet: fleet?,
+        networks: networks?,
+        log: log?,
+    })
+}
+
+fn parse_api(file: ApiFile, overrides: &Overrides, flaws: &mut Flaws) -> Option<Api> {
+    let listen = overrides
+        .listen
+        .clone()
+        .or(file.listen)
+        .unwrap_or_else(|| DEFAULT_LISTEN.to_owned());
+    let listen = flaws.keep("api.listen", parse_address(&listen));
+    let base_uri = match file.base_uri {
+        Some(uri) => flaws.keep("api.base_uri", parse_base_uri(uri)).map(Some),
+        None => Some(None),
+    };
+    let project = file
+        .default_project
+        .unwrap_or_else(|| DEFAULT_PROJECT.to_owned());
+    let project =
+        ProjectId::parse(&project).ok_or_else(|| "must have 1 to 36 characters".to_owned());
+    let default_project = flaws.keep("api.default_project", project);
+    let page = NonZeroUsize::new(file.page_items_max.unwrap_or(1_000))
+        .ok_or_else(|| "must be 1 or more".to_owned());
+    let page_items_max = flaws.keep("api.page_items_max", page);
+    let connections = within(file.connections_max.unwrap_or(1_024), 1, 100_000);
+    let connections_max = flaws.keep("api.connections_max", connections);
+    let header_timeout = file
+        .header_timeout
+        .map_or(Ok(Duration::from_secs(10)), |text| parse_duration(&text));
+    let header_timeout = header_timeout.and_then(|timeout| {
+        lasting(
+            timeout,
+            Duration::from_millis(100),
+            Duration::from_secs(600),
+        )
+    });
+    let header_timeout = flaws.keep("api.header_timeout", header_timeout);
+    let body = file.body_max.map_or(Ok(114_688), |text| parse_bytes(&text));
+    let body_bytes_max = flaws.keep(
+        "api.body_max",
+        body.and_then(|bytes| within(bytes, 1_024, 64 << 20)),
+    );
+    Some(Api {
+        listen: listen?,
+        base_uri: base_uri?,
+        default_project: default_project?,
+        page_items_max: page_items_max?,
+        connections_max: connections_max?,
+        header_timeout: header_timeout?,
+        body_bytes_max: body_bytes_max?,
+        healthcheck: file.healthcheck.unwrap_or(false),
+    })
+}
+
+fn parse_fleet(file: FleetFile, overrides: &Overrides, flaws: &mut Flaws) -> Option<Fleet> {
+    let amphorae = overrides.amphorae.or(file.amphorae).unwrap_or(1);
+    let amphorae = flaws.keep("fleet.amphorae", within(amphorae, 1, AMPHORAE_MAX));
+    let workers = match file.workers {
+        Some(workers) => flaws
+            .keep("fleet.workers", within(workers, 1, WORKERS_MAX))
+            .map(Some),
+        None => Some(None),
+    };
+    let mut duration = |setting, text: Option<String>, default: Duration, least: Duration| {
+        let parsed = text.map_or(Ok(default), |text| parse_duration(&text));
+        flaws.keep(
+            setting,
+            parsed.and_then(|value| lasting(value, least, Duration::from_secs(3_600))),
+        )
+    };
+    let second = Duration::from_secs(1);
+    let heartbeat = duration(
+        "fleet.heartbeat",
+        file.heartbeat,
+        second * 2,
+        Duration::from_millis(100),
+    );
+    let drain = duration("fleet.drain", file.drain, second * 10, Duration::ZERO);
+    let silence = duration(
+        "fleet.silence",
+        file.silence,
+        second * 10,
+        Duration::from_millis(200),
+    );
+    if let (Some(heartbeat), Some(silence)) = (heartbeat, silence)
+        && silence < heartbeat * 2
+    {
+        let reason = format!(
+            "must be at least twice fleet.heartbeat, which is {}",
+            print_duration(heartbeat)
+        );
+        flaws.0.push(format!("fleet.silence: {reason}"));
+    }
+    let amphora_binary = overrides
+        .amphora_binary
+        .clone()
+        .or_else(|| file.amphora_binary.map(PathBuf::from));
+    Some(Fleet {
+        amphorae: amphorae?,
+        amphora_binary,
+        workers: workers?,
+        heartbeat: heartbeat?,
+        drain: drain?,
+        silence: silence?,
+    })
+}
+
+fn check_networks(networks: Vec<NetworkConfig>, flaws: &mut Flaws) -> Option<Vec<NetworkConfig>> {
+    match LocalNetwork::new(&networks) {
+        Ok(_) => Some(networks),
+        Err(reasons) => {
+            flaws
+                .0
+                .extend(reasons.iter().map(|reason| format!("network: {reason}")));
+            None
+        }
+    }
+}
+
+fn parse_log(file: LogFile, overrides: &Overrides, flaws: &mut Flaws) -> Option<Log> {
+    let filter = overrides
+        .log
+        .clone()
+        .or(file.filter)
+        .unwrap_or_else(|| DEFAULT_FILTER.to_owned());
+    let parsed = tracing_subscriber::EnvFilter::try_new(&filter).map_err(|error| error.to_string());
+    let filter = flaws.keep("log.filter", parsed.map(|_| filter));
+    let format = match file.format.as_deref() {
+        None | Some("text") => Ok(LogFormat::Text),
+        Some("json") => Ok(LogFormat::Json),
+        Some(other) => Err(format!("{other:?} is neither \"text\" nor \"json\"")),
+    };
+    let format = flaws.keep("log.format", format);
+    Some(Log {
+        filter: filter?,
+        format: format?,
+    })
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is not an address and a port like 192.0.2.1:9876 or [::1]:9876")
+    })
+}
+
+fn parse_base_uri(text: String) -> Result<String, String> {
+    let host = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains([' ', '\r', '\n']) => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        _ => Err(format!(
+            "{text:?} is not an address like https://lb.example.test"
+        )),
+    }
+}
+
+fn within(value: usize, least: usize, most: usize) -> Result<usize, String> {
+    if (least..=most).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("{value} is not between {least} and {most}"))
+    }
+}
+
+fn lasting(value: Duration, least: Duration, most: Duration) -> Result<Duration, String> {
+    if value < least || value > most {
+        let (value, least, most) = (
+            print_duration(value),
+            print_duration(least),
+            print_duration(most),
+        );
+        return Err(format!("{value} is not between {least} and {most}"));
+    }
+    Ok(value)
+}
+
+/// The XDG folder for state, or the system's when there is no home.
+fn default_state_dir() -> Result<PathBuf, String> {
+    let absolute = |name: &str| {
+        env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    if let Some(base) = absolute("XDG_STATE_HOME") {
+        return Ok(base.join("krater"));
+    }
+    match absolute("HOME") {
+        Some(home) => Ok(home.join(".local/state/krater")),
+        None => Ok(PathBuf::from("/var/lib/krater")),
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    if fs::metadata(path).map_err(failed)?.len() > CONFIG_BYTES_MAX {
+        return Err(format!(
+            "{} has more than {CONFIG_BYTES_MAX} bytes",
+            path.display()
+        ));
+    }
+    fs::read_to_string(path).map_err(failed)
+}
+
+fn print(config: &Config) -> String {
+    let mut out = format!(
+        "state_dir = {}\n",
+        quoted(&config.state_dir.display().to_string())
+    );
+    let api = &config.api;
+    let _ = write!(out, "\n[api]\nlisten = \"{}\"\n", api.listen);
+    if let Some(uri) = &api.base_uri {
+        let _ = writeln!(out, "base_uri = {}", quoted(uri));
+    }
+    let _ = writeln!(
+        out,
+        "default_project = {}",
+        quoted(api.default_project.as_str())
+    );
+    let _ = writeln!(
+        out,
+        "page_items_max = {}\nconnections_max = {}",
+        api.page_items_max, api.connections_max
+    );
+    let _ = writeln!(
+        out,
+        "header_timeout = \"{}\"",
+        print_duration(api.header_timeout)
+    );
+    let _ = writeln!(out, "body_max = \"{}\"", print_bytes(api.body_bytes_max));
+    let _ = writeln!(out, "healthcheck = {}", api.healthcheck);
+    let metrics = config
+        .metrics
+        .map_or_else(|| "off".to_owned(), |address| address.to_string());
+    let _ = write!(
+        out,
+        "\n[intake]\nlisten = \"{}\"\n\n[metrics]\nlisten = \"{metrics}\"\n",
+        config.intake
+    );
+    let _ = write!(out, "\n[fleet]\namphorae = {}\n", config.fleet.amphorae);
+    if let Some(binary) = &config.fleet.amphora_binary {
+        let _ = writeln!(
+            out,
+            "amphora_binary = {}",
+            quoted(&binary.display().to_string())
+        );
+    }
+    if let Some(workers) = config.fleet.workers {
+        let _ = writeln!(out, "workers = {workers}");
+    }
+    let fleet = &config.fleet;
+    for (name, value) in [
+        ("heartbeat", fleet.heartbeat),
+        ("drain", fleet.drain),
+        ("silence", fleet.silence),
+    ] {
+        let _ = writeln!(out, "{name} = \"{}\"", print_duration(value));
+    }
+    let (filter, format) = (quoted(&config.log.filter), config.log.format.name());
+    let _ = write!(out, "\n[log]\nfilter = {filter}\nformat = \"{format}\"\n");
+    config
+        .networks
+        .iter()
+        .for_each(|network| print_network(network, &mut out));
+    out
+}
+
+fn print_network(network: &NetworkConfig, out: &mut String) {
+    let _ = write!(out, "\n[[network]]\nname = {}\n", quoted(&network.name));
+    for subnet in &network.subnets {
+        let _ = write!(
+            out,
+            "[[network.subnets]]\nname = {}\n",
+            quoted(&subnet.name)
+        );
+        let _ = writeln!(out, "cidr = {}", quoted(&subnet.cidr));
+        for (name, address) in [("first", subnet.first), ("last", subnet.last)] {
+            let _ = address.map(|address| writeln!(out, "{name} = \"{address}\""));
+        }
+    }
+}
+
+/// A text as TOML writes it.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+impl LogFormat {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:9876";
+const DEFAULT_INTAKE: &str = "127.0.0.1:9877";
+const DEFAULT_METRICS: &str = "127.0.0.1:9878";
+const DEFAULT_PROJECT: &str = "6b726174657200000000000000000001";
+const DEFAULT_FILTER: &str = "info";
+/// More than this on one host is a mistake in the number.
+const AMPHORAE_MAX: usize = 256;
+/// As many as an amphora takes.
+const WORKERS_MAX: usize = 256;
+/// A settings file is kilobytes.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// Every setting with its default and what it means; what `krater config default` prints.
+pub(crate) const DEFAULTS: &str = include_str!("config/default.toml");
+
+#[cfg(test)]
+mod tests;

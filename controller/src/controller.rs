@@ -1,0 +1,420 @@
+//! The composition root: everything the controller is made of, put together, and taken apart in order.
+
+use std::{
+    env, fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::middleware;
+use krater_amphora_api::Report;
+use krater_controller_api::{self as api, Healthcheck};
+use krater_controller_core::{compile, query::TreeFilter};
+use krater_controller_store::{Store, StoreError};
+use krater_driver::{DriverError, NetworkDriver};
+use krater_driver_local::{LocalNetwork, NoAuth, ProcessCompute, ProcessSettings};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::{
+    application::{self, Application},
+    cause::chain,
+    clock,
+    config::{self, Config},
+    fleet::{self, Fleet},
+    intake::Intake,
+    knowledge::Knowledge,
+    limits::{INTAKE_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX, REPORTS_WAITING_MAX, STOP_TIME_MAX},
+    metrics::Metrics,
+    operator,
+    pki::{self, Authority, PkiError, tls::Credentials},
+    reconcile::{self, Reconciler},
+    request_log,
+    scrape::Scrape,
+    serve::{Site, Stop, listen, serve},
+    state_lock::{LockError, StateLock},
+};
+
+/// A running controller.
+pub(crate) struct Controller {
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) api: SocketAddr,
+    pub(crate) metrics: Option<SocketAddr>,
+    intake: Arc<Intake>,
+    store: Store,
+    /// What serves; ends when told to stop.
+    servers: JoinSet<()>,
+    /// What runs for ever; is simply dropped.
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    _lock: StateLock,
+}
+
+/// What becomes of the amphorae when the controller ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Amphorae {
+    /// They go on serving.
+    Serve,
+    /// They end too.
+    End,
+}
+
+/// Why a controller does not start. Each is a sentence for people.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// An address cannot be served at.
+    #[error("{0}")]
+    Listen(String),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Certificates cannot be had.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// Amphorae cannot be run.
+    #[error("amphorae cannot be started: {0}")]
+    Compute(DriverError),
+    /// There is no amphora program.
+    #[error(
+        "cannot use the amphora program {}: {reason}; put krater-amphora beside krater, or name it with --amphora-binary",
+        looked_at.display()
+    )]
+    NoAmphoraBinary {
+        /// Where it should be.
+        looked_at: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The networks are not what was checked before.
+    #[error("the networks cannot be used: {0}")]
+    Network(String),
+    /// A defect.
+    #[error("metrics cannot be declared: {0}")]
+    Metrics(String),
+}
+
+struct Listeners {
+    api: TcpListener,
+    intake: TcpListener,
+    metrics: Option<TcpListener>,
+}
+
+impl Controller {
+    /// Puts everything together and starts it. The API answers when this returns; amphorae may still be starting.
+    pub(crate) async fn start(config: &Config) -> Result<Self, StartError> {
+        let lock = StateLock::take(&config.state_dir)?;
+        let listeners = Listeners::open(config).await?;
+        let address = |listener: &TcpListener| {
+            listener
+                .local_addr()
+                .map_err(|error| StartError::Listen(format!("a socket has no address: {error}")))
+        };
+        let (api, reports_to) = (address(&listeners.api)?, address(&listeners.intake)?);
+        let metrics_at = listeners.metrics.as_ref().map(address).transpose()?;
+        if !api.ip().is_loopback() {
+            tracing::warn!(%api, "whoever reaches the API may do everything: there is no authentication");
+        }
+        let store = Store::open(&config.state_dir.join("krater.db")).await?;
+        let parts = Foundation::lay(config, store.clone(), reports_to).await?;
+        let (stop, stopped) = watch::channel(false);
+        let mut servers = JoinSet::new();
+        servers.spawn(serve(
+            listeners.api,
+            parts.api_site(config),
+            stopped.clone(),
+        ));
+        servers.spawn(serve(
+            listeners.intake,
+            parts.intake_site(),
+            stopped.clone(),
+        ));
+        if let Some(listener) = listeners.metrics {
+            servers.spawn(serve(listener, parts.metrics_site(), stopped.clone()));
+        }
+        let Foundation {
+            known,
+            fleet,
+            reconciler,
+            intake,
+            reports,
+            ..
+        } = parts;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&fleet).keep());
+        tasks.spawn(reconciler.sweep());
+        tasks.spawn(Arc::clone(&intake).take_asked(reports));
+        tasks.spawn(Arc::clone(&intake).watch());
+        tasks.spawn(count(known));
+        Ok(Self {
+            fleet,
+            api,
+            metrics: metrics_at,
+            intake,
+            store,
+            servers,
+            tasks,
+            stop,
+            _lock: lock,
+        })
+    }
+
+    /// Hears when the controller is told to stop.
+    pub(crate) fn stopping(&self) -> Stop {
+        self.stop.subscribe()
+    }
+
+    /// The tasks that serve, for more of them.
+    pub(crate) const fn servers(&mut self) -> &mut JoinSet<()> {
+        &mut self.servers
+    }
+
+    /// Takes everything apart: requests in progress end, what was counted is written down, the rest just stops.
+    pub(crate) async fn stop(mut self, amphorae: Amphorae) -> Result<(), DriverError> {
+        self.stop.send_replace(true);
+        let _ = timeout(STOP_TIME_MAX, async {
+            while self.servers.join_next().await.is_some() {}
+        })
+        .await;
+        self.servers.shutdown().await;
+        // Before the amphorae end: nobody is to start them again.
+        self.tasks.shutdown().await;
+        let ended = match amphorae {
+            Amphorae::Serve => Ok(()),
+            Amphorae::End => self.fleet.stop_all().await,
+        };
+        self.intake.write_down().await;
+        self.store.close().await;
+        ended
+    }
+}
+
+impl Listeners {
+    /// First of all that may fail: most starts that fail do so here.
+    async fn open(config: &Config) -> Result<Self, StartError> {
+        let open = async |address, what, flag| {
+            listen(address, what, flag)
+                .await
+                .map_err(StartError::Listen)
+        };
+        let api = open(config.api.listen, "the API", "--listen").await?;
+        let intake = open(config.intake, "the reports of amphorae", "--intake").await?;
+        let metrics = match config.metrics {
+            Some(address) => Some(open(address, "metrics", "--metrics").await?),
+            None => None,
+        };
+        Ok(Self {
+            api,
+            intake,
+            metrics,
+        })
+    }
+}
+
+/// The parts that outlive the start, wired together.
+struct Foundation {
+    known: Knowledge,
+    application: Arc<Application>,
+    fleet: Arc<Fleet>,
+    reconciler: Arc<Reconciler>,
+    intake: Arc<Intake>,
+    credentials: Arc<Credentials>,
+    reports: mpsc::Receiver<Report>,
+}
+
+impl Foundation {
+    async fn lay(
+        config: &Config,
+        store: Store,
+        reports_to: SocketAddr,
+    ) -> Result<Self, StartError> {
+        let authority = Arc::new(Authority::open(
+            &config.state_dir.join("pki"),
+            clock::now(),
+        )?);
+        warn_of_expiry(&authority);
+        let credentials = Arc::new(Credentials::load(&authority, clock::now())?);
+        let compute = Arc::new(compute(config)?);
+        let network: Arc<dyn NetworkDriver> = Arc::new(network(config)?);
+        let metrics = Metrics::declare().map_err(|error| StartError::Metrics(error.to_string()))?;
+        let known = Knowledge::gather(store, metrics).await?;
+        let (report_sender, reports) = mpsc::channel(REPORTS_WAITING_MAX);
+        let fleet = fleet::Parts {
+            known: known.clone(),
+            deaths: compute.deaths(),
+            compute,
+            authority,
+            credentials: Arc::clone(&credentials),
+            controllers: vec![reachable(reports_to).to_string()],
+            silence: config.fleet.silence,
+            reports: report_sender,
+        };
+        let fleet = Arc::new(Fleet::gather(fleet, config.fleet.amphorae).await?);
+        let reconciler = Reconciler::new(reconcile::Parts {
+            known: known.clone(),
+            agents: fleet.clone(),
+            network: Arc::clone(&network),
+            defaults: compile::Defaults::default(),
+        });
+        let application = Arc::new(Application::new(application::Parts {
+            known: known.clone(),
+            network,
+            authenticator: Arc::new(NoAuth::new(config.api.default_project.clone())),
+            reconciler: Arc::clone(&reconciler),
+            agents: fleet.clone(),
+        }));
+        let intake = Arc::new(Intake {
+            known: known.clone(),
+            fleet: Arc::clone(&fleet),
+            reconciler: Arc::clone(&reconciler),
+            judged: Mutex::default(),
+        });
+        Ok(Self {
+            known,
+            application,
+            fleet,
+            reconciler,
+            intake,
+            credentials,
+            reports,
+        })
+    }
+
+    fn api_site(&self, config: &Config) -> Site {
+        let settings = api_settings(&config.api);
+        let tenants = api::router(self.application.clone(), settings);
+        let router = operator::router(self.application.clone())
+            .fallback_service(tenants)
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&self.known.metrics),
+                request_log::log,
+            ));
+        Site {
+            router,
+            connections_max: config.api.connections_max,
+            header_timeout: config.api.header_timeout,
+            credentials: None,
+        }
+    }
+
+    fn intake_site(&self) -> Site {
+        Site {
+            router: self.intake.router(),
+            connections_max: INTAKE_CONNECTIONS_MAX,
+            header_timeout: INTAKE_HEADER_TIMEOUT,
+            credentials: Some(Arc::clone(&self.credentials)),
+        }
+    }
+
+    fn metrics_site(&self) -> Site {
+        let scrape = Scrape {
+            known: self.known.clone(),
+            fleet: Arc::clone(&self.fleet),
+            reconciler: Arc::clone(&self.reconciler),
+        };
+        Site {
+            router: scrape.router(),
+            connections_max: METRICS_CONNECTIONS_MAX,
+            header_timeout: METRICS_HEADER_TIMEOUT,
+            credentials: None,
+        }
+    }
+}
+
+fn api_settings(config: &config::Api) -> api::Settings {
+    api::Settings {
+        api_base_uri: config.base_uri.clone(),
+        pagination_max_limit: config.page_items_max,
+        body_bytes_max: config.body_bytes_max,
+        healthcheck: if config.healthcheck {
+            Healthcheck::Enabled
+        } else {
+            Healthcheck::Disabled
+        },
+        ..api::Settings::default()
+    }
+}
+
+fn network(config: &Config) -> Result<LocalNetwork, StartError> {
+    LocalNetwork::new(&config.networks).map_err(|errors| {
+        let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        StartError::Network(reasons.join("; "))
+    })
+}
+
+fn compute(config: &Config) -> Result<ProcessCompute, StartError> {
+    let binary = amphora_binary(config.fleet.amphora_binary.as_deref())?;
+    let settings = ProcessSettings {
+        binary,
+        directory: config.state_dir.join("amphorae"),
+        workers: config.fleet.workers,
+        heartbeat: config.fleet.heartbeat,
+        drain: config.fleet.drain,
+    };
+    ProcessCompute::new(settings).map_err(StartError::Compute)
+}
+
+/// The program that amphorae are: the one chosen, else the one beside this program.
+fn amphora_binary(chosen: Option<&Path>) -> Result<PathBuf, StartError> {
+    let path = match chosen {
+        Some(path) => path.to_owned(),
+        None => {
+            let own = env::current_exe().map_err(|error| StartError::NoAmphoraBinary {
+                looked_at: PathBuf::from(AMPHORA_BINARY),
+                reason: format!("it is not known where this program is: {error}"),
+            })?;
+            own.with_file_name(AMPHORA_BINARY)
+        }
+    };
+    let missing = |reason: String| StartError::NoAmphoraBinary {
+        looked_at: path.clone(),
+        reason,
+    };
+    let metadata = fs::metadata(&path).map_err(|error| missing(error.to_string()))?;
+    if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
+        return Err(missing("it is not a program".to_owned()));
+    }
+    path.canonicalize()
+        .map_err(|error| missing(error.to_string()))
+}
+
+/// Counts the load balancers there are, so that metrics are right before anything changed.
+async fn count(known: Knowledge) {
+    match known.store.views(&TreeFilter::default()).await {
+        Ok(views) => views.iter().for_each(|view| known.census.note(view)),
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "load balancers could not be counted")
+        }
+    }
+}
+
+fn warn_of_expiry(authority: &Authority) {
+    let left = authority.expires_at().duration_since(clock::now());
+    if left.is_negative() || left.unsigned_abs() < pki::AUTHORITY_WARNING {
+        tracing::error!(expires_at = %authority.expires_at(), "the fleet's certificate authority ends soon");
+    }
+}
+
+/// Where amphorae of this host reach what is served at `address`.
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
+    let host = match address.ip() {
+        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        host => host,
+    };
+    SocketAddr::new(host, address.port())
+}
+
+/// Amphorae keep their connection open between two reports, which are seconds apart.
+const INTAKE_HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+const METRICS_HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+const AMPHORA_BINARY: &str = "krater-amphora";

@@ -1,0 +1,184 @@
+//! Reports over the wire: who is believed, about what, and what follows from it.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use async_trait::async_trait;
+use http_body_util::BodyExt as _;
+use krater_amphora_api::{BootId, ContractVersion, Info};
+use krater_driver::{AmphoraOrder, ComputeDriver, DriverError, Endpoint};
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    fleet,
+    pki::{Authority, tls::Credentials},
+    testbed::House,
+};
+
+/// A place where nothing ever runs.
+struct Nowhere;
+
+#[async_trait]
+impl ComputeDriver for Nowhere {
+    async fn ensure(&self, _: AmphoraOrder) -> Result<Endpoint, DriverError> {
+        Err(DriverError::Transient("nothing runs here".to_owned()))
+    }
+
+    async fn release(&self, _: AmphoraId) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    async fn stop_all(&self) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
+
+/// An intake beside the house's pretended amphora.
+struct Desk {
+    house: House,
+    intake: Arc<Intake>,
+    folder: tempfile::TempDir,
+}
+
+/// Gathers a fleet that runs nowhere.
+async fn gather(house: &House, folder: &tempfile::TempDir, amphorae: usize) -> Arc<Fleet> {
+    let authority = Arc::new(Authority::open(folder.path(), clock::now()).unwrap());
+    let parts = fleet::Parts {
+        known: house.known.clone(),
+        compute: Arc::new(Nowhere),
+        deaths: watch::channel(0).1,
+        credentials: Arc::new(Credentials::load(&authority, clock::now()).unwrap()),
+        authority,
+        controllers: Vec::new(),
+        silence: Duration::from_secs(10),
+        reports: mpsc::channel(1).0,
+    };
+    Arc::new(Fleet::gather(parts, amphorae).await.unwrap())
+}
+
+impl Desk {
+    async fn open(amphorae: usize) -> Self {
+        let house = House::build().await;
+        let folder = tempfile::tempdir().unwrap();
+        let fleet = gather(&house, &folder, amphorae).await;
+        let intake = Arc::new(Intake {
+            known: house.known.clone(),
+            fleet,
+            reconciler: Arc::clone(&house.reconciler),
+            judged: Mutex::default(),
+        });
+        Self {
+            house,
+            intake,
+            folder,
+        }
+    }
+
+    async fn post(&self, from: Option<AmphoraId>, body: Vec<u8>) -> (StatusCode, String) {
+        let peer = Peer {
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            amphora: from,
+        };
+        let mut request = Request::post("/v1/reports").body(Body::from(body)).unwrap();
+        request.extensions_mut().insert(peer);
+        let response = self.intake.router().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+}
+
+fn report(amphora: AmphoraId) -> Report {
+    let info = Info {
+        amphora,
+        boot: BootId::new(Uuid::from_u128(1)),
+        contract: ContractVersion::CURRENT,
+        version: "9.9.9".to_owned(),
+        pid: 77,
+        workers: 1,
+    };
+    Report {
+        info,
+        sequence: 1,
+        load_balancers: Vec::new(),
+        metrics_port: None,
+    }
+}
+
+fn json(report: &Report) -> Vec<u8> {
+    serde_json::to_vec(report).unwrap()
+}
+
+#[tokio::test]
+async fn an_amphora_is_believed_about_itself_alone() {
+    let desk = Desk::open(1).await;
+    let own = desk.intake.fleet.ids()[0];
+    let other = AmphoraId::new(Uuid::from_u128(99));
+    assert_eq!(
+        desk.post(Some(own), json(&report(own))).await.0,
+        StatusCode::OK
+    );
+    assert_eq!(
+        desk.post(Some(own), json(&report(other))).await.0,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(
+        desk.post(Some(other), json(&report(other))).await.0,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(
+        desk.post(None, json(&report(own))).await.0,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(
+        desk.post(Some(own), b"{}".to_vec()).await.0,
+        StatusCode::BAD_REQUEST
+    );
+}
+
+#[tokio::test]
+async fn a_newer_report_with_fields_nobody_knows_is_taken() {
+    let desk = Desk::open(1).await;
+    let own = desk.intake.fleet.ids()[0];
+    let mut value = serde_json::to_value(report(own)).unwrap();
+    value["from_the_future"] = serde_json::json!({ "a": 1 });
+    let (status, answer) = desk
+        .post(Some(own), serde_json::to_vec(&value).unwrap())
+        .await;
+    assert_eq!(
+        (status, answer.as_str()),
+        (StatusCode::OK, "{\"again\":false}")
+    );
+}
+
+#[tokio::test]
+async fn what_an_amphora_says_of_itself_is_shown_and_kept() {
+    let desk = Desk::open(1).await;
+    let own = desk.intake.fleet.ids()[0];
+    assert_eq!(desk.intake.fleet.status(own), AmphoraStatus::Booting);
+    desk.post(Some(own), json(&report(own))).await;
+    let view = desk.intake.fleet.views(&|_| 0).remove(0);
+    assert_eq!(
+        (view.status, view.pid),
+        (AmphoraStatus::Allocated, Some(77))
+    );
+    desk.intake.write_down().await;
+    let record = desk.house.known.store.amphorae().await.unwrap().remove(0);
+    assert_eq!(record.version.as_deref(), Some("9.9.9"));
+    assert!(record.boot.is_some() && record.last_seen.is_some());
+}
+
+#[tokio::test]
+async fn a_fleet_grows_to_what_is_wanted_and_lets_spare_amphorae_go() {
+    let desk = Desk::open(3).await;
+    let ids: BTreeSet<AmphoraId> = desk.intake.fleet.ids().into_iter().collect();
+    assert_eq!(ids.len(), 3);
+    // The one that carries something stays, whichever it is.
+    let view = desk.house.serving().await;
+    let carrier = desk.house.known.placements.of(view.tree.id()).unwrap();
+    let fleet = gather(&desk.house, &desk.folder, 1).await;
+    assert_eq!(fleet.ids(), [carrier]);
+    assert_eq!(desk.house.known.store.amphorae().await.unwrap().len(), 1);
+}

@@ -1,0 +1,50 @@
+//! The bounds of everything in the controller's edges (I12), each with its reason.
+
+use std::time::Duration;
+
+/// Times an admitted change is decided again because another one was stored first. Changes of one load balancer wait
+/// for each other in this process, so a second round is rare; this many means that something else is wrong.
+pub(crate) const RACES_MAX: u32 = 1_000;
+/// How long the answer to a GET waits for a pending load balancer: changes take milliseconds, so this is patience
+/// for an amphora that is just busy; clients that poll are not slowed down noticeably.
+pub(crate) const SETTLE_WAIT_MAX: Duration = Duration::from_millis(300);
+/// Load balancers that tenants changed, attended to at once. All share one database connection; more would only
+/// lengthen its queue.
+pub(crate) const RECONCILES_URGENT_MAX: usize = 32;
+/// Load balancers attended to at once because of a report or the sweep: few, so that tenants' changes go first.
+pub(crate) const RECONCILES_BACKGROUND_MAX: usize = 4;
+/// Load balancers taken from the store by one sweep; the next one is a second away.
+pub(crate) const SWEEP_MAX: u32 = 10_000;
+/// Times one attendance plans anew after what it planned before was done: creating takes two.
+pub(crate) const PLANS_MAX: u32 = 8;
+
+/// How long an agent has to answer one call: binding sockets and one write to disk. Below the patience of an operation,
+/// so that a frozen amphora shows in time.
+pub(crate) const AGENT_CALL_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long connecting to an agent may take, TLS included.
+pub(crate) const AGENT_CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
+/// Longest wait between two tries to connect to an agent.
+pub(crate) const AGENT_RECONNECT_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// A report, whether posted or asked for; that of a thousand load balancers is about a megabyte.
+pub(crate) const REPORT_BYTES_MAX: usize = 64 << 20;
+/// Reports asked for and not taken yet: one per amphora that connects at the same moment.
+pub(crate) const REPORTS_WAITING_MAX: usize = 64;
+/// Connections of amphorae at once: one each, and those of a restarted process may overlap.
+pub(crate) const INTAKE_CONNECTIONS_MAX: usize = 1_024;
+/// How long a TLS handshake may take.
+pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Connections to the metrics endpoint at once: a scraper or two, and somebody looking.
+pub(crate) const METRICS_CONNECTIONS_MAX: usize = 32;
+/// How long one request may take altogether, a slowly sent body included.
+pub(crate) const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long requests in progress get to end when the process is asked to.
+pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// How old tallies in the database may be. A crash costs nothing: amphorae report absolute counts.
+pub(crate) const TALLY_WRITE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long an amphora may report a load balancer that is not placed on it before it is told to let go: a push, a
+/// removal or a move may be under way.
+pub(crate) const STRANGER_GRACE: Duration = Duration::from_secs(10);
+/// How often what is due is looked for. A lost poke costs this.
+pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

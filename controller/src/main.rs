@@ -1,0 +1,46 @@
+//! `krater`: the controller, and what operators type.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod cli;
+mod controller;
+mod demo;
+mod run;
+mod up;
+
+mod application;
+mod fleet;
+mod intake;
+mod knowledge;
+mod operator;
+mod reconcile;
+mod request_log;
+mod scrape;
+
+mod amphora_client;
+mod http_client;
+mod serve;
+mod signals;
+
+mod census;
+mod metrics;
+mod placements;
+mod settled;
+mod sightings;
+
+mod cause;
+mod chance;
+mod clock;
+mod config;
+mod limits;
+mod pki;
+mod state_lock;
+
+#[cfg(test)]
+mod testbed;
+
+fn main() -> ExitCode {
+    cli::Cli::parse().run()
+}

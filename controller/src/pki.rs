@@ -1,0 +1,375 @@
+//! The authority of the fleet: makes itself once, and issues the certificates by which controllers and amphorae
+//! know each other.
+//!
+//! A controller shows the URI name `krater:controller` (as a server also the DNS name `controller.krater`), an
+//! amphora `krater:amphora:<id>` (and `<id>.amphora.krater`). Everything rests in one folder, one file of mode 0600
+//! per identity with certificate and key together, written under another name and renamed: whatever moment the
+//! process dies at, what is found is whole.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use krater_amphora_api::AmphoraId;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
+
+pub(crate) mod tls;
+
+/// The certificate authority of one deployment.
+pub(crate) struct Authority {
+    directory: PathBuf,
+    certificate_pem: String,
+    expires_at: Timestamp,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate with its key. The key is a secret: it has no `Debug` (I13).
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) certificate_pem: String,
+    pub(crate) key_pem: String,
+    pub(crate) not_before: Timestamp,
+    pub(crate) not_after: Timestamp,
+}
+
+/// Why certificates cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PkiError {
+    /// A file or folder cannot be used.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was being done.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is not what was written there.
+    #[error("{}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// One sentence.
+        reason: String,
+    },
+    /// The certificate library refused.
+    #[error("cannot make a certificate for {subject}")]
+    Issue {
+        /// For whom.
+        subject: String,
+        /// What the library said.
+        source: rcgen::Error,
+    },
+    /// The TLS library refused.
+    #[error("cannot use the certificates of this deployment")]
+    Unusable(#[source] rustls::Error),
+}
+
+impl Authority {
+    /// Opens the authority that rests in `directory`, or makes it there the first time.
+    pub(crate) fn open(directory: &Path, now: Timestamp) -> Result<Self, PkiError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|source| PkiError::File {
+                action: "create",
+                path: directory.to_owned(),
+                source,
+            })?;
+        let path = directory.join(AUTHORITY_FILE);
+        let identity = match read(&path)? {
+            Some(identity) => identity,
+            None => {
+                let identity = make_authority(now)?;
+                write(&path, &identity)?;
+                identity
+            }
+        };
+        let malformed = |error: rcgen::Error| PkiError::Malformed {
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        let key = KeyPair::from_pem(&identity.key_pem).map_err(malformed)?;
+        let issuer = Issuer::from_ca_cert_pem(&identity.certificate_pem, key).map_err(malformed)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            certificate_pem: identity.certificate_pem,
+            expires_at: identity.not_after,
+            issuer,
+        })
+    }
+
+    /// The certificate that everything of this deployment trusts, PEM.
+    pub(crate) fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// When the authority's own certificate ends.
+    pub(crate) const fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// The controller's identity: the one issued before, or a new one when a third of its time or less is left.
+    pub(crate) fn controller(&self, now: Timestamp) -> Result<Identity, PkiError> {
+        self.identity("controller", "krater:controller", "controller.krater", now)
+    }
+
+    /// The identity of an amphora, renewed like the controller's.
+    pub(crate) fn amphora(&self, id: AmphoraId, now: Timestamp) -> Result<Identity, PkiError> {
+        self.identity(
+            &format!("amphora-{id}"),
+            &format!("{AMPHORA_URI}{id}"),
+            &amphora_dns(id),
+            now,
+        )
+    }
+
+    /// Forgets the identity of an amphora that is no more.
+    pub(crate) fn forget(&self, id: AmphoraId) -> Result<(), PkiError> {
+        let path = self.directory.join(format!("amphora-{id}.pem"));
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(PkiError::File {
+                action: "remove",
+                path,
+                source,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn identity(
+        &self,
+        file: &str,
+        uri: &str,
+        dns: &str,
+        now: Timestamp,
+    ) -> Result<Identity, PkiError> {
+        let path = self.directory.join(format!("{file}.pem"));
+        // An identity that cannot be read is no loss: another is issued in its place.
+        if let Ok(Some(identity)) = read(&path)
+            && !identity.is_due(now)
+            && self.has_issued(&identity)
+        {
+            return Ok(identity);
+        }
+        let identity = self.issue(uri, dns, now)?;
+        write(&path, &identity)?;
+        Ok(identity)
+    }
+
+    /// Whether the identity was signed by this authority rather than one that was here before it.
+    fn has_issued(&self, identity: &Identity) -> bool {
+        let (Ok(own), Ok(theirs)) = (
+            CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()),
+            CertificateDer::from_pem_slice(identity.certificate_pem.as_bytes()),
+        ) else {
+            return false;
+        };
+        let (Ok((_, own)), Ok((_, theirs))) = (
+            X509Certificate::from_der(&own),
+            X509Certificate::from_der(&theirs),
+        ) else {
+            return false;
+        };
+        theirs.verify_signature(Some(own.public_key())).is_ok()
+    }
+
+    fn issue(&self, uri: &str, dns: &str, now: Timestamp) -> Result<Identity, PkiError> {
+        let failed = |source| PkiError::Issue {
+            subject: uri.to_owned(),
+            source,
+        };
+        let key = KeyPair::generate().map_err(failed)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = distinguished_name(dns);
+        params.subject_alt_names = vec![
+            SanType::URI(uri.try_into().map_err(failed)?),
+            SanType::DnsName(dns.try_into().map_err(failed)?),
+        ];
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let validity = Validity::starting(now, IDENTITY_LIFETIME);
+        validity.stamp(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
+        Ok(Identity {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            not_before: validity.not_before,
+            not_after: validity.not_after,
+        })
+    }
+}
+
+impl Identity {
+    /// Whether a third of its time or less is left, so that another should be issued.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        let lifetime = self.not_after.duration_since(self.not_before).as_secs();
+        let left = self.not_after.duration_since(now).as_secs();
+        left.saturating_mul(3) <= lifetime
+    }
+}
+
+/// The DNS name an amphora's agent answers to.
+pub(crate) fn amphora_dns(id: AmphoraId) -> String {
+    format!("{id}.amphora.krater")
+}
+
+/// The amphora a certificate belongs to, or `None` when it is not an amphora's.
+pub(crate) fn amphora_of(certificate: &CertificateDer<'_>) -> Option<AmphoraId> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let names = parsed.subject_alternative_name().ok()??;
+    names
+        .value
+        .general_names
+        .iter()
+        .find_map(|name| match name {
+            GeneralName::URI(uri) => uri.strip_prefix(AMPHORA_URI)?.parse().ok(),
+            _ => None,
+        })
+}
+
+#[derive(Clone, Copy)]
+struct Validity {
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+impl Validity {
+    /// Begins a little in the past: clocks of two machines differ.
+    fn starting(now: Timestamp, lifetime: Duration) -> Self {
+        Self {
+            not_before: now.checked_sub(CLOCK_DIFFERENCE).unwrap_or(now),
+            not_after: now.checked_add(lifetime).unwrap_or(Timestamp::MAX),
+        }
+    }
+
+    fn stamp(self, params: &mut CertificateParams) {
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let seconds =
+            |at: Timestamp| Duration::from_secs(u64::try_from(at.as_second()).unwrap_or(0));
+        params.not_before = epoch + seconds(self.not_before);
+        params.not_after = epoch + seconds(self.not_after);
+    }
+}
+
+fn make_authority(now: Timestamp) -> Result<Identity, PkiError> {
+    let failed = |source| PkiError::Issue {
+        subject: "the authority".to_owned(),
+        source,
+    };
+    let key = KeyPair::generate().map_err(failed)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = distinguished_name("krater fleet authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let validity = Validity::starting(now, AUTHORITY_LIFETIME);
+    validity.stamp(&mut params);
+    let certificate = params.self_signed(&key).map_err(failed)?;
+    Ok(Identity {
+        certificate_pem: certificate.pem(),
+        key_pem: key.serialize_pem(),
+        not_before: validity.not_before,
+        not_after: validity.not_after,
+    })
+}
+
+fn distinguished_name(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::OrganizationName, "krater");
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+/// Reads an identity; `None` when there is no such file.
+fn read(path: &Path) -> Result<Option<Identity>, PkiError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(PkiError::File {
+                action: "read",
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    let malformed = |reason: &str| PkiError::Malformed {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let (certificate_pem, key_pem) = text
+        .find(KEY_HEADER)
+        .and_then(|at| text.split_at_checked(at))
+        .ok_or_else(|| malformed("it holds no private key"))?;
+    let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+        .map_err(|_| malformed("it holds no certificate"))?;
+    let (_, parsed) =
+        X509Certificate::from_der(&der).map_err(|_| malformed("its certificate cannot be read"))?;
+    let at = |seconds: i64| {
+        Timestamp::from_second(seconds).map_err(|_| malformed("its certificate has no valid time"))
+    };
+    let not_before = at(parsed.validity().not_before.timestamp())?;
+    let not_after = at(parsed.validity().not_after.timestamp())?;
+    Ok(Some(Identity {
+        certificate_pem: certificate_pem.to_owned(),
+        key_pem: key_pem.to_owned(),
+        not_before,
+        not_after,
+    }))
+}
+
+fn write(path: &Path, identity: &Identity) -> Result<(), PkiError> {
+    let draft = path.with_extension("new");
+    let failed = |action| {
+        let path = path.to_owned();
+        move |source| PkiError::File {
+            action,
+            path,
+            source,
+        }
+    };
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(failed("create"))?;
+    file.write_all(identity.certificate_pem.as_bytes())
+        .map_err(failed("write"))?;
+    file.write_all(identity.key_pem.as_bytes())
+        .map_err(failed("write"))?;
+    file.sync_all().map_err(failed("write"))?;
+    fs::rename(&draft, path).map_err(failed("write"))
+}
+
+const AUTHORITY_FILE: &str = "authority.pem";
+const AMPHORA_URI: &str = "krater:amphora:";
+const KEY_HEADER: &str = "-----BEGIN PRIVATE KEY-----";
+const DAY: Duration = Duration::from_secs(86_400);
+/// Long, because everything of a deployment trusts it; what it signs is short-lived.
+const AUTHORITY_LIFETIME: Duration = Duration::from_secs(86_400 * 3_652);
+/// Short enough that a lost key is soon worthless, long enough to outlast an outage of the controller.
+const IDENTITY_LIFETIME: Duration = Duration::from_secs(86_400 * 30);
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(3_600);
+/// When operators are warned about the authority's own end.
+pub(crate) const AUTHORITY_WARNING: Duration = Duration::from_secs(DAY.as_secs() * 90);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! Runs plans: brings every load balancer to what is wanted of it, again and again (D5).
+//!
+//! One load balancer is attended to by one task at a time; a poke while it runs makes it look once more. Pokes are
+//! hints: a lost one costs one interval of the sweep. What tenants changed goes before what reports brought up.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use krater_amphora_api::{AmphoraId, Applied, BootId, Generation, LoadBalancerId, SnapshotSpec};
+use krater_controller_core::{compile, place::Candidate, plan::Agent, query::AmphoraView};
+use krater_controller_store::StoreError;
+use krater_driver::NetworkDriver;
+use tokio::{
+    sync::{Notify, Semaphore, SemaphorePermit},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use self::converge::Verdict;
+use crate::{
+    amphora_client::AgentError,
+    cause::chain,
+    clock,
+    knowledge::Knowledge,
+    limits::{RECONCILES_BACKGROUND_MAX, RECONCILES_URGENT_MAX, SWEEP_INTERVAL, SWEEP_MAX},
+};
+
+mod converge;
+
+/// What the reconciler needs of the fleet.
+#[async_trait]
+pub(crate) trait Agents: Send + Sync + 'static {
+    /// Has the amphora started or found. The error is a sentence.
+    async fn ensure(&self, amphora: AmphoraId) -> Result<(), String>;
+    /// Ships the wanted state of one load balancer. Fails at once while the amphora is not connected.
+    async fn push(&self, amphora: AmphoraId, spec: &SnapshotSpec) -> Result<Applied, AgentError>;
+    /// Has the amphora let go of a load balancer; absent counts as done.
+    async fn remove(
+        &self,
+        amphora: AmphoraId,
+        id: LoadBalancerId,
+        as_of: Generation,
+    ) -> Result<(), AgentError>;
+    /// Returns when the amphora is connected.
+    async fn reachable(&self, amphora: AmphoraId);
+    /// The run of the amphora that is connected; `None` while none is.
+    fn boot(&self, amphora: AmphoraId) -> Option<BootId>;
+    /// Whether it is known where the amphora's agent is.
+    fn agent(&self, amphora: AmphoraId) -> Agent;
+    /// The amphorae a load balancer may be placed on.
+    fn candidates(&self) -> Vec<Candidate>;
+    /// Whether the amphora has not been heard of for too long.
+    fn is_silent(&self, amphora: AmphoraId) -> bool;
+    /// The fleet for operators; `behind` says how many load balancers on an amphora are not up to date there.
+    fn views(&self, behind: &dyn Fn(AmphoraId) -> u64) -> Vec<AmphoraView>;
+}
+
+/// Brings load balancers to what is wanted of them.
+pub(crate) struct Reconciler {
+    parts: Parts,
+    flights: Mutex<HashMap<LoadBalancerId, Arc<Flight>>>,
+    streaks: Mutex<HashMap<LoadBalancerId, Streak>>,
+    /// Load balancers that wait for an amphora to be connected again.
+    blocked: Mutex<HashMap<AmphoraId, HashSet<LoadBalancerId>>>,
+    /// Load balancers that are not in force as wanted somewhere, as far as the last attempt told.
+    behind: Mutex<HashMap<LoadBalancerId, AmphoraId>>,
+    /// Since when tenants wait for what they changed.
+    waits: Mutex<HashMap<LoadBalancerId, Instant>>,
+    urgent: Semaphore,
+    background: Semaphore,
+}
+
+/// What a reconciler is made of.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) known: Knowledge,
+    pub(crate) agents: Arc<dyn Agents>,
+    pub(crate) network: Arc<dyn NetworkDriver>,
+    pub(crate) defaults: compile::Defaults,
+}
+
+/// Why a load balancer is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// A tenant changed it, and waits.
+    Tenant,
+    /// A report or the sweep brought it up.
+    Background,
+}
+
+/// A load balancer that is being attended to.
+#[derive(Default)]
+struct Flight {
+    /// It was poked since the present attempt began.
+    again: AtomicBool,
+    urgent: AtomicBool,
+    hurry: Notify,
+}
+
+/// Failures in a row of one load balancer.
+#[derive(Clone, Copy, Default)]
+struct Streak {
+    attempts: u32,
+    /// Since when it is tried quietly.
+    since: Option<Instant>,
+}
+
+impl Reconciler {
+    /// A reconciler that does nothing until it is poked or sweeps.
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            parts,
+            flights: Mutex::default(),
+            streaks: Mutex::default(),
+            blocked: Mutex::default(),
+            behind: Mutex::default(),
+            waits: Mutex::default(),
+            urgent: Semaphore::new(RECONCILES_URGENT_MAX),
+            background: Semaphore::new(RECONCILES_BACKGROUND_MAX),
+        })
+    }
+
+    /// Has a load balancer looked at, now or once more after what is under way.
+    pub(crate) fn poke(self: &Arc<Self>, id: LoadBalancerId, urgency: Urgency) {
+        if urgency == Urgency::Tenant {
+            lock(&self.waits).entry(id).or_insert_with(Instant::now);
+        }
+        let flight = {
+            let mut flights = lock(&self.flights);
+            if let Some(flight) = flights.get(&id) {
+                flight.hail(urgency);
+                return;
+            }
+            let flight = Arc::new(Flight::default());
+            flight.hail(urgency);
+            flights.insert(id, Arc::clone(&flight));
+            flight
+        };
+        let attendance = Attendance {
+            reconciler: Arc::clone(self),
+            id,
+            flight,
+            landed: false,
+        };
+        tokio::spawn(attendance.run());
+    }
+
+    /// Looks for what is due, for ever.
+    pub(crate) async fn sweep(self: Arc<Self>) {
+        let mut ticks = interval(SWEEP_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.parts.known.store.due(clock::now(), SWEEP_MAX).await {
+                Ok(due) => due
+                    .iter()
+                    .for_each(|due| self.poke(due.load_balancer, Urgency::Background)),
+                Err(error) => self.note_store_error(&error, "look for what is due"),
+            }
+        }
+    }
+
+    /// Load balancers on the amphora that are known not to be in force as wanted.
+    pub(crate) fn behind(&self, amphora: AmphoraId) -> u64 {
+        lock(&self.behind)
+            .values()
+            .filter(|at| **at == amphora)
+            .count() as u64
+    }
+
+    /// How many load balancers tenants wait for, and the longest wait.
+    pub(crate) fn lag(&self) -> (usize, Duration) {
+        let waits = lock(&self.waits);
+        (
+            waits.len(),
+            waits
+                .values()
+                .map(Instant::elapsed)
+                .max()
+                .unwrap_or_default(),
+        )
+    }
+
+    fn note_store_error(&self, error: &StoreError, doing: &str) {
+        self.parts.known.metrics.store_errors.inc();
+        tracing::error!(error = %chain(error), "the reconciler could not {doing}");
+    }
+
+    /// Has a load balancer looked at as soon as the amphora is connected again.
+    fn await_amphora(self: &Arc<Self>, amphora: AmphoraId, id: LoadBalancerId) {
+        let first = {
+            let mut blocked = lock(&self.blocked);
+            let waiting = blocked.entry(amphora).or_default();
+            waiting.insert(id) && waiting.len() == 1
+        };
+        if first {
+            let reconciler = Arc::clone(self);
+            tokio::spawn(async move {
+                reconciler.parts.agents.reachable(amphora).await;
+                let waiting = lock(&reconciler.blocked)
+                    .remove(&amphora)
+                    .unwrap_or_default();
+                for id in waiting {
+                    reconciler.poke(id, Urgency::Background);
+                }
+            });
+        }
+    }
+}
+
+impl Flight {
+    fn hail(&self, urgency: Urgency) {
+        self.again.store(true, Ordering::SeqCst);
+        if urgency == Urgency::Tenant {
+            self.urgent.store(true, Ordering::SeqCst);
+            self.hurry.notify_one();
+        }
+    }
+}
+
+/// One task that attends to one load balancer. However it ends, the load balancer can be attended to again.
+struct Attendance {
+    reconciler: Arc<Reconciler>,
+    id: LoadBalancerId,
+    flight: Arc<Flight>,
+    landed: bool,
+}
+
+impl Attendance {
+    async fn run(mut self) {
+        while !self.land() {
+            let verdict = {
+                let _permit = self.permit().await;
+                self.flight.again.store(false, Ordering::SeqCst);
+                self.reconciler.converge(self.id).await
+            };
+            match verdict {
+                Ok(Verdict::Rest) => {}
+                Ok(Verdict::Soon { blocked_by, after }) => {
+                    self.flight.again.store(true, Ordering::SeqCst);
+                    self.wait(blocked_by, after).await;
+                }
+                // The sweep finds it again: what has not settled is due.
+                Err(error) => self
+                    .reconciler
+                    .note_store_error(&error, "attend to a load balancer"),
+            }
+        }
+    }
+
+    /// Waits without keeping others from working.
+    async fn wait(&self, blocked_by: Option<AmphoraId>, after: Duration) {
+        let agents = &self.reconciler.parts.agents;
+        let back = async {
+            match blocked_by {
+                Some(amphora) if agents.boot(amphora).is_none() => agents.reachable(amphora).await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = sleep(after) => {}
+            () = back => {}
+            () = self.flight.hurry.notified() => {}
+        }
+    }
+
+    /// A tenant who comes while it waits among the others takes it to the front.
+    async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        if !self.flight.urgent.load(Ordering::SeqCst) {
+            tokio::select! {
+                permit = self.reconciler.background.acquire() => return permit.ok(),
+                () = self.flight.hurry.notified() => {}
+            }
+        }
+        self.reconciler.urgent.acquire().await.ok()
+    }
+
+    /// Ends the flight unless it was poked meanwhile.
+    fn land(&mut self) -> bool {
+        let mut flights = lock(&self.reconciler.flights);
+        if self.flight.again.load(Ordering::SeqCst) {
+            return false;
+        }
+        flights.remove(&self.id);
+        self.landed = true;
+        true
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        // Only after a panic: then it is attended to by whoever pokes next.
+        if !self.landed {
+            lock(&self.reconciler.flights).remove(&self.id);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

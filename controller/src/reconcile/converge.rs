@@ -1,0 +1,471 @@
+//! One attempt at one load balancer: facts → plan → steps → facts again, until nothing is left to do or something
+//! fails.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use krater_amphora_api::{AmphoraId, Generation, ListenerId, LoadBalancerId, LoadBalancerReport};
+use krater_controller_core::{
+    blame::{self, Failure},
+    change::Change,
+    compile, place,
+    plan::{self, Actual, Carrier, Desired, Intent, Outcome, Settled, Step},
+    query::ResourceId,
+    retry, rollup,
+    tree::{Touch, TreeView},
+};
+use krater_controller_store::{self as store, Settlement, StoreError};
+use krater_driver::DriverError;
+use uuid::Uuid;
+
+use super::{Reconciler, lock};
+use crate::{amphora_client::AgentError, clock, limits::PLANS_MAX};
+
+/// How an attempt ended.
+pub(super) enum Verdict {
+    /// Nothing is to be done until somebody pokes or it is due.
+    Rest,
+    /// It is to be tried again shortly, or when the amphora is connected.
+    Soon {
+        /// The amphora that did not answer.
+        blocked_by: Option<AmphoraId>,
+        /// When at the latest.
+        after: Duration,
+    },
+}
+
+/// How a step ended.
+enum Progress {
+    Done,
+    /// All is recorded that is known: the last step of a plan.
+    Settled,
+    /// The facts are not what they were.
+    Replan,
+    Gone,
+    Failed(Failure),
+}
+
+impl Reconciler {
+    pub(super) async fn converge(
+        self: &Arc<Self>,
+        id: LoadBalancerId,
+    ) -> Result<Verdict, StoreError> {
+        let began = Instant::now();
+        for _ in 0..PLANS_MAX {
+            // Before the tree is read: what is in force cannot be newer than what is stored, unless the store is old.
+            let carrier = self.carrier(id);
+            let Some(view) = self
+                .parts
+                .known
+                .store
+                .view(ResourceId::LoadBalancer(id))
+                .await?
+            else {
+                self.let_go(id, &[]);
+                return Ok(Verdict::Rest);
+            };
+            self.parts.known.census.note(&view);
+            let desired = Desired::of(&view.tree);
+            if let Some(held) = carrier
+                .and_then(|carrier| carrier.applied)
+                .filter(|held| *held > desired.generation)
+            {
+                self.overtake(&view, held).await?;
+                continue;
+            }
+            let actual = Actual {
+                settled: Settled::of(&view.observed),
+                carriers: carrier.into_iter().collect(),
+                strays: self.parts.known.sightings.strays(id),
+            };
+            match self
+                .carry_out(&view, &plan::plan(&desired, &actual))
+                .await?
+            {
+                Progress::Done => {
+                    self.refresh(&view).await?;
+                    return Ok(Verdict::Rest);
+                }
+                Progress::Settled | Progress::Gone => return Ok(Verdict::Rest),
+                Progress::Replan => {}
+                Progress::Failed(failure) => {
+                    return self.concede(&view, &actual, failure, began).await;
+                }
+            }
+        }
+        Ok(Verdict::Soon {
+            blocked_by: None,
+            after: retry::WAIT_MIN,
+        })
+    }
+
+    fn carrier(&self, id: LoadBalancerId) -> Option<Carrier> {
+        let amphora = self.parts.known.placements.of(id)?;
+        Some(Carrier {
+            amphora,
+            agent: self.parts.agents.agent(amphora),
+            applied: self.parts.known.sightings.applied(amphora, id),
+        })
+    }
+
+    async fn carry_out(
+        self: &Arc<Self>,
+        view: &TreeView,
+        steps: &[Step],
+    ) -> Result<Progress, StoreError> {
+        for step in steps {
+            match self.take(view, *step).await? {
+                Progress::Done => {}
+                other => return Ok(other),
+            }
+        }
+        Ok(Progress::Done)
+    }
+
+    async fn take(self: &Arc<Self>, view: &TreeView, step: Step) -> Result<Progress, StoreError> {
+        let id = view.tree.id();
+        match step {
+            Step::Place => {
+                let Some(amphora) = place::choose(&self.parts.agents.candidates()) else {
+                    return Ok(Progress::Failed(Failure::NoAmphora));
+                };
+                self.parts.known.placements.put(id, amphora).await?;
+                Ok(Progress::Replan)
+            }
+            Step::EnsureAmphora(amphora) => match self.parts.agents.ensure(amphora).await {
+                Ok(()) => Ok(Progress::Done),
+                Err(detail) => Ok(Progress::Failed(Failure::NotStarted { amphora, detail })),
+            },
+            Step::Push { amphora } => self.push(view, amphora).await,
+            Step::Remove { amphora } => Ok(self.remove(view, amphora).await),
+            Step::ReleaseVip => match self
+                .parts
+                .network
+                .release_vip(id, &view.tree.load_balancer.value.vip)
+                .await
+            {
+                Ok(()) | Err(DriverError::NotFound(_)) => Ok(Progress::Done),
+                Err(error) => Ok(Progress::Failed(Failure::NotReleased {
+                    detail: error.to_string(),
+                })),
+            },
+            Step::Settle {
+                generation,
+                outcome: Outcome::InForce,
+            } => self.settle(view, generation).await,
+            // Planned by `concede` alone, which knows the failure.
+            Step::Settle {
+                outcome: Outcome::Failed,
+                ..
+            } => Ok(Progress::Done),
+            Step::Forget => {
+                self.parts.known.store.forget(id).await?;
+                let listeners: Vec<ListenerId> =
+                    view.tree.listeners.iter().map(|row| row.value.id).collect();
+                self.let_go(id, &listeners);
+                tracing::info!(lb = %id, "load balancer deleted");
+                Ok(Progress::Gone)
+            }
+        }
+    }
+
+    async fn push(
+        self: &Arc<Self>,
+        view: &TreeView,
+        amphora: AmphoraId,
+    ) -> Result<Progress, StoreError> {
+        let id = view.tree.id();
+        let spec = compile::compile(&view.tree, self.parts.defaults);
+        let boot = self.parts.agents.boot(amphora);
+        match self.parts.agents.push(amphora, &spec).await {
+            Ok(applied) => {
+                tracing::debug!(lb = %id, %amphora, generation = %applied.generation, "in force");
+                self.parts
+                    .known
+                    .sightings
+                    .note_applied(amphora, boot, applied.report);
+                lock(&self.behind).remove(&id);
+                Ok(Progress::Done)
+            }
+            Err(error) => {
+                lock(&self.behind).insert(id, amphora);
+                match error {
+                    AgentError::Holds(held) => {
+                        self.overtake(view, held).await?;
+                        Ok(Progress::Replan)
+                    }
+                    AgentError::Refused {
+                        rejections,
+                        message,
+                    } => Ok(Progress::Failed(Failure::Refused {
+                        amphora,
+                        rejections,
+                        message,
+                    })),
+                    AgentError::Unreachable(detail) => {
+                        Ok(Progress::Failed(Failure::Unreachable { amphora, detail }))
+                    }
+                }
+            }
+        }
+    }
+
+    async fn remove(&self, view: &TreeView, amphora: AmphoraId) -> Progress {
+        let id = view.tree.id();
+        match self
+            .parts
+            .agents
+            .remove(amphora, id, view.tree.generation())
+            .await
+        {
+            Ok(()) => {
+                self.parts.known.sightings.note_removed(amphora, id);
+                Progress::Done
+            }
+            Err(error) => Progress::Failed(Failure::Unreachable {
+                amphora,
+                detail: error.to_string(),
+            }),
+        }
+    }
+
+    async fn settle(
+        &self,
+        view: &TreeView,
+        generation: Generation,
+    ) -> Result<Progress, StoreError> {
+        let id = view.tree.id();
+        // First, so that whoever sees it settled sees how it works too.
+        self.refresh_operating(view).await?;
+        let settlement = Settlement {
+            load_balancer: id,
+            generation,
+            outcome: store::Outcome::Applied,
+            errors: rollup::listener_errors(&view.tree, &self.reports(id)),
+            due_at: None,
+            attempts: 0,
+        };
+        if self.parts.known.store.settle(&settlement).await? == store::Settled::Stale {
+            return Ok(Progress::Replan);
+        }
+        lock(&self.streaks).remove(&id);
+        let deleted = view
+            .tree
+            .listeners
+            .iter()
+            .filter(|row| row.touch == Touch::Delete)
+            .map(|row| row.value.id);
+        self.parts
+            .known
+            .sightings
+            .forget_listeners(&deleted.collect::<Vec<_>>());
+        if let Some(since) = lock(&self.waits).remove(&id) {
+            self.parts
+                .known
+                .metrics
+                .settle_seconds
+                .observe(since.elapsed().as_secs_f64());
+        }
+        self.parts
+            .known
+            .census
+            .note_settled(&view.tree, &settlement.errors);
+        self.parts.known.bells.ring(id);
+        Ok(Progress::Settled)
+    }
+
+    /// Records what is known of a load balancer that needs no step: its statuses may have changed.
+    async fn refresh(&self, view: &TreeView) -> Result<(), StoreError> {
+        let id = view.tree.id();
+        self.refresh_operating(view).await?;
+        let Some(settled) = Settled::of(&view.observed).filter(|_| !view.is_pending()) else {
+            return Ok(());
+        };
+        let errors = match settled.outcome {
+            Outcome::InForce => rollup::listener_errors(&view.tree, &self.reports(id)),
+            Outcome::Failed => view.observed.errors.clone(),
+        };
+        if errors != view.observed.errors {
+            self.parts
+                .known
+                .store
+                .put_errors(id, settled.generation, &errors)
+                .await?;
+            self.parts.known.census.note_settled(&view.tree, &errors);
+        }
+        Ok(())
+    }
+
+    async fn refresh_operating(&self, view: &TreeView) -> Result<(), StoreError> {
+        let id = view.tree.id();
+        let Some(amphora) = self.parts.known.placements.of(id) else {
+            return Ok(());
+        };
+        let news = if self.parts.agents.is_silent(amphora) {
+            rollup::unserved(&view.tree)
+        } else {
+            rollup::rollup(&view.tree, &self.reports(id))
+        };
+        // What is not news keeps its status, as long as its resource is there.
+        let ids: BTreeSet<Uuid> = view.tree.facts().map(|facts| facts.id.uuid()).collect();
+        let mut statuses = view.observed.operating.clone();
+        statuses.retain(|resource, _| ids.contains(resource));
+        statuses.extend(news);
+        if statuses != view.observed.operating {
+            self.parts.known.store.put_operating(id, &statuses).await?;
+            self.parts.known.census.note_operating(id, &statuses);
+        }
+        Ok(())
+    }
+
+    fn reports(&self, id: LoadBalancerId) -> Vec<LoadBalancerReport> {
+        let carrier = self.parts.known.placements.of(id);
+        carrier
+            .and_then(|amphora| self.parts.known.sightings.report(amphora, id))
+            .into_iter()
+            .collect()
+    }
+
+    /// Decides what a failure comes to: another quiet try, or an error that is shown and tried again later.
+    async fn concede(
+        self: &Arc<Self>,
+        view: &TreeView,
+        actual: &Actual,
+        failure: Failure,
+        began: Instant,
+    ) -> Result<Verdict, StoreError> {
+        let id = view.tree.id();
+        let desired = Desired::of(&view.tree);
+        let (attempts, trying) = {
+            let mut streaks = lock(&self.streaks);
+            let streak = streaks.entry(id).or_default();
+            streak.attempts = streak.attempts.saturating_add(1);
+            (streak.attempts, streak.since.get_or_insert(began).elapsed())
+        };
+        let settled_as = |outcome| {
+            Some(Settled {
+                generation: desired.generation,
+                outcome,
+            })
+        };
+        let due_at = clock::now().checked_add(retry::backoff(attempts)).ok();
+        if actual.settled == settled_as(Outcome::InForce) && desired.intent == Intent::Present {
+            // Nothing a tenant waits for: an amphora lost what it had, and cannot have it back yet.
+            self.end_trial(id);
+            self.parts
+                .known
+                .store
+                .make_due(&[id], due_at.unwrap_or_else(clock::now))
+                .await?;
+            self.stand_by(id, &failure);
+            return Ok(Verdict::Rest);
+        }
+        let shown_already = actual.settled == settled_as(Outcome::Failed);
+        if !shown_already && plan::concede(&desired, actual, &failure, trying).is_none() {
+            let after = retry::backoff(attempts).min(failure.patience().saturating_sub(trying));
+            return Ok(Verdict::Soon {
+                blocked_by: blocker(&failure),
+                after: after.max(retry::WAIT_MIN),
+            });
+        }
+        let settlement = Settlement {
+            load_balancer: id,
+            generation: desired.generation,
+            outcome: store::Outcome::Failed,
+            errors: blame::errors(view, &failure),
+            due_at,
+            attempts,
+        };
+        if self.parts.known.store.settle(&settlement).await? == store::Settled::Stale {
+            return Ok(Verdict::Soon {
+                blocked_by: None,
+                after: retry::WAIT_MIN,
+            });
+        }
+        self.end_trial(id);
+        if !shown_already {
+            tracing::warn!(lb = %id, generation = %desired.generation, failure = ?failure, "not in force; tried again for ever");
+            self.parts.known.metrics.conceded.inc();
+        }
+        lock(&self.waits).remove(&id);
+        self.refresh_operating(view).await?;
+        self.parts
+            .known
+            .census
+            .note_settled(&view.tree, &settlement.errors);
+        self.parts.known.bells.ring(id);
+        self.stand_by(id, &failure);
+        Ok(Verdict::Rest)
+    }
+
+    /// The next failure begins a new time of quiet trying.
+    fn end_trial(&self, id: LoadBalancerId) {
+        if let Some(streak) = lock(&self.streaks).get_mut(&id) {
+            streak.since = None;
+        }
+    }
+
+    /// Comes back as soon as the amphora does, sooner than the backoff would.
+    fn stand_by(self: &Arc<Self>, id: LoadBalancerId, failure: &Failure) {
+        if let Some(amphora) =
+            blocker(failure).filter(|amphora| self.parts.agents.boot(*amphora).is_none())
+        {
+            self.await_amphora(amphora, id);
+        }
+    }
+
+    /// The store is older than what is in force, e.g. restored from a backup: what it holds becomes the newest
+    /// generation, since the amphora must refuse anything older (I8).
+    async fn overtake(&self, view: &TreeView, held: Generation) -> Result<(), StoreError> {
+        tracing::warn!(
+            lb = %view.tree.id(), stored = %view.tree.generation(), %held,
+            "the amphora holds a newer generation than the database: the database wins"
+        );
+        let mut tree = view.tree.clone();
+        let basis = Some(tree.generation());
+        tree.load_balancer.generation = held.next();
+        let subject = ResourceId::LoadBalancer(tree.id());
+        // A lost race means that somebody made a newer generation: either way the facts are to be looked at again.
+        let _ = self
+            .parts
+            .known
+            .store
+            .apply(&Change {
+                basis,
+                tree,
+                touched: vec![subject],
+                subject,
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Drops all that is remembered of a load balancer that is no more.
+    fn let_go(&self, id: LoadBalancerId, listeners: &[ListenerId]) {
+        self.parts.known.placements.forget(id);
+        self.parts.known.sightings.forget_listeners(listeners);
+        self.parts.known.census.forget(id);
+        lock(&self.streaks).remove(&id);
+        lock(&self.behind).remove(&id);
+        if let Some(since) = lock(&self.waits).remove(&id) {
+            self.parts
+                .known
+                .metrics
+                .settle_seconds
+                .observe(since.elapsed().as_secs_f64());
+        }
+        self.parts.known.bells.ring(id);
+    }
+}
+
+fn blocker(failure: &Failure) -> Option<AmphoraId> {
+    match failure {
+        Failure::Unreachable { amphora, .. } | Failure::NotStarted { amphora, .. } => {
+            Some(*amphora)
+        }
+        Failure::NoAmphora | Failure::Refused { .. } | Failure::NotReleased { .. } => None,
+    }
+}

@@ -1,0 +1,459 @@
+//! What amphorae last said of themselves, in memory: the previous report of each, so that only what differs costs
+//! anything, and the tallies of all listeners.
+//!
+//! Nothing here needs to survive: the next report says it again. Tallies are written down from time to time, since
+//! what a process counted that is no more is said by nobody again (I11).
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use krater_amphora_api::{
+    AmphoraId, BootId, Counters, Generation, Info, ListenerId, LoadBalancerId, LoadBalancerReport,
+    Report,
+};
+use krater_controller_core::{
+    liveness,
+    query::AmphoraStatus,
+    tally::{self, Tally},
+};
+use krater_controller_store::ListenerTally;
+
+/// All that amphorae said.
+#[derive(Default)]
+pub(crate) struct Sightings {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    amphorae: BTreeMap<AmphoraId, Sighting>,
+    tallies: HashMap<ListenerId, BTreeMap<AmphoraId, Counted>>,
+}
+
+#[derive(Default)]
+struct Sighting {
+    info: Option<Info>,
+    /// The run before the present one: what it still had to say comes too late.
+    previous_boot: Option<BootId>,
+    sequence: u64,
+    last_seen: Option<Timestamp>,
+    metrics_port: Option<u16>,
+    load_balancers: HashMap<LoadBalancerId, Seen>,
+    /// Placed here, and known to be absent.
+    missing: HashSet<LoadBalancerId>,
+    /// Here, and not placed here; since when.
+    strangers: HashMap<LoadBalancerId, Timestamp>,
+}
+
+struct Seen {
+    report: LoadBalancerReport,
+    /// The last report that was in when a push was answered with this: the next one may have been written before
+    /// the push and must not overrule it.
+    pushed_after: Option<u64>,
+}
+
+struct Counted {
+    tally: Tally,
+    written: bool,
+}
+
+/// What is new in a report.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// Load balancers that changed, appeared or went missing.
+    pub(crate) changed: Vec<LoadBalancerId>,
+    /// Load balancers that have no business there, and had time to go; with the generation they are at.
+    pub(crate) strangers: Vec<(LoadBalancerId, Generation)>,
+    /// Whether it is another run of the process than before, or the first that is heard of.
+    pub(crate) booted: bool,
+}
+
+/// What an amphora said of itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SelfPortrait {
+    pub(crate) info: Option<Info>,
+    pub(crate) last_seen: Option<Timestamp>,
+    pub(crate) metrics_port: Option<u16>,
+}
+
+impl Sightings {
+    /// Gives an amphora that was known before this process started the benefit of the doubt: it counts as heard of
+    /// at `now`, since nobody could hear it.
+    pub(crate) fn expect(&self, amphora: AmphoraId, boot: Option<BootId>, now: Timestamp) {
+        let mut inner = self.lock();
+        let sighting = inner.amphorae.entry(amphora).or_default();
+        sighting.last_seen = boot.map(|_| now);
+    }
+
+    /// Takes tallies from the store, at the start.
+    pub(crate) fn restore(&self, tallies: Vec<ListenerTally>) {
+        let mut inner = self.lock();
+        for ListenerTally {
+            listener,
+            amphora,
+            tally,
+        } in tallies
+        {
+            let counted = Counted {
+                tally,
+                written: true,
+            };
+            inner
+                .tallies
+                .entry(listener)
+                .or_default()
+                .insert(amphora, counted);
+        }
+    }
+
+    /// Takes a report; `placed` are the load balancers that belong on the amphora. `None`: it comes too late to be
+    /// of interest.
+    pub(crate) fn take(
+        &self,
+        report: Report,
+        placed: &HashSet<LoadBalancerId>,
+        now: Timestamp,
+    ) -> Option<News> {
+        let mut inner = self.lock();
+        let Inner { amphorae, tallies } = &mut *inner;
+        let sighting = amphorae.entry(report.info.amphora).or_default();
+        let booted = sighting
+            .info
+            .as_ref()
+            .is_none_or(|info| info.boot != report.info.boot);
+        let late = if booted {
+            sighting.previous_boot == Some(report.info.boot)
+        } else {
+            report.sequence <= sighting.sequence
+        };
+        if late {
+            return None;
+        }
+        for load_balancer in &report.load_balancers {
+            count(
+                tallies,
+                report.info.amphora,
+                report.info.boot,
+                load_balancer,
+                placed,
+            );
+        }
+        let mut news = News {
+            booted,
+            ..News::default()
+        };
+        sighting.compare(report, placed, now, &mut news);
+        Some(news)
+    }
+
+    /// Notes what an amphora answered to a push.
+    pub(crate) fn note_applied(
+        &self,
+        amphora: AmphoraId,
+        boot: Option<BootId>,
+        report: LoadBalancerReport,
+    ) {
+        let mut inner = self.lock();
+        let Inner { amphorae, tallies } = &mut *inner;
+        let sighting = amphorae.entry(amphora).or_default();
+        let heard_from = sighting.info.as_ref().map(|info| info.boot);
+        if let Some(boot) = boot
+            && (heard_from.is_none() || heard_from == Some(boot))
+        {
+            count_all(tallies, amphora, boot, &report);
+        }
+        sighting.missing.remove(&report.id);
+        sighting.strangers.remove(&report.id);
+        let pushed_after = Some(sighting.sequence);
+        sighting.load_balancers.insert(
+            report.id,
+            Seen {
+                report,
+                pushed_after,
+            },
+        );
+    }
+
+    /// Notes that an amphora let go of a load balancer.
+    pub(crate) fn note_removed(&self, amphora: AmphoraId, id: LoadBalancerId) {
+        if let Some(sighting) = self.lock().amphorae.get_mut(&amphora) {
+            sighting.load_balancers.remove(&id);
+            sighting.missing.remove(&id);
+            sighting.strangers.remove(&id);
+        }
+    }
+
+    /// The generation of a load balancer that is known to be in force on an amphora.
+    pub(crate) fn applied(&self, amphora: AmphoraId, id: LoadBalancerId) -> Option<Generation> {
+        Some(
+            self.lock()
+                .amphorae
+                .get(&amphora)?
+                .load_balancers
+                .get(&id)?
+                .report
+                .generation,
+        )
+    }
+
+    /// What the amphora last said of the load balancer.
+    pub(crate) fn report(
+        &self,
+        amphora: AmphoraId,
+        id: LoadBalancerId,
+    ) -> Option<LoadBalancerReport> {
+        Some(
+            self.lock()
+                .amphorae
+                .get(&amphora)?
+                .load_balancers
+                .get(&id)?
+                .report
+                .clone(),
+        )
+    }
+
+    /// Amphorae that hold the load balancer though it is not placed on them.
+    pub(crate) fn strays(&self, id: LoadBalancerId) -> Vec<AmphoraId> {
+        let inner = self.lock();
+        let holds = |(amphora, sighting): (&AmphoraId, &Sighting)| {
+            sighting.strangers.contains_key(&id).then_some(*amphora)
+        };
+        inner.amphorae.iter().filter_map(holds).collect()
+    }
+
+    /// Whether the amphora is there.
+    pub(crate) fn status(
+        &self,
+        amphora: AmphoraId,
+        now: Timestamp,
+        silence: Duration,
+    ) -> AmphoraStatus {
+        let last_seen = self
+            .lock()
+            .amphorae
+            .get(&amphora)
+            .and_then(|sighting| sighting.last_seen);
+        liveness::judge(last_seen, now, silence)
+    }
+
+    /// What the amphora said of itself.
+    pub(crate) fn portrait(&self, amphora: AmphoraId) -> SelfPortrait {
+        let inner = self.lock();
+        inner
+            .amphorae
+            .get(&amphora)
+            .map_or_else(SelfPortrait::default, |sighting| SelfPortrait {
+                info: sighting.info.clone(),
+                last_seen: sighting.last_seen,
+                metrics_port: sighting.metrics_port,
+            })
+    }
+
+    /// Totals over `listeners`. Connections of an amphora that is silent do not count as open.
+    pub(crate) fn totals(
+        &self,
+        listeners: impl IntoIterator<Item = ListenerId>,
+        is_silent: impl Fn(AmphoraId) -> bool,
+    ) -> Counters {
+        let counted: Vec<(AmphoraId, Tally)> = {
+            let inner = self.lock();
+            let counted = listeners
+                .into_iter()
+                .filter_map(|listener| inner.tallies.get(&listener));
+            counted
+                .flatten()
+                .map(|(amphora, counted)| (*amphora, counted.tally))
+                .collect()
+        };
+        // Without the lock: who is silent is looked up here too.
+        tally::sum(counted.into_iter().map(|(amphora, tally)| {
+            if is_silent(amphora) {
+                tally.total_at_rest()
+            } else {
+                tally.total()
+            }
+        }))
+    }
+
+    /// Drops the tallies of listeners that are no more.
+    pub(crate) fn forget_listeners(&self, listeners: &[ListenerId]) {
+        let mut inner = self.lock();
+        for listener in listeners {
+            inner.tallies.remove(listener);
+        }
+    }
+
+    /// The tallies that are not written down yet; they count as written from now on.
+    pub(crate) fn unwritten(&self) -> Vec<ListenerTally> {
+        let mut inner = self.lock();
+        let mut unwritten = Vec::new();
+        for (listener, counted) in &mut inner.tallies {
+            for (amphora, counted) in counted.iter_mut().filter(|(_, counted)| !counted.written) {
+                counted.written = true;
+                unwritten.push(ListenerTally {
+                    listener: *listener,
+                    amphora: *amphora,
+                    tally: counted.tally,
+                });
+            }
+        }
+        unwritten
+    }
+
+    /// Takes it back that `tallies` were written down.
+    pub(crate) fn mark_unwritten(&self, tallies: &[ListenerTally]) {
+        let mut inner = self.lock();
+        for tally in tallies {
+            let counted = inner
+                .tallies
+                .get_mut(&tally.listener)
+                .and_then(|counted| counted.get_mut(&tally.amphora));
+            if let Some(counted) = counted {
+                counted.written = false;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sighting {
+    fn compare(
+        &mut self,
+        report: Report,
+        placed: &HashSet<LoadBalancerId>,
+        now: Timestamp,
+        news: &mut News,
+    ) {
+        let Report {
+            info,
+            sequence,
+            load_balancers,
+            metrics_port,
+        } = report;
+        if news.booted {
+            self.previous_boot = self.info.as_ref().map(|info| info.boot);
+        }
+        // Whether this report can have been written before the push that told us better.
+        let outrun = |seen: &Seen| {
+            !news.booted && seen.pushed_after.is_some_and(|after| sequence <= after + 1)
+        };
+        let mut before = std::mem::take(&mut self.load_balancers);
+        let mut strangers = HashMap::new();
+        for load_balancer in load_balancers {
+            let id = load_balancer.id;
+            if !placed.contains(&id) {
+                let since = *self.strangers.get(&id).unwrap_or(&now);
+                if now.duration_since(since).unsigned_abs() >= crate::limits::STRANGER_GRACE {
+                    news.strangers.push((id, load_balancer.generation));
+                }
+                strangers.insert(id, since);
+                continue;
+            }
+            self.missing.remove(&id);
+            let seen = match before.remove(&id) {
+                Some(seen)
+                    if load_balancer.generation < seen.report.generation && outrun(&seen) =>
+                {
+                    seen
+                }
+                Some(seen) => {
+                    if news.booted || differs(&seen.report, &load_balancer) {
+                        news.changed.push(id);
+                    }
+                    Seen {
+                        report: load_balancer,
+                        pushed_after: seen.pushed_after,
+                    }
+                }
+                None => {
+                    news.changed.push(id);
+                    Seen {
+                        report: load_balancer,
+                        pushed_after: None,
+                    }
+                }
+            };
+            self.load_balancers.insert(id, seen);
+        }
+        for (id, seen) in before {
+            if placed.contains(&id) && outrun(&seen) {
+                self.load_balancers.insert(id, seen);
+            }
+        }
+        self.missing.retain(|id| placed.contains(id));
+        for id in placed {
+            if !self.load_balancers.contains_key(id) && (self.missing.insert(*id) || news.booted) {
+                news.changed.push(*id);
+            }
+        }
+        self.info = Some(info);
+        self.sequence = sequence;
+        self.last_seen = Some(now);
+        self.metrics_port = metrics_port;
+        self.strangers = strangers;
+    }
+}
+
+/// Whether two reports of a load balancer differ in anything but what was counted.
+fn differs(before: &LoadBalancerReport, after: &LoadBalancerReport) -> bool {
+    let same_listeners = before.listeners.len() == after.listeners.len()
+        && before
+            .listeners
+            .iter()
+            .zip(&after.listeners)
+            .all(|(a, b)| a.id == b.id && a.state == b.state);
+    let same_pools = before.pools.len() == after.pools.len()
+        && before.pools.iter().zip(&after.pools).all(|(a, b)| {
+            a.id == b.id
+                && a.members.len() == b.members.len()
+                && a.members
+                    .iter()
+                    .zip(&b.members)
+                    .all(|(a, b)| a.id == b.id && a.health == b.health)
+        });
+    before.generation != after.generation || !same_listeners || !same_pools
+}
+
+type Tallies = HashMap<ListenerId, BTreeMap<AmphoraId, Counted>>;
+
+/// Counts what is placed on the amphora: it is believed about nothing else.
+fn count(
+    tallies: &mut Tallies,
+    amphora: AmphoraId,
+    boot: BootId,
+    report: &LoadBalancerReport,
+    placed: &HashSet<LoadBalancerId>,
+) {
+    if placed.contains(&report.id) {
+        count_all(tallies, amphora, boot, report);
+    }
+}
+
+fn count_all(tallies: &mut Tallies, amphora: AmphoraId, boot: BootId, report: &LoadBalancerReport) {
+    for listener in &report.listeners {
+        let counted = tallies.entry(listener.id).or_default();
+        let previous = counted.get(&amphora).map(|counted| counted.tally);
+        let tally = tally::tally(previous.as_ref(), boot, listener.counters);
+        if previous == Some(tally) {
+            continue;
+        }
+        counted.insert(
+            amphora,
+            Counted {
+                tally,
+                written: false,
+            },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,458 @@
+//! A whole controller for tests, around a store in memory and an amphora that is only pretended.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use krater_amphora_api::{
+    AmphoraId, Applied, BootId, ContractVersion, Counters, Generation, Info, ListenerReport,
+    ListenerState, LoadBalancerId, LoadBalancerReport, MemberHealth, MemberReport, PoolReport,
+    Rejection, Report, SnapshotSpec,
+};
+use krater_controller_api::{Application as _, Executed};
+use krater_controller_core::{
+    command::{Command, NewListener, NewLoadBalancer, NewMember, NewPool, PoolRef},
+    compile,
+    model::{
+        Description, InsertHeaders, LbAlgorithm, ListenerProtocol, Name, PoolId, PoolProtocol,
+        ProjectId, Tags, Timeouts, VipRequest,
+    },
+    place::Candidate,
+    plan::Agent,
+    query::{AmphoraStatus, AmphoraView, Answer, Caller, CallerRole, Query, ResourceId},
+    refusal::Refusal,
+    tree::TreeView,
+};
+use krater_controller_store::{AmphoraRecord, Store};
+use krater_driver_local::{LocalNetwork, NetworkConfig, NoAuth};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    amphora_client::AgentError,
+    application::{self, Application},
+    clock,
+    knowledge::Knowledge,
+    metrics::Metrics,
+    reconcile::{self, Agents, Reconciler, Urgency},
+};
+
+/// The only amphora there is.
+pub(crate) const AMPHORA: AmphoraId = AmphoraId::new(Uuid::from_u128(0xa));
+
+/// An amphora that is only pretended: it holds what it is sent, unless it is told to misbehave.
+pub(crate) struct Pretended {
+    up: watch::Sender<bool>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    held: BTreeMap<LoadBalancerId, SnapshotSpec>,
+    pushes: u64,
+    refusal: Option<(Vec<Rejection>, String)>,
+    newer: Option<Generation>,
+    port_trouble: Option<String>,
+    silent: bool,
+}
+
+impl Pretended {
+    fn new() -> Self {
+        Self {
+            up: watch::Sender::new(true),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn set_up(&self, up: bool) {
+        self.up.send_replace(up);
+    }
+
+    pub(crate) fn set_silent(&self, silent: bool) {
+        self.state().silent = silent;
+    }
+
+    /// Refuses every snapshot for these reasons, or no more.
+    pub(crate) fn set_refusal(&self, refusal: Option<(Vec<Rejection>, String)>) {
+        self.state().refusal = refusal;
+    }
+
+    /// Holds a generation that nobody sent.
+    pub(crate) fn hold_newer(&self, generation: Generation) {
+        self.state().newer = Some(generation);
+    }
+
+    /// Cannot have the ports of listeners, or can again.
+    pub(crate) fn set_port_trouble(&self, reason: Option<&str>) {
+        self.state().port_trouble = reason.map(str::to_owned);
+    }
+
+    /// Loses everything, as with a new disk.
+    pub(crate) fn lose_everything(&self) {
+        self.state().held.clear();
+    }
+
+    pub(crate) fn held(&self, id: LoadBalancerId) -> Option<SnapshotSpec> {
+        self.state().held.get(&id).cloned()
+    }
+
+    pub(crate) fn pushes(&self) -> u64 {
+        self.state().pushes
+    }
+
+    /// What it would say in a heartbeat.
+    pub(crate) fn report(&self, boot: u128, sequence: u64) -> Report {
+        let state = self.state();
+        let load_balancers = state
+            .held
+            .values()
+            .map(|spec| state.report_of(spec))
+            .collect();
+        Report {
+            info: info(boot),
+            sequence,
+            load_balancers,
+            metrics_port: None,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+/// What a run of the pretended amphora says of itself.
+pub(crate) fn info(boot: u128) -> Info {
+    Info {
+        amphora: AMPHORA,
+        boot: BootId::new(Uuid::from_u128(boot)),
+        contract: ContractVersion::CURRENT,
+        version: "0.0.0".to_owned(),
+        pid: 1,
+        workers: 1,
+    }
+}
+
+impl State {
+    fn report_of(&self, spec: &SnapshotSpec) -> LoadBalancerReport {
+        let state = || match &self.port_trouble {
+            Some(reason) => ListenerState::Failed {
+                reason: reason.clone(),
+            },
+            None => ListenerState::Open,
+        };
+        let listeners = spec.listeners.iter();
+        let member = |id| MemberReport {
+            id,
+            health: MemberHealth::NoMonitor,
+            reason: None,
+            active_connections: 0,
+        };
+        LoadBalancerReport {
+            id: spec.load_balancer,
+            generation: spec.generation,
+            listeners: listeners
+                .map(|listener| ListenerReport {
+                    id: listener.id,
+                    state: state(),
+                    counters: Counters::default(),
+                })
+                .collect(),
+            pools: spec
+                .pools
+                .iter()
+                .map(|pool| PoolReport {
+                    id: pool.id,
+                    members: pool.members.iter().map(|spec| member(spec.id)).collect(),
+                })
+                .collect(),
+        }
+    }
+}
+
+#[async_trait]
+impl Agents for Pretended {
+    async fn ensure(&self, _amphora: AmphoraId) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn push(&self, _amphora: AmphoraId, spec: &SnapshotSpec) -> Result<Applied, AgentError> {
+        if !*self.up.borrow() {
+            return Err(AgentError::Unreachable(
+                "it is pretended to be down".to_owned(),
+            ));
+        }
+        let mut state = self.state();
+        if let Some((rejections, message)) = state.refusal.clone() {
+            return Err(AgentError::Refused {
+                rejections,
+                message,
+            });
+        }
+        let held = state
+            .held
+            .get(&spec.load_balancer)
+            .map(|spec| spec.generation)
+            .max(state.newer);
+        if let Some(held) = held.filter(|held| *held > spec.generation) {
+            return Err(AgentError::Holds(held));
+        }
+        state.pushes += 1;
+        state.held.insert(spec.load_balancer, spec.clone());
+        Ok(Applied {
+            generation: spec.generation,
+            report: state.report_of(spec),
+        })
+    }
+
+    async fn remove(
+        &self,
+        _: AmphoraId,
+        id: LoadBalancerId,
+        _: Generation,
+    ) -> Result<(), AgentError> {
+        if !*self.up.borrow() {
+            return Err(AgentError::Unreachable(
+                "it is pretended to be down".to_owned(),
+            ));
+        }
+        self.state().held.remove(&id);
+        Ok(())
+    }
+
+    async fn reachable(&self, _amphora: AmphoraId) {
+        let _ = self.up.subscribe().wait_for(|up| *up).await;
+    }
+
+    fn boot(&self, _amphora: AmphoraId) -> Option<BootId> {
+        self.up.borrow().then(|| info(1).boot)
+    }
+
+    fn agent(&self, _amphora: AmphoraId) -> Agent {
+        Agent::Known
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
+        vec![Candidate {
+            amphora: AMPHORA,
+            load: 0,
+            status: AmphoraStatus::Allocated,
+        }]
+    }
+
+    fn is_silent(&self, _amphora: AmphoraId) -> bool {
+        self.state().silent
+    }
+
+    fn views(&self, _behind: &dyn Fn(AmphoraId) -> u64) -> Vec<AmphoraView> {
+        Vec::new()
+    }
+}
+
+/// A controller with everything but sockets.
+pub(crate) struct House {
+    pub(crate) known: Knowledge,
+    pub(crate) amphora: Arc<Pretended>,
+    pub(crate) reconciler: Arc<Reconciler>,
+    pub(crate) application: Arc<Application>,
+    pub(crate) subnet: Uuid,
+    pub(crate) caller: Caller,
+}
+
+impl House {
+    pub(crate) async fn build() -> Self {
+        let store = Store::in_memory().await.unwrap();
+        let record = AmphoraRecord {
+            id: AMPHORA,
+            created_at: clock::now(),
+            agent: Some("127.0.0.1:1".to_owned()),
+            metrics: None,
+            boot: None,
+            version: None,
+            pid: None,
+            last_seen: None,
+        };
+        store.put_amphora(&record).await.unwrap();
+        let network: Arc<dyn krater_driver::NetworkDriver> =
+            Arc::new(LocalNetwork::new(&[NetworkConfig::loopback()]).unwrap());
+        let subnet = network.networks().await.unwrap()[0].subnets[0].id;
+        let known = Knowledge::gather(store, Metrics::declare().unwrap())
+            .await
+            .unwrap();
+        let amphora = Arc::new(Pretended::new());
+        let reconciler = Reconciler::new(reconcile::Parts {
+            known: known.clone(),
+            agents: amphora.clone(),
+            network: Arc::clone(&network),
+            defaults: compile::Defaults::default(),
+        });
+        let project = ProjectId::parse("house").unwrap();
+        let application = Application::new(application::Parts {
+            known: known.clone(),
+            network,
+            authenticator: Arc::new(NoAuth::new(project.clone())),
+            reconciler: Arc::clone(&reconciler),
+            agents: amphora.clone(),
+        });
+        let caller = Caller {
+            project: Some(project),
+            user: "anybody".to_owned(),
+            role: CallerRole::Admin,
+        };
+        Self {
+            known,
+            amphora,
+            reconciler,
+            application: Arc::new(application),
+            subnet,
+            caller,
+        }
+    }
+
+    pub(crate) async fn execute(&self, command: Command) -> Result<Executed, Refusal> {
+        self.application.execute(&self.caller, command).await
+    }
+
+    /// Creates a load balancer with a listener and an empty pool, and waits until it is in force.
+    pub(crate) async fn serving(&self) -> TreeView {
+        let executed = self
+            .execute(Command::CreateLoadBalancer(Box::new(
+                self.new_load_balancer(),
+            )))
+            .await
+            .unwrap();
+        let id = executed.view.tree.id();
+        self.until(id, "in force", |view| !view.is_pending()).await
+    }
+
+    pub(crate) fn new_load_balancer(&self) -> NewLoadBalancer {
+        NewLoadBalancer {
+            project: None,
+            name: Name::default(),
+            description: Description::default(),
+            admin_state_up: true,
+            vip: VipRequest {
+                subnet_id: Some(self.subnet),
+                ..VipRequest::default()
+            },
+            provider: None,
+            tags: Tags::default(),
+            listeners: vec![new_listener(80, Some(PoolRef::New(0)))],
+            pools: vec![NewPool {
+                name: Name::default(),
+                description: Description::default(),
+                admin_state_up: true,
+                protocol: PoolProtocol::Tcp,
+                lb_algorithm: LbAlgorithm::RoundRobin,
+                tags: Tags::default(),
+                members: Vec::new(),
+                health_monitor: None,
+            }],
+        }
+    }
+
+    pub(crate) async fn view(&self, id: LoadBalancerId) -> Option<TreeView> {
+        self.known
+            .store
+            .view(ResourceId::LoadBalancer(id))
+            .await
+            .unwrap()
+    }
+
+    /// What a GET answers.
+    pub(crate) async fn get(&self, id: LoadBalancerId) -> Result<TreeView, Refusal> {
+        match self
+            .application
+            .answer(&self.caller, Query::Tree(ResourceId::LoadBalancer(id)))
+            .await?
+        {
+            Answer::Tree(view) => Ok(*view),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits, within a bound, for a load balancer to be as it should.
+    pub(crate) async fn until(
+        &self,
+        id: LoadBalancerId,
+        what: &str,
+        is: impl Fn(&TreeView) -> bool,
+    ) -> TreeView {
+        let wait = async {
+            loop {
+                if let Some(view) = self.view(id).await.filter(&is) {
+                    return view;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(BOUND, wait)
+            .await
+            .unwrap_or_else(|_| panic!("it never was {what}"))
+    }
+
+    /// Waits, within a bound, for a load balancer to be gone.
+    pub(crate) async fn until_gone(&self, id: LoadBalancerId) {
+        let wait = async {
+            while self.view(id).await.is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(BOUND, wait)
+            .await
+            .expect("it never was gone");
+    }
+
+    /// Has the controller hear a report of the amphora.
+    pub(crate) fn hear(&self, report: Report) {
+        let take = |placed: &_| self.known.sightings.take(report, placed, clock::now());
+        if let Some(news) = self.known.placements.with(AMPHORA, take) {
+            news.changed
+                .into_iter()
+                .for_each(|id| self.reconciler.poke(id, Urgency::Background));
+        }
+    }
+}
+
+pub(crate) fn new_listener(port: u16, default_pool: Option<PoolRef>) -> NewListener {
+    NewListener {
+        name: Name::default(),
+        description: Description::default(),
+        admin_state_up: true,
+        protocol: ListenerProtocol::Tcp,
+        protocol_port: port,
+        connection_limit: None,
+        default_pool,
+        allowed_cidrs: Vec::new(),
+        timeouts: Timeouts::default(),
+        insert_headers: InsertHeaders::default(),
+        tags: Tags::default(),
+    }
+}
+
+pub(crate) fn new_member(address: IpAddr) -> NewMember {
+    NewMember {
+        name: Name::default(),
+        admin_state_up: true,
+        address,
+        protocol_port: 80,
+        weight: 1,
+        backup: false,
+        subnet_id: None,
+        monitor_address: None,
+        monitor_port: None,
+        tags: Tags::default(),
+    }
+}
+
+/// The first pool of a tree.
+pub(crate) fn pool_of(view: &TreeView) -> PoolId {
+    view.tree.pools[0].value.id
+}
+
+/// Far more than anything here takes.
+const BOUND: Duration = Duration::from_secs(20);
