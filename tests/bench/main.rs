@@ -1,0 +1,163 @@
+//! Measures what users feel: how soon a tree serves, what changes cost, what a thousand load balancers weigh, and
+//! what is lost when processes are killed. Runs the programs beside itself, on a network of its own.
+
+mod changes;
+mod crash;
+mod peer;
+mod scale;
+mod table;
+mod tree;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use krater_tests::{HttpMember, Krater, Namespace, Octavia};
+use serde_json::{Value, json};
+
+use table::Table;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "krater-bench",
+    about = "Measures krater; needs root, for a network namespace of its own."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+    /// How the figures are printed.
+    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// From the POST of a whole tree to the first request answered through the VIP.
+    Tree {
+        /// How many load balancers are made.
+        #[arg(long, default_value_t = 100)]
+        count: usize,
+    },
+    /// Changes of members and listeners under keep-alive HTTP clients and long TCP streams.
+    Changes {
+        /// How many changes are made.
+        #[arg(long, default_value_t = 10_000)]
+        count: usize,
+        /// Changes asked for per second, at most.
+        #[arg(long, default_value_t = 120)]
+        rate: usize,
+        /// HTTP clients, and as many TCP streams.
+        #[arg(long, default_value_t = 32)]
+        clients: usize,
+        /// Milliseconds each HTTP client rests between two requests.
+        #[arg(long, default_value_t = 10)]
+        pause: u64,
+        /// Seconds of traffic without changes, before them.
+        #[arg(long, default_value_t = 20)]
+        quiet: u64,
+    },
+    /// Many load balancers on one amphora: memory, start, one change.
+    Scale {
+        /// How many load balancers are made.
+        #[arg(long, default_value_t = 1000)]
+        count: usize,
+    },
+    /// Kills processes at random moments during changes and looks for what was lost.
+    Crash {
+        /// How many kills.
+        #[arg(long, default_value_t = 50)]
+        count: usize,
+        /// Where the random moments come from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Serves the SPEC.json of a comparison of load balancers with `krater-amphora run`, until SIGTERM.
+    Peer {
+        /// What to serve; read again on SIGHUP.
+        spec: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let table = match arguments.what {
+        What::Peer { spec } => return peer::serve(&spec),
+        What::Tree { count } => tree::measure(count),
+        What::Changes {
+            count,
+            rate,
+            clients,
+            pause,
+            quiet,
+        } => changes::measure(&changes::Settings {
+            count,
+            rate,
+            clients,
+            pause: Duration::from_millis(pause),
+            quiet: Duration::from_secs(quiet),
+        }),
+        What::Scale { count } => scale::measure(count),
+        What::Crash { count, seed } => crash::measure(count, seed),
+    };
+    match arguments.output {
+        Output::Table => print!("{}", table.text()),
+        Output::Json => println!("{}", table.json()),
+    }
+    Ok(())
+}
+
+/// A krater on a network of its own, and two members that answer at every address of the loopback network.
+struct Stage {
+    api: Octavia,
+    krater: Krater,
+    members: [HttpMember; 2],
+    _network: Namespace,
+}
+
+impl Stage {
+    fn set() -> Self {
+        let network = Namespace::enter_new();
+        let krater = Krater::up();
+        krater.wait_up();
+        let members = [
+            HttpMember::start("a", "0.0.0.0:0"),
+            HttpMember::start("b", "0.0.0.0:0"),
+        ];
+        Self {
+            api: krater.api(),
+            krater,
+            members,
+            _network: network,
+        }
+    }
+
+    /// A member as a request creates it: member `which` at `127.10.x.y`, by `number`.
+    fn member(&self, which: usize, number: usize) -> Value {
+        json!({
+            "address": format!("127.10.{}.{}", number / 250, 1 + number % 250),
+            "protocol_port": self.members[which].address().port(),
+        })
+    }
+
+    /// A tree of one HTTP listener, one pool and these members, as a request creates it.
+    fn tree(subnet: &str, name: &str, members: &[Value]) -> Value {
+        let pool = json!({"name": "p", "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": members});
+        let listener = json!({"protocol": "HTTP", "protocol_port": 80, "default_pool": pool});
+        json!({"loadbalancer": {"name": name, "vip_subnet_id": subnet, "listeners": [listener]}})
+    }
+}
+
+/// A JSON string, owned.
+fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("a string was expected: {value}"))
+        .to_owned()
+}

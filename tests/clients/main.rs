@@ -1,0 +1,62 @@
+//! Clients of others, unmodified, against `krater up`: what they call is theirs, so only their own words are believed.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use krater_tests::{HttpMember, Krater, Namespace, run_to_end};
+
+#[test]
+fn the_openstack_command_drives_every_resource() {
+    drive("cli.py");
+}
+
+#[test]
+fn the_openstack_sdk_drives_every_resource() {
+    drive("sdk.py");
+}
+
+/// Runs a script against a krater of its own with two members; its output is the failure's text.
+fn drive(script: &str) {
+    let _network = Namespace::enter_new();
+    let krater = Krater::up();
+    let members = [
+        HttpMember::start("m0", "127.0.0.1:0"),
+        HttpMember::start("m1", "127.0.0.1:0"),
+    ];
+    let addresses: Vec<String> = members
+        .iter()
+        .map(|member| member.address().to_string())
+        .collect();
+    let mut command = Command::new(python());
+    command
+        .arg(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("clients")
+                .join(script),
+        )
+        .env("OS_AUTH_TYPE", "none")
+        .env("OS_ENDPOINT", "http://127.0.0.1:9876")
+        .env("MEMBERS", addresses.join(" "))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("HOME", krater.state_folder());
+    let (status, output) = run_to_end(&mut command, Duration::from_secs(240));
+    println!("{output}");
+    assert!(
+        status.success(),
+        "{script} failed:\n{output}\n---- krater ----\n{}",
+        krater.output()
+    );
+}
+
+/// The interpreter of the environment that tests/clients/install makes.
+fn python() -> PathBuf {
+    let own = std::env::current_exe().expect("the test knows its own path");
+    let found = own
+        .ancestors()
+        .map(|folder| folder.join("clients/venv/bin/python"))
+        .find(|path| path.exists());
+    found.expect("the clients are not installed: run tests/clients/install, as tests/run does")
+}

@@ -1,0 +1,50 @@
+"""Runs the unmodified `openstack` command in this process and gives what it printed.
+
+Starting an interpreter for each of a hundred commands would take minutes; the command's own entry point is
+called instead, with the same arguments and environment.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import time
+
+from openstackclient import shell
+
+
+class CommandFailed(Exception):
+    """A command ended with another status than 0."""
+
+    def __init__(self, arguments, status, output):
+        super().__init__(f"openstack {' '.join(arguments)}: status {status}\n{output}")
+        self.output = output
+
+
+def openstack(*arguments, output_json=True):
+    """Runs `openstack ARGUMENTS`; gives its JSON, or its text for commands that print none."""
+    started = time.monotonic()
+    arguments = [str(argument) for argument in arguments]
+    if output_json:
+        arguments += ["-f", "json"]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        command = shell.OpenStackShell()
+        command.stdout, command.stderr = out, err
+        status = command.run(arguments)
+    # Each run adds a handler that writes to the error stream of its own time.
+    logging.getLogger("").handlers.clear()
+    if status != 0:
+        raise CommandFailed(arguments, status, out.getvalue() + err.getvalue())
+    print(f"ok {time.monotonic() - started:.2f}s openstack {' '.join(arguments)}", flush=True)
+    return json.loads(out.getvalue()) if output_json else out.getvalue()
+
+
+def refused(*arguments):
+    """Runs a command that must fail, and gives what it said."""
+    try:
+        openstack(*arguments, output_json=False)
+    except CommandFailed as failure:
+        print(f"ok refused: openstack {' '.join(str(argument) for argument in arguments)}", flush=True)
+        return failure.output
+    raise AssertionError(f"was not refused: openstack {arguments}")

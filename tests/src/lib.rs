@@ -1,0 +1,25 @@
+//! The harness of every test that needs more than one crate: real binaries, members and clients in network
+//! namespaces of their own.
+//!
+//! A test that uses it begins with [`Namespace::enter_new`]: from there on its thread, and all it starts, live on
+//! a network where every port and address is free, so tests run side by side and use the defaults of the programs.
+
+mod http;
+mod krater;
+mod load;
+mod member;
+mod namespace;
+mod octavia;
+mod process;
+mod standalone;
+mod wait;
+
+pub use http::{Answer, Connection, fetch};
+pub use krater::Krater;
+pub use load::{Load, LoadReport, percentile};
+pub use member::{HttpMember, TcpMember};
+pub use namespace::Namespace;
+pub use octavia::{Octavia, Reply};
+pub use process::{Program, Signal, binary, run_to_end};
+pub use standalone::Standalone;
+pub use wait::{until, until_some};

@@ -1,0 +1,68 @@
+//! `krater-amphora run --snapshot FILE`: the data plane without a controller.
+
+use std::{fs, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    process::{Program, Signal, binary},
+    wait::until,
+};
+
+/// An amphora that serves a snapshot file.
+#[derive(Debug)]
+pub struct Standalone {
+    folder: TempDir,
+    program: Program,
+}
+
+impl Standalone {
+    /// Starts it with `snapshot` and waits until `ready` accepts connections.
+    pub fn start(snapshot: &Value, ready: SocketAddr) -> Self {
+        Self::start_with(snapshot, ready, &[])
+    }
+
+    /// The same with further arguments.
+    pub fn start_with(snapshot: &Value, ready: SocketAddr, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("snapshot.json");
+        fs::write(&file, snapshot.to_string()).expect("the snapshot can be written");
+        let mut command = Command::new(binary("krater-amphora"));
+        command
+            .args(["run", "--snapshot"])
+            .arg(&file)
+            .args(arguments);
+        let program = Program::start("krater-amphora", &mut command, &folder.path().join("log"));
+        let mut standalone = Self { folder, program };
+        until(
+            "the amphora accepts connections",
+            Duration::from_secs(10),
+            || {
+                assert!(
+                    standalone.program.is_running(),
+                    "the amphora ended:\n{}",
+                    standalone.program.output()
+                );
+                std::net::TcpStream::connect(ready).is_ok()
+            },
+        );
+        standalone
+    }
+
+    /// The file it reads.
+    pub fn snapshot_path(&self) -> PathBuf {
+        self.folder.path().join("snapshot.json")
+    }
+
+    /// Writes another snapshot and asks it to read it (SIGHUP).
+    pub fn reload(&mut self, snapshot: &str) {
+        fs::write(self.snapshot_path(), snapshot).expect("the snapshot can be written");
+        self.program.signal(Signal::HUP);
+    }
+
+    /// The process.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.program
+    }
+}

@@ -1,0 +1,95 @@
+//! Members that die and come back.
+
+use krater_tests::{HttpMember, until};
+use serde_json::json;
+
+use crate::scene::{NOTICE_MAX, Scene, ask, listener_json, member_json, monitor_json, text};
+
+#[test]
+fn a_members_death_and_return_show_in_traffic_and_status() {
+    let mut scene = Scene::up();
+    let mut members = ["a", "b"].map(|name| HttpMember::start(name, "127.0.0.1:0"));
+    let pool = json!({
+        "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "healthmonitor": monitor_json(),
+        "members": [member_json(members[0].address()), member_json(members[1].address())],
+    });
+    let tree = scene.tree(&json!([listener_json("HTTP", 80, &pool)]));
+    let listed = scene.api.get(&format!("pools/{}/members", tree.pool));
+    let port = members[0].address().port();
+    let dying = listed["members"]
+        .as_array()
+        .expect("members")
+        .iter()
+        .find(|member| member["protocol_port"] == port)
+        .expect("it");
+    let dying = format!("pools/{}/members/{}", tree.pool, text(&dying["id"]));
+    let balancer = format!("loadbalancers/{}", tree.id);
+    scene.api.wait_operating(&dying, "ONLINE", NOTICE_MAX);
+    scene.api.wait_operating(&balancer, "ONLINE", NOTICE_MAX);
+
+    members[0].stop();
+    scene.api.wait_operating(&dying, "ERROR", NOTICE_MAX);
+    scene.api.wait_operating(&balancer, "DEGRADED", NOTICE_MAX);
+    assert_eq!(ask(tree.at(80), 8).get("b"), Some(&8));
+
+    members[0].restart();
+    scene.api.wait_operating(&dying, "ONLINE", NOTICE_MAX);
+    scene.api.wait_operating(&balancer, "ONLINE", NOTICE_MAX);
+    assert_eq!(ask(tree.at(80), 8).get("a"), Some(&4));
+}
+
+#[test]
+fn a_member_that_answers_the_wrong_status_is_taken_out_at_once() {
+    let mut scene = Scene::up();
+    let members = ["a", "b"].map(|name| HttpMember::start(name, "127.0.0.1:0"));
+    members[0].set_health(500);
+    let pool = json!({
+        "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "healthmonitor": monitor_json(),
+        "members": [member_json(members[0].address()), member_json(members[1].address())],
+    });
+    let tree = scene.tree(&json!([listener_json("HTTP", 80, &pool)]));
+    until("only the healthy one answers", NOTICE_MAX, || {
+        ask(tree.at(80), 4).get("b") == Some(&4)
+    });
+    assert!(members[0].probes() > 0);
+    members[0].set_health(200);
+    until("both answer again", NOTICE_MAX, || {
+        ask(tree.at(80), 4).len() == 2
+    });
+}
+
+#[test]
+fn tcp_and_ping_monitors_judge_too() {
+    let mut scene = Scene::up();
+    let mut member = HttpMember::start("a", "127.0.0.1:0");
+    let pool = |kind: &str| {
+        json!({
+            "name": kind, "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": [member_json(member.address())],
+            "healthmonitor": {"type": kind, "delay": 1, "timeout": 1, "max_retries": 1, "max_retries_down": 1},
+        })
+    };
+    let listeners = json!([
+        listener_json("HTTP", 80, &pool("TCP")),
+        listener_json("HTTP", 81, &pool("PING"))
+    ]);
+    let tree = scene.tree(&listeners);
+    let pools = scene.api.get(&format!("pools?loadbalancer_id={}", tree.id));
+    let of = |name: &str| {
+        let all = pools["pools"].as_array().expect("pools");
+        format!(
+            "pools/{}",
+            text(
+                &all.iter()
+                    .find(|pool| pool["name"] == name)
+                    .expect("the pool")["id"]
+            )
+        )
+    };
+    let (tcp, ping) = (of("TCP"), of("PING"));
+    scene.api.wait_operating(&tcp, "ONLINE", NOTICE_MAX);
+    scene.api.wait_operating(&ping, "ONLINE", NOTICE_MAX);
+    member.stop();
+    scene.api.wait_operating(&tcp, "ERROR", NOTICE_MAX);
+    // The host still answers echoes.
+    scene.api.wait_operating(&ping, "ONLINE", NOTICE_MAX);
+}

@@ -1,0 +1,17 @@
+//! The whole system as its users meet it: real programs, real sockets, a network namespace for each test.
+
+mod change;
+mod crash;
+mod disk;
+mod documents;
+mod health;
+mod http;
+mod journey;
+mod network;
+mod operator;
+mod refusal;
+mod scene;
+mod standalone;
+mod statistics;
+mod timeouts;
+mod traffic;
