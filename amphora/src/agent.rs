@@ -24,6 +24,7 @@ use crate::{
     keep::{Keep, KeepError},
     limits::TOMBSTONES_MAX,
     tallies::Tallies,
+    world::Part,
 };
 
 pub(crate) mod route;
@@ -40,6 +41,26 @@ pub(crate) struct Agent {
     /// Who is next, per load balancer. First come, first served.
     turns: RefCell<HashMap<LoadBalancerId, Rc<Mutex<()>>>>,
     tombstones: RefCell<Tombstones>,
+    claims: Claims,
+}
+
+/// What belongs to snapshots on their way to the disk, and to which. One apply per load balancer at a time.
+type Claims = RefCell<HashMap<Part, LoadBalancerId>>;
+
+/// What one snapshot reserved; dropping it lets go.
+#[derive(Debug)]
+struct Claim<'a> {
+    parts: Vec<Part>,
+    claims: &'a Claims,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut claims = self.claims.borrow_mut();
+        for part in &self.parts {
+            claims.remove(part);
+        }
+    }
 }
 
 /// Why nothing was changed.
@@ -86,13 +107,20 @@ impl Agent {
             sequence: Cell::new(0),
             turns: RefCell::default(),
             tombstones: RefCell::default(),
+            claims: RefCell::default(),
         });
         let load_balancers = snapshots.len();
         for snapshot in snapshots {
             let (id, generation) = (snapshot.load_balancer(), snapshot.generation());
-            // It cannot be ending: it is only just beginning.
-            let _ = agent.housekeeper.apply(snapshot);
-            agent.settle_later(id, Some(generation));
+            match agent.housekeeper.apply(snapshot) {
+                Ok(Ok(_)) => agent.settle_later(id, Some(generation)),
+                // Both were kept while something passed from one to the other: a controller knows whose it is.
+                Ok(Err(rejections)) => {
+                    error!(lb = %id, reasons = join(&rejections), "a kept load balancer is not served")
+                }
+                // It cannot be ending: it is only just beginning.
+                Err(Ending) => {}
+            }
         }
         info!(load_balancers, "serving what was kept");
         Ok(agent)
@@ -176,14 +204,38 @@ impl Agent {
             return self.applied(id, sent);
         }
         let snapshot = Snapshot::parse(spec).map_err(Refusal::Invalid)?;
+        let claim = self.claim(&snapshot)?;
         self.on_disk(move |keep| keep.store(id, &body))
             .await?
             .map_err(Refusal::NotKept)?;
-        let generation = self.housekeeper.apply(snapshot)?;
+        let applied = self.housekeeper.apply(snapshot)?;
+        drop(claim);
+        let generation = applied.map_err(Refusal::Invalid)?;
         self.tombstones.borrow_mut().forget(id);
         self.settle_later(id, Some(generation));
         info!(lb = %id, %generation, "applied");
         self.applied(id, generation)
+    }
+
+    /// Reserves what a snapshot consists of while it waits for the disk, or says what of it others have. What is on
+    /// disk can then be put in force.
+    fn claim(&self, snapshot: &Snapshot) -> Result<Claim<'_>, Refusal> {
+        let id = snapshot.load_balancer();
+        let mut rejections = self.housekeeper.world()?.conflicts(snapshot);
+        let mut claims = self.claims.borrow_mut();
+        rejections.extend(Part::all_of(snapshot).filter_map(|part| {
+            let owner = *claims.get(&part)?;
+            Some(part.taken_by(owner))
+        }));
+        if !rejections.is_empty() {
+            return Err(Refusal::Invalid(rejections));
+        }
+        let parts: Vec<_> = Part::all_of(snapshot).collect();
+        claims.extend(parts.iter().map(|part| (*part, id)));
+        Ok(Claim {
+            parts,
+            claims: &self.claims,
+        })
     }
 
     /// Takes a load balancer out of service and forgets it. That there is none is fine.
@@ -397,6 +449,40 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    #[test]
+    fn of_two_applies_that_want_the_same_listener_one_is_refused_and_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = |balancer: u128| {
+            let json = serde_json::json!({
+                "load_balancer": Uuid::from_u128(balancer), "generation": 1, "vips": [{"address": "127.0.0.1"}],
+                "listeners": [{"id": Uuid::from_u128(9), "protocol": "tcp", "port": 1, "enabled": false}],
+                "pools": [],
+            });
+            (
+                LoadBalancerId::new(Uuid::from_u128(balancer)),
+                Bytes::from(json.to_string()),
+            )
+        };
+        let keep = Keep::open(folder.path()).unwrap();
+        crate::housekeeper::run(1, Duration::ZERO, |housekeeper| async {
+            let id = AmphoraId::new(Uuid::from_u128(1));
+            let agent = Agent::restore(housekeeper, keep.clone(), id, None).unwrap();
+            let ((one, first), (two, second)) = (spec(1), spec(2));
+            // Both are on their way to the disk before either is in force.
+            let (first, second) = tokio::join!(agent.apply(one, first), agent.apply(two, second));
+            first.unwrap();
+            assert!(matches!(second, Err(Refusal::Invalid(reasons)) if reasons.len() == 1));
+            agent.delete(one, Generation::FIRST.next()).await.unwrap();
+            agent.apply(two, spec(2).1).await.unwrap();
+            assert!(agent.claims.borrow().is_empty());
+            Ok(())
+        })
+        .unwrap();
+        let kept: Vec<_> = keep.load().unwrap();
+        assert_eq!(kept.len(), 1);
+        assert_eq!(kept[0].load_balancer(), spec(2).0);
+    }
 
     #[test]
     fn tombstones_are_bounded_and_the_oldest_go_first() {

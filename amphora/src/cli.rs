@@ -17,7 +17,8 @@ use tracing::{error, info, warn};
 use crate::{
     agent::chain,
     config::{
-        Config, DEFAULTS, DRAIN_DEFAULT, Overrides, parse_drain, parse_workers, workers_default,
+        BAD_CONFIGURATION, Config, DEFAULTS, DRAIN_DEFAULT, Overrides, parse_drain, parse_workers,
+        workers_default,
     },
     identity::Identity,
     log::Log,
@@ -294,8 +295,6 @@ those, and a reload costs no connection. SIGHUP applies what changed; a file tha
 
 /// Wrong arguments.
 const USAGE: u8 = 2;
-/// `EX_CONFIG` of the system's list of exit codes.
-pub(crate) const BAD_CONFIGURATION: u8 = 78;
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,9 @@ use clap::Args;
 use krater_amphora_api::AmphoraId;
 
 use crate::{
-    limits::{CONFIG_BYTES_MAX, CONTROLLERS_MAX, WORKERS_MAX},
+    limits::{
+        CONFIG_BYTES_MAX, CONTROLLERS_MAX, DRAIN_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, WORKERS_MAX,
+    },
     strict::{Flaw, Object},
 };
 
@@ -318,12 +320,10 @@ fn read_bounded(file: &Path) -> Result<String, String> {
 }
 
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(5);
-/// More often than this would be load without news: changes are reported at once anyway.
-const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
-const HEARTBEAT_MAX: Duration = Duration::from_secs(3_600);
 /// The time connections get to end by themselves unless set otherwise.
 pub(crate) const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
-const DRAIN_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// The exit code of a process that refuses its settings: `EX_CONFIG` of the system's list.
+pub(crate) const BAD_CONFIGURATION: u8 = 78;
 
 /// Every setting with its default and what it means; what `config default` prints.
 pub(crate) const DEFAULTS: &str = include_str!("config/default.toml");

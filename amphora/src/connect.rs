@@ -15,8 +15,9 @@ use tokio::{
 };
 
 use crate::{
+    limits::RETRY_PAUSE_MAX,
     meter::MemberLane,
-    worker::Seat,
+    seat::Seat,
     world::{MemberState, PoolState},
 };
 
@@ -53,7 +54,8 @@ impl Attempts {
             Some(position) => position,
             None if self.failed.is_empty() => return None,
             None => {
-                sleep(seat.state.listener.timeouts.member_connect.min(PAUSE_MAX)).await;
+                let allowed = seat.state.listener.timeouts.member_connect;
+                sleep(allowed.min(RETRY_PAUSE_MAX)).await;
                 self.failed.clear();
                 pool.choose(self.client, &[])?
             }
@@ -147,6 +149,3 @@ impl Drop for Load {
         }
     }
 }
-
-/// The longest pause before members that have all failed are tried again.
-const PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -20,7 +20,7 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 use krater_amphora_api::{
-    BootId, Generation, ListenerState, LoadBalancerId, LoadBalancerReport, MemberHealth,
+    BootId, Generation, ListenerState, LoadBalancerId, LoadBalancerReport, MemberHealth, Rejection,
 };
 use krater_amphora_core::snapshot::Snapshot;
 use tokio::{
@@ -61,10 +61,17 @@ pub(crate) struct Housekeeper {
 pub(crate) struct Ending;
 
 impl Housekeeper {
-    /// Puts a snapshot in force and answers the generation that is now: a newer one if that was held (I8).
-    pub(crate) fn apply(&self, snapshot: Snapshot) -> Result<Generation, Ending> {
+    /// Puts a snapshot in force and answers the generation that is now: a newer one if that was held (I8). Changes
+    /// nothing if something in it is part of another load balancer, and says what.
+    pub(crate) fn apply(
+        &self,
+        snapshot: Snapshot,
+    ) -> Result<Result<Generation, Vec<Rejection>>, Ending> {
         let id = snapshot.load_balancer();
-        let generation = self.with_plane(|plane| plane.apply(snapshot))?;
+        let generation = match self.with_plane(|plane| plane.apply(snapshot))? {
+            Ok(generation) => generation,
+            Err(rejections) => return Ok(Err(rejections)),
+        };
         let world = self.world()?;
         if let Some(balancer) = world.balancers.get(&id) {
             let verdicts = self.probes.borrow_mut().reconcile(
@@ -76,7 +83,7 @@ impl Housekeeper {
         }
         self.agenda_changed.notify_one();
         self.tallies.applies.inc();
-        Ok(generation)
+        Ok(Ok(generation))
     }
 
     /// Takes a load balancer out of service; that there is none is fine.
@@ -90,6 +97,11 @@ impl Housekeeper {
     /// Tries ports that could not be had; true if one could be now.
     pub(crate) fn retry_failed(&self) -> Result<bool, Ending> {
         self.with_plane(Plane::retry_failed)
+    }
+
+    /// Lets go of what members left behind.
+    fn settle_departed(&self) -> Result<(), Ending> {
+        self.with_plane(|plane| plane.settle_departed())
     }
 
     /// The generation in force, if the load balancer is here.
@@ -211,7 +223,7 @@ impl Housekeeper {
         }
     }
 
-    /// Once a second: tries failed ports again, and notices what changed by itself.
+    /// Once a second: tries failed ports again, tidies up, and notices what changed by itself.
     async fn tick(self: Rc<Self>) {
         let mut every = interval(TICK);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -221,6 +233,9 @@ impl Housekeeper {
             let Ok(opened) = self.retry_failed() else {
                 return;
             };
+            if self.settle_departed().is_err() {
+                return;
+            }
             let Ok(world) = self.world() else { return };
             let now = listeners_digest(&world);
             if seen.replace(Some(now)).is_some_and(|before| before != now) || opened {

@@ -8,10 +8,10 @@ mod body;
 mod exchange;
 mod refusal;
 mod rewrite;
-pub(crate) mod server;
+mod server;
 mod session;
-mod tap;
-pub(crate) mod upstream;
+
+pub(crate) use server::serve;
 
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
-use crate::config::Config;
+use crate::{config::Config, limits::PEM_BYTES_MAX};
 
 /// Name that a controller's certificate carries (URI SAN).
 const CONTROLLER: &str = "krater:controller";
@@ -395,9 +395,6 @@ impl Stamp {
         Ok(Self(stamps))
     }
 }
-
-/// A chain of certificates is kilobytes; what is longer is cut and then refused as malformed.
-const PEM_BYTES_MAX: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests;

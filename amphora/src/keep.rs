@@ -16,13 +16,14 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     thread,
-    time::Duration,
 };
 
 use krater_amphora_api::{LoadBalancerId, SnapshotSpec};
 use krater_amphora_core::{limits::SPEC_BODY_BYTES_MAX, snapshot::Snapshot};
 use rustix::fs::{FlockOperation, flock};
 use tracing::{info, warn};
+
+use crate::limits::{LOCK_PAUSE, LOCK_TRIES_MAX};
 
 /// The folder of kept specs.
 #[derive(Clone, Debug)]
@@ -143,13 +144,13 @@ impl StateLock {
         let mut looks = 0;
         while !lock(&file, FlockOperation::NonBlockingLockExclusive, &path)? {
             looks += 1;
-            if looks == LOOKS_MAX {
+            if looks == LOCK_TRIES_MAX {
                 return Err(KeepError::Locked {
                     state_dir: state_dir.to_owned(),
                     pid: read_pid(&mut file),
                 });
             }
-            thread::sleep(LOOK_TIME);
+            thread::sleep(LOCK_PAUSE);
         }
         file.set_len(0)
             .and_then(|()| write!(file, "{}", std::process::id()))
@@ -208,10 +209,6 @@ fn lock(file: &File, operation: FlockOperation, path: &Path) -> Result<bool, Kee
         Err(errno) => Err(KeepError::io("lock", path, errno.into())),
     }
 }
-
-/// How often, and how far apart, a lock is tried before it is taken for held.
-const LOOKS_MAX: u32 = 20;
-const LOOK_TIME: Duration = Duration::from_millis(10);
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]

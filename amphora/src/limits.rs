@@ -1,6 +1,59 @@
-//! Bounds of the management side of this process, each with its reason (I12). The core bounds what a spec may hold.
+//! Bounds of this process, each with its reason (I12): of the data path first, then of the management side. The core
+//! bounds what a spec may hold.
 
 use std::time::Duration;
+
+/// Connections that may wait to be accepted, per worker; the kernel bounds it by `net.core.somaxconn`.
+pub(crate) const ACCEPT_BACKLOG_MAX: i32 = 4_096;
+
+/// Connections accepted in a row before those that were accepted get their turn.
+pub(crate) const ACCEPT_BURST_MAX: u32 = 32;
+
+/// How long accepting rests when descriptors or memory have run out. They come back when connections end; asking again
+/// at once would only burn the core.
+pub(crate) const EXHAUSTION_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long an apply waits for workers to close sockets. A worker answers in microseconds unless its core is starved.
+/// Waiting longer would hold up every other apply; the sockets are closed all the same, only later.
+pub(crate) const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// One read takes at most this much: enough that a fast stream costs few calls, small enough to stay in cache.
+pub(crate) const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Reads of one direction of a relay in a row: half a megabyte, then somebody else's turn.
+pub(crate) const RELAY_ROUNDS_MAX: usize = 8;
+
+/// The longest pause before members that have all failed are tried again.
+pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// What is read from an HTTP connection at once, at most; and what of a body is under way between two sockets.
+pub(crate) const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Heads of HTTP messages of more than this are refused: 431 to a client, 502 on behalf of a member.
+pub(crate) const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// HTTP messages up to this are joined before they are sent: beyond it copying costs more than a call with two pieces.
+pub(crate) const JOINED_BYTES_MAX: usize = 1_024;
+
+/// What an HTTP client may still send after our last answer before we hang up.
+pub(crate) const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long an HTTP client may take to read our last answer and hang up.
+pub(crate) const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Idle connections to one member, per worker: more than a core has requests under way to one member.
+pub(crate) const IDLE_UPSTREAMS_PER_MEMBER_MAX: usize = 256;
+
+/// Idle connections to members in all, per worker, so that thousands of members cannot use up the descriptors.
+pub(crate) const IDLE_UPSTREAMS_MAX: usize = 4_096;
+
+/// How long a connection to a member may wait. Common servers close after five seconds; a request that meets that close
+/// on its way may be lost, so ours comes first.
+pub(crate) const IDLE_TIME_MAX: Duration = Duration::from_millis(4_500);
+
+/// How long a connection to a member may have waited to be given a request that cannot be sent twice. No server in use
+/// closes as soon as this for idleness alone.
+pub(crate) const IDLE_TIME_SAFE_MAX: Duration = Duration::from_millis(900);
 
 /// A configuration file is a page of text; a larger one is the wrong file.
 pub(crate) const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -55,3 +108,31 @@ pub(crate) const RECEIPT_BYTES_MAX: usize = 64 << 10;
 
 /// Log lines that wait to be written. More means that nobody reads, or that nobody could.
 pub(crate) const LOG_LINES_MAX: usize = 4_096;
+
+/// How long the end of the process may wait for its last log lines.
+pub(crate) const FLUSH_TIME_MAX: Duration = Duration::from_millis(200);
+
+/// The shortest time between two reports; more often would be load without news, since changes are reported at once.
+pub(crate) const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+
+/// The longest time between two reports; beyond it nobody could tell silence from death.
+pub(crate) const HEARTBEAT_MAX: Duration = Duration::from_secs(3_600);
+
+/// The longest that connections of what was deleted may go on: a day, or an old snapshot would never be let go of.
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+/// Bytes read of a file with certificates or a key. A chain is kilobytes; what is longer is cut and then refused as
+/// malformed.
+pub(crate) const PEM_BYTES_MAX: u64 = 1 << 20;
+
+/// How often the lock of the state folder is tried before it is taken for held: those who only look let go at once.
+pub(crate) const LOCK_TRIES_MAX: u32 = 20;
+
+/// Between two tries of the lock.
+pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// The first pause before an agent that keeps dying is started again; its first death costs none.
+pub(crate) const RESTART_PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// The longest such pause: traffic waits for it.
+pub(crate) const RESTART_PAUSE_MAX: Duration = Duration::from_secs(1);

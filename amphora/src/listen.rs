@@ -11,6 +11,8 @@ use std::{
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::limits::ACCEPT_BACKLOG_MAX;
+
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
@@ -42,7 +44,7 @@ pub(crate) fn open_group(
             let socket = bind(address, Sharing::Group)?;
             socket.set_tcp_nodelay(true)?;
             socket.set_keepalive(true)?;
-            socket.listen(BACKLOG)?;
+            socket.listen(ACCEPT_BACKLOG_MAX)?;
             Ok(socket.into())
         })
         .collect::<io::Result<_>>()
@@ -76,9 +78,6 @@ fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
     socket.bind(&address.into())?;
     Ok(socket)
 }
-
-/// Connections that may wait to be accepted, per worker; the kernel bounds it by `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
 
 #[cfg(test)]
 mod tests {

@@ -11,12 +11,11 @@ use std::{
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
-    time::Duration,
 };
 
 use tracing_subscriber::EnvFilter;
 
-use crate::limits::LOG_LINES_MAX;
+use crate::limits::{FLUSH_TIME_MAX, LOG_LINES_MAX};
 
 /// The way to the thread that writes.
 #[derive(Clone, Debug)]
@@ -107,12 +106,12 @@ fn write_out(lines: &Receiver<Line>, mut output: impl Write, lost: &AtomicU64) {
     }
 }
 
-/// How long the end of the process may wait for its last log lines.
-const FLUSH_TIME_MAX: Duration = Duration::from_millis(200);
-
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Sender, channel};
+    use std::{
+        sync::mpsc::{Sender, channel},
+        time::Duration,
+    };
 
     use super::*;
 

@@ -5,6 +5,7 @@
 //! metrics) add the lanes up; they may lag one event behind a worker, which nobody can notice.
 
 use std::{
+    ops::AddAssign,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -78,6 +79,20 @@ impl<L: Default> Lanes<L> {
         }
         sums
     }
+
+    /// Adds the lanes' durations.
+    #[must_use]
+    fn sum_durations(&self, read: impl Fn(&L) -> &Durations) -> DurationTotals {
+        let mut totals = DurationTotals::default();
+        for lane in self.lanes.iter().chain([&self.others]) {
+            let lane = read(lane);
+            for (sum, counter) in totals.buckets.iter_mut().zip(&lane.buckets) {
+                *sum += counter.read();
+            }
+            totals.total += Duration::from_nanos(lane.nanoseconds.read());
+        }
+        totals
+    }
 }
 
 /// HTTP responses by class of their status: `1xx` to `5xx`, then whatever is neither.
@@ -99,7 +114,8 @@ impl Responses {
     }
 }
 
-/// How long requests took, from the end of their head to the end of the answer.
+/// How long requests took: of a listener from the end of their head, of a member from when they were sent, to the end of
+/// the answer.
 #[derive(Debug, Default)]
 pub struct Durations {
     buckets: [Counter; Self::BUCKETS],
@@ -178,6 +194,8 @@ pub struct MemberLane {
     pub response_errors: Counter,
     /// HTTP responses of the member.
     pub responses: Responses,
+    /// How long requests took of which the answer is complete.
+    pub durations: Durations,
 }
 
 /// What a listener did, over all workers.
@@ -185,13 +203,67 @@ pub type ListenerMeter = Lanes<ListenerLane>;
 /// What a member did, over all workers.
 pub type MemberMeter = Lanes<MemberLane>;
 
-/// The duration histogram of a listener, summed over workers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A duration histogram, summed over workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DurationTotals {
     /// Requests per bucket (not cumulative); bounds are [`Durations::BOUNDS_MICROSECONDS`], the last has none.
     pub buckets: [u64; Durations::BUCKETS],
     /// Time of all requests together.
     pub total: Duration,
+}
+
+/// What a member did, or several together, summed over workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemberTotals {
+    /// Connections established.
+    pub connected: u64,
+    /// Connections that ended.
+    pub ended: u64,
+    /// HTTP requests sent.
+    pub requests: u64,
+    /// HTTP requests that were sent over a connection that had served another before.
+    pub reuses: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Connections that could not be established.
+    pub connect_failures: u64,
+    /// Answers that broke off, were malformed or never came.
+    pub response_errors: u64,
+    /// HTTP responses by class, named by [`Responses::NAMES`].
+    pub responses: [u64; Responses::CLASSES],
+    /// How long HTTP requests took of which the answer is complete.
+    pub durations: DurationTotals,
+}
+
+impl MemberTotals {
+    /// Connections open now.
+    #[must_use]
+    pub const fn active(&self) -> u64 {
+        self.connected.saturating_sub(self.ended)
+    }
+}
+
+impl AddAssign for MemberTotals {
+    fn add_assign(&mut self, other: Self) {
+        self.connected += other.connected;
+        self.ended += other.ended;
+        self.requests += other.requests;
+        self.reuses += other.reuses;
+        self.bytes_out += other.bytes_out;
+        self.bytes_in += other.bytes_in;
+        self.connect_failures += other.connect_failures;
+        self.response_errors += other.response_errors;
+        for (sum, responses) in self.responses.iter_mut().zip(other.responses) {
+            *sum += responses;
+        }
+        let durations = &mut self.durations;
+        for (sum, requests) in durations.buckets.iter_mut().zip(other.durations.buckets) {
+            *sum += requests;
+        }
+        durations.total += other.durations.total;
+    }
 }
 
 impl Lanes<ListenerLane> {
@@ -219,14 +291,7 @@ impl Lanes<ListenerLane> {
     /// How long requests took.
     #[must_use]
     pub fn durations(&self) -> DurationTotals {
-        let mut totals = DurationTotals::default();
-        for lane in self.lanes.iter().chain([&self.others]) {
-            for (sum, counter) in totals.buckets.iter_mut().zip(&lane.durations.buckets) {
-                *sum += counter.read();
-            }
-            totals.total += Duration::from_nanos(lane.durations.nanoseconds.read());
-        }
-        totals
+        self.sum_durations(|lane| &lane.durations)
     }
 }
 
@@ -238,10 +303,22 @@ impl Lanes<MemberLane> {
         self.sum(|lane| &lane.connected).saturating_sub(ended)
     }
 
-    /// HTTP responses by class, named by [`Responses::NAMES`].
+    /// Everything that was counted.
     #[must_use]
-    pub fn responses(&self) -> [u64; Responses::CLASSES] {
-        self.sum_responses(|lane| &lane.responses)
+    pub fn totals(&self) -> MemberTotals {
+        // Fields are read as they are written here: ended before connected, for the same reason as in a listener's.
+        MemberTotals {
+            ended: self.sum(|lane| &lane.ended),
+            connected: self.sum(|lane| &lane.connected),
+            requests: self.sum(|lane| &lane.requests),
+            reuses: self.sum(|lane| &lane.reuses),
+            bytes_out: self.sum(|lane| &lane.bytes_out),
+            bytes_in: self.sum(|lane| &lane.bytes_in),
+            connect_failures: self.sum(|lane| &lane.connect_failures),
+            response_errors: self.sum(|lane| &lane.response_errors),
+            responses: self.sum_responses(|lane| &lane.responses),
+            durations: self.sum_durations(|lane| &lane.durations),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use krater_amphora_api::{
     Generation, ListenerId, LoadBalancerId, LoadBalancerReport, MemberHealth, MemberId, PoolId,
+    Rejection,
 };
 use krater_amphora_core::{
     snapshot::Snapshot,
@@ -27,8 +28,10 @@ use krater_amphora_core::{
 };
 
 use crate::{
+    limits::CLOSE_TIME_MAX,
     listen::open_group,
-    worker::{Common, Order, WorkerHandle, processors},
+    local::Common,
+    worker::{Order, WorkerHandle, processors},
     world::{ListenerState, World},
 };
 
@@ -83,7 +86,13 @@ impl Plane {
     /// A port that cannot be had does not refuse the snapshot: its listener is reported as failed, and
     /// [`Plane::retry_failed`] tries again. When this returns, ports that left are closed and those that came are
     /// open; who was waiting at a closed port has been accepted. Blocks for as long as that takes, milliseconds.
-    pub fn apply(&mut self, snapshot: Snapshot) -> Generation {
+    ///
+    /// Connections and requests that a member has when it leaves, alone or with its pool, go on until they end.
+    ///
+    /// # Errors
+    ///
+    /// If something in it is part of another load balancer: everything that is. Nothing is changed then (I10).
+    pub fn apply(&mut self, snapshot: Snapshot) -> Result<Generation, Vec<Rejection>> {
         let id = snapshot.load_balancer();
         let world = self.world();
         let old = world
@@ -93,11 +102,15 @@ impl Plane {
         if let Some(old) = &old
             && (old.generation() > snapshot.generation() || **old == snapshot)
         {
-            return old.generation();
+            return Ok(old.generation());
+        }
+        let conflicts = world.conflicts(&snapshot);
+        if !conflicts.is_empty() {
+            return Err(conflicts);
         }
         let generation = snapshot.generation();
         self.follow(&world, id, old.as_deref(), Some(Arc::new(snapshot)));
-        generation
+        Ok(generation)
     }
 
     /// Takes a load balancer out of service. Its connections have until the drain timeout.
@@ -121,6 +134,13 @@ impl Plane {
         }
         self.show_failures(&world);
         opened
+    }
+
+    /// Lets go of what members leave behind once nobody uses it any more. To be called each second.
+    pub fn settle_departed(&self) {
+        for pool in self.world().pools.values() {
+            pool.settle_departed();
+        }
     }
 
     /// What traffic is served by now.
@@ -391,10 +411,6 @@ impl Plane {
         }
     }
 }
-
-/// A worker answers in microseconds unless its core is starved. Waiting longer would hold up every other apply; the
-/// sockets are closed all the same, only later.
-const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

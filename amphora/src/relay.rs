@@ -26,6 +26,8 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use crate::limits::RELAY_ROUNDS_MAX;
+
 /// One end of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -242,7 +244,7 @@ impl Flow {
         last: bool,
         mut moved: impl FnMut(u64, u64),
     ) -> Poll<Result<(), Broken>> {
-        for _ in 0..ROUNDS {
+        for _ in 0..RELAY_ROUNDS_MAX {
             if self.rest.is_some() {
                 match ready!(self.poll_rest(cx, to)) {
                     Ok(written) => moved(0, written),
@@ -320,6 +322,3 @@ impl Flow {
 const fn length(bytes: &[u8]) -> u64 {
     bytes.len() as u64
 }
-
-/// Reads of one direction in a row: half a megabyte, then somebody else's turn.
-const ROUNDS: usize = 8;

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use krater_amphora_core::snapshot::Snapshot;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
@@ -96,9 +97,7 @@ fn carry_out(housekeeper: &Housekeeper, plan: Plan) {
         for id in plan.remove {
             housekeeper.remove(id)?;
         }
-        for snapshot in plan.apply {
-            housekeeper.apply(snapshot)?;
-        }
+        apply_all(housekeeper, plan.apply)?;
         // A port may have moved from a load balancer further down to one further up.
         housekeeper.retry_failed().map(drop)
     })();
@@ -114,6 +113,35 @@ fn carry_out(housekeeper: &Housekeeper, plan: Plan) {
             "the snapshot file is in force"
         );
     }
+}
+
+/// Applies in rounds, since a load balancer may take up what another one lets go of. Those that are left in the end
+/// exchange something with each other: they are taken out of service first.
+fn apply_all(housekeeper: &Housekeeper, mut left: Vec<Snapshot>) -> Result<(), Ending> {
+    let mut before = usize::MAX;
+    while left.len() < before {
+        before = left.len();
+        let mut refused = Vec::new();
+        for snapshot in left {
+            if housekeeper.world()?.conflicts(&snapshot).is_empty() {
+                let _nothing_in_its_way = housekeeper.apply(snapshot)?;
+            } else {
+                refused.push(snapshot);
+            }
+        }
+        left = refused;
+    }
+    for snapshot in &left {
+        housekeeper.remove(snapshot.load_balancer())?;
+    }
+    for snapshot in left {
+        let id = snapshot.load_balancer();
+        if let Err(rejections) = housekeeper.apply(snapshot)? {
+            // The file was found free of it.
+            error!(lb = %id, ?rejections, "a load balancer has parts of another one: this is a bug");
+        }
+    }
+    Ok(())
 }
 
 fn plan(snapshot: &Path, world: &World) -> Result<Plan, Vec<Flaw>> {

@@ -21,8 +21,9 @@ use tracing::{error, info, warn};
 
 use crate::{
     agent::chain,
-    cli::BAD_CONFIGURATION,
+    config::BAD_CONFIGURATION,
     keep::{Holder, StateLock},
+    limits::{RESTART_PAUSE_MAX, RESTART_PAUSE_MIN},
 };
 
 /// What to keep alive.
@@ -231,15 +232,13 @@ impl Backoff {
             return Duration::ZERO;
         }
         let wait = self.wait;
-        self.wait = (wait * 2).clamp(BACKOFF_FIRST, BACKOFF_MAX);
+        self.wait = (wait * 2).clamp(RESTART_PAUSE_MIN, RESTART_PAUSE_MAX);
         wait
     }
 }
 
 /// A child that dies younger than this died quickly.
 const QUICK: Duration = Duration::from_secs(1);
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Between two looks at the lock of an agent that is not our child.
 const POLL: Duration = Duration::from_millis(50);
 /// What a child may take beyond its draining.

@@ -6,8 +6,8 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     connect::{Attempts, Link, Load, dial},
+    local::Guest,
     relay::{Relay, Side},
-    worker::Guest,
 };
 
 /// Serves one client connection to its end.
@@ -27,7 +27,7 @@ pub(crate) async fn serve(guest: Rc<Guest>, client: TcpStream, peer: SocketAddr)
     let (listener, lane) = (seat.lane(), link.lane());
     let outcome = relay
         .run(
-            &guest.worker.scratch,
+            &guest.local.scratch,
             |side, bytes| match side {
                 Side::Client => listener.bytes_in.add(bytes),
                 Side::Member => lane.bytes_in.add(bytes),
@@ -51,7 +51,7 @@ async fn reach(guest: &Guest, peer: SocketAddr) -> Option<(TcpStream, Link, Load
         let load = Load::new(seat, &member);
         if let Ok((stream, link)) = dial(
             &member,
-            guest.worker.index,
+            guest.local.index,
             seat.state.listener.timeouts.member_connect,
         )
         .await

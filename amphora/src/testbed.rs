@@ -66,7 +66,7 @@ impl Bed {
     pub(crate) fn apply(&mut self) {
         self.spec.generation = self.spec.generation.next();
         let snapshot = Snapshot::parse(self.spec.clone()).unwrap();
-        assert_eq!(self.plane.apply(snapshot), self.spec.generation);
+        assert_eq!(self.plane.apply(snapshot), Ok(self.spec.generation));
     }
 
     /// Changes the spec and applies it.

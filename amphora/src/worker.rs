@@ -5,20 +5,14 @@
 //! inbox that the housekeeper writes to.
 
 use std::{
-    cell::{Cell, RefCell},
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc as blocking,
-    },
+    sync::{Arc, mpsc as blocking},
     thread,
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, Cache};
 use hashbrown::HashMap;
 use krater_amphora_api::ListenerId;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -26,22 +20,17 @@ use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{mpsc, oneshot},
     task::spawn_local,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep},
 };
 
 use crate::{
-    http::upstream::Upstreams,
-    meter::ListenerLane,
-    world::{ListenerState, World},
+    local::{Common, Local},
+    world::ListenerState,
 };
 
 mod accept;
-mod roll;
 
 use accept::Door;
-pub(crate) use accept::Guest;
-pub(crate) use roll::Ending;
-use roll::{Roll, Ticket};
 
 /// What the housekeeper may ask of a worker.
 #[derive(Debug)]
@@ -78,18 +67,6 @@ pub(crate) struct WorkerHandle {
     inbox: Option<mpsc::UnboundedSender<Order>>,
     ended: Option<oneshot::Receiver<()>>,
     thread: Option<thread::JoinHandle<()>>,
-}
-
-/// What all workers share, but for the world itself.
-#[derive(Clone, Debug)]
-pub(crate) struct Common {
-    pub(crate) world: Arc<ArcSwap<World>>,
-    /// Connections that ended in a panic.
-    pub(crate) bugs: Arc<AtomicU64>,
-    /// Times accepting had to pause for want of descriptors or memory.
-    pub(crate) exhaustions: Arc<AtomicU64>,
-    /// How long connections of a deleted listener may go on.
-    pub(crate) drain: Duration,
 }
 
 impl WorkerHandle {
@@ -143,156 +120,59 @@ impl Drop for WorkerHandle {
     }
 }
 
-/// One core's state, shared by all its tasks.
-pub(crate) struct Worker {
-    /// Its lane in every meter.
-    pub(crate) index: usize,
-    /// Where bytes rest between a read and a write: one for all connections, so that idle ones hold none.
-    pub(crate) scratch: RefCell<Box<[u8]>>,
-    /// Connections to members that wait for another request.
-    pub(crate) upstreams: Upstreams,
-    common: Common,
-    world: RefCell<Cache<Arc<ArcSwap<World>>, Arc<World>>>,
-    /// Address of the world that `seats` was filled from. Compared, never followed.
-    seen: Cell<*const World>,
-    epoch: Cell<u64>,
-    seats: RefCell<HashMap<ListenerId, Rc<Seat>>>,
-    doors: RefCell<HashMap<SocketAddr, Rc<Door>>>,
-    rolls: RefCell<HashMap<ListenerId, Rc<Roll>>>,
-}
-
-/// A listener as one worker holds it: counting references to it touches no shared cache line.
-pub(crate) struct Seat {
-    pub(crate) state: Arc<ListenerState>,
-    worker: usize,
-}
-
-impl Seat {
-    /// The meters of the listener, of this worker.
-    pub(crate) fn lane(&self) -> &ListenerLane {
-        self.state.shared.meter.of(self.worker)
-    }
+/// What runs in the thread: the sockets of one core, and what their connections share.
+struct Worker {
+    local: Rc<Local>,
+    doors: HashMap<SocketAddr, Rc<Door>>,
 }
 
 impl Worker {
-    fn new(index: usize, common: Common) -> Rc<Self> {
-        let world = Cache::new(Arc::clone(&common.world));
-        Rc::new(Self {
-            index,
-            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
-            upstreams: Upstreams::default(),
-            common,
-            world: RefCell::new(world),
-            seen: Cell::new(std::ptr::null()),
-            epoch: Cell::new(0),
-            seats: RefCell::default(),
-            doors: RefCell::default(),
-            rolls: RefCell::default(),
-        })
-    }
-
-    /// Changes whenever the world has changed: what was looked up under the same epoch is still current.
-    pub(crate) fn epoch(&self) -> u64 {
-        let mut cache = self.world.borrow_mut();
-        let world = Arc::as_ptr(cache.load());
-        if world != self.seen.get() {
-            // The cache keeps the world that was seen until it loads another, so no two have the same address.
-            self.seen.set(world);
-            self.epoch.set(self.epoch.get() + 1);
-            self.seats.borrow_mut().clear();
+    fn new(index: usize, common: Common) -> Self {
+        Self {
+            local: Local::new(index, common),
+            doors: HashMap::new(),
         }
-        self.epoch.get()
     }
 
-    /// The listener as it is in the current world.
-    pub(crate) fn seat(&self, listener: ListenerId) -> Option<Rc<Seat>> {
-        self.epoch();
-        if let Some(seat) = self.seats.borrow().get(&listener) {
-            return Some(Rc::clone(seat));
-        }
-        let state = Arc::clone(self.world.borrow_mut().load().listeners.get(&listener)?);
-        let seat = self.seat_of(state);
-        self.seats.borrow_mut().insert(listener, Rc::clone(&seat));
-        Some(seat)
-    }
-
-    fn seat_of(&self, state: Arc<ListenerState>) -> Rc<Seat> {
-        Rc::new(Seat {
-            state,
-            worker: self.index,
-        })
-    }
-
-    fn roll(&self, listener: ListenerId) -> Rc<Roll> {
-        Rc::clone(self.rolls.borrow_mut().entry(listener).or_default())
-    }
-
-    fn handle_order(self: &Rc<Self>, order: Order) {
+    fn handle_order(&mut self, order: Order) {
         match order {
             Order::Adopt {
                 address,
                 state,
                 socket,
-            } => match Door::open(self, self.seat_of(state), socket) {
+            } => match Door::open(&self.local, self.local.seat_of(state), socket) {
                 Ok(door) => {
-                    self.doors.borrow_mut().insert(address, door);
+                    self.doors.insert(address, door);
                 }
                 Err(error) => {
                     tracing::error!(%address, %error, "a worker cannot accept on a socket")
                 }
             },
             Order::Reassign { address, state } => {
-                if let Some(door) = self.doors.borrow().get(&address) {
-                    door.reassign(self.seat_of(state));
+                if let Some(door) = self.doors.get(&address) {
+                    door.reassign(self.local.seat_of(state));
                 }
             }
             Order::Close { address, closed } => {
-                if let Some(door) = self.doors.borrow_mut().remove(&address) {
+                if let Some(door) = self.doors.remove(&address) {
                     door.close(Some(closed));
                 }
             }
-            Order::Retire { listener } => self.retire(listener),
-            Order::Tidy => {
-                self.epoch();
-                let world = Arc::clone(self.world.borrow_mut().load());
-                self.upstreams.retain(&world);
-            }
+            Order::Retire { listener } => self.local.retire(listener),
+            Order::Tidy => self.local.tidy(),
             Order::Stop { .. } => {}
         }
     }
 
-    /// Gives the connections of a listener that is gone until the drain timeout.
-    fn retire(&self, listener: ListenerId) {
-        if let Some(roll) = self.rolls.borrow_mut().remove(&listener) {
-            spawn_local(drain(roll, Instant::now() + self.common.drain));
-        }
-    }
-
-    async fn stop(self: Rc<Self>, grace: Duration) {
+    async fn stop(self, grace: Duration) {
         let deadline = Instant::now() + grace;
-        let doors = self.doors.take();
-        for door in doors.values() {
+        for door in self.doors.values() {
             door.close(None);
         }
-        for door in doors.values() {
+        for door in self.doors.values() {
             door.shut().await;
         }
-        let rolls: Vec<_> = self.rolls.take().into_values().collect();
-        for roll in &rolls {
-            roll.end(Ending::Graceful);
-        }
-        for roll in rolls {
-            drain(roll, deadline).await;
-        }
-    }
-}
-
-/// Asks the connections of a listener to end, waits for them until `deadline`, then makes them.
-async fn drain(roll: Rc<Roll>, deadline: Instant) {
-    roll.end(Ending::Graceful);
-    if timeout_at(deadline, roll.emptied()).await.is_err() {
-        roll.end(Ending::Now);
-        roll.emptied().await;
+        self.local.drain(deadline).await;
     }
 }
 
@@ -314,11 +194,11 @@ fn run(
         }
     };
     runtime.block_on(async move {
-        let worker = Worker::new(index, common);
-        spawn_local(sweep(Rc::clone(&worker)));
+        let mut worker = Worker::new(index, common);
+        spawn_local(sweep(Rc::clone(&worker.local)));
         while let Some(order) = orders.recv().await {
             match order {
-                Order::Stop { grace } => return Rc::clone(&worker).stop(grace).await,
+                Order::Stop { grace } => return worker.stop(grace).await,
                 order => worker.handle_order(order),
             }
         }
@@ -326,16 +206,11 @@ fn run(
 }
 
 /// Closes idle connections to members that have grown old.
-async fn sweep(worker: Rc<Worker>) {
+async fn sweep(local: Rc<Local>) {
     loop {
         sleep(SWEEP_INTERVAL).await;
-        worker.upstreams.expire(std::time::Instant::now());
+        local.upstreams.expire(std::time::Instant::now());
     }
-}
-
-/// Waits until `deadline`; a pause that a door takes when descriptors have run out.
-async fn pause() {
-    sleep_until(Instant::now() + EXHAUSTION_PAUSE).await;
 }
 
 fn pin(cpu: usize) {
@@ -363,17 +238,5 @@ pub(crate) fn processors(workers: usize) -> Vec<Option<usize>> {
     }
 }
 
-impl Common {
-    fn count_bug(&self) {
-        self.bugs.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// One read takes at most this much: enough that a fast stream costs few calls, small enough to stay in cache.
-const SCRATCH_BYTES: usize = 64 * 1024;
-
 /// How often old idle connections are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Descriptors come back when connections end; asking again at once would only burn the core.
-const EXHAUSTION_PAUSE: Duration = Duration::from_millis(50);

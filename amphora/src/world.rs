@@ -13,21 +13,26 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use krater_amphora_api::{
     Algorithm, ListenerId, ListenerReport, ListenerState as Serving, LoadBalancerId,
-    LoadBalancerReport, MemberHealth, MemberId, MemberReport, PoolId, PoolReport,
+    LoadBalancerReport, MemberHealth, MemberId, MemberReport, PoolId, PoolReport, Rejection,
 };
 use krater_amphora_core::{
     roster::{Choice, Roster},
     snapshot::{Listener, Member, Pool, Snapshot},
 };
 
-use crate::meter::{ListenerMeter, MemberMeter};
+use crate::meter::{ListenerMeter, MemberMeter, MemberTotals};
 
+mod departed;
 mod limit;
+mod part;
+
+use departed::Departed;
 
 pub use limit::ConnectionLimit;
+pub use part::Part;
 
 /// Everything that traffic is served by at one moment.
 #[derive(Debug, Default)]
@@ -38,6 +43,8 @@ pub struct World {
     pub listeners: HashMap<ListenerId, Arc<ListenerState>>,
     /// Their pools, unused ones too.
     pub pools: HashMap<PoolId, Arc<PoolState>>,
+    /// Whose each listener, pool and member is.
+    pub owners: HashMap<Part, LoadBalancerId>,
 }
 
 /// One load balancer.
@@ -90,6 +97,7 @@ pub struct PoolState {
     pub members: Vec<Arc<MemberState>>,
     /// Counts choices, over all workers and swaps.
     pub turn: Arc<AtomicU64>,
+    departed: Arc<Departed>,
 }
 
 /// One member at run time.
@@ -111,7 +119,20 @@ pub struct MemberState {
 }
 
 impl World {
-    /// This world with one load balancer added, replaced or (`None`) removed.
+    /// Every part of `snapshot` that another load balancer has already. Taking it away would break that one, so a
+    /// snapshot is put in force only if there is none.
+    #[must_use]
+    pub fn conflicts(&self, snapshot: &Snapshot) -> Vec<Rejection> {
+        Part::all_of(snapshot)
+            .filter_map(|part| {
+                let owner = *self.owners.get(&part)?;
+                (owner != snapshot.load_balancer()).then(|| part.taken_by(owner))
+            })
+            .collect()
+    }
+
+    /// This world with one load balancer added, replaced or (`None`) removed. What is added must not
+    /// [conflict](Self::conflicts).
     #[must_use]
     pub fn with(
         &self,
@@ -126,7 +147,11 @@ impl World {
             balancers: self.balancers.clone(),
             listeners: self.listeners.clone(),
             pools: self.pools.clone(),
+            owners: self.owners.clone(),
         };
+        for part in old.iter().flat_map(|old| Part::all_of(&old.snapshot)) {
+            world.owners.remove(&part);
+        }
         for listener in old.iter().flat_map(|balancer| &balancer.listeners) {
             world.listeners.remove(&listener.listener.id);
         }
@@ -145,6 +170,9 @@ impl World {
                     .iter()
                     .map(|state| (state.pool.id, Arc::clone(state))),
             );
+            world
+                .owners
+                .extend(Part::all_of(&new.snapshot).map(|part| (part, id)));
             world.balancers.insert(id, new);
         }
         world
@@ -302,6 +330,14 @@ impl PoolState {
             })
             .collect();
         let turn = old.map_or_else(Arc::default, |old| Arc::clone(&old.turn));
+        let departed = old.map_or_else(Arc::default, |old| Arc::clone(&old.departed));
+        let staying: HashSet<_> = members.iter().map(|state| state.id).collect();
+        departed.take_in(
+            old_members
+                .values()
+                .filter(|state| !staying.contains(&state.id))
+                .map(|state| Arc::clone(&state.meter)),
+        );
         let roster = ArcSwap::from_pointee(roster(pool, &members));
         Arc::new(Self {
             balancer,
@@ -309,7 +345,30 @@ impl PoolState {
             roster,
             members,
             turn,
+            departed,
         })
+    }
+
+    /// What its members did, those that have left it included.
+    #[must_use]
+    pub fn totals(&self) -> MemberTotals {
+        let present: HashSet<_> = self
+            .members
+            .iter()
+            .map(|member| Arc::as_ptr(&member.meter))
+            .collect();
+        let mut totals = self
+            .departed
+            .totals(|meter| present.contains(&Arc::as_ptr(meter)));
+        for member in &self.members {
+            totals += member.meter.totals();
+        }
+        totals
+    }
+
+    /// Lets go of the meters of members that have left and have no connection any more.
+    pub(crate) fn settle_departed(&self) {
+        self.departed.settle();
     }
 
     /// Chooses a member for `client`, passing over the positions in `not`: a position in `members`.

@@ -1,6 +1,5 @@
-//! Bodies under way: a request's from the client to a member, an answer's from a member to the client.
-//!
-//! Both are passed on frame by frame and nothing is read ahead of what the other side takes.
+//! The body of an answer on its way to the client: passed on frame by frame, nothing is read ahead of what the client
+//! takes.
 
 use std::{
     pin::Pin,
@@ -13,72 +12,12 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{
-    session::{Session, Turn},
-    upstream::Upstream,
+use super::session::Session;
+use crate::{
+    connect::Load,
+    seat::Seat,
+    upstream::{Turn, Upstream},
 };
-use crate::{connect::Load, worker::Seat};
-
-/// A request's body on its way to a member.
-pub(super) enum Outgoing {
-    /// There is none.
-    Empty,
-    /// As it comes from the client.
-    Client(Incoming, Rc<Session>),
-}
-
-impl Outgoing {
-    pub(super) fn new(body: Incoming, session: &Rc<Session>) -> Self {
-        if body.is_end_stream() {
-            session.unread.set(false);
-            return Self::Empty;
-        }
-        session.unread.set(true);
-        Self::Client(body, Rc::clone(session))
-    }
-}
-
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Self::Client(body, session) = self.get_mut() else {
-            return Poll::Ready(None);
-        };
-        let frame = Pin::new(&mut *body).poll_frame(cx);
-        // While an answer is under way its own body says whose turn it is.
-        let waits = if frame.is_pending() {
-            Turn::Client
-        } else {
-            Turn::Member
-        };
-        if !session.responding.get() {
-            session.turn.set(waits);
-        }
-        if matches!(frame, Poll::Ready(None)) || body.is_end_stream() {
-            session.unread.set(false);
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Client(body, _) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body, _) => body.size_hint(),
-        }
-    }
-}
 
 /// The body of an answer.
 pub(super) enum Reply {
@@ -110,9 +49,9 @@ pub(super) struct Ongoing {
 impl Ongoing {
     /// A request whose head is complete now.
     pub(super) fn new(session: &Rc<Session>, seat: &Rc<Seat>) -> Self {
-        session.turn.set(Turn::Ours);
-        session.responding.set(false);
-        session.overdue.set(None);
+        session.progress.turn.set(Turn::Ours);
+        session.progress.responding.set(false);
+        session.progress.overdue.set(None);
         seat.lane().requests.bump();
         Self {
             session: Rc::clone(session),
@@ -130,15 +69,15 @@ impl Ongoing {
     /// The answer's head is given to the client.
     pub(super) fn answered(&self, status: u16) {
         self.seat.lane().responses.count(status);
-        self.session.responding.set(true);
-        self.session.turn.set(Turn::Client);
+        self.session.progress.responding.set(true);
+        self.session.progress.turn.set(Turn::Client);
     }
 }
 
 impl Drop for Ongoing {
     fn drop(&mut self) {
-        self.session.turn.set(Turn::Request);
-        self.session.responding.set(false);
+        self.session.progress.turn.set(Turn::Request);
+        self.session.progress.responding.set(false);
         self.seat.lane().durations.count(self.since.elapsed());
     }
 }
@@ -148,7 +87,7 @@ impl Reply {
     pub(super) fn relay(body: Incoming, upstream: Upstream, ongoing: Ongoing) -> Self {
         if body.is_end_stream() {
             drop(body);
-            ongoing.session.guest.worker.upstreams.put(upstream);
+            ongoing.session.guest.local.upstreams.put(upstream);
             return Self::Empty;
         }
         Self::Member(Box::new(Relayed {
@@ -172,7 +111,7 @@ impl Relayed {
         if frame.is_pending()
             && let Some(upstream) = &mut self.upstream
         {
-            upstream.poll(cx, session);
+            upstream.poll(cx, &session.progress);
             frame = Pin::new(&mut self.body).poll_frame(&mut quiet);
         }
         let waits = if frame.is_pending() {
@@ -180,14 +119,14 @@ impl Relayed {
         } else {
             Turn::Client
         };
-        session.turn.set(waits);
+        session.progress.turn.set(waits);
         frame
     }
 
     /// The body is complete: its connection may serve another request.
     fn release(&mut self) {
         if let Some(upstream) = self.upstream.take() {
-            self.ongoing.session.guest.worker.upstreams.put(upstream);
+            self.ongoing.session.guest.local.upstreams.put(upstream);
         }
     }
 }

@@ -7,15 +7,16 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::{
-    body::{Ongoing, Outgoing, Reply},
+    body::{Ongoing, Reply},
     refusal::Refusal,
     rewrite,
-    session::{Session, Turn},
-    upstream::{IDLE_TIME_MAX, IDLE_TIME_SAFE, Sent, Upstream},
+    session::Session,
 };
 use crate::{
     connect::{Attempts, Load, dial},
-    worker::Seat,
+    limits::{IDLE_TIME_MAX, IDLE_TIME_SAFE_MAX},
+    seat::Seat,
+    upstream::{Outgoing, Sent, Turn, Upstream},
     world::MemberState,
 };
 
@@ -24,7 +25,7 @@ pub(super) async fn answer(session: Rc<Session>, request: Request<Incoming>) -> 
     let seat = session.current_seat();
     let mut ongoing = Ongoing::new(&session, &seat);
     let (parts, body) = request.into_parts();
-    let body = Outgoing::new(body, &session);
+    let body = Outgoing::new(body, &session.progress);
     let outcome = match rewrite::request(parts, body, session.peer.ip(), &seat.state) {
         Ok(request) => send(&session, &seat, request, &mut ongoing).await,
         Err(refusal) => Err(refusal),
@@ -83,7 +84,7 @@ async fn send(
 ) -> Result<(Response<Incoming>, Upstream), Refusal> {
     let mut attempts = Attempts::new(session.peer);
     loop {
-        session.turn.set(Turn::Ours);
+        session.progress.turn.set(Turn::Ours);
         let Some(member) = attempts.next(seat).await else {
             return Err(if attempts.made() == 0 {
                 Refusal::NoMember
@@ -122,15 +123,15 @@ async fn try_member(
     member: &Arc<MemberState>,
     mut request: Request<Outgoing>,
 ) -> Tried {
-    let worker = &session.guest.worker;
+    let local = &session.guest.local;
     let patience = if is_repeatable(&request) {
         IDLE_TIME_MAX
     } else {
-        IDLE_TIME_SAFE
+        IDLE_TIME_SAFE_MAX
     };
-    let mut waiting = worker.upstreams.take(member.serial, patience);
+    let mut waiting = local.upstreams.take(member.serial, patience);
     loop {
-        session.turn.set(Turn::Ours);
+        session.progress.turn.set(Turn::Ours);
         let mut upstream = match waiting.take() {
             Some(upstream) => upstream,
             None => match connect(session, seat, member).await {
@@ -141,7 +142,7 @@ async fn try_member(
         let used = upstream.is_used();
         let again = (used && is_repeatable(&request)).then(|| copy(&request));
         let upgrade = rewrite::is_upgrade(&request);
-        match upstream.exchange(request, session).await {
+        match upstream.exchange(request, &session.progress).await {
             Sent::Answered(answer)
                 if answer.status() != StatusCode::SWITCHING_PROTOCOLS || upgrade =>
             {
@@ -174,7 +175,7 @@ async fn try_member(
 
 async fn connect(session: &Session, seat: &Seat, member: &Arc<MemberState>) -> Option<Upstream> {
     let allowed = seat.state.listener.timeouts.member_connect;
-    let (stream, link) = dial(member, session.guest.worker.index, allowed)
+    let (stream, link) = dial(member, session.guest.local.index, allowed)
         .await
         .ok()?;
     Upstream::start(stream, link).await.ok()

@@ -11,8 +11,8 @@ use http::{
 use http_body::Body;
 use krater_amphora_core::forwarded::{Existing, Scheme, headers};
 
-use super::{body::Outgoing, refusal::Refusal};
-use crate::world::ListenerState;
+use super::refusal::Refusal;
+use crate::{upstream::Outgoing, world::ListenerState};
 
 /// A request as it is sent to a member, or why it is not.
 pub(super) fn request(

@@ -30,13 +30,14 @@ use super::{
     body::Reply,
     exchange,
     refusal::{HEAD_TIMEOUT, Refusal},
-    session::{Session, Turn},
-    tap::{Flow, Tap},
-    upstream::{BUFFER_BYTES_MAX, HEAD_BYTES_MAX, Tunnel},
+    session::Session,
 };
 use crate::{
+    limits::{HTTP_BUFFER_BYTES_MAX, HTTP_HEAD_BYTES_MAX, LINGER_BYTES_MAX, LINGER_TIME_MAX},
+    local::{Ending, Guest},
     relay::{Relay, Side},
-    worker::{Ending, Guest},
+    tap::{Flow, Tap},
+    upstream::{Tunnel, Turn},
 };
 
 /// Serves one client connection to its end.
@@ -48,8 +49,8 @@ pub(crate) async fn serve(guest: Rc<Guest>, stream: TcpStream, peer: SocketAddr)
         Box::pin(async move { Ok::<_, Infallible>(answer.await) })
     });
     let mut connection = Builder::new()
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(HTTP_BUFFER_BYTES_MAX)
+        .max_header_size(HTTP_HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(tap), service);
     let mut watch = Watch::new(&session, &flow);
     let end = watch.run(&mut connection).await;
@@ -125,9 +126,11 @@ impl<'a> Watch<'a> {
                 let turn = ready!(self.poll_overdue(cx, timer.as_mut()));
                 match turn {
                     Turn::Request => return Poll::Ready(End::NoRequest { begun: self.begun }),
-                    _ if self.session.responding.get() => return Poll::Ready(End::Stalled),
+                    _ if self.session.progress.responding.get() => {
+                        return Poll::Ready(End::Stalled);
+                    }
                     // The service finds it when the connection polls it, and gives up.
-                    turn => self.session.overdue.set(Some(turn)),
+                    turn => self.session.progress.overdue.set(Some(turn)),
                 }
                 self.moved_at = Instant::now();
             }
@@ -144,12 +147,12 @@ impl<'a> Watch<'a> {
     /// Books what has moved since the last call.
     fn account(&mut self) {
         let (received, sent) = self.flow.take();
-        let member_moved = self.session.moved.take();
+        let member_moved = self.session.progress.moved.take();
         if received + sent == 0 && !member_moved {
             return;
         }
         self.moved_at = Instant::now();
-        if self.session.turn.get() == Turn::Request {
+        if self.session.progress.turn.get() == Turn::Request {
             // A request that has come and been answered leaves nothing begun; what was received on the way to it does
             // not count, nor does the end of an answer.
             self.begun = received > 0 && sent == 0;
@@ -167,7 +170,7 @@ impl<'a> Watch<'a> {
             let next = match self.session.allowance() {
                 Some(allowed) if self.moved_at + allowed <= now => {
                     timer.as_mut().reset(now + self.period());
-                    return Poll::Ready(self.session.turn.get());
+                    return Poll::Ready(self.session.progress.turn.get());
                 }
                 Some(allowed) => (self.moved_at + allowed).min(now + self.period()),
                 None => now + self.period(),
@@ -191,7 +194,7 @@ impl<'a> Watch<'a> {
 async fn close(session: &Session, mut stream: TcpStream, end: End) {
     let lane = session.guest.seat.lane();
     match end {
-        End::Done if !session.unread.get() => return,
+        End::Done if !session.progress.unread.get() => return,
         End::Done => {}
         End::Malformed(status) => {
             lane.request_errors.bump();
@@ -251,7 +254,7 @@ async fn join(guest: &Guest, client: TcpStream, client_rest: Bytes, tunnel: Tunn
         .with_rest(Side::Client, &rest)
         .with_rest(Side::Member, &client_rest)
         .run(
-            &guest.worker.scratch,
+            &guest.local.scratch,
             |side, bytes| match side {
                 Side::Client => listener.bytes_in.add(bytes),
                 Side::Member => member.bytes_in.add(bytes),
@@ -263,9 +266,3 @@ async fn join(guest: &Guest, client: TcpStream, client_rest: Bytes, tunnel: Tunn
         )
         .await;
 }
-
-/// What a client may still send after our last answer before we hang up.
-const LINGER_BYTES_MAX: usize = 1024 * 1024;
-
-/// How long a client may take to read our last answer and hang up.
-const LINGER_TIME_MAX: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! What the parts of one client connection tell each other: whose turn it is, and whether it is overdue.
+//! One client connection as its parts share it: whom it is, under which listener it runs, how far it has come.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,43 +9,25 @@ use std::{
 
 use krater_amphora_core::snapshot::{Mode, Timeouts};
 
-use super::upstream::Tunnel;
-use crate::worker::{Guest, Seat};
+use crate::{
+    local::Guest,
+    seat::Seat,
+    upstream::{Progress, Tunnel, Turn},
+};
 
 /// One client connection, as seen by its server side, its service and the bodies under way.
 pub(super) struct Session {
     pub(super) guest: Rc<Guest>,
     pub(super) peer: SocketAddr,
-    /// Whose move it is.
-    pub(super) turn: Cell<Turn>,
-    /// The head of the present answer has been given away: it is too late for another one.
-    pub(super) responding: Cell<bool>,
-    /// Whose move has taken too long: the service is to give up.
-    pub(super) overdue: Cell<Option<Turn>>,
-    /// Bytes went to or came from a member since the server side last looked.
-    pub(super) moved: Cell<bool>,
+    /// How far the present exchange has come.
+    pub(super) progress: Rc<Progress>,
     /// The timers were changed since the server side last looked.
     pub(super) retimed: Cell<bool>,
-    /// The client has more of a request body to send than was read.
-    pub(super) unread: Cell<bool>,
     /// A member has agreed to speak another protocol: what to join the client with.
     pub(super) tunnel: RefCell<Option<Tunnel>>,
     seat: RefCell<Rc<Seat>>,
     epoch: Cell<u64>,
     gone: Cell<bool>,
-}
-
-/// Who is expected to move next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// The client, with the head of a request.
-    Request,
-    /// The client, with more of a request's body, or by taking more of an answer.
-    Client,
-    /// The member.
-    Member,
-    /// We: a connection is being made, under a timer of its own.
-    Ours,
 }
 
 impl Session {
@@ -54,12 +36,8 @@ impl Session {
         Rc::new(Self {
             guest,
             peer,
-            turn: Cell::new(Turn::Request),
-            responding: Cell::new(false),
-            overdue: Cell::new(None),
-            moved: Cell::new(false),
+            progress: Rc::new(Progress::new()),
             retimed: Cell::new(false),
-            unread: Cell::new(false),
             tunnel: RefCell::default(),
             seat: RefCell::new(seat),
             epoch: Cell::new(0),
@@ -72,10 +50,10 @@ impl Session {
     /// If it is gone, or no longer reads HTTP, the request still runs as the connection was last served, and
     /// [`Session::is_last`] has the connection closed after it.
     pub(super) fn current_seat(&self) -> Rc<Seat> {
-        let worker = &self.guest.worker;
-        if worker.epoch() != self.epoch.get() {
+        let local = &self.guest.local;
+        if local.epoch() != self.epoch.get() {
             let id = self.seat.borrow().state.listener.id;
-            match worker.seat(id) {
+            match local.seat(id) {
                 Some(seat) if seat.state.enabled && seat.state.listener.mode == Mode::Http => {
                     self.seat.replace(seat);
                     self.retimed.set(true);
@@ -83,7 +61,7 @@ impl Session {
                 }
                 _ => self.gone.set(true),
             }
-            self.epoch.set(worker.epoch());
+            self.epoch.set(local.epoch());
         }
         Rc::clone(&self.seat.borrow())
     }
@@ -105,7 +83,7 @@ impl Session {
             member_data,
             ..
         } = self.timeouts();
-        match self.turn.get() {
+        match self.progress.turn.get() {
             Turn::Request | Turn::Client => Some(client_data),
             Turn::Member => Some(member_data),
             Turn::Ours => None,

@@ -54,7 +54,9 @@ fn connections_are_kept_on_both_sides() {
     assert_eq!(listener.shared.meter.responses(), [0, 3, 0, 0, 0, 0]);
     assert_eq!(member.meter.sum(|lane| &lane.reuses), 2);
     assert_eq!(listener.shared.meter.counters().total_connections, 1);
-    assert_eq!(member.meter.responses(), [0, 3, 0, 0, 0, 0]);
+    let totals = member.meter.totals();
+    assert_eq!(totals.responses, [0, 3, 0, 0, 0, 0]);
+    assert_eq!(totals.durations.buckets.iter().sum::<u64>(), 3);
 }
 
 #[test]

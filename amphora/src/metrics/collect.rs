@@ -18,12 +18,12 @@ use prometheus::{
     proto,
 };
 
-use super::table::{self, Kind, Metric};
+use super::table::{self, Kind, Metric, Traffic};
 use crate::{
-    meter::{Durations, Responses},
+    meter::{DurationTotals, Durations, MemberTotals, Responses},
     probe::Meters,
     tallies::Tallies,
-    world::{Balancer, ListenerState, MemberState, PoolState, World},
+    world::{Balancer, ListenerState, PoolState, World},
 };
 
 /// Everything that one scrape reads.
@@ -178,10 +178,23 @@ impl Scrape {
             &[lb, &pool],
             state.roster.load().len() as u64,
         );
+        let up = state.members.iter().filter(|member| member.counts_as_up());
+        out.count(&table::POOL_UP, &[lb, &pool], up.count() as u64);
+        let protocol = state.pool.protocol;
+        let labels = [lb, pool.as_str()];
+        traffic(
+            &table::POOL_TRAFFIC,
+            &state.totals(),
+            protocol,
+            &labels,
+            out,
+        );
         for member in &state.members {
             let id = member.id.to_string();
             let labels = [lb, pool.as_str(), id.as_str()];
-            traffic_of_member(member, state.pool.protocol, &labels, out);
+            out.count(&table::MEMBER_UP, &labels, u64::from(member.counts_as_up()));
+            let totals = member.meter.totals();
+            traffic(&table::MEMBER_TRAFFIC, &totals, protocol, &labels, out);
             let Some(probes) = self.probes.get(&(state.balancer, member.id)) else {
                 continue;
             };
@@ -273,61 +286,39 @@ fn listener(state: &ListenerState, lb: &str, out: &mut Families) {
     out.durations(&table::LISTENER_DURATION, &labels, &meter.durations());
 }
 
-fn traffic_of_member(
-    member: &MemberState,
+fn traffic(
+    series: &Traffic,
+    totals: &MemberTotals,
     protocol: PoolProtocol,
-    labels: &[&str; 3],
+    labels: &[&str],
     out: &mut Families,
 ) {
-    let meter = &member.meter;
-    out.count(&table::MEMBER_UP, labels, u64::from(member.counts_as_up()));
-    out.count(&table::MEMBER_ACTIVE, labels, meter.active());
-    out.count(
-        &table::MEMBER_CONNECTIONS,
-        labels,
-        meter.sum(|lane| &lane.connected),
-    );
-    out.count(
-        &table::MEMBER_CONNECT_FAILURES,
-        labels,
-        meter.sum(|lane| &lane.connect_failures),
-    );
-    out.count(
-        &table::MEMBER_RESPONSE_ERRORS,
-        labels,
-        meter.sum(|lane| &lane.response_errors),
-    );
-    out.count(
-        &table::MEMBER_SENT,
-        labels,
-        meter.sum(|lane| &lane.bytes_out),
-    );
-    out.count(
-        &table::MEMBER_RECEIVED,
-        labels,
-        meter.sum(|lane| &lane.bytes_in),
-    );
+    for (metric, value) in [
+        (series.active, totals.active()),
+        (series.connections, totals.connected),
+        (series.connect_failures, totals.connect_failures),
+        (series.response_errors, totals.response_errors),
+        (series.sent, totals.bytes_out),
+        (series.received, totals.bytes_in),
+    ] {
+        out.count(metric, labels, value);
+    }
     if protocol != PoolProtocol::Http {
         return;
     }
-    out.count(
-        &table::MEMBER_REQUESTS,
-        labels,
-        meter.sum(|lane| &lane.requests),
-    );
-    out.count(
-        &table::MEMBER_REUSES,
-        labels,
-        meter.sum(|lane| &lane.reuses),
-    );
-    let [lb, pool, id] = *labels;
+    out.count(series.requests, labels, totals.requests);
+    out.count(series.reuses, labels, totals.reuses);
     // Members are many: what never happened is not worth a line for each of them.
     for (class, responses) in Responses::NAMES
         .iter()
-        .zip(meter.responses())
+        .zip(totals.responses)
         .filter(|(_, seen)| *seen > 0)
     {
-        out.count(&table::MEMBER_RESPONSES, &[lb, pool, id, class], responses);
+        let labels: Vec<_> = labels.iter().chain([class]).copied().collect();
+        out.count(series.responses, &labels, responses);
+    }
+    if !totals.durations.total.is_zero() {
+        out.durations(series.duration, labels, &totals.durations);
     }
 }
 
@@ -361,12 +352,7 @@ impl Families {
         self.push(metric, sample);
     }
 
-    fn durations(
-        &mut self,
-        metric: &Metric,
-        labels: &[&str],
-        totals: &crate::meter::DurationTotals,
-    ) {
+    fn durations(&mut self, metric: &Metric, labels: &[&str], totals: &DurationTotals) {
         let mut cumulative = 0;
         let mut buckets = Vec::new();
         for (count, bound) in totals.buckets.iter().zip(Durations::BOUNDS_MICROSECONDS) {

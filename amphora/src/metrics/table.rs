@@ -24,6 +24,49 @@ pub(crate) enum Kind {
     Histogram,
 }
 
+/// The series of what was exchanged with members, for one of them or for a pool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traffic {
+    pub(crate) active: &'static Metric,
+    pub(crate) connections: &'static Metric,
+    pub(crate) connect_failures: &'static Metric,
+    pub(crate) response_errors: &'static Metric,
+    pub(crate) sent: &'static Metric,
+    pub(crate) received: &'static Metric,
+    pub(crate) requests: &'static Metric,
+    pub(crate) reuses: &'static Metric,
+    pub(crate) responses: &'static Metric,
+    pub(crate) duration: &'static Metric,
+}
+
+/// Of a pool.
+pub(crate) const POOL_TRAFFIC: Traffic = Traffic {
+    active: &POOL_ACTIVE,
+    connections: &POOL_CONNECTIONS,
+    connect_failures: &POOL_CONNECT_FAILURES,
+    response_errors: &POOL_RESPONSE_ERRORS,
+    sent: &POOL_SENT,
+    received: &POOL_RECEIVED,
+    requests: &POOL_REQUESTS,
+    reuses: &POOL_REUSES,
+    responses: &POOL_RESPONSES,
+    duration: &POOL_DURATION,
+};
+
+/// Of a member.
+pub(crate) const MEMBER_TRAFFIC: Traffic = Traffic {
+    active: &MEMBER_ACTIVE,
+    connections: &MEMBER_CONNECTIONS,
+    connect_failures: &MEMBER_CONNECT_FAILURES,
+    response_errors: &MEMBER_RESPONSE_ERRORS,
+    sent: &MEMBER_SENT,
+    received: &MEMBER_RECEIVED,
+    requests: &MEMBER_REQUESTS,
+    reuses: &MEMBER_REUSES,
+    responses: &MEMBER_RESPONSES,
+    duration: &MEMBER_DURATION,
+};
+
 macro_rules! declare {
     ($($id:ident $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
         $(
@@ -101,6 +144,28 @@ declare! {
         "Members of the pool.";
     POOL_USABLE Gauge "krater_amphora_pool_members_usable" ["lb", "pool"]
         "Members that may be chosen now.";
+    POOL_UP Gauge "krater_amphora_pool_members_up" ["lb", "pool"]
+        "Members that count as up.";
+    POOL_ACTIVE Gauge "krater_amphora_pool_connections_active" ["lb", "pool"]
+        "Connections to members open now. Sums of a pool include members that have left it.";
+    POOL_CONNECTIONS Counter "krater_amphora_pool_connections_total" ["lb", "pool"]
+        "Connections to members established.";
+    POOL_CONNECT_FAILURES Counter "krater_amphora_pool_connect_failures_total" ["lb", "pool"]
+        "Connections to members that could not be established.";
+    POOL_RESPONSE_ERRORS Counter "krater_amphora_pool_response_errors_total" ["lb", "pool"]
+        "Answers of members that broke off, were malformed or never came.";
+    POOL_SENT Counter "krater_amphora_pool_sent_bytes_total" ["lb", "pool"]
+        "Bytes sent to members.";
+    POOL_RECEIVED Counter "krater_amphora_pool_received_bytes_total" ["lb", "pool"]
+        "Bytes received from members.";
+    POOL_REQUESTS Counter "krater_amphora_pool_requests_total" ["lb", "pool"]
+        "HTTP requests sent to members (HTTP pools only).";
+    POOL_REUSES Counter "krater_amphora_pool_reuses_total" ["lb", "pool"]
+        "HTTP requests sent over a connection that had served another before (HTTP pools only).";
+    POOL_RESPONSES Counter "krater_amphora_pool_responses_total" ["lb", "pool", "class"]
+        "HTTP responses of members by class of status; classes never seen are absent (HTTP pools only).";
+    POOL_DURATION Histogram "krater_amphora_pool_request_duration_seconds" ["lb", "pool"]
+        "Time from sending a request to a member to the end of its answer; absent before the first (HTTP pools only).";
     MEMBER_UP Gauge "krater_amphora_member_up" ["lb", "pool", "member"]
         "1 while the member counts as up, 0 while its probes fail. Without a monitor it counts as up.";
     MEMBER_ACTIVE Gauge "krater_amphora_member_connections_active" ["lb", "pool", "member"]
@@ -121,6 +186,8 @@ declare! {
         "HTTP requests sent over a connection that had served another before (HTTP pools only).";
     MEMBER_RESPONSES Counter "krater_amphora_member_responses_total" ["lb", "pool", "member", "class"]
         "HTTP responses of the member by class of status; classes never seen are absent (HTTP pools only).";
+    MEMBER_DURATION Histogram "krater_amphora_member_request_duration_seconds" ["lb", "pool", "member"]
+        "Time from sending a request to the member to the end of its answer; absent before the first (HTTP pools only).";
     MEMBER_PROBES Counter "krater_amphora_member_probes_total" ["lb", "pool", "member", "result"]
         "Probes of the member: succeeded, failed (monitored members only).";
     MEMBER_PROBE_DURATION Gauge "krater_amphora_member_probe_duration_seconds" ["lb", "pool", "member"]

@@ -1,6 +1,6 @@
 //! The table, the documentation and what is served say the same.
 
-use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path, time::Duration};
 
 use krater_amphora_api::BootId;
 use krater_amphora_core::snapshot::Snapshot;
@@ -92,6 +92,11 @@ fn scrape() -> Scrape {
     let world = World::default().with(lb, Some(Arc::new(snapshot)), 1);
     let pool = world.balancers[&lb].pools[0].clone();
     pool.members[0].meter.of(0).responses.count(200);
+    pool.members[0]
+        .meter
+        .of(0)
+        .durations
+        .count(Duration::from_millis(1));
     let meter = ProbeMeter::default();
     meter
         .last_nanoseconds

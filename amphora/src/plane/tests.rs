@@ -12,7 +12,7 @@ use std::{
 
 use krater_amphora_api::{
     Algorithm, Generation, ListenerProtocol, ListenerSpec, ListenerState, MemberHealth,
-    PoolProtocol, SnapshotSpec,
+    PoolProtocol, SnapshotSpec, Subject,
 };
 use krater_amphora_core::snapshot::Snapshot;
 
@@ -222,7 +222,9 @@ fn a_port_of_another_process_or_load_balancer_is_never_shared() {
     let Bed {
         mut plane, spec, ..
     } = first;
-    plane.apply(Snapshot::parse(third.clone()).unwrap());
+    plane
+        .apply(Snapshot::parse(third.clone()).unwrap())
+        .unwrap();
     let report = plane.report(third.load_balancer).unwrap();
     let ListenerState::Failed { reason } = &report.listeners[0].state else {
         panic!("{report:?}")
@@ -348,12 +350,12 @@ fn an_older_generation_changes_nothing_and_the_same_one_costs_nothing() {
     let mut older = bed.spec.clone();
     older.generation = Generation::FIRST;
     older.listeners.clear();
-    assert_eq!(bed.plane.apply(Snapshot::parse(older).unwrap()), held);
+    assert_eq!(bed.plane.apply(Snapshot::parse(older).unwrap()), Ok(held));
     assert_eq!(bed.ask(), "a");
     let before = bed.plane.world();
     assert_eq!(
         bed.plane.apply(Snapshot::parse(bed.spec.clone()).unwrap()),
-        held
+        Ok(held)
     );
     assert!(Arc::ptr_eq(&before, &bed.plane.world()));
     assert_eq!(bed.plane.held(bed.spec.load_balancer), Some(held));
@@ -425,6 +427,122 @@ fn a_connection_stays_with_its_member_when_the_member_is_deleted() {
     client.write_all(b"y").unwrap();
     client.read_exact(&mut byte).unwrap();
     assert_eq!((&byte, bed.ask().as_str()), (b"y", "new"));
+}
+
+#[test]
+fn a_request_under_way_completes_when_its_member_and_its_pool_are_deleted() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let slow = member(move |mut stream| {
+        let mut piece = [0; 4096];
+        while let Ok(read @ 1..) = stream.read(&mut piece) {
+            assert!(piece[..read].starts_with(b"GET / "));
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\no");
+            let _ = wait.lock().unwrap().recv_timeout(PATIENCE);
+            let _ = stream.write_all(b"ld.");
+        }
+    });
+    let (new, _) = counted();
+    let mut bed = Bed::http(&[slow]).started();
+    let mut client = bed.connect();
+    let ask = |client: &mut TcpStream, ends: &str| {
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        let mut piece = [0; 512];
+        while !answer.ends_with(ends) {
+            let read = client.read(&mut piece).unwrap();
+            assert!(read > 0, "closed after {answer:?}");
+            answer.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+        }
+    };
+    ask(&mut client, "\r\n\r\no");
+    bed.edit(|spec| spec.pools[0].members = vec![member_spec(new)]);
+    bed.edit(|spec| {
+        let pool = pool_spec(PoolProtocol::Http, &[new]);
+        spec.listeners[0].default_pool = Some(pool.id);
+        spec.pools = vec![pool];
+    });
+    go.send(()).unwrap();
+    let mut rest = [0; 3];
+    client.read_exact(&mut rest).unwrap();
+    assert_eq!(&rest, b"ld.");
+    // The same client connection goes on with what is there now.
+    ask(&mut client, "ok");
+}
+
+#[test]
+fn the_sums_of_a_pool_do_not_fall_when_members_leave_it() {
+    let mut bed = Bed::tcp(&[echo()]).started();
+    let mut client = bed.connect();
+    let mut byte = [0; 1];
+    let mut send = |client: &mut TcpStream| {
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut byte).unwrap();
+    };
+    let totals = |bed: &Bed| bed.plane.world().pools[&bed.spec.pools[0].id].totals();
+    send(&mut client);
+    bed.edit(|spec| spec.pools[0].members = vec![member_spec(named("new"))]);
+    send(&mut client);
+    assert_eq!(bed.ask(), "new");
+    eventually("everything is counted", || {
+        let totals = totals(&bed);
+        bed.plane.settle_departed();
+        totals.connected == 2 && totals.active() == 1 && totals.bytes_in == 5
+    });
+    drop(client);
+    eventually("both have ended", || {
+        bed.plane.settle_departed();
+        totals(&bed).active() == 0
+    });
+    bed.edit(|spec| spec.pools[0].members.clear());
+    bed.plane.settle_departed();
+    assert_eq!((totals(&bed).connected, totals(&bed).bytes_in), (2, 5));
+}
+
+#[test]
+fn what_is_part_of_another_load_balancer_is_refused_and_stays_there() {
+    let mut bed = Bed::tcp(&[named("a")]).started();
+    let owner = bed.spec.load_balancer;
+    let mut thief = bed.spec.clone();
+    thief.load_balancer = krater_amphora_api::LoadBalancerId::new(uuid::Uuid::from_u128(7));
+    let mut honest = thief.clone();
+    thief.listeners[0].port = free_address(bed.vip.ip()).port();
+    let before = bed.plane.world();
+    let refused = bed
+        .plane
+        .apply(Snapshot::parse(thief.clone()).unwrap())
+        .unwrap_err();
+    let (listener, pool) = (&thief.listeners[0], &thief.pools[0]);
+    assert_eq!(
+        refused
+            .iter()
+            .map(|rejection| rejection.subject)
+            .collect::<Vec<_>>(),
+        [
+            Subject::Listener(listener.id),
+            Subject::Pool(pool.id),
+            Subject::Member(pool.members[0].id)
+        ]
+    );
+    for rejection in &refused {
+        let end = format!("is already part of load balancer {owner}");
+        assert!(rejection.reason.ends_with(&end), "{rejection}");
+    }
+    assert!(Arc::ptr_eq(&before, &bed.plane.world()), "nothing changed");
+    assert_eq!(bed.ask(), "a");
+
+    // What its owner has let go of is free.
+    bed.plane.remove(owner);
+    bed.plane.apply(Snapshot::parse(thief).unwrap()).unwrap();
+    honest.load_balancer = owner;
+    honest.listeners.clear();
+    honest.pools = vec![pool_spec(PoolProtocol::Tcp, &[])];
+    assert_eq!(
+        bed.plane.apply(Snapshot::parse(honest.clone()).unwrap()),
+        Ok(honest.generation)
+    );
 }
 
 #[test]

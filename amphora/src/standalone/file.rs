@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use krater_amphora_api::{ListenerId, LoadBalancerId, PoolId, Rejection, SnapshotSpec, Subject};
+use krater_amphora_api::{
+    ListenerId, LoadBalancerId, MemberId, PoolId, Rejection, SnapshotSpec, Subject,
+};
 use krater_amphora_core::snapshot::Snapshot;
 use serde_json::Value;
 
@@ -148,11 +150,13 @@ impl<H: Fn(LoadBalancerId) -> Option<Arc<Snapshot>>> Reading<H> {
             }
         }
         for (index, pool) in snapshot.pools().iter().enumerate() {
-            self.uniqueness.claim(
-                &format!("{path}.pools[{index}]"),
-                Claim::Pool(pool.id),
-                flaws,
-            );
+            let path = format!("{path}.pools[{index}]");
+            self.uniqueness.claim(&path, Claim::Pool(pool.id), flaws);
+            for (index, member) in pool.members.iter().enumerate() {
+                let path = format!("{path}.members[{index}]");
+                self.uniqueness
+                    .claim(&path, Claim::Member(member.id), flaws);
+            }
         }
     }
 }
@@ -178,6 +182,7 @@ enum Claim {
     LoadBalancer(LoadBalancerId),
     Listener(ListenerId),
     Pool(PoolId),
+    Member(MemberId),
     Port(std::net::SocketAddr),
 }
 
@@ -188,6 +193,7 @@ impl Uniqueness {
                 Claim::LoadBalancer(id) => format!("load balancer {id}"),
                 Claim::Listener(id) => format!("listener {id}"),
                 Claim::Pool(id) => format!("pool {id}"),
+                Claim::Member(id) => format!("member {id}"),
                 Claim::Port(address) => format!("address {address}"),
             };
             flaws.push(Flaw::new(

@@ -2,13 +2,10 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::poll_fn,
     io,
     net::{SocketAddr, TcpListener},
-    pin::pin,
     rc::Rc,
-    sync::{atomic::Ordering, mpsc as blocking},
-    task::Poll,
+    sync::mpsc as blocking,
 };
 
 use krater_amphora_core::snapshot::Mode;
@@ -21,10 +18,16 @@ use tokio::{
     net::TcpStream,
     sync::Notify,
     task::{spawn_local, yield_now},
+    time::sleep,
 };
 
-use super::{Ending, Seat, Ticket, Worker, pause};
-use crate::{http::server, tcp};
+use crate::{
+    http,
+    limits::{ACCEPT_BURST_MAX, EXHAUSTION_PAUSE},
+    local::{Guest, Local},
+    seat::Seat,
+    tcp,
+};
 
 /// One listening socket: for whom it accepts, and until when.
 pub(crate) struct Door {
@@ -39,7 +42,7 @@ pub(crate) struct Door {
 impl Door {
     /// Starts accepting on `socket` for the listener of `seat`.
     pub(super) fn open(
-        worker: &Rc<Worker>,
+        local: &Rc<Local>,
         seat: Rc<Seat>,
         socket: TcpListener,
     ) -> io::Result<Rc<Self>> {
@@ -55,7 +58,7 @@ impl Door {
             told: Notify::new(),
             shut: Notify::new(),
         });
-        spawn_local(accept_loop(Rc::clone(worker), Rc::clone(&door), socket));
+        spawn_local(accept_loop(Rc::clone(local), Rc::clone(&door), socket));
         Ok(door)
     }
 
@@ -70,9 +73,9 @@ impl Door {
     }
 
     /// The listener as it is now; if it is gone, as it was last: who waits at a socket that is being closed is served.
-    fn current_seat(&self, worker: &Worker) -> Rc<Seat> {
+    fn current_seat(&self, local: &Local) -> Rc<Seat> {
         let listener = self.seat.borrow().state.listener.id;
-        if let Some(seat) = worker.seat(listener) {
+        if let Some(seat) = local.seat(listener) {
             self.seat.replace(seat);
         }
         Rc::clone(&self.seat.borrow())
@@ -97,10 +100,10 @@ enum Accepted {
     Exhausted,
 }
 
-async fn accept_loop(worker: Rc<Worker>, door: Rc<Door>, socket: AsyncFd<TcpListener>) {
+async fn accept_loop(local: Rc<Local>, door: Rc<Door>, socket: AsyncFd<TcpListener>) {
     let mut burst = 0;
     loop {
-        let seat = door.current_seat(&worker);
+        let seat = door.current_seat(&local);
         let limit = &seat.state.shared.limit;
         if !limit.take() {
             if door.closing.get() {
@@ -119,9 +122,9 @@ async fn accept_loop(worker: Rc<Worker>, door: Rc<Door>, socket: AsyncFd<TcpList
         };
         match accept(&socket, asking) {
             Accepted::One(stream, peer) => {
-                admit(&worker, &seat, stream, peer);
+                admit(&local, &seat, stream, peer);
                 burst += 1;
-                if burst % BURST == 0 {
+                if burst % ACCEPT_BURST_MAX == 0 {
                     yield_now().await;
                 }
                 continue;
@@ -129,8 +132,8 @@ async fn accept_loop(worker: Rc<Worker>, door: Rc<Door>, socket: AsyncFd<TcpList
             Accepted::Lost => limit.release(),
             Accepted::Exhausted => {
                 limit.release();
-                worker.common.exhaustions.fetch_add(1, Ordering::Relaxed);
-                pause().await;
+                local.count_exhaustion();
+                sleep(EXHAUSTION_PAUSE).await;
             }
             Accepted::Nobody => {
                 limit.release();
@@ -147,9 +150,9 @@ async fn accept_loop(worker: Rc<Worker>, door: Rc<Door>, socket: AsyncFd<TcpList
     }
     drop(socket);
     let listener = door.seat.borrow().state.listener.id;
-    if !worker.seat(listener).is_some_and(|seat| seat.state.enabled) {
+    if !local.seat(listener).is_some_and(|seat| seat.state.enabled) {
         // It was retired before its last connections came in through this door.
-        worker.retire(listener);
+        local.retire(listener);
     }
     door.shut.notify_one();
     if let Some(closed) = door.closed.take() {
@@ -207,71 +210,16 @@ fn accept(socket: &AsyncFd<TcpListener>, asking: Asking) -> Accepted {
 }
 
 /// Lets a connection in, or closes it if its address is not allowed. Takes over the place in the limit.
-fn admit(worker: &Rc<Worker>, seat: &Rc<Seat>, stream: TcpStream, peer: SocketAddr) {
+fn admit(local: &Rc<Local>, seat: &Rc<Seat>, stream: TcpStream, peer: SocketAddr) {
     let lane = seat.lane();
     lane.accepted.bump();
-    let guest = Guest {
-        worker: Rc::clone(worker),
-        seat: Rc::clone(seat),
-        ticket: worker.roll(seat.state.listener.id).enter(),
-    };
+    let guest = Guest::new(local, seat);
     if !seat.state.listener.gate.allows(peer.ip()) {
         lane.denied.bump();
         return;
     }
     match seat.state.listener.mode {
-        Mode::Tcp => spawn_local(attended(guest, stream, peer, tcp::serve)),
-        Mode::Http => spawn_local(attended(guest, stream, peer, server::serve)),
+        Mode::Tcp => spawn_local(guest.attend(move |guest| tcp::serve(guest, stream, peer))),
+        Mode::Http => spawn_local(guest.attend(move |guest| http::serve(guest, stream, peer))),
     };
 }
-
-/// A client connection and all that must be undone when it ends, however it ends.
-pub(crate) struct Guest {
-    pub(crate) worker: Rc<Worker>,
-    /// The listener as it was when the connection was accepted (I4).
-    pub(crate) seat: Rc<Seat>,
-    ticket: Ticket,
-}
-
-impl Guest {
-    /// How this connection is asked to end.
-    pub(crate) fn ending(&self) -> Ending {
-        self.ticket.slot().ending()
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.seat.lane().ended.bump();
-        self.seat.state.shared.limit.release();
-        if std::thread::panicking() {
-            self.worker.common.count_bug();
-        }
-    }
-}
-
-/// Serves one connection until it has ended or must.
-async fn attended<F: Future<Output = ()>>(
-    guest: Guest,
-    stream: TcpStream,
-    peer: SocketAddr,
-    serve: impl FnOnce(Rc<Guest>, TcpStream, SocketAddr) -> F,
-) {
-    let guest = Rc::new(guest);
-    let mut serving = pin!(serve(Rc::clone(&guest), stream, peer));
-    let slot = guest.ticket.slot();
-    poll_fn(|cx| {
-        slot.attend(cx.waker());
-        if slot.ending() == Ending::Now {
-            return Poll::Ready(());
-        }
-        serving.as_mut().poll(cx)
-    })
-    .await;
-}
-
-/// Connections accepted in a row before those that were accepted get their turn.
-const BURST: u32 = 32;
-
-#[cfg(test)]
-mod tests;

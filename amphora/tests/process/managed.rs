@@ -213,6 +213,41 @@ fn what_cannot_be_applied_is_refused_with_every_reason_and_changes_nothing() {
 }
 
 #[test]
+fn what_another_load_balancer_has_is_refused_by_name_and_not_kept() {
+    let (bench, one, two) = (Bench::new(), Member::start("one"), Member::start("two"));
+    let port = free_port();
+    let mut amphora = bench.start("agent");
+    bench.wait_until_it_listens();
+    assert_eq!(bench.put(&spec(1, port, &one)).0, 200);
+    let other = "00000000-0000-4000-8000-000000000077";
+    let mut thief = spec(1, free_port(), &two);
+    thief["load_balancer"] = json!(other);
+    let put = |spec: &Value| bench.send(Method::PUT, &format!("/v1/load-balancers/{other}"), spec);
+    let (status, answer) = put(&thief);
+    let refused = error(answer);
+    assert_eq!((status, refused.rejections.len()), (422, 3), "{refused:?}");
+    assert!(
+        refused.message.contains(&format!(
+            "listener 00000000-0000-4000-8000-000000000002: the listener is already part of load balancer {LB}"
+        )),
+        "{}",
+        refused.message
+    );
+    amphora.signal(Signal::KILL);
+    amphora.wait_for_end();
+    let _amphora = bench.start("agent");
+    bench.wait_until_it_listens();
+    assert_eq!(body(port).unwrap(), "one");
+    let list = bench
+        .send(Method::GET, "/v1/load-balancers", &json!(null))
+        .1;
+    assert_eq!(list, json!([{"id": LB, "generation": 1}]));
+    let delete = format!("/v1/load-balancers/{LB}?generation=2");
+    assert_eq!(bench.send(Method::DELETE, &delete, &json!(null)).0, 200);
+    assert_eq!(put(&thief).0, 200, "what was let go of is free");
+}
+
+#[test]
 fn a_disk_that_takes_nothing_refuses_the_spec_and_changes_nothing() {
     let (bench, one, two) = (Bench::new(), Member::start("one"), Member::start("two"));
     let port = free_port();

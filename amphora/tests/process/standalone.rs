@@ -85,6 +85,43 @@ fn a_file_is_served_reread_on_sighup_and_drained_on_sigterm() {
 }
 
 #[test]
+fn load_balancers_may_pass_parts_on_and_exchange_them() {
+    let (one, two) = (Member::start("one"), Member::start("two"));
+    let (first, second) = (free_port(), free_port());
+    let part = |mut balancer: Value, number: u32| {
+        let id = |kind: u32| format!("00000000-0000-4000-8000-{:012}", kind * 100 + number);
+        balancer["listeners"][0]["id"] = json!(id(1));
+        balancer["pools"][0]["id"] = json!(id(2));
+        balancer["pools"][0]["members"][0]["id"] = json!(id(3));
+        balancer
+    };
+    let (a, b) = (balancer("a", first, &one), balancer("b", second, &two));
+    let bench = Bench::new(&json!([part(a.clone(), 1), part(b.clone(), 2)]));
+    let amphora = bench.run(&[]);
+    wait_for("the first answer", || body(first));
+    // `a` takes what `b` lets go of further down.
+    let mut c = part(balancer("c", free_port(), &one), 4);
+    let both_answer = || {
+        assert_eq!(body(first).unwrap(), "one");
+        assert_eq!(body(second).unwrap(), "two");
+    };
+    bench.write(&json!([part(a.clone(), 2), part(b.clone(), 3), c]));
+    amphora.signal(Signal::HUP);
+    amphora.wait_for_log("changed=3 unchanged=0");
+    both_answer();
+    bench.write(&json!([part(a, 3), part(b, 2), c]));
+    amphora.signal(Signal::HUP);
+    amphora.wait_for_log("changed=2 unchanged=1");
+    both_answer();
+    c["pools"][0]["members"][0]["id"] = json!("00000000-0000-4000-8000-000000000302");
+    bench.write(&json!([part(balancer("b", second, &two), 2), c]));
+    amphora.signal(Signal::HUP);
+    amphora.wait_for_log(
+        "member 00000000-0000-4000-8000-000000000302 is already that of load_balancers[0]",
+    );
+}
+
+#[test]
 fn a_bad_file_is_refused_with_every_reason_and_the_old_one_goes_on() {
     let member = Member::start("one");
     let (port, metrics) = (free_port(), free_port());

@@ -1,12 +1,16 @@
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::{
+    net::TcpStream,
+    runtime::{Builder, LocalOptions},
+    time::timeout,
+};
 
 use super::*;
 use crate::{
-    testbed::{Bed, named},
-    worker::Common,
+    tcp,
+    testbed::{Bed, PATIENCE, named},
 };
 
 #[test]
@@ -32,8 +36,8 @@ fn a_panic_ends_one_connection_gives_its_place_back_and_is_counted() {
         .build_local(LocalOptions::default())
         .unwrap();
     runtime.block_on(async move {
-        let worker = Worker::new(0, common);
-        let seat = worker.seat(state.listener.id).unwrap();
+        let local = Local::new(0, common);
+        let seat = local.seat(state.listener.id).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let pair = || async {
             let client = TcpStream::connect(listener.local_addr().unwrap())
@@ -43,24 +47,25 @@ fn a_panic_ends_one_connection_gives_its_place_back_and_is_counted() {
             drop(listener.accept().unwrap());
             (client, peer)
         };
-        let guest = || {
-            assert!(seat.state.shared.limit.take());
-            Guest {
-                worker: Rc::clone(&worker),
-                seat: Rc::clone(&seat),
-                ticket: worker.roll(seat.state.listener.id).enter(),
-            }
+        let guest = || async {
+            // The workers of the bed take the place for the moment of a look at their sockets.
+            let free = seat.state.shared.limit.take_when_free();
+            timeout(PATIENCE, free).await.unwrap();
+            Guest::new(&local, &seat)
         };
-        let (stream, peer) = pair().await;
-        let broken = spawn_local(attended(guest(), stream, peer, |_, _, _| async {
+        let broken = spawn_local(guest().await.attend(|_| async {
             panic!("an invariant was broken");
         }));
         assert!(broken.await.unwrap_err().is_panic());
-        worker.roll(seat.state.listener.id).emptied().await;
+        local.roll(seat.state.listener.id).emptied().await;
         let (stream, peer) = pair().await;
-        spawn_local(attended(guest(), stream, peer, tcp::serve))
-            .await
-            .unwrap();
+        spawn_local(
+            guest()
+                .await
+                .attend(move |guest| tcp::serve(guest, stream, peer)),
+        )
+        .await
+        .unwrap();
     });
     assert_eq!(bugs.load(Ordering::Relaxed), 1);
 }

@@ -13,29 +13,31 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::limits::JOINED_BYTES_MAX;
+
 /// Bytes that went through a socket since somebody last took the number.
 #[derive(Debug, Default)]
-pub(super) struct Flow {
+pub(crate) struct Flow {
     received: Cell<u64>,
     sent: Cell<u64>,
 }
 
 impl Flow {
     /// Bytes received and sent since the last call.
-    pub(super) fn take(&self) -> (u64, u64) {
+    pub(crate) fn take(&self) -> (u64, u64) {
         (self.received.take(), self.sent.take())
     }
 }
 
 /// A socket and its [`Flow`].
 #[derive(Debug)]
-pub(super) struct Tap {
+pub(crate) struct Tap {
     stream: TcpStream,
     flow: Rc<Flow>,
 }
 
 impl Tap {
-    pub(super) fn new(stream: TcpStream) -> (Self, Rc<Flow>) {
+    pub(crate) fn new(stream: TcpStream) -> (Self, Rc<Flow>) {
         let flow = Rc::<Flow>::default();
         (
             Self {
@@ -47,7 +49,7 @@ impl Tap {
     }
 
     /// The socket alone.
-    pub(super) fn into_stream(self) -> TcpStream {
+    pub(crate) fn into_stream(self) -> TcpStream {
         self.stream
     }
 
@@ -96,8 +98,8 @@ impl AsyncWrite for Tap {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         let written = if let [slice] = slices {
             Pin::new(&mut self.stream).poll_write(cx, slice)
-        } else if total <= SMALL_BYTES_MAX {
-            let mut joined = [0; SMALL_BYTES_MAX];
+        } else if total <= JOINED_BYTES_MAX {
+            let mut joined = [0; JOINED_BYTES_MAX];
             let mut room = &mut joined[..];
             for slice in slices {
                 // Fits, since all of them do.
@@ -123,6 +125,3 @@ impl AsyncWrite for Tap {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
-
-/// Messages up to this are joined before they are sent.
-const SMALL_BYTES_MAX: usize = 1_024;

@@ -6,11 +6,14 @@ use std::{
     task::Waker,
 };
 
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 /// Every connection of one listener on one worker.
 #[derive(Default)]
-pub(super) struct Roll {
+pub(crate) struct Roll {
     slots: RefCell<Slots>,
     emptied: Notify,
 }
@@ -35,13 +38,13 @@ pub(crate) enum Ending {
 
 /// One connection, as seen by who may end it.
 #[derive(Default)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     ending: Cell<Ending>,
     waker: RefCell<Option<Waker>>,
 }
 
 /// A connection's place on the roll; dropping it strikes the connection off.
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     roll: Rc<Roll>,
     position: usize,
     slot: Rc<Slot>,
@@ -71,6 +74,15 @@ impl Roll {
             if let Some(waker) = &*slot.waker.borrow() {
                 waker.wake_by_ref();
             }
+        }
+    }
+
+    /// Asks the connections to end, waits for them until `deadline`, then makes them.
+    pub(crate) async fn drain(&self, deadline: Instant) {
+        self.end(Ending::Graceful);
+        if timeout_at(deadline, self.emptied()).await.is_err() {
+            self.end(Ending::Now);
+            self.emptied().await;
         }
     }
 

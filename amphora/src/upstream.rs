@@ -19,15 +19,25 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{
-    body::Outgoing,
-    session::{Session, Turn},
+use crate::{
+    connect::Link,
+    limits::{
+        HTTP_BUFFER_BYTES_MAX, HTTP_HEAD_BYTES_MAX, IDLE_TIME_MAX, IDLE_UPSTREAMS_MAX,
+        IDLE_UPSTREAMS_PER_MEMBER_MAX,
+    },
+    meter::MemberLane,
     tap::{Flow, Tap},
+    world::World,
 };
-use crate::{connect::Link, meter::MemberLane, world::World};
+
+mod outgoing;
+mod progress;
+
+pub(crate) use outgoing::Outgoing;
+pub(crate) use progress::{Progress, Turn};
 
 /// An HTTP/1.1 connection to a member, driven by whoever uses it rather than by a task of its own.
-pub(super) struct Upstream {
+pub(crate) struct Upstream {
     sender: SendRequest<Outgoing>,
     connection: Box<Connection<TokioIo<Tap>, Outgoing>>,
     flow: Rc<Flow>,
@@ -37,11 +47,12 @@ pub(super) struct Upstream {
     /// The connection's future has ended and must not be polled again.
     ended: bool,
     received: u64,
+    sent_at: Instant,
     idle_since: Instant,
 }
 
 /// What came of sending a request.
-pub(super) enum Sent {
+pub(crate) enum Sent {
     /// The head of the member's answer.
     Answered(Response<Incoming>),
     /// No byte of the request was sent; here it is again.
@@ -53,22 +64,23 @@ pub(super) enum Sent {
 }
 
 /// A member's end of a connection that no longer speaks HTTP.
-pub(super) struct Tunnel {
-    pub(super) stream: TcpStream,
-    pub(super) link: Link,
+pub(crate) struct Tunnel {
+    pub(crate) stream: TcpStream,
+    pub(crate) link: Link,
     /// What the member said right after its `101`.
-    pub(super) rest: Bytes,
+    pub(crate) rest: Bytes,
 }
 
 impl Upstream {
     /// Speaks HTTP/1.1 over a fresh connection.
-    pub(super) async fn start(stream: TcpStream, link: Link) -> hyper::Result<Self> {
+    pub(crate) async fn start(stream: TcpStream, link: Link) -> hyper::Result<Self> {
         let (tap, flow) = Tap::new(stream);
         let (sender, connection) = Builder::new()
-            .max_buf_size(BUFFER_BYTES_MAX)
-            .max_header_size(HEAD_BYTES_MAX)
+            .max_buf_size(HTTP_BUFFER_BYTES_MAX)
+            .max_header_size(HTTP_HEAD_BYTES_MAX)
             .handshake(TokioIo::new(tap))
             .await?;
+        let now = Instant::now();
         Ok(Self {
             sender,
             connection: Box::new(connection),
@@ -77,26 +89,27 @@ impl Upstream {
             used: false,
             ended: false,
             received: 0,
-            idle_since: Instant::now(),
+            sent_at: now,
+            idle_since: now,
         })
     }
 
     /// The meters of the member, of this worker.
-    pub(super) fn lane(&self) -> &MemberLane {
+    pub(crate) fn lane(&self) -> &MemberLane {
         self.link.lane()
     }
 
     /// Whether it has served a request before.
-    pub(super) const fn is_used(&self) -> bool {
+    pub(crate) const fn is_used(&self) -> bool {
         self.used
     }
 
     /// Moves bytes in both directions as far as they go. To be called by whoever waits for the answer or its body.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, session: &Session) {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, progress: &Progress) {
         self.drive(cx);
         let (received, sent) = self.flow.take();
         if received + sent > 0 {
-            session.moved.set(true);
+            progress.moved.set(true);
             self.received += received;
             self.lane().bytes_in.add(received);
             self.lane().bytes_out.add(sent);
@@ -111,7 +124,11 @@ impl Upstream {
     }
 
     /// Sends a request and waits for the head of the answer.
-    pub(super) async fn exchange(&mut self, request: Request<Outgoing>, session: &Session) -> Sent {
+    pub(crate) async fn exchange(
+        &mut self,
+        request: Request<Outgoing>,
+        progress: &Progress,
+    ) -> Sent {
         let lane = self.link.lane();
         lane.requests.bump();
         if self.used {
@@ -119,7 +136,8 @@ impl Upstream {
         }
         self.used = true;
         self.received = 0;
-        session.turn.set(Turn::Member);
+        self.sent_at = Instant::now();
+        progress.turn.set(Turn::Member);
         let mut answer = pin!(self.sender.try_send_request(request));
         let mut quiet = Context::from_waker(Waker::noop());
         let mut sending = true;
@@ -127,18 +145,18 @@ impl Upstream {
             // Once woken, the answer is likely there. Taken with a waker that does nothing, since the real one would be
             // left behind in what hyper drops with the answer, and each drop would have this task polled once more.
             if !sending {
-                self.poll(&mut quiet, session);
+                self.poll(&mut quiet, progress);
                 if let Poll::Ready(outcome) = answer.as_mut().poll(&mut quiet) {
                     return Poll::Ready(Ok(outcome));
                 }
             }
             sending = false;
-            self.poll(cx, session);
+            self.poll(cx, progress);
             // The answer is handed over by the connection, which was polled just now with the real waker.
             if let Poll::Ready(outcome) = answer.as_mut().poll(&mut quiet) {
                 return Poll::Ready(Ok(outcome));
             }
-            match session.overdue.take() {
+            match progress.overdue.take() {
                 Some(turn) => Poll::Ready(Err(turn)),
                 None => Poll::Pending,
             }
@@ -160,7 +178,7 @@ impl Upstream {
     }
 
     /// Lets go of HTTP after a `101`.
-    pub(super) fn into_tunnel(self) -> Tunnel {
+    pub(crate) fn into_tunnel(self) -> Tunnel {
         let parts = self.connection.into_parts();
         Tunnel {
             stream: parts.io.into_inner().into_stream(),
@@ -194,7 +212,7 @@ impl Upstreams {
     ///
     /// None that has waited for longer than `patience`: who cannot send again what meets a close on its way had better
     /// not take the chance.
-    pub(super) fn take(&self, serial: u64, patience: Duration) -> Option<Upstream> {
+    pub(crate) fn take(&self, serial: u64, patience: Duration) -> Option<Upstream> {
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.get_mut(&serial)?;
         while let Some(mut upstream) = waiting.pop() {
@@ -211,15 +229,19 @@ impl Upstreams {
         None
     }
 
-    /// Keeps a connection for the next request, if it can take one and there is room.
-    pub(super) fn put(&self, mut upstream: Upstream) {
-        if !upstream.is_ready() || self.total.get() >= IDLE_MAX {
+    /// Takes back a connection whose answer is complete, and keeps it for the next request if it can take one and there
+    /// is room.
+    pub(crate) fn put(&self, mut upstream: Upstream) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(upstream.sent_at);
+        upstream.lane().durations.count(took);
+        if !upstream.is_ready() || self.total.get() >= IDLE_UPSTREAMS_MAX {
             return;
         }
-        upstream.idle_since = Instant::now();
+        upstream.idle_since = now;
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.entry(upstream.link.member.serial).or_default();
-        if waiting.len() < IDLE_PER_MEMBER_MAX {
+        if waiting.len() < IDLE_UPSTREAMS_PER_MEMBER_MAX {
             waiting.push(upstream);
             self.total.set(self.total.get() + 1);
         }
@@ -252,23 +274,3 @@ impl Upstreams {
         self.total.set(total);
     }
 }
-
-/// What is read from a socket at once, at most; and what of a body is under way between two sockets.
-pub(super) const BUFFER_BYTES_MAX: usize = 64 * 1024;
-
-/// Heads of more than this are refused: 431 to a client, 502 on behalf of a member.
-pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// Idle connections to one member, per worker: more than a core has requests under way to one member.
-const IDLE_PER_MEMBER_MAX: usize = 256;
-
-/// Idle connections in all, per worker, so that thousands of members cannot use up the descriptors.
-const IDLE_MAX: usize = 4_096;
-
-/// How long a connection may wait. Common servers close after five seconds; a request that meets that close on its way
-/// may be lost, so ours comes first.
-pub(super) const IDLE_TIME_MAX: Duration = Duration::from_millis(4_500);
-
-/// How long a connection may have waited to be given a request that cannot be sent twice. No server in use closes as
-/// soon as this for idleness alone.
-pub(super) const IDLE_TIME_SAFE: Duration = Duration::from_millis(900);

@@ -1,0 +1,151 @@
+//! What one worker has of its own, shared by the tasks of its connections.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, Cache};
+use hashbrown::HashMap;
+use krater_amphora_api::ListenerId;
+use tokio::{task::spawn_local, time::Instant};
+
+use crate::{
+    limits::SCRATCH_BYTES,
+    seat::Seat,
+    upstream::Upstreams,
+    world::{ListenerState, World},
+};
+
+mod guest;
+mod roll;
+
+pub(crate) use guest::Guest;
+pub(crate) use roll::Ending;
+use roll::Roll;
+
+/// One core's state. Nothing in it is seen by another thread, but for what is [`Common`].
+pub(crate) struct Local {
+    /// Its lane in every meter.
+    pub(crate) index: usize,
+    /// Where bytes rest between a read and a write: one for all connections, so that idle ones hold none.
+    pub(crate) scratch: RefCell<Box<[u8]>>,
+    /// Connections to members that wait for another request.
+    pub(crate) upstreams: Upstreams,
+    common: Common,
+    world: RefCell<Cache<Arc<ArcSwap<World>>, Arc<World>>>,
+    /// Address of the world that `seats` was filled from. Compared, never followed.
+    seen: Cell<*const World>,
+    epoch: Cell<u64>,
+    seats: RefCell<HashMap<ListenerId, Rc<Seat>>>,
+    rolls: RefCell<HashMap<ListenerId, Rc<Roll>>>,
+}
+
+/// What all workers share.
+#[derive(Clone, Debug)]
+pub(crate) struct Common {
+    pub(crate) world: Arc<ArcSwap<World>>,
+    /// Connections that ended in a panic.
+    pub(crate) bugs: Arc<AtomicU64>,
+    /// Times accepting had to pause for want of descriptors or memory.
+    pub(crate) exhaustions: Arc<AtomicU64>,
+    /// How long connections of a deleted listener may go on.
+    pub(crate) drain: Duration,
+}
+
+impl Local {
+    /// That of the worker of that index, with no connection yet.
+    pub(crate) fn new(index: usize, common: Common) -> Rc<Self> {
+        let world = Cache::new(Arc::clone(&common.world));
+        Rc::new(Self {
+            index,
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            upstreams: Upstreams::default(),
+            common,
+            world: RefCell::new(world),
+            seen: Cell::new(std::ptr::null()),
+            epoch: Cell::new(0),
+            seats: RefCell::default(),
+            rolls: RefCell::default(),
+        })
+    }
+
+    /// Changes whenever the world has changed: what was looked up under the same epoch is still current.
+    pub(crate) fn epoch(&self) -> u64 {
+        let mut cache = self.world.borrow_mut();
+        let world = Arc::as_ptr(cache.load());
+        if world != self.seen.get() {
+            // The cache keeps the world that was seen until it loads another, so no two have the same address.
+            self.seen.set(world);
+            self.epoch.set(self.epoch.get() + 1);
+            self.seats.borrow_mut().clear();
+        }
+        self.epoch.get()
+    }
+
+    /// The listener as it is in the current world.
+    pub(crate) fn seat(&self, listener: ListenerId) -> Option<Rc<Seat>> {
+        self.epoch();
+        if let Some(seat) = self.seats.borrow().get(&listener) {
+            return Some(Rc::clone(seat));
+        }
+        let state = Arc::clone(self.world.borrow_mut().load().listeners.get(&listener)?);
+        let seat = self.seat_of(state);
+        self.seats.borrow_mut().insert(listener, Rc::clone(&seat));
+        Some(seat)
+    }
+
+    /// A listener that the current world may no longer have.
+    pub(crate) fn seat_of(&self, state: Arc<ListenerState>) -> Rc<Seat> {
+        Seat::new(state, self.index)
+    }
+
+    /// Lets go of what is no longer in the world.
+    pub(crate) fn tidy(&self) {
+        self.epoch();
+        let world = Arc::clone(self.world.borrow_mut().load());
+        self.upstreams.retain(&world);
+    }
+
+    /// Gives the connections of a listener that is gone until the drain timeout.
+    pub(crate) fn retire(&self, listener: ListenerId) {
+        if let Some(roll) = self.rolls.borrow_mut().remove(&listener) {
+            let deadline = Instant::now() + self.common.drain;
+            spawn_local(async move { roll.drain(deadline).await });
+        }
+    }
+
+    /// Gives all connections until `deadline`, and returns when there is none left.
+    pub(crate) async fn drain(&self, deadline: Instant) {
+        let rolls: Vec<_> = self.rolls.take().into_values().collect();
+        for roll in &rolls {
+            roll.end(Ending::Graceful);
+        }
+        for roll in rolls {
+            roll.drain(deadline).await;
+        }
+    }
+
+    /// Notes that accepting had to pause.
+    pub(crate) fn count_exhaustion(&self) {
+        self.common.exhaustions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn roll(&self, listener: ListenerId) -> Rc<Roll> {
+        Rc::clone(self.rolls.borrow_mut().entry(listener).or_default())
+    }
+}
+
+impl Common {
+    fn count_bug(&self) {
+        self.bugs.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

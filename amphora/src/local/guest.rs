@@ -1,0 +1,58 @@
+//! A client connection, whatever it speaks.
+
+use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll};
+
+use super::{
+    Local,
+    roll::{Ending, Ticket},
+};
+use crate::seat::Seat;
+
+/// A client connection and all that must be undone when it ends, however it ends.
+pub(crate) struct Guest {
+    pub(crate) local: Rc<Local>,
+    /// The listener as it was when the connection was accepted (I4).
+    pub(crate) seat: Rc<Seat>,
+    ticket: Ticket,
+}
+
+impl Guest {
+    /// A connection that was just accepted. Takes over a place in the listener's connection limit.
+    pub(crate) fn new(local: &Rc<Local>, seat: &Rc<Seat>) -> Self {
+        Self {
+            local: Rc::clone(local),
+            seat: Rc::clone(seat),
+            ticket: local.roll(seat.state.listener.id).enter(),
+        }
+    }
+
+    /// How this connection is asked to end.
+    pub(crate) fn ending(&self) -> Ending {
+        self.ticket.slot().ending()
+    }
+
+    /// Serves the connection until it has ended or must.
+    pub(crate) async fn attend<F: Future<Output = ()>>(self, serve: impl FnOnce(Rc<Self>) -> F) {
+        let guest = Rc::new(self);
+        let mut serving = pin!(serve(Rc::clone(&guest)));
+        let slot = guest.ticket.slot();
+        poll_fn(|cx| {
+            slot.attend(cx.waker());
+            if slot.ending() == Ending::Now {
+                return Poll::Ready(());
+            }
+            serving.as_mut().poll(cx)
+        })
+        .await;
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.seat.lane().ended.bump();
+        self.seat.state.shared.limit.release();
+        if std::thread::panicking() {
+            self.local.common.count_bug();
+        }
+    }
+}

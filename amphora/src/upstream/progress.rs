@@ -1,0 +1,44 @@
+//! What the parts of one client connection tell each other: whose turn it is, and whether it is overdue.
+
+use std::cell::Cell;
+
+/// How far the exchange of one client connection has come, as seen by its server side, its service, the connection to a
+/// member and the bodies under way.
+pub(crate) struct Progress {
+    /// Whose move it is.
+    pub(crate) turn: Cell<Turn>,
+    /// The head of the present answer has been given away: it is too late for another one.
+    pub(crate) responding: Cell<bool>,
+    /// Whose move has taken too long: the service is to give up.
+    pub(crate) overdue: Cell<Option<Turn>>,
+    /// Bytes went to or came from a member since the server side last looked.
+    pub(crate) moved: Cell<bool>,
+    /// The client has more of a request body to send than was read.
+    pub(crate) unread: Cell<bool>,
+}
+
+/// Who is expected to move next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The client, with the head of a request.
+    Request,
+    /// The client, with more of a request's body, or by taking more of an answer.
+    Client,
+    /// The member.
+    Member,
+    /// We: a connection is being made, under a timer of its own.
+    Ours,
+}
+
+impl Progress {
+    /// Nothing was said yet.
+    pub(crate) const fn new() -> Self {
+        Self {
+            turn: Cell::new(Turn::Request),
+            responding: Cell::new(false),
+            overdue: Cell::new(None),
+            moved: Cell::new(false),
+            unread: Cell::new(false),
+        }
+    }
+}
