@@ -121,6 +121,11 @@ impl Application {
             let TreeView { tree, observed } = view;
             let ids = &mut chance::random_uuid;
             let change = admit::admit(tree, observed.settled, command.clone(), ids, clock::now())?;
+            if change.is_empty() {
+                let Change { tree, subject, .. } = change;
+                let view = TreeView { tree, observed };
+                return Ok(Executed { view, subject });
+            }
             match self.stored(self.parts.known.store.apply(&change).await)? {
                 Committed::Done => return Ok(self.committed(change, observed)),
                 Committed::LostRace => view = self.load(&command, target).await?,

@@ -227,3 +227,27 @@ async fn a_caller_sees_and_changes_only_what_the_policy_permits() {
     };
     assert_eq!((count(&stranger).await, count(&reader).await), (0, 1));
 }
+
+#[tokio::test]
+async fn what_changes_nothing_succeeds_and_stores_nothing() {
+    let house = House::build().await;
+    let view = house.serving().await;
+    let (id, pool) = (view.tree.id(), pool_of(&view));
+    house.amphora.set_up(false);
+    for member in &view.tree.members {
+        let member = member.value.id;
+        house
+            .execute(Command::DeleteMember(pool, member))
+            .await
+            .unwrap();
+        let again = house.execute(Command::DeleteMember(pool, member)).await;
+        assert_eq!(again.unwrap().subject, ResourceId::Member(member));
+    }
+    let delete = || Command::DeleteLoadBalancer(id, Cascade::WithChildren);
+    let first = house.execute(delete()).await.unwrap();
+    let again = house.execute(delete()).await.unwrap();
+    assert_eq!(again.subject, ResourceId::LoadBalancer(id));
+    assert_eq!(again.view.tree, first.view.tree);
+    let stored = house.view(id).await.unwrap();
+    assert_eq!(stored.tree.generation(), first.view.tree.generation());
+}
