@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
-/// Bytes of a spec as it travels: ten thousand members, a thousand listeners and their CIDRs, written at length,
-/// are below half of it; a larger body is a mistake or an attack.
-pub const SPEC_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of a spec as it travels: the largest tree that a controller admits, with every name as long and as costly to
+/// write as names can be, takes 27 MB; a larger body is a mistake or an attack.
+pub const SPEC_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Characters of a name: the API's own bound (reference 1.4).
 pub const NAME_CHARACTERS_MAX: usize = 255;

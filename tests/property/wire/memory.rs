@@ -1,0 +1,302 @@
+//! A controller that keeps load balancers in memory: admitted by the domain, taken by an amphora, nothing in between.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Mutex, MutexGuard},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use krater_amphora_api::{Counters, ExpectedCodes, LoadBalancerId};
+use krater_controller_api::{Application, Credentials, Executed, Unauthenticated};
+use krater_controller_core::{
+    admit,
+    command::{
+        Command, NewHealthMonitor, NewListener, NewLoadBalancer, NewMember, NewPool, PoolRef,
+    },
+    model::{
+        AdditionalVip, Description, HttpMonitor, InsertHeaders, LbAlgorithm, ListenerProtocol,
+        MonitorKind, Name, PoolProtocol, Tags, Timeouts,
+    },
+    query::{Answer, Caller, CallerRole, NetworkView, Query, ResourceId, SubnetView},
+    refusal::Refusal,
+    tree::{Observed, TreeView},
+};
+use uuid::Uuid;
+
+use crate::{
+    house::{parsed, project, uuid},
+    wish::{self, pool_of},
+};
+
+/// All there is.
+pub(super) struct Memory(Mutex<Inner>);
+
+struct Inner {
+    views: Vec<TreeView>,
+    ids: u128,
+    seconds: i64,
+}
+
+impl Memory {
+    /// With one load balancer that has one of everything, and a pool without a monitor.
+    pub(super) fn furnished() -> Self {
+        let mut inner = Inner {
+            views: Vec::new(),
+            ids: 1_000,
+            seconds: 0,
+        };
+        inner.create(furniture()).expect("a load balancer");
+        Self(Mutex::new(inner))
+    }
+
+    /// What the names in paths and bodies stand for.
+    pub(super) fn names(&self) -> Vec<(&'static str, String)> {
+        let inner = self.lock();
+        let tree = &inner.views[0].tree;
+        vec![
+            ("balancer", tree.id().to_string()),
+            ("listener", tree.listeners[0].value.id.to_string()),
+            ("pool", tree.pools[0].value.id.to_string()),
+            ("unmonitored", tree.pools[1].value.id.to_string()),
+            ("member", tree.members[0].value.id.to_string()),
+            ("monitor", tree.health_monitors[0].value.id.to_string()),
+            ("nobody", uuid(7).to_string()),
+        ]
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().expect("nobody panicked")
+    }
+}
+
+#[async_trait]
+impl Application for Memory {
+    async fn authenticate(&self, _: &Credentials) -> Result<Caller, Unauthenticated> {
+        Ok(Caller {
+            project: Some(project()),
+            user: "somebody".into(),
+            role: CallerRole::Admin,
+        })
+    }
+
+    async fn execute(&self, _: &Caller, command: Command) -> Result<Executed, Refusal> {
+        self.lock().execute(command)
+    }
+
+    async fn answer(&self, _: &Caller, query: Query) -> Result<Answer, Refusal> {
+        let inner = self.lock();
+        let find = |id| {
+            let mut views = inner.views.iter();
+            views
+                .find(|view| view.tree.contains(id))
+                .ok_or(Refusal::NotFound(id))
+        };
+        Ok(match query {
+            Query::Tree(id) => Answer::Tree(Box::new(find(id)?.clone())),
+            Query::Trees(_) => Answer::Trees(inner.views.clone()),
+            Query::Statistics(id) => {
+                find(id)?;
+                Answer::Statistics(Counters::default())
+            }
+            Query::Networks => Answer::Networks(vec![network()]),
+            Query::Amphorae => Answer::Amphorae(Vec::new()),
+        })
+    }
+}
+
+impl Inner {
+    fn execute(&mut self, command: Command) -> Result<Executed, Refusal> {
+        if let Some(unknown) = command
+            .member_subnets()
+            .into_iter()
+            .find(|subnet| !SUBNETS.contains(&subnet.as_u128()))
+        {
+            return Err(unknown_subnet(unknown));
+        }
+        match command {
+            Command::CreateLoadBalancer(new) => self.create(*new),
+            command => {
+                let nowhere = Refusal::Defect("a command names nothing".into());
+                let target = command.target().ok_or(nowhere)?;
+                self.change(target, command)
+            }
+        }
+    }
+
+    fn create(&mut self, new: NewLoadBalancer) -> Result<Executed, Refusal> {
+        admit::check_new(&new)?;
+        let vip = wish::vip(self.allocate(new.vip.address, &BTreeSet::new())?);
+        let mut given = BTreeSet::from([vip.address]);
+        let mut additional = Vec::new();
+        for (subnet_id, address) in &new.vip.additional {
+            let address = self.allocate(*address, &given)?;
+            given.insert(address);
+            additional.push(AdditionalVip {
+                address,
+                subnet_id: *subnet_id,
+            });
+        }
+        let id = LoadBalancerId::new(self.next());
+        let owner = new.project.clone().unwrap_or_else(project);
+        let now = self.now();
+        let change = admit::create(new, owner, vip, additional, id, &mut || self.next(), now)?;
+        parsed(&change.tree);
+        let view = TreeView {
+            tree: change.tree,
+            observed: Observed::default(),
+        };
+        self.views.push(view.clone());
+        let subject = change.subject;
+        Ok(Executed { view, subject })
+    }
+
+    fn change(&mut self, target: ResourceId, command: Command) -> Result<Executed, Refusal> {
+        let at = self
+            .views
+            .iter()
+            .position(|view| view.tree.contains(target))
+            .ok_or_else(|| command.target_missing(target))?;
+        let TreeView { tree, mut observed } = self.views[at].clone();
+        let now = self.now();
+        let ids = &mut || self.next();
+        let change = admit::admit(tree, observed.settled, command, ids, now)?;
+        parsed(&change.tree);
+        // What one command asked for is in force when the next but one comes.
+        observed.settled = change.basis;
+        let view = TreeView {
+            tree: change.tree,
+            observed,
+        };
+        self.views[at] = view.clone();
+        let subject = change.subject;
+        Ok(Executed { view, subject })
+    }
+
+    /// An address that nobody has: the one asked for, or the next.
+    fn allocate(
+        &self,
+        wanted: Option<IpAddr>,
+        given: &BTreeSet<IpAddr>,
+    ) -> Result<IpAddr, Refusal> {
+        let taken: BTreeSet<IpAddr> = self
+            .views
+            .iter()
+            .map(|view| view.tree.load_balancer.value.vip.address)
+            .chain(given.iter().copied())
+            .collect();
+        let mut pool = (2..250_u8).map(|host| IpAddr::from([10, 0, 0, host]));
+        match wanted {
+            None => pool
+                .find(|address| !taken.contains(address))
+                .ok_or_else(|| Refusal::Unavailable("no address is left".into())),
+            Some(address) if taken.contains(&address) => Err(Refusal::AddressInUse {
+                address,
+                reason: "another load balancer has it".into(),
+            }),
+            Some(address) if pool.any(|one| one == address) => Ok(address),
+            Some(address) => Err(Refusal::Invalid(format!("{address} is of another network"))),
+        }
+    }
+
+    fn next(&mut self) -> Uuid {
+        self.ids += 1;
+        uuid(self.ids)
+    }
+
+    fn now(&mut self) -> Timestamp {
+        self.seconds += 1;
+        Timestamp::from_second(1_700_000_000 + self.seconds).expect("a moment")
+    }
+}
+
+fn unknown_subnet(id: Uuid) -> Refusal {
+    Refusal::UnknownNetworkResource {
+        kind: "Subnet",
+        id: id.to_string(),
+    }
+}
+
+fn network() -> NetworkView {
+    let (first, last) = (Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 249));
+    NetworkView {
+        id: uuid(3),
+        name: "local".into(),
+        subnets: vec![SubnetView {
+            id: uuid(2),
+            name: "local-v4".into(),
+            cidr: "10.0.0.0/24".into(),
+            allocation: (first.into(), last.into()),
+        }],
+    }
+}
+
+fn furniture() -> NewLoadBalancer {
+    let member = |host| NewMember {
+        name: Name::default(),
+        admin_state_up: true,
+        address: [10, 1, 0, host].into(),
+        protocol_port: 80,
+        weight: 1,
+        backup: false,
+        subnet_id: None,
+        monitor_address: None,
+        monitor_port: None,
+        tags: Tags::default(),
+    };
+    let listener = NewListener {
+        name: Name::default(),
+        description: Description::default(),
+        admin_state_up: true,
+        protocol: ListenerProtocol::Http,
+        protocol_port: 80,
+        connection_limit: None,
+        default_pool: Some(PoolRef::New(0)),
+        allowed_cidrs: Vec::new(),
+        timeouts: Timeouts::default(),
+        insert_headers: InsertHeaders::default(),
+        tags: Tags::default(),
+    };
+    let monitor = NewHealthMonitor {
+        name: Name::default(),
+        admin_state_up: true,
+        kind: MonitorKind::Http(http_monitor()),
+        delay_seconds: 5,
+        timeout_seconds: 3,
+        max_retries: 2,
+        max_retries_down: 3,
+        tags: Tags::default(),
+    };
+    let http = |members| NewPool {
+        protocol: PoolProtocol::Http,
+        ..pool_of(members, LbAlgorithm::RoundRobin)
+    };
+    let mut new = wish::bare_balancer();
+    new.listeners = vec![listener];
+    new.pools = vec![
+        NewPool {
+            health_monitor: Some(monitor),
+            ..http(vec![member(1), member(2)])
+        },
+        http(vec![member(3)]),
+    ];
+    new
+}
+
+fn http_monitor() -> HttpMonitor {
+    HttpMonitor {
+        http_method: "GET".into(),
+        url_path: "/".into(),
+        expected_codes: "200".into(),
+        expected: vec![ExpectedCodes {
+            first: 200,
+            last: 200,
+        }],
+        http_version: None,
+        domain_name: None,
+    }
+}
+
+/// Those that members may be reached through.
+const SUBNETS: [u128; 1] = [0x4000_8000_0000_0000_0002];

@@ -1,0 +1,566 @@
+//! Sequences of commands: each wish names its resources by number, and becomes a command about those that are there.
+
+use std::{fmt::Debug, net::IpAddr};
+
+use krater_controller_core::{
+    command::{
+        BatchMember, BatchMode, Cascade, Command, HealthMonitorUpdate, ListenerUpdate,
+        LoadBalancerUpdate, MemberUpdate, NewHealthMonitor, NewListener, NewLoadBalancer,
+        NewMember, NewPool, PoolParent, PoolRef, PoolUpdate,
+    },
+    model::{
+        AdditionalVip, Description, LbAlgorithm, ListenerId, Name, PoolProtocol, Tags, Vip,
+        VipRequest,
+    },
+    tree::{LoadBalancerTree, Row},
+};
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::{Index, select},
+};
+
+use crate::{house::uuid, value};
+
+/// What somebody wants next: one kind for each command, with the numbers of the rows it is about.
+#[derive(Clone, Debug)]
+pub(crate) enum Wish {
+    Balancer(LoadBalancerUpdate),
+    DeleteBalancer(Cascade),
+    NewListener(NewListener, Option<Index>),
+    Listener(Index, ListenerUpdate, Option<Option<Index>>),
+    DeleteListener(Index),
+    NewPool(NewPool, Option<Index>),
+    Pool(Index, PoolUpdate),
+    DeletePool(Index),
+    NewMember(Index, NewMember),
+    Member(Index, MemberUpdate),
+    DeleteMember(Index),
+    Batch(Index, Vec<BatchMember>, BatchMode),
+    NewMonitor(Index, NewHealthMonitor),
+    Monitor(Index, HealthMonitorUpdate),
+    DeleteMonitor(Index),
+    /// Something about what is not there.
+    Nobody,
+    /// No command: the data plane follows, up to now or to a while ago.
+    Settle(u8),
+}
+
+impl Wish {
+    /// The command it comes to; `None` when there is nothing of the kind it is about, or it is no command.
+    pub(crate) fn command(self, tree: &LoadBalancerTree) -> Option<Command> {
+        let pool = |number: Index| pick(&tree.pools, number).map(|pool| pool.id);
+        let listener = |number: Index| pick(&tree.listeners, number).map(|listener| listener.id);
+        let member =
+            |number: Index| pick(&tree.members, number).map(|member| (member.pool, member.id));
+        let monitor = |number: Index| pick(&tree.health_monitors, number).map(|row| row.id);
+        Some(match self {
+            Self::Balancer(update) => Command::UpdateLoadBalancer(tree.id(), update),
+            Self::DeleteBalancer(cascade) => Command::DeleteLoadBalancer(tree.id(), cascade),
+            Self::NewListener(new, at) => {
+                let default_pool = at.and_then(pool).map(PoolRef::Existing);
+                Command::CreateListener(
+                    tree.id(),
+                    Box::new(NewListener {
+                        default_pool,
+                        ..new
+                    }),
+                )
+            }
+            Self::Listener(at, update, to) => {
+                let default_pool = to.map(|to| to.and_then(pool));
+                let update = ListenerUpdate {
+                    default_pool,
+                    ..update
+                };
+                Command::UpdateListener(listener(at)?, Box::new(update))
+            }
+            Self::DeleteListener(at) => Command::DeleteListener(listener(at)?),
+            Self::NewPool(new, at) => {
+                let parent = PoolParent {
+                    load_balancer: Some(tree.id()),
+                    listener: at.and_then(listener),
+                };
+                Command::CreatePool(parent, Box::new(new))
+            }
+            Self::Pool(at, update) => Command::UpdatePool(pool(at)?, update),
+            Self::DeletePool(at) => Command::DeletePool(pool(at)?),
+            Self::NewMember(at, new) => Command::CreateMember(pool(at)?, Box::new(new)),
+            Self::Member(at, update) => {
+                let (pool, id) = member(at)?;
+                Command::UpdateMember(pool, id, update)
+            }
+            Self::DeleteMember(at) => {
+                let (pool, id) = member(at)?;
+                Command::DeleteMember(pool, id)
+            }
+            Self::Batch(at, entries, mode) => Command::BatchMembers(pool(at)?, entries, mode),
+            Self::NewMonitor(at, new) => Command::CreateHealthMonitor(pool(at)?, Box::new(new)),
+            Self::Monitor(at, update) => {
+                Command::UpdateHealthMonitor(monitor(at)?, Box::new(update))
+            }
+            Self::DeleteMonitor(at) => Command::DeleteHealthMonitor(monitor(at)?),
+            Self::Nobody => Command::DeleteListener(ListenerId::new(uuid(1))),
+            Self::Settle(_) => return None,
+        })
+    }
+}
+
+fn pick<T>(rows: &[Row<T>], number: Index) -> Option<&T> {
+    (!rows.is_empty()).then(|| &number.get(rows).value)
+}
+
+/// At most `most` wishes.
+pub(crate) fn wishes(most: usize) -> BoxedStrategy<Vec<Wish>> {
+    vec(wish(), 1..most).boxed()
+}
+
+fn wish() -> BoxedStrategy<Wish> {
+    let at = any::<Index>;
+    // A load balancer that goes takes nothing more: few do before the end.
+    let cascade = prop_oneof![1 => Just(Cascade::WithChildren), 5 => Just(Cascade::OnlyIfEmpty)];
+    let mode = select(vec![BatchMode::Replace, BatchMode::Additive]);
+    let of_listener = prop_oneof![
+        5 => (new_listener(), option::of(at())).prop_map(|(new, to)| Wish::NewListener(new, to)),
+        4 => (at(), listener_update(), option::of(option::of(at()))).prop_map(|(at, update, to)| Wish::Listener(at, update, to)),
+        2 => at().prop_map(Wish::DeleteListener),
+    ];
+    let of_pool = prop_oneof![
+        5 => (new_pool(), option::of(at())).prop_map(|(new, to)| Wish::NewPool(new, to)),
+        3 => (at(), pool_update()).prop_map(|(at, update)| Wish::Pool(at, update)),
+        1 => at().prop_map(Wish::DeletePool),
+    ];
+    let of_member = prop_oneof![
+        5 => (at(), new_member()).prop_map(|(at, new)| Wish::NewMember(at, new)),
+        4 => (at(), member_update()).prop_map(|(at, update)| Wish::Member(at, update)),
+        2 => at().prop_map(Wish::DeleteMember),
+        2 => (at(), vec(batch_member(), 0..6), mode).prop_map(|(at, entries, mode)| Wish::Batch(at, entries, mode)),
+    ];
+    let of_monitor = prop_oneof![
+        4 => (at(), new_monitor()).prop_map(|(at, new)| Wish::NewMonitor(at, new)),
+        5 => (at(), monitor_update()).prop_map(|(at, update)| Wish::Monitor(at, update)),
+        2 => at().prop_map(Wish::DeleteMonitor),
+    ];
+    prop_oneof![
+        6 => of_listener,
+        6 => of_pool,
+        10 => of_member,
+        6 => of_monitor,
+        2 => balancer_update().prop_map(Wish::Balancer),
+        1 => cascade.prop_map(Wish::DeleteBalancer),
+        1 => Just(Wish::Nobody),
+        6 => (0_u8..4).prop_map(Wish::Settle),
+    ]
+    .boxed()
+}
+
+/// A new load balancer, with children of all kinds.
+pub(crate) fn new_balancer() -> BoxedStrategy<NewLoadBalancer> {
+    let children = (
+        vec((new_listener(), option::of(any::<Index>())), 0..3),
+        vec(new_pool(), 0..3),
+        vec(vec(new_member(), 0..4), 3),
+        vec(option::of(new_monitor()), 3),
+    );
+    let own = (
+        value::name(),
+        value::description(),
+        value::mostly_true(),
+        value::tags(),
+    );
+    (own, children)
+        .prop_map(
+            |((name, description, admin_state_up, tags), (listeners, pools, members, monitors))| {
+                let below = members.into_iter().zip(monitors);
+                let pools: Vec<_> = pools
+                    .into_iter()
+                    .zip(below)
+                    .map(|(pool, (members, health_monitor))| NewPool {
+                        members,
+                        health_monitor,
+                        ..pool
+                    })
+                    .collect();
+                let position = |to: Option<Index>| {
+                    to.filter(|_| !pools.is_empty())
+                        .map(|to| PoolRef::New(to.index(pools.len())))
+                };
+                let listeners = listeners
+                    .into_iter()
+                    .map(|(new, to)| NewListener {
+                        default_pool: position(to),
+                        ..new
+                    })
+                    .collect();
+                NewLoadBalancer {
+                    project: None,
+                    name,
+                    description,
+                    admin_state_up,
+                    vip: vip_request(),
+                    provider: None,
+                    tags,
+                    listeners,
+                    pools,
+                }
+            },
+        )
+        .boxed()
+}
+
+/// A load balancer without anything.
+pub(crate) fn bare_balancer() -> NewLoadBalancer {
+    NewLoadBalancer {
+        project: None,
+        name: Name::default(),
+        description: Description::default(),
+        admin_state_up: true,
+        vip: vip_request(),
+        provider: None,
+        tags: Tags::default(),
+        listeners: Vec::new(),
+        pools: Vec::new(),
+    }
+}
+
+fn vip_request() -> VipRequest {
+    VipRequest {
+        subnet_id: Some(uuid(2)),
+        ..VipRequest::default()
+    }
+}
+
+/// Addresses as a network may give them, one twice now and then.
+pub(crate) fn addresses() -> BoxedStrategy<(Vip, Vec<AdditionalVip>)> {
+    let address = || {
+        prop_oneof![
+            4 => (1_u8..250).prop_map(|host| IpAddr::from([10, 0, 0, host])),
+            2 => (1_u16..5).prop_map(|host| IpAddr::from([0x2001, 0xdb8, 1, 0, 0, 0, 0, host])),
+            1 => Just(IpAddr::from([10, 0, 0, 1])),
+            1 => Just(IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0x0a00, 1])),
+            1 => Just(IpAddr::from([127, 0, 0, 1])),
+        ]
+    };
+    (address(), vec(address(), 0..4))
+        .prop_map(|(first, others)| {
+            let additional = others
+                .into_iter()
+                .map(|address| AdditionalVip {
+                    address,
+                    subnet_id: uuid(4),
+                })
+                .collect();
+            (vip(first), additional)
+        })
+        .boxed()
+}
+
+/// The primary address of a load balancer.
+pub(crate) fn vip(address: IpAddr) -> Vip {
+    Vip {
+        address,
+        port_id: uuid(1),
+        subnet_id: uuid(2),
+        network_id: uuid(3),
+    }
+}
+
+fn new_listener() -> BoxedStrategy<NewListener> {
+    let headers = prop_oneof![3 => Just(None), 1 => value::insert_headers().prop_map(Some)];
+    let own = (value::name(), value::description(), value::tags());
+    let rest = (
+        value::mostly_true(),
+        value::listener_protocol(),
+        value::port(),
+        value::connection_limit(),
+        value::allowed_cidrs(),
+        value::timeouts(),
+        headers,
+    );
+    (own, rest)
+        .prop_map(|((name, description, tags), rest)| {
+            let (
+                admin_state_up,
+                protocol,
+                protocol_port,
+                connection_limit,
+                allowed_cidrs,
+                timeouts,
+                headers,
+            ) = rest;
+            NewListener {
+                name,
+                description,
+                admin_state_up,
+                protocol,
+                protocol_port,
+                connection_limit,
+                default_pool: None,
+                allowed_cidrs,
+                timeouts,
+                insert_headers: headers.unwrap_or_default(),
+                tags,
+            }
+        })
+        .boxed()
+}
+
+fn listener_update() -> BoxedStrategy<ListenerUpdate> {
+    let own = (
+        set(value::name()),
+        set(value::description()),
+        set(value::tags()),
+    );
+    let timers = (
+        set(value::timeout_ms()),
+        set(value::timeout_ms()),
+        set(value::timeout_ms()),
+        set(value::timeout_ms()),
+    );
+    let rest = (
+        set(any::<bool>()),
+        set(value::connection_limit()),
+        set(value::allowed_cidrs()),
+        set(value::insert_headers()),
+    );
+    (own, timers, rest)
+        .prop_map(|((name, description, tags), timers, rest)| {
+            let (client_data_ms, member_connect_ms, member_data_ms, tcp_inspect_ms) = timers;
+            let (admin_state_up, connection_limit, allowed_cidrs, insert_headers) = rest;
+            ListenerUpdate {
+                name,
+                description,
+                admin_state_up,
+                connection_limit,
+                default_pool: None,
+                allowed_cidrs,
+                client_data_ms,
+                member_connect_ms,
+                member_data_ms,
+                tcp_inspect_ms,
+                insert_headers,
+                tags,
+            }
+        })
+        .boxed()
+}
+
+/// A pool with nothing in it.
+fn new_pool() -> BoxedStrategy<NewPool> {
+    let all = (
+        value::name(),
+        value::description(),
+        value::mostly_true(),
+        value::pool_protocol(),
+        value::algorithm(),
+        value::tags(),
+    );
+    all.prop_map(
+        |(name, description, admin_state_up, protocol, lb_algorithm, tags)| NewPool {
+            name,
+            description,
+            admin_state_up,
+            protocol,
+            lb_algorithm,
+            tags,
+            members: Vec::new(),
+            health_monitor: None,
+        },
+    )
+    .boxed()
+}
+
+fn pool_update() -> BoxedStrategy<PoolUpdate> {
+    let all = (
+        set(value::name()),
+        set(value::description()),
+        set(any::<bool>()),
+        set(value::algorithm()),
+        set(value::tags()),
+    );
+    all.prop_map(
+        |(name, description, admin_state_up, lb_algorithm, tags)| PoolUpdate {
+            name,
+            description,
+            admin_state_up,
+            lb_algorithm,
+            tags,
+        },
+    )
+    .boxed()
+}
+
+pub(crate) fn new_member() -> BoxedStrategy<NewMember> {
+    let all = (
+        value::name(),
+        value::mostly_true(),
+        value::address(),
+        value::port(),
+        value::weight(),
+        prop::bool::weighted(0.25),
+        option::of(value::some_uuid()),
+        option::weighted(0.2, value::address()),
+        option::weighted(0.2, value::port()),
+        value::tags(),
+    );
+    all.prop_map(|all| {
+        let (name, admin_state_up, address, protocol_port, weight, backup, subnet_id, to, at, tags) =
+            all;
+        NewMember {
+            name,
+            admin_state_up,
+            address,
+            protocol_port,
+            weight,
+            backup,
+            subnet_id,
+            monitor_address: to,
+            monitor_port: at,
+            tags,
+        }
+    })
+    .boxed()
+}
+
+pub(crate) fn member_update() -> BoxedStrategy<MemberUpdate> {
+    let all = (
+        set(value::name()),
+        set(any::<bool>()),
+        set(value::weight()),
+        set(any::<bool>()),
+        set(option::of(value::address())),
+        set(option::of(value::port())),
+        set(value::tags()),
+    );
+    all.prop_map(
+        |(name, admin_state_up, weight, backup, monitor_address, monitor_port, tags)| {
+            MemberUpdate {
+                name,
+                admin_state_up,
+                weight,
+                backup,
+                monitor_address,
+                monitor_port,
+                tags,
+            }
+        },
+    )
+    .boxed()
+}
+
+fn batch_member() -> BoxedStrategy<BatchMember> {
+    let all = (new_member(), any::<bool>(), any::<bool>(), any::<bool>());
+    all.prop_map(|(member, names, tags, subnet)| BatchMember {
+        member,
+        names,
+        tags,
+        subnet,
+    })
+    .boxed()
+}
+
+fn new_monitor() -> BoxedStrategy<NewHealthMonitor> {
+    let all = (
+        value::name(),
+        value::mostly_true(),
+        value::monitor_kind(),
+        value::seconds(),
+        value::seconds(),
+        value::retries(),
+        value::retries(),
+        value::tags(),
+    );
+    all.prop_map(|all| {
+        let (name, admin_state_up, kind, delay, timeout, max_retries, max_retries_down, tags) = all;
+        NewHealthMonitor {
+            name,
+            admin_state_up,
+            kind,
+            delay_seconds: delay,
+            timeout_seconds: timeout,
+            max_retries,
+            max_retries_down,
+            tags,
+        }
+    })
+    .boxed()
+}
+
+fn monitor_update() -> BoxedStrategy<HealthMonitorUpdate> {
+    let own = (
+        set(value::name()),
+        set(any::<bool>()),
+        set(value::seconds()),
+        set(value::seconds()),
+        set(value::retries()),
+        set(value::retries()),
+        set(value::tags()),
+    );
+    let http = (
+        set(value::http_method()),
+        set(value::url_path()),
+        set(value::expected_codes()),
+        set(option::of(value::http_version())),
+        set(option::of(value::domain_name())),
+    );
+    // Half of them leave alone what only HTTP monitors have.
+    let http = prop_oneof![Just((None, None, None, None, None)), http];
+    (own, http)
+        .prop_map(|(own, http)| {
+            let (name, admin_state_up, delay, timeout, max_retries, max_retries_down, tags) = own;
+            let (http_method, url_path, expected_codes, http_version, domain_name) = http;
+            HealthMonitorUpdate {
+                name,
+                admin_state_up,
+                delay_seconds: delay,
+                timeout_seconds: timeout,
+                max_retries,
+                max_retries_down,
+                http_method,
+                url_path,
+                expected_codes,
+                http_version,
+                domain_name,
+                tags,
+            }
+        })
+        .boxed()
+}
+
+fn balancer_update() -> BoxedStrategy<LoadBalancerUpdate> {
+    let all = (
+        set(value::name()),
+        set(value::description()),
+        set(any::<bool>()),
+        set(value::tags()),
+    );
+    all.prop_map(
+        |(name, description, admin_state_up, tags)| LoadBalancerUpdate {
+            name,
+            description,
+            admin_state_up,
+            tags,
+        },
+    )
+    .boxed()
+}
+
+/// A field of an update: most are left out.
+fn set<T: Debug + 'static>(value: impl Strategy<Value = T> + 'static) -> BoxedStrategy<Option<T>> {
+    option::weighted(0.3, value).boxed()
+}
+
+/// What a pool of the sequence is created with by a single command: members come with whole trees only.
+pub(crate) fn pool_of(members: Vec<NewMember>, lb_algorithm: LbAlgorithm) -> NewPool {
+    NewPool {
+        name: Name::default(),
+        description: Description::default(),
+        admin_state_up: true,
+        protocol: PoolProtocol::Tcp,
+        lb_algorithm,
+        tags: Tags::default(),
+        members,
+        health_monitor: None,
+    }
+}
