@@ -90,17 +90,22 @@ impl Config {
     /// # Errors
     /// Every reason against it, one line each.
     pub(crate) fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, Vec<String>> {
-        let text = match file {
-            Some(path) => read(path).map_err(|reason| vec![reason])?,
-            None => String::new(),
+        let file = match file {
+            Some(path) => read(path).and_then(|text| {
+                decode(&text).map_err(|reason| format!("{}: {reason}", path.display()))
+            }),
+            None => Ok(ConfigFile::default()),
         };
-        Self::parse(&text, overrides)
+        Self::check(file.map_err(|reason| vec![reason])?, overrides)
     }
 
     /// [`Config::load`] for text at hand.
+    #[cfg(test)]
     pub(crate) fn parse(text: &str, overrides: &Overrides) -> Result<Self, Vec<String>> {
-        let file: ConfigFile =
-            toml::from_str(text).map_err(|error| vec![error.to_string().trim_end().to_owned()])?;
+        Self::check(decode(text).map_err(|reason| vec![reason])?, overrides)
+    }
+
+    fn check(file: ConfigFile, overrides: &Overrides) -> Result<Self, Vec<String>> {
         let mut flaws = Flaws::default();
         let config = assemble(file, overrides, &mut flaws);
         match config {
@@ -413,6 +418,10 @@ fn default_state_dir() -> Result<PathBuf, String> {
         Some(home) => Ok(home.join(".local/state/krater")),
         None => Ok(PathBuf::from("/var/lib/krater")),
     }
+}
+
+fn decode(text: &str) -> Result<ConfigFile, String> {
+    toml::from_str(text).map_err(|error: toml::de::Error| error.to_string().trim_end().to_owned())
 }
 
 fn read(path: &Path) -> Result<String, String> {

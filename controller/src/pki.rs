@@ -56,7 +56,10 @@ pub(crate) enum PkiError {
         source: io::Error,
     },
     /// A file is not what was written there.
-    #[error("{}: {reason}", path.display())]
+    #[error(
+        "{} cannot be used: {reason}; restore it from a backup, or remove it to have a new one made",
+        path.display()
+    )]
     Malformed {
         /// The file.
         path: PathBuf,

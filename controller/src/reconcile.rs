@@ -128,11 +128,11 @@ impl Reconciler {
 
     /// Has a load balancer looked at, now or once more after what is under way.
     pub(crate) fn poke(self: &Arc<Self>, id: LoadBalancerId, urgency: Urgency) {
-        if urgency == Urgency::Tenant {
-            lock(&self.waits).entry(id).or_insert_with(Instant::now);
-        }
         let flight = {
             let mut flights = lock(&self.flights);
+            if urgency == Urgency::Tenant {
+                lock(&self.waits).entry(id).or_insert_with(Instant::now);
+            }
             if let Some(flight) = flights.get(&id) {
                 flight.hail(urgency);
                 return;
@@ -146,6 +146,7 @@ impl Reconciler {
             reconciler: Arc::clone(self),
             id,
             flight,
+            rested: false,
             landed: false,
         };
         tokio::spawn(attendance.run());
@@ -229,6 +230,8 @@ struct Attendance {
     reconciler: Arc<Reconciler>,
     id: LoadBalancerId,
     flight: Arc<Flight>,
+    /// The last attempt left nothing to do.
+    rested: bool,
     landed: bool,
 }
 
@@ -240,6 +243,7 @@ impl Attendance {
                 self.flight.again.store(false, Ordering::SeqCst);
                 self.reconciler.converge(self.id).await
             };
+            self.rested = matches!(verdict, Ok(Verdict::Rest));
             match verdict {
                 Ok(Verdict::Rest) => {}
                 Ok(Verdict::Soon { blocked_by, after }) => {
@@ -288,6 +292,10 @@ impl Attendance {
             return false;
         }
         flights.remove(&self.id);
+        if self.rested {
+            // Who poked after their change had settled with the one before it waits for nothing.
+            lock(&self.reconciler.waits).remove(&self.id);
+        }
         self.landed = true;
         true
     }

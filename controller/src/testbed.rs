@@ -455,4 +455,4 @@ pub(crate) fn pool_of(view: &TreeView) -> PoolId {
 }
 
 /// Far more than anything here takes.
-const BOUND: Duration = Duration::from_secs(20);
+pub(crate) const BOUND: Duration = Duration::from_secs(20);

@@ -4,6 +4,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use krater_controller_core::model::ProjectId;
 use serde_json::Value;
 
 use crate::{application::Credentials, fault::Fault, reply::Reply, settings::Settings};
@@ -19,18 +20,30 @@ pub(crate) enum NoBody {
     Broken,
 }
 
-/// Who says to send the request.
-pub(crate) fn credentials(headers: &HeaderMap) -> Credentials {
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(String::from)
-    };
-    Credentials {
-        token: text("x-auth-token"),
-        project: text("x-project-id").filter(|project| !project.is_empty()),
-    }
+/// Who says to send the request. A project that cannot be one is refused: without it, the request would be about
+/// another one's things.
+pub(crate) fn credentials(headers: &HeaderMap) -> Result<Credentials, Fault> {
+    let token = headers
+        .get("x-auth-token")
+        .and_then(|value| value.to_str().ok())
+        .map(String::from);
+    let project = headers
+        .get("x-project-id")
+        .filter(|value| !value.is_empty())
+        .map(|value| {
+            value
+                .to_str()
+                .ok()
+                .filter(|text| ProjectId::parse(text).is_some())
+                .map(String::from)
+                .ok_or_else(|| {
+                    let value = String::from_utf8_lossy(value.as_bytes());
+                    let reason = "Value should be a project id of at most 36 characters";
+                    Fault::input("X-Project-Id", &value, reason)
+                })
+        })
+        .transpose()?;
+    Ok(Credentials { token, project })
 }
 
 /// The address the API was reached at, without a trailing slash; `prefix` is the part of the path before it.

@@ -1,6 +1,9 @@
 //! Sorting and paging of lists (reference 4.4, 4.5).
 
-use core::{cmp::Ordering, num::NonZeroUsize};
+use core::{
+    cmp::Ordering,
+    num::{IntErrorKind, NonZeroUsize},
+};
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -48,6 +51,15 @@ impl Paging {
             Some(text) => match text.parse::<i64>() {
                 Ok(number) if number > 0 => usize::try_from(number).unwrap_or(most).min(most),
                 Ok(_) => most,
+                // A number all the same.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow
+                    ) =>
+                {
+                    most
+                }
                 Err(_) => {
                     return Err(list_fault(format!(
                         "Supplied pagination limit '{text}' is not valid."

@@ -113,7 +113,7 @@ async fn answer(
         _ => {}
     }
     let caller = application
-        .authenticate(&incoming::credentials(&parts.headers))
+        .authenticate(&incoming::credentials(&parts.headers)?)
         .await?;
     let Some(Path { prefix, place }) = path else {
         return Err(Fault::no_such_path());

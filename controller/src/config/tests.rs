@@ -82,3 +82,13 @@ fn an_unknown_setting_is_refused() {
     let flaws = Config::parse("[api]\nlisen = \"127.0.0.1:1\"\n", &overrides()).unwrap_err();
     assert!(flaws.iter().any(|flaw| flaw.contains("lisen")), "{flaws:?}");
 }
+
+#[test]
+fn a_file_that_is_not_settings_is_named_with_the_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("krater.toml");
+    fs::write(&path, "[api]\nlisten = \"127.0.0.1:1\"\nfoo = 1\n").unwrap();
+    let flaws = Config::load(Some(&path), &overrides()).unwrap_err();
+    assert!(flaws[0].contains("krater.toml"), "{flaws:?}");
+    assert!(flaws[0].contains("line 3"), "{flaws:?}");
+}

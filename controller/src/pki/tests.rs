@@ -79,6 +79,7 @@ fn a_damaged_authority_is_reported_with_its_path_and_a_damaged_identity_is_repla
         .unwrap()
         .to_string();
     assert!(error.contains("authority.pem"), "{error}");
+    assert!(error.contains("remove it"), "it says what to do: {error}");
 }
 
 /// Both ends in memory: bytes are carried over until the handshake ends or one side refuses.

@@ -86,10 +86,16 @@ impl Reconciler {
                 .await?
             {
                 Progress::Done => {
+                    lock(&self.behind).remove(&id);
                     self.refresh(&view).await?;
                     return Ok(Verdict::Rest);
                 }
-                Progress::Settled | Progress::Gone => return Ok(Verdict::Rest),
+                Progress::Settled => {
+                    // Not by a push alone: one that failed may have arrived, and a report tells.
+                    lock(&self.behind).remove(&id);
+                    return Ok(Verdict::Rest);
+                }
+                Progress::Gone => return Ok(Verdict::Rest),
                 Progress::Replan => {}
                 Progress::Failed(failure) => {
                     return self.concede(&view, &actual, failure, began).await;

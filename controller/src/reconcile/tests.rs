@@ -282,3 +282,53 @@ async fn what_is_pending_in_the_store_is_found_without_a_poke() {
     house.until(id, "settled", |view| !view.is_pending()).await;
     sweeping.abort();
 }
+
+#[tokio::test]
+async fn nobody_waits_for_a_change_that_settled_before_it_was_poked_for() {
+    let house = House::build().await;
+    let id = house.serving().await.tree.id();
+    house.reconciler.poke(id, super::Urgency::Tenant);
+    let rested = async {
+        while !super::lock(&house.reconciler.flights).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::testbed::BOUND, rested)
+        .await
+        .unwrap();
+    assert_eq!(house.reconciler.lag(), (0, std::time::Duration::ZERO));
+}
+
+#[tokio::test]
+async fn a_push_that_arrived_though_its_answer_was_lost_is_not_behind_once_reported() {
+    let house = House::build().await;
+    let view = house.serving().await;
+    let id = view.tree.id();
+    house.amphora.set_up(false);
+    house.execute(renamed(&view, "unheard")).await.unwrap();
+    let failed = house
+        .until(id, "in error", |view| {
+            status(view) == ProvisioningStatus::Error
+        })
+        .await;
+    let behind = || house.reconciler.behind(crate::testbed::AMPHORA);
+    assert_eq!(behind(), 1);
+    let pushes = house.amphora.pushes();
+    let mut report = house.amphora.report(1, 1);
+    report.load_balancers[0].generation = failed.tree.generation();
+    house.hear(report);
+    house
+        .until(id, "healed", |view| {
+            status(view) == ProvisioningStatus::Active
+        })
+        .await;
+    let caught_up = async {
+        while behind() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::testbed::BOUND, caught_up)
+        .await
+        .unwrap();
+    assert_eq!(house.amphora.pushes(), pushes);
+}

@@ -96,12 +96,14 @@ impl StoreError {
     /// Tells apart what the engine says by what somebody can do about it.
     pub(crate) fn from_engine(path: &Path, doing: &'static str, source: sqlx::Error) -> Self {
         let path = || path.to_owned();
-        // The low byte of SQLite's extended codes is the primary one.
         let code = source
             .as_database_error()
-            .and_then(|error| error.code()?.parse::<u32>().ok())
-            .map(|code| code & 0xff);
-        match code {
+            .and_then(|error| error.code()?.parse::<u32>().ok());
+        if code == Some(SQLITE_IOERR_SHMSIZE) {
+            return Self::DiskFull { path: path() };
+        }
+        // The low byte of SQLite's extended codes is the primary one.
+        match code.map(|code| code & 0xff) {
             Some(SQLITE_BUSY | SQLITE_LOCKED) => Self::Busy { path: path() },
             Some(SQLITE_READONLY) => Self::ReadOnly { path: path() },
             Some(SQLITE_CORRUPT) => Self::Corrupt {
@@ -138,3 +140,65 @@ const SQLITE_CORRUPT: u32 = 11;
 const SQLITE_FULL: u32 = 13;
 const SQLITE_CANTOPEN: u32 = 14;
 const SQLITE_NOTADB: u32 = 26;
+/// The index of the write-ahead log cannot grow. On a full disk this comes before anything is written.
+const SQLITE_IOERR_SHMSIZE: u32 = 10 | (19 << 8);
+
+#[cfg(test)]
+mod tests {
+    use std::{borrow::Cow, fmt, path::Path};
+
+    use sqlx::error::{DatabaseError, ErrorKind};
+
+    use super::StoreError;
+
+    /// What SQLite says with an extended code.
+    #[derive(Debug)]
+    struct Said(u32);
+
+    impl fmt::Display for Said {
+        fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(out, "disk I/O error")
+        }
+    }
+
+    impl std::error::Error for Said {}
+
+    impl DatabaseError for Said {
+        fn message(&self) -> &str {
+            "disk I/O error"
+        }
+
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.to_string().into())
+        }
+
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
+    }
+
+    fn told_apart(code: u32) -> StoreError {
+        let said = sqlx::Error::Database(Box::new(Said(code)));
+        StoreError::from_engine(Path::new("/state/krater.db"), "check the database", said)
+    }
+
+    #[test]
+    fn a_log_index_that_cannot_grow_is_a_full_disk_and_other_io_errors_are_not() {
+        assert!(matches!(told_apart(4874), StoreError::DiskFull { .. }));
+        assert!(matches!(told_apart(13), StoreError::DiskFull { .. }));
+        assert!(matches!(told_apart(778), StoreError::Statement { .. }));
+        assert!(matches!(told_apart(1032), StoreError::ReadOnly { .. }));
+    }
+}

@@ -373,6 +373,8 @@ async fn no_page_is_larger_than_the_deployment_allows() {
         ("limit=-1", 3),
         ("limit=2", 2),
         ("limit=99999999999", 3),
+        ("limit=99999999999999999999", 3),
+        ("limit=-99999999999999999999", 3),
     ] {
         assert_eq!(names(&api, query).await.len(), count, "{query}");
     }

@@ -380,6 +380,19 @@ async fn who_asks_is_taken_from_the_headers() {
 }
 
 #[tokio::test]
+async fn a_project_that_cannot_be_one_is_refused_rather_than_replaced() {
+    let api = Api::new();
+    for project in [&b"p\xff"[..], &[b'x'; 37]] {
+        let request = Request::get("/v2/lbaas/loadbalancers").header("x-project-id", project);
+        let reply = api.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(reply.status, 400);
+        let fault = reply.json()["faultstring"].to_string();
+        assert!(fault.contains("X-Project-Id"), "{fault}");
+    }
+    assert!(api.fake.credentials.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn nobody_gets_401_in_form_c_and_a_hint_where_tokens_are() {
     let settings = Settings {
         identity_uri: Some("https://identity.example.test".into()),
