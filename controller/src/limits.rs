@@ -48,3 +48,8 @@ pub(crate) const TALLY_WRITE_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) const STRANGER_GRACE: Duration = Duration::from_secs(10);
 /// How often what is due is looked for. A lost poke costs this.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a start waits for the lock on its state folder: a process that was killed is gone within milliseconds.
+pub(crate) const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Between two tries of that lock.
+pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(20);

@@ -5,9 +5,13 @@ use std::{
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    thread,
+    time::Instant,
 };
 
 use rustix::fs::{FlockOperation, flock};
+
+use crate::limits::{LOCK_PAUSE, LOCK_WAIT_MAX};
 
 /// The lock on a state folder, while it is held.
 #[derive(Debug)]
@@ -64,7 +68,7 @@ impl StateLock {
             .mode(0o600)
             .open(&path)
             .map_err(unusable("write to", &path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match lock(&file) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut pid = String::new();
@@ -84,6 +88,22 @@ impl StateLock {
         };
         write(&mut file).map_err(unusable("write to", &path))?;
         Ok(Self { _file: file })
+    }
+}
+
+/// Locks the file, or fails with `WOULDBLOCK` when another process keeps it.
+///
+/// A process that was killed holds its lock until the kernel has taken it down, so a start right after a kill waits
+/// a moment before it believes that somebody is there.
+fn lock(file: &File) -> rustix::io::Result<()> {
+    let deadline = Instant::now() + LOCK_WAIT_MAX;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                thread::sleep(LOCK_PAUSE);
+            }
+            outcome => return outcome,
+        }
     }
 }
 
@@ -108,6 +128,18 @@ mod tests {
         );
         drop(lock);
         StateLock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_whose_holder_is_just_ending_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = StateLock::take(folder.path()).unwrap();
+        let ending = thread::spawn(move || {
+            thread::sleep(LOCK_PAUSE);
+            drop(lock);
+        });
+        StateLock::take(folder.path()).unwrap();
+        ending.join().unwrap();
     }
 
     #[test]
