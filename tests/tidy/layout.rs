@@ -30,7 +30,7 @@ fn the_top_level_holds_what_the_architecture_names_and_no_more() {
 fn no_file_names_a_place_on_somebodys_machine() {
     let places = [
         concat!("/wo", "rk/"),
-        concat!("/tmp/no", "tes"),
+        concat!("/Us", "ers/"),
         concat!("/ro", "ot/"),
         concat!("/ho", "me/"),
     ];
