@@ -12,6 +12,7 @@ use krater_amphora_api::LoadBalancerId;
 use krater_controller_api::{self as api, Executed};
 use krater_controller_core::{
     admit,
+    carried::Carried,
     change::Change,
     command::{Command, NewLoadBalancer},
     model::{ListenerId, ProjectId},
@@ -47,6 +48,8 @@ pub(crate) struct Parts {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) agents: Arc<dyn Agents>,
+    /// What tenants may ask of the data plane.
+    pub(crate) carried: Carried,
 }
 
 impl Application {
@@ -90,6 +93,7 @@ impl Application {
                 ids,
                 clock::now(),
             )?;
+            self.parts.carried.check(&change)?;
             match self.stored(self.parts.known.store.apply(&change).await)? {
                 Committed::Done => return Ok(self.committed(change, Observed::default())),
                 Committed::AddressTaken(address) => claim(&mut contested, address)?,
@@ -121,6 +125,7 @@ impl Application {
             let TreeView { tree, observed } = view;
             let ids = &mut chance::random_uuid;
             let change = admit::admit(tree, observed.settled, command.clone(), ids, clock::now())?;
+            self.parts.carried.check(&change)?;
             if change.is_empty() {
                 let Change { tree, subject, .. } = change;
                 let view = TreeView { tree, observed };

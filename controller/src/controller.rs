@@ -12,7 +12,7 @@ use std::{
 use axum::middleware;
 use krater_amphora_api::Report;
 use krater_controller_api::{self as api, Healthcheck};
-use krater_controller_core::{compile, query::TreeFilter};
+use krater_controller_core::{carried::Carried, compile, query::TreeFilter};
 use krater_controller_store::{Store, StoreError};
 use krater_driver::{DriverError, NetworkDriver};
 use krater_driver_local::{LocalNetwork, NoAuth, ProcessCompute, ProcessSettings};
@@ -271,6 +271,7 @@ impl Foundation {
             authenticator: Arc::new(NoAuth::new(config.api.default_project.clone())),
             reconciler: Arc::clone(&reconciler),
             agents: fleet.clone(),
+            carried: Carried::release(),
         }));
         let intake = Arc::new(Intake {
             known: known.clone(),

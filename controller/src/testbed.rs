@@ -297,6 +297,7 @@ impl House {
             authenticator: Arc::new(NoAuth::new(project.clone())),
             reconciler: Arc::clone(&reconciler),
             agents: amphora.clone(),
+            carried: krater_controller_core::carried::Carried::release(),
         });
         let caller = Caller {
             project: Some(project),
