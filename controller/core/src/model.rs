@@ -6,6 +6,7 @@ mod load_balancer;
 mod member;
 mod name;
 mod pool;
+mod steering;
 mod tags;
 
 pub use health_monitor::{HealthMonitor, HttpMonitor, MonitorKind, MonitorType};
@@ -18,4 +19,5 @@ pub use load_balancer::{AdditionalVip, LoadBalancer, ProjectId, Vip, VipRequest}
 pub use member::Member;
 pub use name::{Description, Name, TooLong};
 pub use pool::{LbAlgorithm, Pool, PoolProtocol};
+pub use steering::{Steering, Tenancy, Topology};
 pub use tags::{TagError, Tags};

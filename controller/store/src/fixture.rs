@@ -84,6 +84,9 @@ pub(crate) fn load_balancer(lb: u32) -> LoadBalancer {
         },
         additional_vips: Vec::new(),
         provider: "amphora".to_owned(),
+        flavor_id: None,
+        availability_zone: None,
+        steering: krater_controller_core::model::Steering::default(),
         tags: Tags::parse(["a".to_owned(), "b".to_owned()]).unwrap(),
     }
 }

@@ -154,6 +154,9 @@ fn load_balancer() -> LoadBalancer {
             subnet_id: id(SUBNET_6),
         }],
         provider: "amphora".into(),
+        flavor_id: None,
+        availability_zone: None,
+        steering: Default::default(),
         tags: tags(&["prod"]),
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     change::Change,
     command::{Cascade, LoadBalancerUpdate, NewListener, NewLoadBalancer, NewPool, PoolRef},
     limits, matrix,
-    model::{AdditionalVip, LoadBalancer, ProjectId, Vip},
+    model::{AdditionalVip, LoadBalancer, ProjectId, Steering, Vip},
     refusal::Refusal,
     resource::ResourceId,
     tree::LoadBalancerTree,
@@ -137,6 +137,9 @@ pub(super) fn with_address(
         vip,
         additional_vips,
         provider: new.provider.unwrap_or_else(|| PROVIDER_DEFAULT.into()),
+        flavor_id: None,
+        availability_zone: None,
+        steering: Steering::default(),
         tags: new.tags,
     }
 }

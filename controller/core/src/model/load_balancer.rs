@@ -7,7 +7,7 @@ use krater_amphora_api::LoadBalancerId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Description, Name, Tags};
+use super::{Description, Name, Steering, Tags};
 
 /// The project that owns a resource: at most 36 characters, as Keystone names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -53,6 +53,15 @@ pub struct LoadBalancer {
     pub additional_vips: Vec<AdditionalVip>,
     /// The provider as the tenant named it, `amphora` or its alias `octavia`.
     pub provider: String,
+    /// The flavor it was created with.
+    #[serde(default)]
+    pub flavor_id: Option<Uuid>,
+    /// The availability zone it was created in, by name.
+    #[serde(default)]
+    pub availability_zone: Option<String>,
+    /// What both ask of its placement.
+    #[serde(default)]
+    pub steering: Steering,
     /// Its tags.
     pub tags: Tags,
 }

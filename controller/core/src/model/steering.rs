@@ -1,0 +1,43 @@
+//! What a load balancer's flavor and availability zone ask of its placement (reference 14, 15, 20.8).
+
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+/// The wishes of a flavor and a zone, resolved when the load balancer was created: profiles in use cannot change, and
+/// what a load balancer runs under must not depend on a later look-up. The default asks for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Steering {
+    /// How many amphorae carry it, and how.
+    pub topology: Topology,
+    /// With whom it shares its amphora.
+    pub tenancy: Tenancy,
+    /// The zone of the amphorae that may carry it; any when `None`.
+    pub zone: Option<String>,
+    /// The most load balancers on the amphora that carries it, itself included; at least 1. The deployment's own limit
+    /// when `None`.
+    pub load_balancers_max: Option<u32>,
+    /// The most concurrent connections each of its listeners may have, at least 1, whatever the listener asks for.
+    pub connections_max: Option<u32>,
+}
+
+/// How many amphorae carry a load balancer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Topology {
+    /// One.
+    #[default]
+    Single,
+    /// Two, one of which takes over.
+    ActiveStandby,
+}
+
+/// With whom a load balancer shares its amphora.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tenancy {
+    /// With others (D13).
+    #[default]
+    Shared,
+    /// With nobody.
+    Dedicated,
+}
