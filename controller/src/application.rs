@@ -158,28 +158,38 @@ impl Application {
     }
 
     /// The tree that holds the resource, settled if it settles soon.
-    async fn tree(&self, caller: &Caller, id: ResourceId) -> Result<TreeView, Refusal> {
-        let mut view = self.find(caller, id).await?;
+    async fn tree(
+        &self,
+        caller: &Caller,
+        id: ResourceId,
+        action: Action,
+    ) -> Result<TreeView, Refusal> {
+        let mut view = self.find(caller, id, action).await?;
         let deadline = Instant::now() + SETTLE_WAIT_MAX;
         while view.is_pending() {
             let waiting = self.parts.known.bells.listen(view.tree.id());
             let mut ring = std::pin::pin!(waiting.bell.notified());
             ring.as_mut().enable();
             // It may have settled between the look before and the listening.
-            view = self.find(caller, id).await?;
+            view = self.find(caller, id, action).await?;
             if !view.is_pending() || tokio::time::timeout_at(deadline, ring).await.is_err() {
                 break;
             }
-            view = self.find(caller, id).await?;
+            view = self.find(caller, id, action).await?;
         }
         Ok(view)
     }
 
-    async fn find(&self, caller: &Caller, id: ResourceId) -> Result<TreeView, Refusal> {
+    async fn find(
+        &self,
+        caller: &Caller,
+        id: ResourceId,
+        action: Action,
+    ) -> Result<TreeView, Refusal> {
         let view = self
             .stored(self.parts.known.store.view(id).await)?
             .ok_or(Refusal::NotFound(id))?;
-        permit(caller, view.tree.project(), Action::Read)?;
+        permit(caller, view.tree.project(), action)?;
         Ok(view)
     }
 
@@ -200,7 +210,7 @@ impl Application {
     }
 
     async fn statistics(&self, caller: &Caller, id: ResourceId) -> Result<Answer, Refusal> {
-        let view = self.find(caller, id).await?;
+        let view = self.find(caller, id, Action::Read).await?;
         let all = view.tree.listeners.iter().map(|row| row.value.id);
         let listeners: Vec<ListenerId> = match id {
             ResourceId::Listener(one) => all.filter(|listener| *listener == one).collect(),
@@ -253,6 +263,7 @@ impl api::Application for Application {
     ) -> Result<Caller, api::Unauthenticated> {
         let credentials = krater_driver::Credentials {
             token: credentials.token.clone(),
+            service_token: credentials.service_token.clone(),
             project: credentials.project.clone(),
         };
         let caller = self
@@ -285,10 +296,21 @@ impl api::Application for Application {
 
     async fn answer(&self, caller: &Caller, query: Query) -> Result<Answer, Refusal> {
         match query {
-            Query::Tree(id) => Ok(Answer::Tree(Box::new(self.tree(caller, id).await?))),
+            Query::Tree(id) => {
+                let view = self.tree(caller, id, Action::Read).await?;
+                Ok(Answer::Tree(Box::new(view)))
+            }
+            Query::MembersOf(pool) => {
+                let pool = ResourceId::Pool(pool);
+                let view = self.tree(caller, pool, Action::ListMembers).await?;
+                Ok(Answer::Tree(Box::new(view)))
+            }
             Query::Trees(filter) => Ok(Answer::Trees(self.trees(caller, filter).await?)),
             Query::Statistics(id) => self.statistics(caller, id).await,
             Query::Networks => {
+                if !policy::permits_at_home(caller, Action::Read) {
+                    return Err(Refusal::NotPermitted);
+                }
                 let networks = self.parts.network.networks().await;
                 Ok(Answer::Networks(
                     networks.map_err(|error| driver_refused(&error))?,

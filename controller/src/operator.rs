@@ -85,6 +85,7 @@ async fn amphorae(
     };
     let credentials = Credentials {
         token: header("x-auth-token"),
+        service_token: header("x-service-token"),
         project: header("x-project-id"),
     };
     let caller = application

@@ -23,7 +23,7 @@ use krater_controller_core::{
     },
     place::Candidate,
     plan::Agent,
-    query::{AmphoraStatus, AmphoraView, Answer, Caller, CallerRole, Query, ResourceId},
+    query::{AmphoraStatus, AmphoraView, Answer, Caller, Query, ResourceId},
     refusal::Refusal,
     tree::TreeView,
 };
@@ -299,11 +299,7 @@ impl House {
             agents: amphora.clone(),
             carried: krater_controller_core::carried::Carried::release(),
         });
-        let caller = Caller {
-            project: Some(project),
-            user: "anybody".to_owned(),
-            role: CallerRole::Admin,
-        };
+        let caller = Caller::unrestricted("anybody", Some(project));
         Self {
             known,
             amphora,

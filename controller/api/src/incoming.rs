@@ -23,10 +23,10 @@ pub(crate) enum NoBody {
 /// Who says to send the request. A project that cannot be one is refused: without it, the request would be about
 /// another one's things.
 pub(crate) fn credentials(headers: &HeaderMap) -> Result<Credentials, Fault> {
-    let token = headers
-        .get("x-auth-token")
-        .and_then(|value| value.to_str().ok())
-        .map(String::from);
+    let token = |name: &str| {
+        let value = headers.get(name)?;
+        value.to_str().ok().map(String::from)
+    };
     let project = headers
         .get("x-project-id")
         .filter(|value| !value.is_empty())
@@ -43,7 +43,11 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Result<Credentials, Fault> {
                 })
         })
         .transpose()?;
-    Ok(Credentials { token, project })
+    Ok(Credentials {
+        token: token("x-auth-token"),
+        service_token: token("x-service-token"),
+        project,
+    })
 }
 
 /// The address the API was reached at, without a trailing slash; `prefix` is the part of the path before it.

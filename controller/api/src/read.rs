@@ -3,7 +3,8 @@
 use http::StatusCode;
 use krater_controller_core::{
     model::{PoolId, ProjectId},
-    query::{Answer, CallerRole, NetworkView, Query, ResourceId, TreeFilter},
+    policy::{self, Action},
+    query::{Answer, NetworkView, Query, ResourceId, TreeFilter},
     refusal::Refusal,
     tree::TreeView,
 };
@@ -65,7 +66,7 @@ pub(crate) async fn list_members(context: &Context<'_>, pool: &str) -> Result<Re
             relations: &[],
         },
     )?;
-    let (pool, view) = parent_pool(context, pool).await?;
+    let (pool, view) = parent_pool(context, pool, Query::MembersOf).await?;
     listing.reply(
         context,
         member::render_of_pool(&view, pool).collect(),
@@ -80,7 +81,8 @@ pub(crate) async fn show_member(
     id: &str,
 ) -> Result<Reply, Fault> {
     Paging::parse(&context.parameters, context.settings.pagination_max_limit)?;
-    let (pool, view) = parent_pool(context, pool).await?;
+    let of_pool = |pool| Query::Tree(ResourceId::Pool(pool));
+    let (pool, view) = parent_pool(context, pool, of_pool).await?;
     let wanted = parse_id(id);
     let mut rows = view
         .tree
@@ -119,6 +121,7 @@ pub(crate) async fn show_statistics(
 
 /// The providers; filters are of no effect on them (reference 4.1).
 pub(crate) fn list_providers(context: &Context<'_>) -> Result<Reply, Fault> {
+    permit_at_home(context, Action::Read)?;
     Paging::parse(&context.parameters, context.settings.pagination_max_limit)?;
     let selection = Selection::parse(&context.parameters);
     let mut providers: Vec<_> = context.settings.providers.iter().collect();
@@ -134,6 +137,9 @@ pub(crate) fn list_providers(context: &Context<'_>) -> Result<Reply, Fault> {
 
 /// What flavors and zones of a provider could say: nothing yet.
 pub(crate) fn show_capabilities(context: &Context<'_>, provider: &str) -> Fault {
+    if let Err(refused) = permit_at_home(context, Action::Administer) {
+        return refused;
+    }
     if !context
         .settings
         .providers
@@ -199,13 +205,17 @@ pub(crate) async fn tree(context: &Context<'_>, id: ResourceId) -> Result<TreeVi
 }
 
 /// The pool in a member's path, with its tree. Its absence has a form of its own (reference 1.5).
-async fn parent_pool(context: &Context<'_>, text: &str) -> Result<(PoolId, TreeView), Fault> {
+async fn parent_pool(
+    context: &Context<'_>,
+    text: &str,
+    query: impl FnOnce(PoolId) -> Query,
+) -> Result<(PoolId, TreeView), Fault> {
     let pool = parse_id(text)
         .map(PoolId::new)
         .ok_or_else(|| Fault::parent_pool(text))?;
     match context
         .application
-        .answer(&context.caller, Query::Tree(ResourceId::Pool(pool)))
+        .answer(&context.caller, query(pool))
         .await
     {
         Ok(Answer::Tree(view)) => Ok((pool, *view)),
@@ -232,19 +242,26 @@ async fn network_views(context: &Context<'_>) -> Result<Vec<NetworkView>, Fault>
 /// Whose resources the caller sees in lists (reference 2.4): everybody's, or those of one project.
 fn scope(context: &Context<'_>) -> Result<Option<ProjectId>, Fault> {
     let wanted = context.parameters.first("project_id");
-    match context.caller.role {
-        CallerRole::Admin => Ok(wanted.and_then(ProjectId::parse)),
-        CallerRole::Member | CallerRole::Reader => {
-            let own = context
-                .caller
-                .project
-                .clone()
-                .ok_or(Refusal::NotPermitted)?;
-            if wanted.is_some_and(|wanted| wanted != own.as_str()) {
-                return Err(Refusal::NotPermitted.into());
-            }
-            Ok(Some(own))
+    if policy::permits_everywhere(&context.caller, Action::Read) {
+        return Ok(wanted.and_then(ProjectId::parse));
+    }
+    match &context.caller.project {
+        Some(own)
+            if policy::permits(&context.caller, own, Action::Read)
+                && wanted.is_none_or(|wanted| wanted == own.as_str()) =>
+        {
+            Ok(Some(own.clone()))
         }
+        _ => Err(Refusal::NotPermitted.into()),
+    }
+}
+
+/// Refuses callers who may not do this to what belongs to no project.
+fn permit_at_home(context: &Context<'_>, action: Action) -> Result<(), Fault> {
+    if policy::permits_at_home(&context.caller, action) {
+        Ok(())
+    } else {
+        Err(Refusal::NotPermitted.into())
     }
 }
 

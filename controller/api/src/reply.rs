@@ -54,6 +54,11 @@ impl Reply {
 /// A refusal over HTTP; `identity_uri` is where tokens come from.
 pub(crate) fn fault_response(fault: &Fault, identity_uri: Option<&str>) -> Response {
     let mut response = json_response(fault.status, &fault.body());
+    if fault.status == StatusCode::SERVICE_UNAVAILABLE {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
     if fault.status == StatusCode::UNAUTHORIZED {
         let challenge = match identity_uri {
             Some(uri) => HeaderValue::try_from(format!("Keystone uri=\"{uri}\"")).ok(),
@@ -85,5 +90,7 @@ fn plain(status: StatusCode, body: Body) -> Response {
     response
 }
 
+/// Long enough for a restart, short enough not to be noticed.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
 const METHODS: &str = "GET, PUT, POST, DELETE";
 const HEADERS: &str = "Content-Type, X-Auth-Token, X-Project-Id, X-Openstack-Request-Id";

@@ -4,6 +4,7 @@ use http::StatusCode;
 use krater_controller_core::{
     command::{BatchMode, Cascade, Command},
     model::{HealthMonitorId, ListenerId, LoadBalancerId, MemberId, PoolId},
+    policy::{self, Action},
     refusal::Refusal,
 };
 use serde_json::{Value, json};
@@ -107,7 +108,10 @@ pub(crate) async fn delete(context: &Context<'_>, kind: Kind, id: &str) -> Resul
 
 /// PUT on a load balancer's `failover`: 404 and 403 come first.
 pub(crate) async fn fail_over(context: &Context<'_>, id: &str) -> Result<Reply, Fault> {
-    read::tree(context, Kind::LoadBalancer.id(id)?).await?;
+    let view = read::tree(context, Kind::LoadBalancer.id(id)?).await?;
+    if !policy::permits(&context.caller, view.tree.project(), Action::Administer) {
+        return Err(Refusal::NotPermitted.into());
+    }
     Err(Fault::unsupported_action(
         "a failover on request cannot be had in this release; an amphora that fails is restarted by itself.",
     ))

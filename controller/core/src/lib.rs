@@ -8,6 +8,7 @@ extern crate alloc;
 
 pub mod admit;
 pub mod blame;
+pub mod caller;
 pub mod carried;
 pub mod change;
 pub mod command;

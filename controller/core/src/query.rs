@@ -3,33 +3,14 @@
 use alloc::{string::String, vec::Vec};
 
 use jiff::Timestamp;
-use krater_amphora_api::{AmphoraId, Counters, LoadBalancerId};
+use krater_amphora_api::{AmphoraId, Counters, LoadBalancerId, PoolId};
 use uuid::Uuid;
 
-pub use crate::resource::ResourceId;
+pub use crate::{
+    caller::{Caller, Persona},
+    resource::ResourceId,
+};
 use crate::{model::ProjectId, tree::TreeView};
-
-/// Somebody who asks, as the authentication driver vouches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The project on whose behalf.
-    pub project: Option<ProjectId>,
-    /// The user, for the audit trail.
-    pub user: String,
-    /// What the caller may do.
-    pub role: CallerRole,
-}
-
-/// What a caller may do (reference 2.3); a table in `policy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallerRole {
-    /// Everything, for every project.
-    Admin,
-    /// Read and write in the own project.
-    Member,
-    /// Read in the own project.
-    Reader,
-}
 
 /// A question.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +18,8 @@ pub enum Query {
     /// The tree that holds the resource: 404 when there is none. A pending tree is waited for, a bounded time, so that
     /// the first GET after a POST finds it settled.
     Tree(ResourceId),
+    /// The same tree, only for the list of the pool's members, which more callers may see (reference 2.2).
+    MembersOf(PoolId),
     /// All trees the caller may see, in creation order, optionally narrowed.
     Trees(TreeFilter),
     /// Statistics of a load balancer or one of its listeners.
@@ -63,7 +46,7 @@ pub struct TreeFilter {
 /// What a query answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// To [`Query::Tree`].
+    /// To [`Query::Tree`] and [`Query::MembersOf`].
     Tree(alloc::boxed::Box<TreeView>),
     /// To [`Query::Trees`].
     Trees(Vec<TreeView>),

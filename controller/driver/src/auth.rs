@@ -1,16 +1,32 @@
 //! Who callers are.
 
+use std::fmt;
+
 use async_trait::async_trait;
-use krater_controller_core::query::Caller;
+use krater_controller_core::caller::Caller;
 use thiserror::Error;
 
 /// What a request brings along to say who sends it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// `X-Auth-Token`.
     pub token: Option<String>,
+    /// `X-Service-Token`: of a service that passes a user's token on, which may have expired meanwhile.
+    pub service_token: Option<String>,
     /// `X-Project-Id`, believed only by drivers that trust everybody.
     pub project: Option<String>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Tokens are secrets (I13).
+        let given = |token: &Option<String>| token.as_ref().map(|_| "…");
+        f.debug_struct("Credentials")
+            .field("token", &given(&self.token))
+            .field("service_token", &given(&self.service_token))
+            .field("project", &self.project)
+            .finish()
+    }
 }
 
 /// Why a caller is not let in.

@@ -9,7 +9,7 @@ use std::{
 use krater_controller_api::Application as _;
 use krater_controller_core::{
     command::{BatchMode, Cascade, Command},
-    query::{Answer, Caller, CallerRole, Query, ResourceId, TreeFilter},
+    query::{Answer, Caller, Persona, Query, ResourceId, TreeFilter},
     refusal::Refusal,
 };
 use uuid::Uuid;
@@ -181,13 +181,13 @@ async fn a_caller_sees_and_changes_only_what_the_policy_permits() {
     let house = House::build().await;
     let view = house.serving().await;
     let id = view.tree.id();
-    let caller = |project: &str, role| Caller {
-        project: krater_controller_core::model::ProjectId::parse(project),
-        user: "somebody".to_owned(),
-        role,
+    let caller = |project, persona| {
+        let project = krater_controller_core::model::ProjectId::parse(project);
+        Caller::new("somebody", project, persona)
     };
-    let stranger = caller("elsewhere", CallerRole::Member);
-    let reader = caller("house", CallerRole::Reader);
+    let stranger = caller("elsewhere", Persona::Member);
+    let reader = caller("house", Persona::Observer);
+    let service = caller("elsewhere", Persona::Service);
     let query = || Query::Tree(ResourceId::LoadBalancer(id));
     assert_eq!(
         house
@@ -198,6 +198,19 @@ async fn a_caller_sees_and_changes_only_what_the_policy_permits() {
         Refusal::NotPermitted
     );
     assert!(house.application.answer(&reader, query()).await.is_ok());
+    for (caller, lists_members) in [(&stranger, false), (&reader, true), (&service, true)] {
+        let members = Query::MembersOf(pool_of(&view));
+        let answer = house.application.answer(caller, members).await;
+        assert_eq!(answer.is_ok(), lists_members, "{caller:?}");
+    }
+    for action in [
+        query(),
+        Query::Statistics(ResourceId::LoadBalancer(id)),
+        Query::Trees(TreeFilter::default()),
+    ] {
+        let answer = house.application.answer(&service, action).await;
+        assert_eq!(answer.unwrap_err(), Refusal::NotPermitted);
+    }
     let delete = || Command::DeleteLoadBalancer(id, Cascade::WithChildren);
     for caller in [&stranger, &reader] {
         assert_eq!(

@@ -19,7 +19,7 @@ use krater_controller_core::{
         AdditionalVip, Description, HttpMonitor, InsertHeaders, LbAlgorithm, ListenerProtocol,
         MonitorKind, Name, PoolProtocol, Tags, Timeouts,
     },
-    query::{Answer, Caller, CallerRole, NetworkView, Query, ResourceId, SubnetView},
+    query::{Answer, Caller, NetworkView, Query, ResourceId, SubnetView},
     refusal::Refusal,
     tree::{Observed, TreeView},
 };
@@ -74,11 +74,7 @@ impl Memory {
 #[async_trait]
 impl Application for Memory {
     async fn authenticate(&self, _: &Credentials) -> Result<Caller, Unauthenticated> {
-        Ok(Caller {
-            project: Some(project()),
-            user: "somebody".into(),
-            role: CallerRole::Admin,
-        })
+        Ok(Caller::unrestricted("somebody", Some(project())))
     }
 
     async fn execute(&self, _: &Caller, command: Command) -> Result<Executed, Refusal> {
@@ -95,6 +91,7 @@ impl Application for Memory {
         };
         Ok(match query {
             Query::Tree(id) => Answer::Tree(Box::new(find(id)?.clone())),
+            Query::MembersOf(id) => Answer::Tree(Box::new(find(ResourceId::Pool(id))?.clone())),
             Query::Trees(_) => Answer::Trees(inner.views.clone()),
             Query::Statistics(id) => {
                 find(id)?;

@@ -12,7 +12,7 @@ use krater_controller_api::{
 };
 use krater_controller_core::{
     command::Command,
-    query::{Answer, Caller, CallerRole, NetworkView, Query, ResourceId},
+    query::{Answer, Caller, Persona, NetworkView, Query, ResourceId},
     refusal::Refusal,
     tree::TreeView,
 };
@@ -60,6 +60,10 @@ impl Application for Fake {
             return Err(refusal);
         }
         let views = self.views.lock().unwrap().clone();
+        let query = match query {
+            Query::MembersOf(pool) => Query::Tree(ResourceId::Pool(pool)),
+            query => query,
+        };
         Ok(match query {
             Query::Tree(id) => {
                 let view = views
@@ -83,7 +87,7 @@ impl Application for Fake {
                 })
             }
             Query::Networks => Answer::Networks(networks()),
-            Query::Amphorae => Answer::Amphorae(Vec::new()),
+            Query::Amphorae | Query::MembersOf(_) => Answer::Amphorae(Vec::new()),
         })
     }
 }
@@ -155,11 +159,7 @@ impl Api {
 
     /// With other settings and trees.
     pub(crate) fn with(settings: Settings, views: Vec<TreeView>) -> Self {
-        let caller = Caller {
-            project: None,
-            user: "admin".into(),
-            role: CallerRole::Admin,
-        };
+        let caller = Caller::new("admin", None, Persona::Admin);
         let fake = Arc::new(Fake {
             views: Mutex::new(views),
             refusal: Mutex::default(),
@@ -175,13 +175,9 @@ impl Api {
     }
 
     /// Lets everybody be this caller.
-    pub(crate) fn be(&self, role: CallerRole, project: Option<&str>) {
+    pub(crate) fn be(&self, persona: Persona, project: Option<&str>) {
         let project = project.and_then(krater_controller_core::model::ProjectId::parse);
-        *self.fake.caller.lock().unwrap() = Ok(Caller {
-            project,
-            user: "someone".into(),
-            role,
-        });
+        *self.fake.caller.lock().unwrap() = Ok(Caller::new("someone", project, persona));
     }
 
     /// Refuses what comes next.

@@ -5,7 +5,7 @@ use core::num::NonZeroUsize;
 use krater_controller_api::Settings;
 use krater_controller_core::{
     model::{LoadBalancerId, ProjectId},
-    query::{CallerRole, Query, TreeFilter},
+    query::{Persona, Query, TreeFilter},
 };
 use serde_json::json;
 
@@ -392,7 +392,7 @@ async fn no_page_is_larger_than_the_deployment_allows() {
 #[tokio::test]
 async fn ordinary_callers_see_their_own_project_only() {
     let api = many();
-    for role in [CallerRole::Member, CallerRole::Reader] {
+    for role in [Persona::Member, Persona::Observer] {
         api.be(role, Some("p1"));
         assert_eq!(names(&api, "").await, ["b", "a"]);
         assert_eq!(names(&api, "project_id=p1").await, ["b", "a"]);
@@ -428,7 +428,7 @@ async fn ordinary_callers_see_their_own_project_only() {
             .assert_fault(403, sentence);
         api.get("/v2/ports").await.assert_fault(403, sentence);
     }
-    api.be(CallerRole::Member, Some(PROJECT));
+    api.be(Persona::Member, Some(PROJECT));
     assert_eq!(
         api.get("/v2/lbaas/listeners").await.ids("listeners"),
         [LISTENER]

@@ -24,6 +24,7 @@ mod members;
 #[cfg(test)]
 mod networks;
 #[cfg(test)]
+mod permission;
 mod pools;
 #[cfg(test)]
 mod routing;

@@ -415,6 +415,7 @@ async fn nobody_gets_401_in_form_c_and_a_hint_where_tokens_are() {
     let reply = api.get("/v2/lbaas/loadbalancers").await;
     assert_eq!(reply.status, 503);
     assert_eq!(reply.json()["error"]["message"], "identity is down");
+    assert_eq!(reply.headers["retry-after"], "2");
 }
 
 #[tokio::test]

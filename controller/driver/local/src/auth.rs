@@ -1,10 +1,7 @@
 //! Everybody is let in: for a host that one person uses, and for tests.
 
 use async_trait::async_trait;
-use krater_controller_core::{
-    model::ProjectId,
-    query::{Caller, CallerRole},
-};
+use krater_controller_core::{caller::Caller, model::ProjectId};
 use krater_driver::{Authenticator, Credentials, Unauthenticated};
 
 /// Believes everybody to be an administrator, and whatever project they name.
@@ -29,11 +26,7 @@ impl Authenticator for NoAuth {
             None | Some("") => self.project.clone(),
             Some(text) => ProjectId::parse(text).ok_or(Unauthenticated::Required)?,
         };
-        Ok(Caller {
-            project: Some(project),
-            user: "anonymous".to_owned(),
-            role: CallerRole::Admin,
-        })
+        Ok(Caller::unrestricted("anonymous", Some(project)))
     }
 }
 
@@ -50,12 +43,12 @@ mod tests {
             (Some("mine"), "mine"),
         ] {
             let credentials = Credentials {
-                token: None,
                 project: named.map(str::to_owned),
+                ..Credentials::default()
             };
             let caller = auth.authenticate(&credentials).await.unwrap();
-            assert_eq!(caller.project.unwrap().as_str(), expected);
-            assert_eq!(caller.role, CallerRole::Admin);
+            let project = ProjectId::parse(expected);
+            assert_eq!(caller, Caller::unrestricted("anonymous", project));
         }
     }
 
@@ -65,10 +58,11 @@ mod tests {
         let good = Credentials {
             token: Some("whatever".into()),
             project: Some("mine".into()),
+            ..Credentials::default()
         };
         let bad = [Credentials {
-            token: None,
             project: Some("x".repeat(37)),
+            ..Credentials::default()
         }];
         krater_driver::kit::check_authenticator(&auth, &good, &bad)
             .await
