@@ -264,9 +264,7 @@ impl Given {
     fn holds(self, identity: &Identity) -> bool {
         match self {
             Self::Role(role) => identity.has(role),
-            Self::SystemRole(role) => {
-                identity.scope == Scope::System && identity.has(role)
-            }
+            Self::SystemRole(role) => identity.scope == Scope::System && identity.has(role),
             Self::Nothing => true,
         }
     }
@@ -294,7 +292,10 @@ const DEPRECATED_DEFAULTS: &[Grant] = &[
         Given::Role("load-balancer_global_observer"),
         Persona::GlobalObserver,
     ),
-    (Given::Role("load-balancer_quota_admin"), Persona::QuotaAdmin),
+    (
+        Given::Role("load-balancer_quota_admin"),
+        Persona::QuotaAdmin,
+    ),
 ];
 
 const DEFAULT_ROLES: &[Grant] = &[

@@ -12,7 +12,7 @@ use krater_controller_api::{
 };
 use krater_controller_core::{
     command::Command,
-    query::{Answer, Caller, Persona, NetworkView, Query, ResourceId},
+    query::{Answer, Caller, NetworkView, Persona, Query, ResourceId},
     refusal::Refusal,
     tree::TreeView,
 };
