@@ -25,6 +25,7 @@ mod members;
 mod networks;
 #[cfg(test)]
 mod permission;
+#[cfg(test)]
 mod pools;
 #[cfg(test)]
 mod routing;
