@@ -19,6 +19,7 @@ use krater_controller_core::{
     policy::{self, Action},
     query::{Answer, Caller, Query, ResourceId, TreeFilter},
     refusal::Refusal,
+    scan::{Excerpt, Scan},
     tree::{Observed, TreeView},
 };
 use krater_controller_store::{Committed, StoreError};
@@ -198,15 +199,13 @@ impl Application {
         caller: &Caller,
         mut filter: TreeFilter,
     ) -> Result<Vec<TreeView>, Refusal> {
-        if !policy::permits_everywhere(caller, Action::Read) {
-            let own = caller.project.clone().ok_or(Refusal::NotPermitted)?;
-            permit(caller, &own, Action::Read)?;
-            if filter.project.as_ref().is_some_and(|asked| *asked != own) {
-                return Err(Refusal::NotPermitted);
-            }
-            filter.project = Some(own);
-        }
+        filter.project = visible(caller, filter.project)?;
         self.stored(self.parts.known.store.views(&filter).await)
+    }
+
+    async fn scan(&self, caller: &Caller, mut scan: Scan) -> Result<Vec<Excerpt>, Refusal> {
+        scan.project = visible(caller, scan.project)?;
+        self.stored(self.parts.known.store.scan(&scan).await)
     }
 
     async fn statistics(&self, caller: &Caller, id: ResourceId) -> Result<Answer, Refusal> {
@@ -306,6 +305,7 @@ impl api::Application for Application {
                 Ok(Answer::Tree(Box::new(view)))
             }
             Query::Trees(filter) => Ok(Answer::Trees(self.trees(caller, filter).await?)),
+            Query::Scan(scan) => Ok(Answer::Scan(self.scan(caller, scan).await?)),
             Query::Statistics(id) => self.statistics(caller, id).await,
             Query::Networks => {
                 if !policy::permits_at_home(caller, Action::Read) {
@@ -391,6 +391,19 @@ fn permit(caller: &Caller, project: &ProjectId, action: Action) -> Result<(), Re
     } else {
         Err(Refusal::NotPermitted)
     }
+}
+
+/// Whose resources `caller` sees in lists of `asked`, or of whatever may be seen.
+fn visible(caller: &Caller, asked: Option<ProjectId>) -> Result<Option<ProjectId>, Refusal> {
+    if policy::permits_everywhere(caller, Action::Read) {
+        return Ok(asked);
+    }
+    let own = caller.project.clone().ok_or(Refusal::NotPermitted)?;
+    permit(caller, &own, Action::Read)?;
+    if asked.is_some_and(|asked| asked != own) {
+        return Err(Refusal::NotPermitted);
+    }
+    Ok(Some(own))
 }
 
 /// Notes an address that the store says is taken. Once more for the same one means that store and driver disagree.

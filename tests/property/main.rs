@@ -7,6 +7,7 @@
 mod admission;
 mod counters;
 mod house;
+mod lists;
 mod rosters;
 mod stored;
 mod value;

@@ -51,19 +51,20 @@ impl Filter {
 
     /// Whether the object is selected.
     pub(crate) fn selects(&self, object: &Map<String, Value>) -> bool {
-        self.attributes
+        self.attributes.iter().all(|(name, wanted)| {
+            object
+                .get(name)
+                .is_some_and(|value| equals(name, value, wanted))
+        }) && self
+            .relations
             .iter()
-            .all(|(name, wanted)| object.get(name).is_some_and(|value| equals(value, wanted)))
-            && self
-                .relations
-                .iter()
-                .all(|(key, wanted)| refers(object.get(*key), wanted))
+            .all(|(key, wanted)| refers(object.get(*key), wanted))
             && self.tags.selects(object)
     }
 }
 
 /// Whether the attribute's value is the one wanted; null is equal to nothing.
-fn equals(value: &Value, wanted: &str) -> bool {
+fn equals(name: &str, value: &Value, wanted: &str) -> bool {
     match value {
         Value::Null | Value::Array(_) | Value::Object(_) => false,
         Value::Bool(truth) => *truth == body::truth(&Value::from(wanted)).unwrap_or(false),
@@ -71,7 +72,7 @@ fn equals(value: &Value, wanted: &str) -> bool {
             Ok(wanted) => number.as_f64() == Some(wanted),
             Err(_) => false,
         },
-        Value::String(text) => text == wanted || is_same_address(text, wanted),
+        Value::String(text) => text == wanted || (name != "name" && is_same_address(text, wanted)),
     }
 }
 

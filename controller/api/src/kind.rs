@@ -2,7 +2,8 @@
 
 use krater_controller_core::{
     model::{HealthMonitorId, ListenerId, LoadBalancerId, PoolId},
-    query::{ResourceId, TreeFilter},
+    query::ResourceId,
+    scan::{Among, Collection, Excerpt, Related},
     tree::TreeView,
 };
 use uuid::Uuid;
@@ -83,75 +84,60 @@ impl Kind {
         })
     }
 
-    /// All of this kind in `view`, as they are shown.
-    pub(crate) fn items(self, view: &TreeView) -> Vec<Item> {
-        let tree = &view.tree;
+    /// What a list of it is read from.
+    pub(crate) const fn collection(self) -> Collection {
         match self {
-            Self::LoadBalancer => vec![load_balancer::render(view)],
-            Self::Listener => tree
-                .listeners
-                .iter()
-                .map(|row| listener::render(view, row))
-                .collect(),
-            Self::Pool => tree
-                .pools
-                .iter()
-                .map(|row| pool::render(view, row))
-                .collect(),
-            Self::HealthMonitor => tree
-                .health_monitors
-                .iter()
-                .map(|row| health_monitor::render(view, row))
-                .collect(),
+            Self::LoadBalancer => Collection::LoadBalancers,
+            Self::Listener => Collection::Listeners,
+            Self::Pool => Collection::Pools,
+            Self::HealthMonitor => Collection::HealthMonitors,
         }
     }
 
-    /// Narrows the trees to those that the parameters can select from.
-    pub(crate) fn narrow(self, parameters: &Parameters, filter: &mut TreeFilter) {
-        let id = |name: &str| parameters.first(name).and_then(parse_id);
-        match self {
-            Self::LoadBalancer => {
-                filter.load_balancer = id("id").map(LoadBalancerId::new);
-                filter.name = parameters.first("name").map(String::from);
-            }
-            Self::Listener | Self::Pool => {
-                let parent = id("loadbalancer_id").or_else(|| id("load_balancer_id"));
-                filter.load_balancer = parent.map(LoadBalancerId::new);
-                filter.holds = id("id");
-            }
-            Self::HealthMonitor => filter.holds = id("id").or_else(|| id("pool_id")),
+    /// The fewest among which the parameters can select. What cannot be an id is nobody's.
+    pub(crate) fn among(self, parameters: &Parameters) -> Among {
+        let id = |name: &str| {
+            let text = parameters.first(name)?;
+            Some(parse_id(text).unwrap_or_default())
+        };
+        if let Some(id) = id("id") {
+            return Among::One(id);
         }
+        let parent = match self {
+            Self::LoadBalancer => None,
+            Self::Listener | Self::Pool => id("loadbalancer_id")
+                .or_else(|| id("load_balancer_id"))
+                .map(LoadBalancerId::new)
+                .map(Among::Tree),
+            Self::HealthMonitor => id("pool_id").map(Among::Holder),
+        };
+        parent.unwrap_or_else(|| {
+            let name = parameters.first("name").map(String::from);
+            name.map_or(Among::All, Among::Named)
+        })
     }
 }
 
 /// The resource `id` of `view`, as it is shown.
 pub(crate) fn item(view: &TreeView, id: ResourceId) -> Option<Item> {
+    render(view, id, &Related::of(&view.tree, id))
+}
+
+/// The resource of an excerpt, as it is shown.
+pub(crate) fn excerpt(excerpt: &Excerpt) -> Option<Item> {
+    render(&excerpt.view, excerpt.id, &excerpt.related)
+}
+
+fn render(view: &TreeView, id: ResourceId, related: &Related) -> Option<Item> {
     let tree = &view.tree;
-    match id {
-        ResourceId::LoadBalancer(id) => {
-            (tree.load_balancer.value.id == id).then(|| load_balancer::render(view))
-        }
-        ResourceId::Listener(id) => tree
-            .listeners
-            .iter()
-            .find(|row| row.value.id == id)
-            .map(|row| listener::render(view, row)),
-        ResourceId::Pool(id) => tree
-            .pools
-            .iter()
-            .find(|row| row.value.id == id)
-            .map(|row| pool::render(view, row)),
-        ResourceId::Member(id) => tree
-            .members
-            .iter()
-            .find(|row| row.value.id == id)
-            .map(|row| member::render(view, row)),
-        ResourceId::HealthMonitor(id) => tree
-            .health_monitors
-            .iter()
-            .find(|row| row.value.id == id)
-            .map(|row| health_monitor::render(view, row)),
-    }
+    Some(match id {
+        ResourceId::LoadBalancer(id) if tree.id() == id => load_balancer::render(view, related),
+        ResourceId::LoadBalancer(_) => return None,
+        ResourceId::Listener(id) => listener::render(view, tree.listener(id)?),
+        ResourceId::Pool(id) => pool::render(view, tree.pool(id)?, related),
+        ResourceId::Member(id) => member::render(view, tree.member(id)?),
+        ResourceId::HealthMonitor(id) => health_monitor::render(view, tree.health_monitor(id)?),
+    })
 }
 
 /// An id as the API writes them: 36 characters. Other spellings name nothing.

@@ -9,6 +9,8 @@ mod write;
 
 mod read;
 
+mod walk;
+
 mod health;
 
 mod status_tree;

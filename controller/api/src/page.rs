@@ -6,6 +6,7 @@ use core::{
 };
 
 use http::StatusCode;
+use krater_controller_core::scan::{Direction, Key, Order};
 use serde_json::{Value, json};
 
 use crate::{attributes::Filterable, fault::Fault, parameters::Parameters, wire::row::Item};
@@ -34,10 +35,11 @@ enum Turn {
     Back,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
-    Ascending,
-    Descending,
+/// The objects of one page, picked out of all that are offered. Holds no more than two pages of them.
+pub(crate) struct Pick<'a> {
+    paging: &'a Paging,
+    marker: Option<Item>,
+    picked: Vec<Item>,
 }
 
 impl Paging {
@@ -93,38 +95,99 @@ impl Paging {
         }
     }
 
-    /// Sorts the objects and takes the page out of them. `url` is the address of the list without its query, for
-    /// links, which keep all other parameters.
+    /// The most objects of a page.
+    pub(crate) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The id of the object the page begins after, or ends before.
+    pub(crate) fn marker(&self) -> Option<&str> {
+        self.marker.as_deref()
+    }
+
+    /// Whether the page is the one before its marker. Without a marker there is nothing to be before.
+    pub(crate) fn leads_back(&self) -> bool {
+        self.turn == Turn::Back && self.marker.is_some()
+    }
+
+    /// The way along an index that passes the objects in the order asked for, away from the marker; `None` where they
+    /// have to be sorted.
+    pub(crate) fn way(&self) -> Option<Order> {
+        let ascending =
+            |pair: &(String, Direction), key| pair.0 == key && pair.1 == Direction::Ascending;
+        let mut keys = self.keys.as_slice();
+        // Creation and id are the last keys of every order: naming them says nothing.
+        if let [rest @ .., creation, id] = keys
+            && ascending(creation, CREATED_AT)
+            && ascending(id, "id")
+        {
+            keys = rest;
+        } else if let [rest @ .., creation] = keys
+            && ascending(creation, CREATED_AT)
+        {
+            keys = rest;
+        }
+        let order = |key, direction| Order {
+            key,
+            direction,
+            ties: Direction::Ascending,
+        };
+        let order = match keys {
+            [] => Order::CREATION,
+            [(key, direction)] if key == CREATED_AT => order(Key::Creation, *direction),
+            [(key, direction)] if key == "name" => order(Key::Name, *direction),
+            _ => return None,
+        };
+        Some(if self.leads_back() {
+            order.reversed()
+        } else {
+            order
+        })
+    }
+
+    /// Picks the page out of what will be offered; `marker` is the object of [`Paging::marker`].
+    pub(crate) const fn pick(&self, marker: Option<Item>) -> Pick<'_> {
+        Pick {
+            paging: self,
+            marker,
+            picked: Vec::new(),
+        }
+    }
+
+    /// Takes the page out of a list that is there as a whole.
     pub(crate) fn take(
         &self,
-        mut items: Vec<Item>,
+        items: Vec<Item>,
         url: &str,
         parameters: &Parameters,
     ) -> Result<Page, Fault> {
-        items.sort_by(|left, right| self.compare(left, right));
-        let range = match &self.marker {
-            None => 0..items.len().min(self.limit),
+        let marker = match self.marker() {
+            None => None,
             Some(marker) => {
-                let position = items
-                    .iter()
-                    .position(|item| id_of(item) == Some(marker.as_str()));
-                let position = position.ok_or_else(|| {
-                    Fault::bad_request(format!(
-                        "Supplied pagination marker '{marker}' is not valid."
-                    ))
-                })?;
-                match self.turn {
-                    Turn::Onward => {
-                        let first = position.saturating_add(1);
-                        first..items.len().min(first.saturating_add(self.limit))
-                    }
-                    Turn::Back => position.saturating_sub(self.limit)..position,
-                }
+                let found = items.iter().find(|item| id_of(item) == Some(marker));
+                Some(found.ok_or_else(|| self.no_such_marker())?.clone())
             }
         };
-        let items: Vec<Item> = items.drain(range).collect();
+        let mut pick = self.pick(marker);
+        for item in items {
+            pick.offer(item);
+        }
+        Ok(self.page(pick.finish(), url, parameters))
+    }
+
+    /// The page of these objects. `url` is the address of the list without its query, for links, which keep all other
+    /// parameters.
+    pub(crate) fn page(&self, items: Vec<Item>, url: &str, parameters: &Parameters) -> Page {
         let links = self.links(&items, url, parameters);
-        Ok(Page { items, links })
+        Page { items, links }
+    }
+
+    /// The marker names nothing that is in the list.
+    pub(crate) fn no_such_marker(&self) -> Fault {
+        let marker = self.marker().unwrap_or_default();
+        Fault::bad_request(format!(
+            "Supplied pagination marker '{marker}' is not valid."
+        ))
     }
 
     fn links(&self, items: &[Item], url: &str, parameters: &Parameters) -> Value {
@@ -164,12 +227,13 @@ impl Paging {
     /// By the keys asked for, then by creation, then by id: a total order, so that pages neither overlap nor gap.
     fn compare(&self, left: &Item, right: &Item) -> Ordering {
         for (key, direction) in &self.keys {
-            let order = compare_values(left.object.get(key), right.object.get(key));
-            let order = if *direction == Direction::Descending {
-                order.reverse()
+            // Finer than it is shown.
+            let order = if key == CREATED_AT {
+                left.created_at.cmp(&right.created_at)
             } else {
-                order
+                compare_values(left.object.get(key), right.object.get(key))
             };
+            let order = direction.apply(order);
             if order != Ordering::Equal {
                 return order;
             }
@@ -177,6 +241,48 @@ impl Paging {
         left.created_at
             .cmp(&right.created_at)
             .then_with(|| id_of(left).cmp(&id_of(right)))
+    }
+}
+
+impl Pick<'_> {
+    /// Looks at an object: each of the list once, in any order.
+    pub(crate) fn offer(&mut self, item: Item) {
+        let wanted = if self.paging.leads_back() {
+            Ordering::Less
+        } else {
+            Ordering::Greater
+        };
+        let marker = self.marker.as_ref();
+        if marker.is_some_and(|marker| self.paging.compare(&item, marker) != wanted) {
+            return;
+        }
+        self.picked.push(item);
+        if self.picked.len() >= self.paging.limit.saturating_mul(2) {
+            self.settle();
+        }
+    }
+
+    /// The page, in its order.
+    pub(crate) fn finish(mut self) -> Vec<Item> {
+        self.settle();
+        if self.paging.leads_back() {
+            self.picked.reverse();
+        }
+        self.picked
+    }
+
+    /// Keeps those nearest to where the page begins.
+    fn settle(&mut self) {
+        let paging = self.paging;
+        self.picked.sort_by(|left, right| {
+            let order = paging.compare(left, right);
+            if paging.leads_back() {
+                order.reverse()
+            } else {
+                order
+            }
+        });
+        self.picked.truncate(paging.limit);
     }
 }
 
@@ -253,8 +359,10 @@ fn rank(value: Option<&Value>) -> u8 {
     }
 }
 
+/// What markers call an object: its id; its name where it has none, as availability zones do.
 fn id_of(item: &Item) -> Option<&str> {
-    item.object.get("id").and_then(Value::as_str)
+    let id = item.object.get("id").or_else(|| item.object.get("name"));
+    id.and_then(Value::as_str)
 }
 
 /// Form B, as the list hooks of the reference answer.
@@ -262,6 +370,7 @@ fn list_fault(description: String) -> Fault {
     Fault::routing(StatusCode::BAD_REQUEST, "Bad Request", description)
 }
 
+const CREATED_AT: &str = "created_at";
 /// The parameters.
 pub(crate) const PARAMETERS: &[&str] = &[
     "limit",

@@ -18,34 +18,27 @@ use crate::{
     filter::Filter,
     kind::{self, parse_id},
     networks::{self, Lookup},
-    page::Paging,
+    page::{Page, Paging},
     path::Kind,
     reply::Reply,
     status_tree,
+    walk::Walk,
     wire::{member, row::Item},
 };
 
 /// All resources of a kind that the caller may see and the parameters select.
 pub(crate) async fn list(context: &Context<'_>, kind: Kind) -> Result<Reply, Fault> {
-    let listing = Listing::parse(context, kind.filterable())?;
-    let mut filter = TreeFilter {
-        project: scope(context)?,
-        ..TreeFilter::default()
-    };
-    kind.narrow(&context.parameters, &mut filter);
-    let views = trees(context, filter.clone()).await?;
-    // What the filter asks for is a hint to the store; that nobody sees another's is for certain.
-    let visible = views.iter().filter(|view| {
-        filter
-            .project
-            .as_ref()
-            .is_none_or(|project| view.tree.load_balancer.value.project == *project)
-    });
-    listing.reply(
+    let Listing { filter, paging } = Listing::parse(context, kind.filterable())?;
+    let walk = Walk {
         context,
-        visible.flat_map(|view| kind.items(view)).collect(),
-        kind.root_list(),
-    )
+        kind,
+        project: scope(context)?,
+        among: kind.among(&context.parameters),
+        filter: &filter,
+        paging: &paging,
+    };
+    let page = paging.page(walk.items().await?, &context.url, &context.parameters);
+    Ok(page_reply(context, page, kind.root_list()))
 }
 
 /// One resource.
@@ -289,16 +282,21 @@ impl Listing {
     ) -> Result<Reply, Fault> {
         items.retain(|item| self.filter.selects(&item.object));
         let page = self.paging.take(items, &context.url, &context.parameters)?;
-        let selection = Selection::parse(&context.parameters);
-        let objects = page
-            .items
-            .into_iter()
-            .map(|item| Value::Object(selection.apply(item.object)));
-        let objects: Vec<Value> = objects.collect();
-        Ok(Reply::ok(
-            json!({root: objects, format!("{root}_links"): page.links}),
-        ))
+        Ok(page_reply(context, page, root))
     }
+}
+
+fn page_reply(context: &Context<'_>, page: Page, root: &str) -> Reply {
+    let selection = Selection::parse(&context.parameters);
+    let objects = page
+        .items
+        .into_iter()
+        .map(|item| Value::Object(selection.apply(item.object)));
+    // Not through `json!`, which would copy them all.
+    let mut body = Map::new();
+    body.insert(root.into(), objects.collect());
+    body.insert(format!("{root}_links"), page.links);
+    Reply::ok(Value::Object(body))
 }
 
 fn selected(context: &Context<'_>, item: Item, root: &str) -> Reply {

@@ -27,6 +27,7 @@ pub mod retry;
 pub mod rollup;
 #[cfg(test)]
 mod sample;
+pub mod scan;
 pub mod status;
 pub mod tally;
 pub mod tree;

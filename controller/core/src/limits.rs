@@ -22,3 +22,5 @@ pub const MONITOR_SECONDS_MAX: u32 = 2_147_483;
 pub const PROBE_TEXT_CHARACTERS_MAX: usize = 255;
 /// Characters of a health monitor's expected codes (reference 9.2).
 pub const EXPECTED_CODES_CHARACTERS_MAX: usize = 64;
+/// Resources that one scan of a list gives: a few milliseconds of the store, so that nobody waits long behind it.
+pub const SCAN_MAX: usize = 1_000;

@@ -10,7 +10,11 @@ pub use crate::{
     caller::{Caller, Persona},
     resource::ResourceId,
 };
-use crate::{model::ProjectId, tree::TreeView};
+use crate::{
+    model::ProjectId,
+    scan::{Excerpt, Scan},
+    tree::TreeView,
+};
 
 /// A question.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +26,8 @@ pub enum Query {
     MembersOf(PoolId),
     /// All trees the caller may see, in creation order, optionally narrowed.
     Trees(TreeFilter),
+    /// Part of a list.
+    Scan(Scan),
     /// Statistics of a load balancer or one of its listeners.
     Statistics(ResourceId),
     /// Networks, subnets and ports of the network driver, for clients that look them up by name.
@@ -50,6 +56,8 @@ pub enum Answer {
     Tree(alloc::boxed::Box<TreeView>),
     /// To [`Query::Trees`].
     Trees(Vec<TreeView>),
+    /// To [`Query::Scan`].
+    Scan(Vec<Excerpt>),
     /// To [`Query::Statistics`].
     Statistics(Counters),
     /// To [`Query::Networks`].

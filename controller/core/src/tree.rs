@@ -84,6 +84,18 @@ pub struct Facts {
 }
 
 impl LoadBalancerTree {
+    /// A load balancer without children.
+    #[must_use]
+    pub const fn bare(load_balancer: Row<LoadBalancer>) -> Self {
+        Self {
+            load_balancer,
+            listeners: Vec::new(),
+            pools: Vec::new(),
+            members: Vec::new(),
+            health_monitors: Vec::new(),
+        }
+    }
+
     /// Which load balancer this is.
     #[must_use]
     pub const fn id(&self) -> LoadBalancerId {

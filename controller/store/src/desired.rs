@@ -350,10 +350,10 @@ const VIEWS_HOLDING: &str = views_where!(
     "WHERE r.load_balancer_id = (SELECT load_balancer_id FROM resource WHERE id = $1)"
 );
 const VIEWS_BY_NAME: &str = views_where!(
-    "WHERE r.load_balancer_id IN (SELECT id FROM resource WHERE kind = 'load_balancer' AND name = $1)"
+    "WHERE r.load_balancer_id IN (SELECT id FROM resource WHERE kind = 'load_balancer' AND kind <> 'member' AND name = $1)"
 );
 const VIEWS_BY_PROJECT: &str = views_where!(
-    "WHERE r.load_balancer_id IN (SELECT id FROM resource WHERE kind = 'load_balancer' AND project_id = $1)"
+    "WHERE r.load_balancer_id IN (SELECT id FROM resource WHERE kind = 'load_balancer' AND kind <> 'member' AND project_id = $1)"
 );
 
 const INSERT_NEW: &str = "INSERT INTO resource

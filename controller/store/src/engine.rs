@@ -132,6 +132,17 @@ impl Store {
         .await
     }
 
+    /// Takes the connection for several reading statements that see one and the same moment.
+    pub(crate) async fn reading(&self, doing: &'static str) -> Result<Transaction<'_>, StoreError> {
+        let mut transaction = Transaction {
+            path: &self.inner.path,
+            guard: self.link().await?,
+        };
+        transaction.link()?.unfinished = true;
+        transaction.batch(doing, "BEGIN").await?;
+        Ok(transaction)
+    }
+
     /// The addresses in use: from memory, or once by `load`.
     pub(crate) async fn addresses(
         &self,
@@ -263,6 +274,13 @@ impl Transaction<'_> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Ends [`Store::reading`].
+    pub(crate) async fn end(mut self, doing: &'static str) -> Result<(), StoreError> {
+        self.batch(doing, "COMMIT").await?;
+        self.link()?.unfinished = false;
         Ok(())
     }
 

@@ -13,6 +13,7 @@ mod fixture;
 mod migrate;
 mod observed;
 mod row;
+mod scan;
 
 pub use desired::Committed;
 pub use engine::Store;

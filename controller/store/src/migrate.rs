@@ -7,7 +7,10 @@ use sqlx::Row as _;
 use crate::{StoreError, engine::Store};
 
 /// One step of the schema, in order; its number is its position, counted from 1. A released step never changes.
-const STEPS: &[&str] = &[include_str!("../migrations/0001.sql")];
+const STEPS: &[&str] = &[
+    include_str!("../migrations/0001.sql"),
+    include_str!("../migrations/0002.sql"),
+];
 
 impl Store {
     /// Opens the database file, makes it (mode 0600) if there is none, checks it and brings its schema up to date.

@@ -137,12 +137,12 @@ impl Trees {
             ));
         };
         match kind {
-            "listener" => tree.listeners.push(read_row::<Listener>(row, kind)?),
-            "pool" => tree.pools.push(read_row::<Pool>(row, kind)?),
-            "member" => tree.members.push(read_row::<Member>(row, kind)?),
+            "listener" => tree.listeners.push(read_row::<Listener>(row, 1, kind)?),
+            "pool" => tree.pools.push(read_row::<Pool>(row, 1, kind)?),
+            "member" => tree.members.push(read_row::<Member>(row, 1, kind)?),
             "health_monitor" => tree
                 .health_monitors
-                .push(read_row::<HealthMonitor>(row, kind)?),
+                .push(read_row::<HealthMonitor>(row, 1, kind)?),
             other => {
                 return Err(StoreError::unreadable(
                     "a kind",
@@ -173,20 +173,32 @@ impl Trees {
     }
 
     fn start(&mut self, row: &AnyRow, observed: Observed) -> Result<(), StoreError> {
-        let tree = LoadBalancerTree {
-            load_balancer: read_row::<LoadBalancer>(row, "load balancer")?,
-            listeners: Vec::new(),
-            pools: Vec::new(),
-            members: Vec::new(),
-            health_monitors: Vec::new(),
-        };
+        let root = read_row::<LoadBalancer>(row, 1, "load balancer")?;
+        let tree = LoadBalancerTree::bare(root);
         self.done.push(TreeView { tree, observed });
         Ok(())
     }
 }
 
-fn read_row<T: DeserializeOwned>(row: &AnyRow, kind: &str) -> Result<Row<T>, StoreError> {
-    let touch = match column(row, 1, "a touch")? {
+/// Reads a resource whose touch is column `first` and whose document is four columns after it.
+pub(crate) fn read_row<T: DeserializeOwned>(
+    row: &AnyRow,
+    first: usize,
+    kind: &str,
+) -> Result<Row<T>, StoreError> {
+    let updated_us: Option<i64> = column(row, first + 3, "a time")?;
+    Ok(Row {
+        value: read_document(column(row, first + 4, "a document")?, kind)?,
+        touch: read_touch(row, first)?,
+        generation: read_generation(column(row, first + 1, "a generation")?, "a generation")?,
+        created_at: read_time(column(row, first + 2, "a time")?, "a time")?,
+        updated_at: updated_us.map(|us| read_time(us, "a time")).transpose()?,
+    })
+}
+
+/// Reads a touch back.
+pub(crate) fn read_touch(row: &AnyRow, index: usize) -> Result<Touch, StoreError> {
+    Ok(match column(row, index, "a touch")? {
         "create" => Touch::Create,
         "update" => Touch::Update,
         "delete" => Touch::Delete,
@@ -196,18 +208,11 @@ fn read_row<T: DeserializeOwned>(row: &AnyRow, kind: &str) -> Result<Row<T>, Sto
                 &format_args!("{other} is not one"),
             ));
         }
-    };
-    let updated_us: Option<i64> = column(row, 4, "a time")?;
-    Ok(Row {
-        value: read_document(column(row, 5, "a document")?, kind)?,
-        touch,
-        generation: read_generation(column(row, 2, "a generation")?, "a generation")?,
-        created_at: read_time(column(row, 3, "a time")?, "a time")?,
-        updated_at: updated_us.map(|us| read_time(us, "a time")).transpose()?,
     })
 }
 
-fn read_observed(row: &AnyRow) -> Result<Observed, StoreError> {
+/// Reads what is known of a load balancer, after [`tree_columns`].
+pub(crate) fn read_observed(row: &AnyRow) -> Result<Observed, StoreError> {
     let settled: Option<i64> = column(row, 6, "a settled generation")?;
     let errors: Option<&str> = column(row, 7, "errors")?;
     let operating: Option<&str> = column(row, 8, "operating statuses")?;

@@ -21,6 +21,7 @@ use krater_controller_core::{
     },
     query::{Answer, Caller, NetworkView, Query, ResourceId, SubnetView},
     refusal::Refusal,
+    scan,
     tree::{Observed, TreeView},
 };
 use uuid::Uuid;
@@ -93,6 +94,7 @@ impl Application for Memory {
             Query::Tree(id) => Answer::Tree(Box::new(find(id)?.clone())),
             Query::MembersOf(id) => Answer::Tree(Box::new(find(ResourceId::Pool(id))?.clone())),
             Query::Trees(_) => Answer::Trees(inner.views.clone()),
+            Query::Scan(scan) => Answer::Scan(scan::excerpts(&inner.views, &scan)),
             Query::Statistics(id) => {
                 find(id)?;
                 Answer::Statistics(Counters::default())

@@ -7,8 +7,8 @@ use krater_controller_core::{
     command::{ListenerUpdate, NewListener, PoolRef},
     limits,
     model::{
-        Description, InsertHeaders, Listener, ListenerId, ListenerProtocol, LoadBalancerId, Name,
-        PoolId, Tags, Timeouts,
+        Description, InsertHeaders, Listener, ListenerProtocol, LoadBalancerId, Name, PoolId, Tags,
+        Timeouts,
     },
     status::OperatingStatus,
     tree::{Row, TreeView},
@@ -242,16 +242,6 @@ pub(crate) fn render_status(view: &TreeView, row: &Row<Listener>) -> Map<String,
         json!({"id": id, "name": listener.name.as_str()}),
     );
     object
-}
-
-/// The listeners whose default pool is `pool`.
-pub(crate) fn users_of(view: &TreeView, pool: PoolId) -> impl Iterator<Item = ListenerId> {
-    let uses = move |row: &&Row<Listener>| row.value.default_pool == Some(pool);
-    view.tree
-        .listeners
-        .iter()
-        .filter(uses)
-        .map(|row| row.value.id)
 }
 
 /// Keys of what no listener can have yet, with the values the API gives them then.

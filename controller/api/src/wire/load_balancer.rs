@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use krater_controller_core::{
     command::{LoadBalancerUpdate, NewLoadBalancer},
     model::{ListenerId, LoadBalancer, PoolId, ProjectId, VipRequest},
+    scan::Related,
     status::OperatingStatus,
     tree::{Row, TreeView},
 };
@@ -91,19 +92,9 @@ pub(crate) fn parse_update(body: Value) -> Result<LoadBalancerUpdate, Fault> {
 }
 
 /// A load balancer as JSON, its children by id only.
-pub(crate) fn render(view: &TreeView) -> Item {
-    let listeners = view
-        .tree
-        .listeners
-        .iter()
-        .map(|row| row.value.id)
-        .map(ListenerId::uuid);
-    let pools = view
-        .tree
-        .pools
-        .iter()
-        .map(|row| row.value.id)
-        .map(PoolId::uuid);
+pub(crate) fn render(view: &TreeView, related: &Related) -> Item {
+    let listeners = related.listeners.iter().copied().map(ListenerId::uuid);
+    let pools = related.pools.iter().copied().map(PoolId::uuid);
     render_with(view, row::references(listeners), row::references(pools))
 }
 

@@ -2,14 +2,19 @@
 
 use krater_controller_core::{
     command::{NewHealthMonitor, NewMember, NewPool, PoolParent, PoolUpdate},
-    model::{Description, LbAlgorithm, ListenerId, LoadBalancerId, Name, Pool, PoolProtocol, Tags},
+    model::{
+        Description, LbAlgorithm, ListenerId, LoadBalancerId, MemberId, Name, Pool, PoolProtocol,
+        Tags,
+    },
+    query::ResourceId,
+    scan::Related,
     status::OperatingStatus,
     tree::{Row, TreeView},
 };
 use serde_json::{Map, Value, json};
 
 use super::{
-    health_monitor, listener, member,
+    health_monitor, member,
     row::{self, Item},
     tls,
 };
@@ -144,31 +149,20 @@ impl PoolBody {
 }
 
 /// A pool of `view` as JSON.
-pub(crate) fn render(view: &TreeView, row: &Row<Pool>) -> Item {
-    let id = row.value.id;
-    let mut item = render_own(view, row);
-    let members = view
-        .tree
-        .members
-        .iter()
-        .filter(|member| member.value.pool == id);
+pub(crate) fn render(view: &TreeView, row: &Row<Pool>, related: &Related) -> Item {
+    let mut item = render_own(view, row, related);
     item.object.insert(
         "members".into(),
-        row::references(members.map(|member| member.value.id.uuid())),
+        row::references(related.members.iter().copied().map(MemberId::uuid)),
     );
     item.object.insert(
         "loadbalancers".into(),
         row::references([view.tree.load_balancer.value.id.uuid()]),
     );
     // The only key that is left out rather than null (reference 1.4).
-    if let Some(monitor) = view
-        .tree
-        .health_monitors
-        .iter()
-        .find(|monitor| monitor.value.pool == id)
-    {
+    if let Some(monitor) = related.health_monitor {
         item.object
-            .insert("healthmonitor_id".into(), json!(monitor.value.id.uuid()));
+            .insert("healthmonitor_id".into(), json!(monitor.uuid()));
     }
     item
 }
@@ -176,7 +170,7 @@ pub(crate) fn render(view: &TreeView, row: &Row<Pool>) -> Item {
 /// The same inside a whole tree, with all below it.
 pub(crate) fn render_nested(view: &TreeView, row: &Row<Pool>) -> Item {
     let id = row.value.id;
-    let mut item = render_own(view, row);
+    let mut item = render_own(view, row, &Related::of(&view.tree, ResourceId::Pool(id)));
     let members = member::render_of_pool(view, id).map(|member| Value::Object(member.object));
     item.object.insert("members".into(), members.collect());
     let monitor = view
@@ -219,7 +213,7 @@ pub(crate) fn render_status(view: &TreeView, row: &Row<Pool>) -> Map<String, Val
     object
 }
 
-fn render_own(view: &TreeView, row: &Row<Pool>) -> Item {
+fn render_own(view: &TreeView, row: &Row<Pool>, related: &Related) -> Item {
     let pool = &row.value;
     let mut object = row::shared_keys(
         view,
@@ -236,7 +230,7 @@ fn render_own(view: &TreeView, row: &Row<Pool>) -> Item {
             "admin_state_up": pool.admin_state_up,
             "protocol": pool.protocol.name(),
             "lb_algorithm": pool.lb_algorithm.name(),
-            "listeners": row::references(listener::users_of(view, pool.id).map(ListenerId::uuid)),
+            "listeners": row::references(related.listeners.iter().copied().map(ListenerId::uuid)),
             "session_persistence": null,
             "tls_enabled": false,
             "tls_container_ref": null,

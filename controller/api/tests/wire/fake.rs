@@ -14,6 +14,7 @@ use krater_controller_core::{
     command::Command,
     query::{Answer, Caller, NetworkView, Persona, Query, ResourceId},
     refusal::Refusal,
+    scan::{self, Among, Scan},
     tree::TreeView,
 };
 use serde_json::Value;
@@ -73,6 +74,7 @@ impl Application for Fake {
                 Answer::Tree(Box::new(view))
             }
             Query::Trees(_) => Answer::Trees(views),
+            Query::Scan(scan) => Answer::Scan(scan::excerpts(&views, &widened(scan))),
             Query::Statistics(id) => {
                 views
                     .into_iter()
@@ -89,6 +91,18 @@ impl Application for Fake {
             Query::Networks => Answer::Networks(networks()),
             Query::Amphorae | Query::MembersOf(_) => Answer::Amphorae(Vec::new()),
         })
+    }
+}
+
+/// The scan as if it were for everybody and among all, unless it is for one.
+fn widened(scan: Scan) -> Scan {
+    Scan {
+        project: None,
+        among: match scan.among {
+            Among::One(id) => Among::One(id),
+            _ => Among::All,
+        },
+        ..scan
     }
 }
 

@@ -29,3 +29,5 @@ mod permission;
 mod pools;
 #[cfg(test)]
 mod routing;
+#[cfg(test)]
+mod walks;

@@ -213,14 +213,14 @@ async fn a_schema_of_a_newer_release_is_refused() {
     store
         .run(
             "",
-            sqlx::query("INSERT INTO schema_version (version) VALUES (7)"),
+            sqlx::query("INSERT INTO schema_version (version) VALUES (7007)"),
         )
         .await
         .unwrap();
     store.close().await;
     let refused = Store::open(&path).await.unwrap_err();
     assert!(
-        matches!(refused, StoreError::NewerSchema { found: 7, known: 1 }),
+        matches!(refused, StoreError::NewerSchema { found: 7007, known } if known < 7007),
         "{refused:?}"
     );
     assert!(
