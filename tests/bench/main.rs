@@ -1,6 +1,7 @@
 //! Measures what users feel: how soon a tree serves, what changes cost, what a thousand load balancers weigh, and
 //! what is lost when processes are killed. Runs the programs beside itself, on a network of its own.
 
+mod api;
 mod changes;
 mod crash;
 mod peer;
@@ -69,6 +70,24 @@ enum What {
         #[arg(long, default_value_t = 1000)]
         count: usize,
     },
+    /// Show, list, update and create by few clients and by many; pages of a long list.
+    Api {
+        /// Load balancers that are there, each with a listener, a pool and two members.
+        #[arg(long, default_value_t = 1000)]
+        balancers: usize,
+        /// Numbers of clients, one after the other.
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32])]
+        clients: Vec<usize>,
+        /// Requests of one step, at most; of the more expensive kinds fewer.
+        #[arg(long, default_value_t = 2000)]
+        requests: usize,
+        /// Seconds one step takes, at most.
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+        /// Load balancers paged through at the end, the others included; 0 for none.
+        #[arg(long, default_value_t = 10_000)]
+        pages_of: usize,
+    },
     /// Kills processes at random moments during changes and looks for what was lost.
     Crash {
         /// How many kills.
@@ -104,6 +123,19 @@ fn main() -> anyhow::Result<()> {
             quiet: Duration::from_secs(quiet),
         }),
         What::Scale { count } => scale::measure(count),
+        What::Api {
+            balancers,
+            clients,
+            requests,
+            seconds,
+            pages_of,
+        } => api::measure(&api::Settings {
+            balancers,
+            clients,
+            requests,
+            time: Duration::from_secs(seconds),
+            pages_of,
+        }),
         What::Crash { count, seed } => crash::measure(count, seed),
     };
     match arguments.output {

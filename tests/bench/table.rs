@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 #[derive(Debug)]
 pub(crate) struct Table {
     title: String,
-    rows: Vec<(&'static str, Value, &'static str)>,
+    rows: Vec<(String, Value, &'static str)>,
 }
 
 impl Table {
@@ -18,12 +18,17 @@ impl Table {
     }
 
     /// Adds a figure.
-    pub(crate) fn add(&mut self, name: &'static str, value: impl Into<Value>, unit: &'static str) {
-        self.rows.push((name, value.into(), unit));
+    pub(crate) fn add(
+        &mut self,
+        name: impl Into<String>,
+        value: impl Into<Value>,
+        unit: &'static str,
+    ) {
+        self.rows.push((name.into(), value.into(), unit));
     }
 
     /// Adds a time given in microseconds, as milliseconds.
-    pub(crate) fn add_us(&mut self, name: &'static str, microseconds: u32) {
+    pub(crate) fn add_us(&mut self, name: impl Into<String>, microseconds: u32) {
         self.add(name, f64::from(microseconds) / 1000.0, "ms");
     }
 
@@ -45,7 +50,7 @@ impl Table {
         let figures: Map<String, Value> = self
             .rows
             .iter()
-            .map(|(name, value, unit)| ((*name).to_owned(), json!({"value": value, "unit": unit})))
+            .map(|(name, value, unit)| (name.clone(), json!({"value": value, "unit": unit})))
             .collect();
         json!({"title": self.title, "figures": figures})
     }

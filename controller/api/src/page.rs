@@ -380,3 +380,86 @@ pub(crate) const PARAMETERS: &[&str] = &[
     "sort_key",
     "sort_dir",
 ];
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::Map;
+
+    use super::*;
+
+    /// Objects as availability zones are: without ids, all made at one moment.
+    fn zones(names: &[&str]) -> Vec<Item> {
+        let item = |name: &&str| Item {
+            created_at: Timestamp::UNIX_EPOCH,
+            object: Map::from_iter([("name".to_owned(), json!(name))]),
+        };
+        names.iter().map(item).collect()
+    }
+
+    fn page(query: &str, items: Vec<Item>) -> Result<(Vec<String>, Vec<String>), Fault> {
+        let parameters = Parameters::parse(query);
+        let paging = Paging::parse(&parameters, NonZeroUsize::new(10).unwrap())?;
+        let page = paging.take(items, "http://x/azs", &parameters)?;
+        let names = page.items.iter().filter_map(id_of).map(String::from);
+        let links = page.links.as_array().unwrap().iter();
+        let links = links.map(|link| link["href"].as_str().unwrap().to_owned());
+        Ok((names.collect(), links.collect()))
+    }
+
+    #[test]
+    fn objects_without_an_id_are_marked_by_their_names() {
+        let all = || zones(&["c", "a", "d", "b"]);
+        for (query, expected) in [
+            ("sort=name", vec!["a", "b", "c", "d"]),
+            ("limit=2&sort=name", vec!["a", "b"]),
+            ("limit=2&sort=name&marker=b", vec!["c", "d"]),
+            (
+                "limit=2&sort=name&marker=d&page_reverse=True",
+                vec!["b", "c"],
+            ),
+            ("limit=9&marker=b", vec!["c", "d"]),
+        ] {
+            assert_eq!(page(query, all()).unwrap().0, expected, "{query}");
+        }
+        let (_, links) = page("limit=2&sort=name&marker=a", all()).unwrap();
+        let next = "http://x/azs?limit=2&sort=name&marker=c";
+        let previous = "http://x/azs?limit=2&sort=name&marker=b&page_reverse=True";
+        assert_eq!(links, [next, previous]);
+        for marker in ["", "None", "e"] {
+            let refused = page(&format!("marker={marker}"), all()).unwrap_err();
+            assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{marker}");
+        }
+    }
+
+    #[test]
+    fn a_pick_holds_two_pages_at_most_and_is_the_page_all_the_same() {
+        let names: Vec<String> = (0..100)
+            .map(|number| format!("{:02}", number * 37 % 100))
+            .collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for (query, first) in [
+            ("limit=3&sort=name", 0),
+            ("limit=3&sort=name&marker=49", 50),
+            ("limit=3&sort=name&marker=53&page_reverse=True", 50),
+        ] {
+            let parameters = Parameters::parse(query);
+            let paging = Paging::parse(&parameters, NonZeroUsize::new(10).unwrap()).unwrap();
+            let all = zones(&names);
+            let marker = all
+                .iter()
+                .find(|item| id_of(item) == paging.marker())
+                .cloned();
+            let mut pick = paging.pick(marker);
+            for item in all {
+                pick.offer(item);
+                assert!(pick.picked.len() < 6, "{query}");
+            }
+            let picked = pick.finish();
+            let expected: Vec<String> = (first..first + 3)
+                .map(|number| format!("{number:02}"))
+                .collect();
+            assert!(picked.iter().filter_map(id_of).eq(&expected), "{query}");
+        }
+    }
+}

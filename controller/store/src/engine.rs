@@ -8,7 +8,10 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     str::FromStr as _,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use sqlx::{
@@ -20,8 +23,9 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::StoreError;
 
-/// The desired and the observed state. Cheap to clone; clones share one connection, so that a verb waits for the one
-/// before it and never for a lock of the engine.
+/// The desired and the observed state. Cheap to clone; clones share one connection that writes, so that a writing verb
+/// waits for the one before it and never for a lock of the engine, and a few that only read, so that whoever asks does
+/// not wait for the disk under somebody who writes.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -30,6 +34,10 @@ pub struct Store {
 struct Inner {
     path: PathBuf,
     link: Mutex<Option<Link>>,
+    /// None where the database is in memory, which is its one connection's own.
+    readers: Vec<Mutex<Option<Link>>>,
+    /// Whose turn it is when all of them are busy.
+    turn: AtomicUsize,
 }
 
 /// The connection, with what a cancelled verb left behind on it.
@@ -52,16 +60,23 @@ impl Store {
     /// Opens the database file, makes it (mode 0600) if there is none, and checks it.
     pub(crate) async fn open_file(path: &Path) -> Result<Self, StoreError> {
         make_file(path)?;
-        Self::connect(path.to_owned(), &url_of(path)?).await
+        Self::connect(path.to_owned(), &url_of(path)?, READERS).await
     }
 
     /// A database that lives as long as the store.
     pub(crate) async fn open_in_memory() -> Result<Self, StoreError> {
-        Self::connect(PathBuf::from(":memory:"), "sqlite::memory:").await
+        Self::connect(PathBuf::from(":memory:"), "sqlite::memory:", 0).await
     }
 
     /// Writes everything down and closes the database. Clones fail from then on.
     pub async fn close(&self) {
+        // The one that writes is the last: it tidies up.
+        for reader in &self.inner.readers {
+            if let Some(link) = reader.lock().await.take() {
+                // It has nothing to lose.
+                let _ = link.connection.close().await;
+            }
+        }
         if let Some(link) = self.inner.link.lock().await.take()
             && let Err(error) = link.connection.close().await
         {
@@ -70,7 +85,7 @@ impl Store {
         }
     }
 
-    async fn connect(path: PathBuf, url: &str) -> Result<Self, StoreError> {
+    async fn connect(path: PathBuf, url: &str, readers: usize) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let fail = |source| StoreError::from_engine(&path, "open the database", source);
         let options = AnyConnectOptions::from_str(url)
@@ -82,13 +97,22 @@ impl Store {
             .execute(&mut connection)
             .await
             .map_err(fail)?;
-        let link = Mutex::new(Some(Link {
-            connection,
-            unfinished: false,
-            addresses: None,
-        }));
+        let mut links = Vec::with_capacity(readers);
+        for _ in 0..readers {
+            let mut connection = AnyConnection::connect_with(&options).await.map_err(fail)?;
+            sqlx::raw_sql(READER_SETTINGS)
+                .execute(&mut connection)
+                .await
+                .map_err(fail)?;
+            links.push(Mutex::new(Some(Link::new(connection))));
+        }
         Ok(Self {
-            inner: Arc::new(Inner { path, link }),
+            inner: Arc::new(Inner {
+                path,
+                link: Mutex::new(Some(Link::new(connection))),
+                readers: links,
+                turn: AtomicUsize::new(0),
+            }),
         })
     }
 
@@ -126,17 +150,17 @@ impl Store {
     ) -> Result<Vec<AnyRow>, StoreError> {
         Transaction {
             path: &self.inner.path,
-            guard: self.link().await?,
+            guard: self.reader().await?,
         }
         .all(doing, statement)
         .await
     }
 
-    /// Takes the connection for several reading statements that see one and the same moment.
+    /// Takes a connection for several reading statements that see one and the same moment.
     pub(crate) async fn reading(&self, doing: &'static str) -> Result<Transaction<'_>, StoreError> {
         let mut transaction = Transaction {
             path: &self.inner.path,
-            guard: self.link().await?,
+            guard: self.reader().await?,
         };
         transaction.link()?.unfinished = true;
         transaction.batch(doing, "BEGIN").await?;
@@ -166,20 +190,50 @@ impl Store {
     }
 
     async fn link(&self) -> Result<MutexGuard<'_, Option<Link>>, StoreError> {
-        let mut guard = self.inner.link.lock().await;
-        if let Some(link) = guard.as_mut()
-            && link.unfinished
-        {
-            // An engine that ran out of space may have rolled back by itself, then this fails, harmlessly.
-            let _ = sqlx::raw_sql("ROLLBACK")
-                .execute(&mut link.connection)
-                .await;
-            link.unfinished = false;
-            // Its commit may have got through unseen.
-            link.addresses = None;
-        }
-        Ok(guard)
+        clean(self.inner.link.lock().await).await
     }
+
+    /// A connection to read from: one that is free, else the one whose turn it is. What was committed before is seen
+    /// on every one of them.
+    async fn reader(&self) -> Result<MutexGuard<'_, Option<Link>>, StoreError> {
+        let readers = &self.inner.readers;
+        if let Some(free) = readers.iter().find_map(|reader| reader.try_lock().ok()) {
+            return clean(free).await;
+        }
+        let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
+        match readers.get(turn.checked_rem(readers.len()).unwrap_or_default()) {
+            Some(reader) => clean(reader.lock().await).await,
+            None => self.link().await,
+        }
+    }
+}
+
+impl Link {
+    const fn new(connection: AnyConnection) -> Self {
+        Self {
+            connection,
+            unfinished: false,
+            addresses: None,
+        }
+    }
+}
+
+/// Ends what a verb that was dropped left behind.
+async fn clean(
+    mut guard: MutexGuard<'_, Option<Link>>,
+) -> Result<MutexGuard<'_, Option<Link>>, StoreError> {
+    if let Some(link) = guard.as_mut()
+        && link.unfinished
+    {
+        // An engine that ran out of space may have rolled back by itself, then this fails, harmlessly.
+        let _ = sqlx::raw_sql("ROLLBACK")
+            .execute(&mut link.connection)
+            .await;
+        link.unfinished = false;
+        // Its commit may have got through unseen.
+        link.addresses = None;
+    }
+    Ok(guard)
 }
 
 impl fmt::Debug for Store {
@@ -382,11 +436,16 @@ async fn claim(connection: &mut AnyConnection, path: &Path) -> Result<(), StoreE
 const APPLICATION_ID: i64 = 0x6b72_6174;
 const CLAIM: &str = "PRAGMA application_id = 1802658164";
 
-/// WAL: readers of other processes (backup, `sqlite3`) do not stop us. FULL: what was answered survives a power cut.
+/// WAL: neither our readers nor those of other processes (backup, `sqlite3`) stop whoever writes. FULL: what was answered survives a power cut.
 /// The log is cut back after a burst; the cache holds some ten thousand rows.
 const SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
     PRAGMA busy_timeout = 5000; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384; \
     PRAGMA temp_store = MEMORY";
+
+const READER_SETTINGS: &str = "PRAGMA query_only = ON; PRAGMA busy_timeout = 5000; PRAGMA cache_size = -8192; \
+    PRAGMA temp_store = MEMORY";
+/// Connections that read: as many as keep the cores of a small machine busy.
+const READERS: usize = 4;
 
 #[cfg(test)]
 mod tests;
