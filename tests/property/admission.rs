@@ -96,7 +96,7 @@ fn every_kind_of_command_is_admitted_in_some_sequence() {
         }
     }
     // All but the creation of the load balancer itself, which began each of them.
-    assert_eq!(admitted.len(), 15, "{admitted:?}");
+    assert_eq!(admitted.len(), 21, "{admitted:?}");
     assert!(admitted.values().all(|times| *times > 1), "{admitted:?}");
 }
 
@@ -154,6 +154,7 @@ fn largest_listener(port: usize, name: &Name) -> NewListener {
         allowed_cidrs: (0..most).map(network).collect(),
         timeouts: Timeouts::default(),
         insert_headers: InsertHeaders::default(),
+        l7_policies: Vec::new(),
         tags: Tags::default(),
     }
 }
@@ -209,6 +210,23 @@ fn largest_monitor() -> NewHealthMonitor {
         max_retries: 10,
         max_retries_down: 10,
         tags: Tags::default(),
+    }
+}
+
+/// The policies of a listener that stay have the positions 1, 2, 3 …, and no other listener's.
+fn check_positions(tree: &LoadBalancerTree) {
+    let positions = tree.positions();
+    let mut taken = BTreeMap::<_, Vec<u32>>::new();
+    for row in tree.l7_policies.iter().filter(|row| !row.is_leaving()) {
+        let listener = tree.listener(row.value.listener).expect("a listener");
+        assert!(!listener.is_leaving(), "a policy of nobody");
+        let position = positions[&row.value.id];
+        taken.entry(row.value.listener).or_default().push(position);
+    }
+    for mut positions in taken.into_values() {
+        positions.sort_unstable();
+        let last = u32::try_from(positions.len()).expect("few");
+        assert_eq!(positions, (1..=last).collect::<Vec<_>>());
     }
 }
 
@@ -323,6 +341,13 @@ fn check_touched(before: &House, change: &Change, after: &House) {
     });
     let (old, new) = (&old.health_monitors, &new.health_monitors);
     check_rows(old, new, &touched, |value| value.id.uuid());
+    let (old, new) = (&before.tree, &after.tree);
+    check_rows(&old.l7_policies, &new.l7_policies, &touched, |value| {
+        value.id.uuid()
+    });
+    check_rows(&old.l7_rules, &new.l7_rules, &touched, |value| {
+        value.id.uuid()
+    });
 }
 
 /// Rows stay where they are, new ones come behind them; what was not touched is as it was.
@@ -360,11 +385,18 @@ fn check_deleted(tree: &LoadBalancerTree, gone: &BTreeSet<Uuid>) {
     let listeners = tree.listeners.iter().filter(|row| !row.is_leaving());
     let members = tree.members.iter().filter(|row| !row.is_leaving());
     let monitors = tree.health_monitors.iter().filter(|row| !row.is_leaving());
+    let policies = || tree.l7_policies.iter().filter(|row| !row.is_leaving());
     let named = listeners
         .filter_map(|row| row.value.default_pool)
         .chain(members.map(|row| row.value.pool))
-        .chain(monitors.map(|row| row.value.pool));
+        .chain(monitors.map(|row| row.value.pool))
+        .chain(policies().filter_map(|row| row.value.action.pool().copied()));
     for pool in named {
         assert!(pools.contains(&pool.uuid()), "pool {pool} is gone");
     }
+    let ids = staying(&tree.l7_policies, |policy| policy.id.uuid());
+    for row in tree.l7_rules.iter().filter(|row| !row.is_leaving()) {
+        assert!(ids.contains(&row.value.policy.uuid()), "a rule of nobody");
+    }
+    check_positions(tree);
 }

@@ -93,6 +93,10 @@ impl House {
             .retain(|row| !row.is_leaving() || row.is_pending(settled));
         tree.health_monitors
             .retain(|row| !row.is_leaving() || row.is_pending(settled));
+        tree.l7_policies
+            .retain(|row| !row.is_leaving() || row.is_pending(settled));
+        tree.l7_rules
+            .retain(|row| !row.is_leaving() || row.is_pending(settled));
     }
 
     /// As queries see it.

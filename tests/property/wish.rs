@@ -4,12 +4,12 @@ use std::{fmt::Debug, net::IpAddr};
 
 use krater_controller_core::{
     command::{
-        BatchMember, BatchMode, Cascade, Command, HealthMonitorUpdate, ListenerUpdate,
-        LoadBalancerUpdate, MemberUpdate, NewHealthMonitor, NewListener, NewLoadBalancer,
-        NewMember, NewPool, PoolParent, PoolRef, PoolUpdate,
+        BatchMember, BatchMode, Cascade, Command, HealthMonitorUpdate, L7PolicyUpdate, L7RuleUpdate,
+        ListenerUpdate, LoadBalancerUpdate, MemberUpdate, NewHealthMonitor, NewL7Policy, NewL7Rule,
+        NewListener, NewLoadBalancer, NewMember, NewPool, PoolParent, PoolRef, PoolUpdate, Redirect,
     },
     model::{
-        AdditionalVip, Description, LbAlgorithm, ListenerId, Name, PoolProtocol, Tags, Vip,
+        AdditionalVip, Description, L7Action, LbAlgorithm, ListenerId, ListenerProtocol, Name, PoolProtocol, Tags, Vip,
         VipRequest,
     },
     tree::{LoadBalancerTree, Row},
@@ -22,6 +22,8 @@ use proptest::{
 };
 
 use crate::{house::uuid, value};
+
+mod l7;
 
 /// What somebody wants next: one kind for each command, with the numbers of the rows it is about.
 #[derive(Clone, Debug)]
@@ -41,6 +43,12 @@ pub(crate) enum Wish {
     NewMonitor(Index, NewHealthMonitor),
     Monitor(Index, HealthMonitorUpdate),
     DeleteMonitor(Index),
+    NewPolicy(Index, NewL7Policy, Option<Index>),
+    Policy(Index, L7PolicyUpdate, Option<Index>),
+    DeletePolicy(Index),
+    NewRule(Index, NewL7Rule),
+    Rule(Index, L7RuleUpdate),
+    DeleteRule(Index),
     /// Something about what is not there.
     Nobody,
     /// No command: the data plane follows, up to now or to a while ago.
@@ -55,6 +63,8 @@ impl Wish {
         let member =
             |number: Index| pick(&tree.members, number).map(|member| (member.pool, member.id));
         let monitor = |number: Index| pick(&tree.health_monitors, number).map(|row| row.id);
+        let policy = |number: Index| pick(&tree.l7_policies, number).map(|row| row.id);
+        let rule = |number: Index| pick(&tree.l7_rules, number).map(|row| (row.policy, row.id));
         Some(match self {
             Self::Balancer(update) => Command::UpdateLoadBalancer(tree.id(), update),
             Self::DeleteBalancer(cascade) => Command::DeleteLoadBalancer(tree.id(), cascade),
@@ -101,6 +111,34 @@ impl Wish {
                 Command::UpdateHealthMonitor(monitor(at)?, Box::new(update))
             }
             Self::DeleteMonitor(at) => Command::DeleteHealthMonitor(monitor(at)?),
+            Self::NewPolicy(at, new, to) => {
+                let action = match to.and_then(pool) {
+                    Some(pool) => L7Action::RedirectToPool(PoolRef::Existing(pool)),
+                    None => new.action,
+                };
+                Command::CreateL7Policy(listener(at)?, Box::new(NewL7Policy { action, ..new }))
+            }
+            Self::Policy(at, update, to) => {
+                let redirect = match to.and_then(pool) {
+                    Some(pool) => Redirect {
+                        pool: Some(Some(pool)),
+                        ..Redirect::default()
+                    },
+                    None => update.redirect,
+                };
+                let update = L7PolicyUpdate { redirect, ..update };
+                Command::UpdateL7Policy(policy(at)?, Box::new(update))
+            }
+            Self::DeletePolicy(at) => Command::DeleteL7Policy(policy(at)?),
+            Self::NewRule(at, new) => Command::CreateL7Rule(policy(at)?, Box::new(new)),
+            Self::Rule(at, update) => {
+                let (policy, id) = rule(at)?;
+                Command::UpdateL7Rule(policy, id, update)
+            }
+            Self::DeleteRule(at) => {
+                let (policy, id) = rule(at)?;
+                Command::DeleteL7Rule(policy, id)
+            }
             Self::Nobody => Command::DeleteListener(ListenerId::new(uuid(1))),
             Self::Settle(_) => return None,
         })
@@ -142,8 +180,17 @@ fn wish() -> BoxedStrategy<Wish> {
         5 => (at(), monitor_update()).prop_map(|(at, update)| Wish::Monitor(at, update)),
         2 => at().prop_map(Wish::DeleteMonitor),
     ];
+    let of_policy = prop_oneof![
+        5 => (at(), l7::new_policy(), option::of(at())).prop_map(|(at, new, to)| Wish::NewPolicy(at, new, to)),
+        3 => (at(), l7::policy_update(), option::of(at())).prop_map(|(at, update, to)| Wish::Policy(at, update, to)),
+        1 => at().prop_map(Wish::DeletePolicy),
+        5 => (at(), l7::new_rule()).prop_map(|(at, new)| Wish::NewRule(at, new)),
+        3 => (at(), l7::rule_update()).prop_map(|(at, update)| Wish::Rule(at, update)),
+        1 => at().prop_map(Wish::DeleteRule),
+    ];
     prop_oneof![
         6 => of_listener,
+        8 => of_policy,
         6 => of_pool,
         10 => of_member,
         6 => of_monitor,
@@ -162,6 +209,7 @@ pub(crate) fn new_balancer() -> BoxedStrategy<NewLoadBalancer> {
         vec(new_pool(), 0..3),
         vec(vec(new_member(), 0..4), 3),
         vec(option::of(new_monitor()), 3),
+        vec(vec((l7::whole_policy(), option::of(any::<Index>())), 0..3), 3),
     );
     let own = (
         value::name(),
@@ -171,7 +219,7 @@ pub(crate) fn new_balancer() -> BoxedStrategy<NewLoadBalancer> {
     );
     (own, children)
         .prop_map(
-            |((name, description, admin_state_up, tags), (listeners, pools, members, monitors))| {
+            |((name, description, admin_state_up, tags), (listeners, pools, members, monitors, policies))| {
                 let below = members.into_iter().zip(monitors);
                 let pools: Vec<_> = pools
                     .into_iter()
@@ -186,10 +234,24 @@ pub(crate) fn new_balancer() -> BoxedStrategy<NewLoadBalancer> {
                     to.filter(|_| !pools.is_empty())
                         .map(|to| PoolRef::New(to.index(pools.len())))
                 };
+                let policies = policies.into_iter().map(|policies| {
+                    let policies = policies.into_iter().map(|(new, to)| NewL7Policy {
+                        action: position(to).map_or(new.action, L7Action::RedirectToPool),
+                        ..new
+                    });
+                    policies.collect::<Vec<_>>()
+                });
                 let listeners = listeners
                     .into_iter()
-                    .map(|(new, to)| NewListener {
+                    .zip(policies)
+                    .map(|((new, to), policies)| NewListener {
                         default_pool: position(to),
+                        // Other listeners have none; that is refused often enough by single commands.
+                        l7_policies: if new.protocol == ListenerProtocol::Http {
+                            policies
+                        } else {
+                            Vec::new()
+                        },
                         ..new
                     })
                     .collect();
@@ -300,6 +362,7 @@ fn new_listener() -> BoxedStrategy<NewListener> {
                 allowed_cidrs,
                 timeouts,
                 insert_headers: headers.unwrap_or_default(),
+                l7_policies: Vec::new(),
                 tags,
             }
         })
@@ -547,7 +610,7 @@ fn balancer_update() -> BoxedStrategy<LoadBalancerUpdate> {
 }
 
 /// A field of an update: most are left out.
-fn set<T: Debug + 'static>(value: impl Strategy<Value = T> + 'static) -> BoxedStrategy<Option<T>> {
+pub(crate) fn set<T: Debug + 'static>(value: impl Strategy<Value = T> + 'static) -> BoxedStrategy<Option<T>> {
     option::weighted(0.3, value).boxed()
 }
 

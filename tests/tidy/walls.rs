@@ -38,7 +38,7 @@ const WALLS: &[Wall] = &[
     Wall {
         folder: "controller/core",
         ours: &["krater-amphora-api"],
-        only: &["serde", "uuid", "hashbrown", "jiff", "thiserror"],
+        only: &["serde", "uuid", "hashbrown", "jiff", "regex", "thiserror"],
         never: &[],
     },
     Wall {

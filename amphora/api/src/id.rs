@@ -59,6 +59,10 @@ ids! {
     MemberId;
     /// The health monitor of a pool.
     HealthMonitorId;
+    /// An L7 policy of a listener.
+    L7PolicyId;
+    /// A rule of an L7 policy.
+    L7RuleId;
     /// An amphora: one data-plane process.
     AmphoraId;
     /// One run of an amphora process: counters in a report count from its start.

@@ -16,7 +16,10 @@ mod spec;
 mod version;
 
 pub use generation::Generation;
-pub use id::{AmphoraId, BootId, HealthMonitorId, ListenerId, LoadBalancerId, MemberId, PoolId};
+pub use id::{
+    AmphoraId, BootId, HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId, MemberId,
+    PoolId,
+};
 pub use rejection::{Applied, ApplyError, Rejection, Subject};
 pub use report::{
     Counters, Info, ListenerReport, ListenerState, LoadBalancerReport, MemberHealth, MemberReport,
@@ -24,7 +27,7 @@ pub use report::{
 };
 pub use spec::{
     Algorithm, ExpectedCodes, HttpProbeSpec, HttpVersion, InsertHeadersSpec, ListenerProtocol,
-    ListenerSpec, MemberSpec, MonitorSpec, PoolProtocol, PoolSpec, ProbeSpec, SnapshotSpec,
-    TimeoutsSpec, VipSpec,
+    ListenerSpec, MemberSpec, MonitorSpec, PATTERN_BYTES_MAX, PoolProtocol, PoolSpec, ProbeSpec,
+    SnapshotSpec, TimeoutsSpec, VipSpec,
 };
 pub use version::ContractVersion;

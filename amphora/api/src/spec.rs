@@ -271,6 +271,10 @@ pub enum HttpVersion {
     Http11,
 }
 
+/// The most memory, in bytes, that a regular expression may be compiled to. It is a part of the contract so that no
+/// controller admits what an amphora refuses: both compile it for bytes, without Unicode.
+pub const PATTERN_BYTES_MAX: usize = 64 * 1024;
+
 const fn yes() -> bool {
     true
 }

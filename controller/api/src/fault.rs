@@ -1,7 +1,7 @@
 //! How the API says no: status codes, `faultcode`s and sentences (reference 1.5, 1.6).
 
 use http::StatusCode;
-use krater_controller_core::refusal::Refusal;
+use krater_controller_core::{query::ResourceId, refusal::Refusal};
 use serde_json::{Value, json};
 
 use crate::application::Unauthenticated;
@@ -82,6 +82,15 @@ impl Fault {
         )
     }
 
+    /// 404 for the L7 policy in a rule's path.
+    pub(crate) fn parent_policy(id: &str) -> Self {
+        Self::routing(
+            StatusCode::NOT_FOUND,
+            "Bad Request",
+            format!("L7Policy {id} not found."),
+        )
+    }
+
     /// 501 for an option.
     pub(crate) fn unsupported_option(sentence: &str) -> Self {
         Self::new(
@@ -150,6 +159,7 @@ impl From<Refusal> for Fault {
         match refusal {
             Refusal::NotFound(id) => Self::not_found(id.kind(), &id.uuid().to_string()),
             Refusal::ParentPoolNotFound(id) => Self::parent_pool(&id.to_string()),
+            Refusal::ParentPolicyNotFound(id) => Self::parent_policy(&id.to_string()),
             Refusal::NotPermitted => Self::new(
                 StatusCode::FORBIDDEN,
                 "Policy does not allow this request to be performed.",
@@ -170,6 +180,15 @@ impl From<Refusal> for Fault {
                 pool.name(),
                 listener.name()
             )),
+            Refusal::InvalidL7Policy(detail) => {
+                Self::bad_request(format!("Invalid L7 Policy arguments: {detail}"))
+            }
+            Refusal::UnknownL7Action(action) => {
+                Self::bad_request(format!("Invalid L7 Policy action specified: {action}"))
+            }
+            Refusal::InvalidL7Rule(detail) => {
+                Self::bad_request(format!("Error parsing L7Rule: {detail}"))
+            }
             Refusal::HasChildren(id) => Self::validation(format!(
                 "Cannot delete Load Balancer {id} - it has children"
             )),
@@ -193,6 +212,8 @@ impl From<Refusal> for Fault {
             | Refusal::DuplicateMember { .. }
             | Refusal::AlreadyMonitored(_)
             | Refusal::AlreadyHasPool(_)
+            | Refusal::PoolInUse { .. }
+            | Refusal::TooManyRules(_)
             | Refusal::AddressInUse { .. }) => {
                 Self::new(StatusCode::CONFLICT, conflict_sentence(&conflict))
             }
@@ -224,6 +245,10 @@ impl From<Unauthenticated> for Fault {
 /// The sentences of 409 (reference 1.6).
 fn conflict_sentence(conflict: &Refusal) -> String {
     match conflict {
+        // The one kind that is spelt in another way here (reference 1.6).
+        Refusal::BeingDeleted(ResourceId::L7Policy(id)) => {
+            format!("L7Policy {id} is immutable and cannot be updated.")
+        }
         Refusal::BeingDeleted(id) => format!(
             "{} {} is immutable and cannot be updated.",
             id.kind(),
@@ -240,6 +265,10 @@ fn conflict_sentence(conflict: &Refusal) -> String {
         }
         Refusal::AlreadyMonitored(_) => "This pool already has a health monitor".into(),
         Refusal::AlreadyHasPool(_) => "This listener already has a default pool".into(),
+        Refusal::PoolInUse { pool, policy } => {
+            format!("Pool {pool} is in use by L7 policy {policy}")
+        }
+        Refusal::TooManyRules(policy) => format!("Too many rules on L7 policy {policy}"),
         Refusal::AddressInUse { address, reason } => {
             format!("The VIP IP address is already in use: {address}: {reason}")
         }

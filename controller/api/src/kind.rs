@@ -1,7 +1,7 @@
 //! What tells the kinds of resources apart: names, ids, attributes, how they are shown.
 
 use krater_controller_core::{
-    model::{HealthMonitorId, ListenerId, LoadBalancerId, PoolId},
+    model::{HealthMonitorId, L7PolicyId, ListenerId, LoadBalancerId, PoolId},
     query::ResourceId,
     scan::{Among, Collection, Excerpt, Related},
     tree::TreeView,
@@ -13,7 +13,7 @@ use crate::{
     fault::Fault,
     parameters::Parameters,
     path::Kind,
-    wire::{health_monitor, listener, load_balancer, member, pool, row::Item},
+    wire::{health_monitor, l7_policy, l7_rule, listener, load_balancer, member, pool, row::Item},
 };
 
 impl Kind {
@@ -24,6 +24,7 @@ impl Kind {
             Self::Listener => listener::ROOT,
             Self::Pool => pool::ROOT,
             Self::HealthMonitor => health_monitor::ROOT,
+            Self::L7Policy => l7_policy::ROOT,
         }
     }
 
@@ -34,6 +35,7 @@ impl Kind {
             Self::Listener => listener::ROOT_LIST,
             Self::Pool => pool::ROOT_LIST,
             Self::HealthMonitor => health_monitor::ROOT_LIST,
+            Self::L7Policy => l7_policy::ROOT_LIST,
         }
     }
 
@@ -44,6 +46,7 @@ impl Kind {
             Self::Listener => listener::ARGUMENT,
             Self::Pool => pool::ARGUMENT,
             Self::HealthMonitor => health_monitor::ARGUMENT,
+            Self::L7Policy => l7_policy::ARGUMENT,
         }
     }
 
@@ -70,6 +73,10 @@ impl Kind {
                 attributes: health_monitor::ATTRIBUTES,
                 relations: &[("pool_id", "pools")],
             },
+            Self::L7Policy => Filterable {
+                attributes: l7_policy::ATTRIBUTES,
+                relations: &[],
+            },
         }
     }
 
@@ -81,6 +88,7 @@ impl Kind {
             Self::Listener => ResourceId::Listener(ListenerId::new(id)),
             Self::Pool => ResourceId::Pool(PoolId::new(id)),
             Self::HealthMonitor => ResourceId::HealthMonitor(HealthMonitorId::new(id)),
+            Self::L7Policy => ResourceId::L7Policy(L7PolicyId::new(id)),
         })
     }
 
@@ -91,6 +99,7 @@ impl Kind {
             Self::Listener => Collection::Listeners,
             Self::Pool => Collection::Pools,
             Self::HealthMonitor => Collection::HealthMonitors,
+            Self::L7Policy => Collection::L7Policies,
         }
     }
 
@@ -110,6 +119,9 @@ impl Kind {
                 .map(LoadBalancerId::new)
                 .map(Among::Tree),
             Self::HealthMonitor => id("pool_id").map(Among::Holder),
+            Self::L7Policy => id("listener_id")
+                .or_else(|| id("redirect_pool_id"))
+                .map(Among::Holder),
         };
         parent.unwrap_or_else(|| {
             let name = parameters.first("name").map(String::from);
@@ -133,10 +145,12 @@ fn render(view: &TreeView, id: ResourceId, related: &Related) -> Option<Item> {
     Some(match id {
         ResourceId::LoadBalancer(id) if tree.id() == id => load_balancer::render(view, related),
         ResourceId::LoadBalancer(_) => return None,
-        ResourceId::Listener(id) => listener::render(view, tree.listener(id)?),
+        ResourceId::Listener(id) => listener::render(view, tree.listener(id)?, related),
         ResourceId::Pool(id) => pool::render(view, tree.pool(id)?, related),
         ResourceId::Member(id) => member::render(view, tree.member(id)?),
         ResourceId::HealthMonitor(id) => health_monitor::render(view, tree.health_monitor(id)?),
+        ResourceId::L7Policy(id) => l7_policy::render(view, tree.l7_policy(id)?, related),
+        ResourceId::L7Rule(id) => l7_rule::render(view, tree.l7_rule(id)?),
     })
 }
 

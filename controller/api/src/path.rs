@@ -27,6 +27,10 @@ pub(crate) enum Place<'a> {
     Members(&'a str),
     /// `/pools/{id}/members/{id}`
     Member(&'a str, &'a str),
+    /// `/l7policies/{id}/rules`
+    Rules(&'a str),
+    /// `/l7policies/{id}/rules/{id}`
+    Rule(&'a str, &'a str),
     /// `/providers`
     Providers,
     /// `/providers/{name}`
@@ -54,6 +58,8 @@ pub(crate) enum Kind {
     Pool,
     /// Health monitors.
     HealthMonitor,
+    /// L7 policies.
+    L7Policy,
 }
 
 /// A path, taken apart.
@@ -111,6 +117,10 @@ fn place<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
         ["pools", id, "members", member] => Place::Member(id, member),
         ["healthmonitors"] => Place::Collection(Kind::HealthMonitor),
         ["healthmonitors", id] => Place::Item(Kind::HealthMonitor, id),
+        ["l7policies"] => Place::Collection(Kind::L7Policy),
+        ["l7policies", id] => Place::Item(Kind::L7Policy, id),
+        ["l7policies", id, "rules"] => Place::Rules(id),
+        ["l7policies", id, "rules", rule] => Place::Rule(id, rule),
         ["providers"] => Place::Providers,
         ["providers", _] => Place::Provider,
         [
@@ -118,8 +128,6 @@ fn place<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
             name,
             "flavor_capabilities" | "availability_zone_capabilities",
         ] => Place::Capabilities(name),
-        ["l7policies"] | ["l7policies", _] => Place::NotYet("L7 policies"),
-        ["l7policies", _, "rules"] | ["l7policies", _, "rules", _] => Place::NotYet("L7 rules"),
         ["quotas"] | ["quotas", _] | ["quotas", _, "default"] => Place::NotYet("quotas"),
         ["flavors"] | ["flavors", _] => Place::NotYet("flavors"),
         ["flavorprofiles"] | ["flavorprofiles", _] => Place::NotYet("flavor profiles"),
@@ -160,16 +168,20 @@ impl Place<'_> {
             Self::Collection(Kind::Listener) => "listeners",
             Self::Collection(Kind::Pool) => "pools",
             Self::Collection(Kind::HealthMonitor) => "healthmonitors",
+            Self::Collection(Kind::L7Policy) => "l7policies",
             Self::Item(Kind::LoadBalancer, _) => "loadbalancers/{id}",
             Self::Item(Kind::Listener, _) => "listeners/{id}",
             Self::Item(Kind::Pool, _) => "pools/{id}",
             Self::Item(Kind::HealthMonitor, _) => "healthmonitors/{id}",
+            Self::Item(Kind::L7Policy, _) => "l7policies/{id}",
             Self::Status(_) => "loadbalancers/{id}/status",
             Self::Failover(_) => "loadbalancers/{id}/failover",
             Self::Statistics(Kind::Listener, _) => "listeners/{id}/stats",
             Self::Statistics(..) => "loadbalancers/{id}/stats",
             Self::Members(_) => "pools/{id}/members",
             Self::Member(..) => "pools/{id}/members/{id}",
+            Self::Rules(_) => "l7policies/{id}/rules",
+            Self::Rule(..) => "l7policies/{id}/rules/{id}",
             Self::Providers => "providers",
             Self::Provider => "providers/{name}",
             Self::Capabilities(_) => "providers/{name}/capabilities",
@@ -187,6 +199,7 @@ impl fmt::Display for Kind {
             Self::Listener => "Listener",
             Self::Pool => "Pool",
             Self::HealthMonitor => "Health Monitor",
+            Self::L7Policy => "L7 Policy",
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use krater_controller_core::{
-    model::{PoolId, ProjectId},
+    model::{L7PolicyId, PoolId, ProjectId},
     policy::{self, Action},
     query::{Answer, NetworkView, Query, ResourceId, TreeFilter},
     refusal::Refusal,
@@ -23,7 +23,7 @@ use crate::{
     reply::Reply,
     status_tree,
     walk::Walk,
-    wire::{member, row::Item},
+    wire::{l7_rule, member, row::Item},
 };
 
 /// All resources of a kind that the caller may see and the parameters select.
@@ -86,6 +86,44 @@ pub(crate) async fn show_member(
         .find(|row| Some(row.value.id.uuid()) == wanted)
         .ok_or_else(|| Fault::not_found("Member", id))?;
     Ok(selected(context, member::render(&view, row), member::ROOT))
+}
+
+/// The rules of an L7 policy.
+pub(crate) async fn list_rules(context: &Context<'_>, policy: &str) -> Result<Reply, Fault> {
+    let listing = Listing::parse(
+        context,
+        Filterable {
+            attributes: l7_rule::ATTRIBUTES,
+            relations: &[],
+        },
+    )?;
+    let (policy, view) = parent_policy(context, policy).await?;
+    listing.reply(
+        context,
+        l7_rule::render_of_policy(&view, policy).collect(),
+        l7_rule::ROOT_LIST,
+    )
+}
+
+/// One L7 rule.
+pub(crate) async fn show_rule(
+    context: &Context<'_>,
+    policy: &str,
+    id: &str,
+) -> Result<Reply, Fault> {
+    Paging::parse(&context.parameters, context.settings.pagination_max_limit)?;
+    let (policy, view) = parent_policy(context, policy).await?;
+    let wanted = parse_id(id);
+    let row = view
+        .tree
+        .rules_of(policy)
+        .find(|row| Some(row.value.id.uuid()) == wanted)
+        .ok_or_else(|| Fault::not_found("L7 Rule", id))?;
+    Ok(selected(
+        context,
+        l7_rule::render(&view, row),
+        l7_rule::ROOT,
+    ))
 }
 
 /// The status tree of a load balancer.
@@ -214,6 +252,23 @@ async fn parent_pool(
         Ok(Answer::Tree(view)) => Ok((pool, *view)),
         Ok(_) => Err(mismatch()),
         Err(Refusal::NotFound(_)) => Err(Fault::parent_pool(text)),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// The L7 policy in a rule's path, with its tree. Its absence has a form of its own (reference 1.5).
+async fn parent_policy(context: &Context<'_>, text: &str) -> Result<(L7PolicyId, TreeView), Fault> {
+    let policy = parse_id(text)
+        .map(L7PolicyId::new)
+        .ok_or_else(|| Fault::parent_policy(text))?;
+    match context
+        .application
+        .answer(&context.caller, Query::Tree(ResourceId::L7Policy(policy)))
+        .await
+    {
+        Ok(Answer::Tree(view)) => Ok((policy, *view)),
+        Ok(_) => Err(mismatch()),
+        Err(Refusal::NotFound(_)) => Err(Fault::parent_policy(text)),
         Err(refusal) => Err(refusal.into()),
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     read,
     reply::{self, Reply},
     settings::Settings,
-    wire::member,
+    wire::{l7_rule, member},
     write,
 };
 
@@ -145,6 +145,8 @@ async fn handle_get(context: &Context<'_>, place: Place<'_>) -> Result<Reply, Fa
         Place::Statistics(kind, id) => read::show_statistics(context, kind, id).await,
         Place::Members(pool) => read::list_members(context, pool).await,
         Place::Member(pool, id) => read::show_member(context, pool, id).await,
+        Place::Rules(policy) => read::list_rules(context, policy).await,
+        Place::Rule(policy, id) => read::show_rule(context, policy, id).await,
         Place::Providers => read::list_providers(context),
         Place::Capabilities(provider) => Err(read::show_capabilities(context, provider)),
         Place::Lookups(lookup) => read::list_lookups(context, lookup).await,
@@ -172,6 +174,10 @@ async fn handle_post(
             Ok(body) => write::create_member(context, pool, body).await,
             Err(reply) => Ok(reply),
         },
+        Place::Rules(policy) => match json_body(context, parts, body, l7_rule::ARGUMENT).await? {
+            Ok(body) => write::create_rule(context, policy, body).await,
+            Err(reply) => Ok(reply),
+        },
         // The reference takes the id for the body.
         Place::Item(kind, _) => Err(Fault::bad_request(format!(
             "Unknown argument: \"{}\"",
@@ -180,6 +186,10 @@ async fn handle_post(
         Place::Member(..) => Err(Fault::bad_request(format!(
             "Unknown argument: \"{}\"",
             member::ARGUMENT
+        ))),
+        Place::Rule(..) => Err(Fault::bad_request(format!(
+            "Unknown argument: \"{}\"",
+            l7_rule::ARGUMENT
         ))),
         Place::NotYet(what) => Err(not_yet(what)),
         _ => Err(Fault::no_such_method()),
@@ -207,8 +217,14 @@ async fn handle_put(
             Ok(body) => write::update_member(context, pool, id, body).await,
             Err(reply) => Ok(reply),
         },
+        Place::Rule(policy, id) => {
+            match json_body(context, parts, body, l7_rule::ARGUMENT).await? {
+                Ok(body) => write::update_rule(context, policy, id, body).await,
+                Err(reply) => Ok(reply),
+            }
+        }
         Place::Failover(id) => write::fail_over(context, id).await,
-        Place::Collection(_) => Err(missing_id()),
+        Place::Collection(_) | Place::Rules(_) => Err(missing_id()),
         Place::NotYet(what) => Err(not_yet(what)),
         _ => Err(Fault::no_such_method()),
     }
@@ -218,7 +234,8 @@ async fn handle_delete(context: &Context<'_>, place: Place<'_>) -> Result<Reply,
     match place {
         Place::Item(kind, id) => write::delete(context, kind, id).await,
         Place::Member(pool, id) => write::delete_member(context, pool, id).await,
-        Place::Collection(_) | Place::Members(_) => Err(missing_id()),
+        Place::Rule(policy, id) => write::delete_rule(context, policy, id).await,
+        Place::Collection(_) | Place::Members(_) | Place::Rules(_) => Err(missing_id()),
         Place::NotYet(what) => Err(not_yet(what)),
         _ => Err(Fault::no_such_method()),
     }

@@ -11,11 +11,11 @@ pub(crate) fn document(view: &TreeView) -> Value {
     let mut tree = load_balancer::render_status(view);
     let listeners = view.tree.listeners.iter().map(|row| {
         let mut object: Map<String, Value> = listener::render_status(view, row);
-        let used = view
-            .tree
-            .pools
-            .iter()
-            .filter(|pool| row.value.default_pool == Some(pool.value.id));
+        let through = view.tree.pools_through_policies(row.value.id);
+        let used = view.tree.pools.iter().filter(|pool| {
+            let id = pool.value.id;
+            row.value.default_pool == Some(id) || through.contains(&id)
+        });
         let pools: Vec<Value> = used
             .map(|pool| Value::Object(pool::render_status(view, pool)))
             .collect();

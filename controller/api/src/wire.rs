@@ -8,6 +8,10 @@ pub(crate) mod pool;
 
 pub(crate) mod listener;
 
+pub(crate) mod l7_policy;
+
+pub(crate) mod l7_rule;
+
 pub(crate) mod health_monitor;
 
 pub(crate) mod member;

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use krater_controller_core::{
     command::{BatchMode, Cascade, Command},
-    model::{HealthMonitorId, ListenerId, LoadBalancerId, MemberId, PoolId},
+    model::{HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId, MemberId, PoolId},
     policy::{self, Action},
     refusal::Refusal,
 };
@@ -17,7 +17,7 @@ use crate::{
     path::Kind,
     read,
     reply::Reply,
-    wire::{health_monitor, listener, load_balancer, member, pool},
+    wire::{health_monitor, l7_policy, l7_rule, listener, load_balancer, member, pool},
 };
 
 /// POST on a collection.
@@ -47,6 +47,10 @@ pub(crate) async fn create(context: &Context<'_>, kind: Kind, body: Value) -> Re
             let (pool, new) = health_monitor::parse_new(body)?;
             Command::CreateHealthMonitor(pool, Box::new(new))
         }
+        Kind::L7Policy => {
+            let (listener, new) = l7_policy::parse_new(body)?;
+            Command::CreateL7Policy(listener, Box::new(new))
+        }
     };
     let executed = context.execute(command).await?;
     result(StatusCode::CREATED, &executed, kind.root())
@@ -73,6 +77,10 @@ pub(crate) async fn update(
             let update = health_monitor::parse_update(body)?;
             Command::UpdateHealthMonitor(HealthMonitorId::new(id), Box::new(update))
         }
+        Kind::L7Policy => {
+            let update = l7_policy::parse_update(body)?;
+            Command::UpdateL7Policy(L7PolicyId::new(id), Box::new(update))
+        }
     };
     let executed = context.execute(command).await?;
     result(StatusCode::OK, &executed, kind.root())
@@ -89,7 +97,7 @@ pub(crate) async fn delete(context: &Context<'_>, kind: Kind, id: &str) -> Resul
                 Cascade::OnlyIfEmpty
             }
         }
-        Kind::Listener | Kind::Pool | Kind::HealthMonitor => {
+        Kind::Listener | Kind::Pool | Kind::HealthMonitor | Kind::L7Policy => {
             context.parameters.only(&[])?;
             Cascade::OnlyIfEmpty
         }
@@ -101,6 +109,7 @@ pub(crate) async fn delete(context: &Context<'_>, kind: Kind, id: &str) -> Resul
             Kind::Listener => Command::DeleteListener(ListenerId::new(id)),
             Kind::Pool => Command::DeletePool(PoolId::new(id)),
             Kind::HealthMonitor => Command::DeleteHealthMonitor(HealthMonitorId::new(id)),
+            Kind::L7Policy => Command::DeleteL7Policy(L7PolicyId::new(id)),
         })
         .await?;
     Ok(Reply::Empty(StatusCode::NO_CONTENT))
@@ -183,6 +192,52 @@ pub(crate) async fn delete_member(
     Ok(Reply::Empty(StatusCode::NO_CONTENT))
 }
 
+/// POST on the rules of an L7 policy.
+pub(crate) async fn create_rule(
+    context: &Context<'_>,
+    policy: &str,
+    body: Value,
+) -> Result<Reply, Fault> {
+    context.parameters.only(&[])?;
+    let new = l7_rule::parse_new(body)?;
+    let executed = context
+        .execute(Command::CreateL7Rule(parent_policy(policy)?, Box::new(new)))
+        .await?;
+    result(StatusCode::CREATED, &executed, l7_rule::ROOT)
+}
+
+/// PUT on an L7 rule.
+pub(crate) async fn update_rule(
+    context: &Context<'_>,
+    policy: &str,
+    id: &str,
+    body: Value,
+) -> Result<Reply, Fault> {
+    context.parameters.only(&[])?;
+    let update = l7_rule::parse_update(body)?;
+    let executed = context
+        .execute(Command::UpdateL7Rule(
+            parent_policy(policy)?,
+            rule_id(id)?,
+            update,
+        ))
+        .await?;
+    result(StatusCode::OK, &executed, l7_rule::ROOT)
+}
+
+/// DELETE on an L7 rule.
+pub(crate) async fn delete_rule(
+    context: &Context<'_>,
+    policy: &str,
+    id: &str,
+) -> Result<Reply, Fault> {
+    context.parameters.only(&[])?;
+    context
+        .execute(Command::DeleteL7Rule(parent_policy(policy)?, rule_id(id)?))
+        .await?;
+    Ok(Reply::Empty(StatusCode::NO_CONTENT))
+}
+
 /// The resource a command was about, as it is now.
 fn result(status: StatusCode, executed: &Executed, root: &str) -> Result<Reply, Fault> {
     let item = kind::item(&executed.view, executed.subject);
@@ -195,6 +250,18 @@ fn parent_pool(text: &str) -> Result<PoolId, Fault> {
     parse_id(text)
         .map(PoolId::new)
         .ok_or_else(|| Fault::parent_pool(text))
+}
+
+fn parent_policy(text: &str) -> Result<L7PolicyId, Fault> {
+    parse_id(text)
+        .map(L7PolicyId::new)
+        .ok_or_else(|| Fault::parent_policy(text))
+}
+
+fn rule_id(text: &str) -> Result<L7RuleId, Fault> {
+    parse_id(text)
+        .map(L7RuleId::new)
+        .ok_or_else(|| Fault::not_found("L7 Rule", text))
 }
 
 fn member_id(text: &str) -> Result<MemberId, Fault> {

@@ -21,6 +21,8 @@ mod address;
 mod batch;
 mod draft;
 mod health_monitor;
+mod l7_policy;
+mod l7_rule;
 mod listener;
 mod load_balancer;
 mod member;
@@ -67,11 +69,7 @@ pub fn create(
         additional_vips,
         id,
     );
-    Ok(load_balancer::create(
-        Draft::of_new(balancer, ids, now),
-        listeners,
-        pools,
-    ))
+    load_balancer::create(Draft::of_new(balancer, ids, now), listeners, pools)
 }
 
 /// Admits every other command against its tree. `settled` is the generation that settled last: what is younger and
@@ -106,6 +104,12 @@ pub fn admit(
         Command::CreateHealthMonitor(pool, new) => health_monitor::create(draft, pool, *new),
         Command::UpdateHealthMonitor(id, update) => health_monitor::update(draft, id, *update),
         Command::DeleteHealthMonitor(id) => health_monitor::delete(draft, id),
+        Command::CreateL7Policy(listener, new) => l7_policy::create(draft, listener, *new),
+        Command::UpdateL7Policy(id, update) => l7_policy::update(draft, id, *update),
+        Command::DeleteL7Policy(id) => l7_policy::delete(draft, id),
+        Command::CreateL7Rule(policy, new) => l7_rule::create(draft, policy, *new),
+        Command::UpdateL7Rule(policy, id, update) => l7_rule::update(draft, policy, id, update),
+        Command::DeleteL7Rule(policy, id) => l7_rule::delete(draft, policy, id),
     }
 }
 

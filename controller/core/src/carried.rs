@@ -6,20 +6,25 @@
 
 use alloc::{collections::BTreeSet, string::String};
 
-use crate::{change::Change, refusal::Refusal};
+use crate::{change::Change, refusal::Refusal, resource::ResourceId, tree::Touch};
 
 /// Something tenants can ask for that a data plane may not carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Feature {}
+pub enum Feature {
+    /// L7 policies and rules (reference 10, 11).
+    L7Policies,
+}
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 0] = [];
+    pub const ALL: [Self; 1] = [Self::L7Policies];
 
     /// What it is, as the subject of a sentence that goes on with "cannot be had in this release".
     #[must_use]
     pub const fn subject(self) -> &'static str {
-        match self {}
+        match self {
+            Self::L7Policies => "L7 policies",
+        }
     }
 }
 
@@ -61,6 +66,14 @@ impl Carried {
 }
 
 /// What the touched rows of a change need.
-fn needs(_change: &Change) -> impl Iterator<Item = Feature> {
-    core::iter::empty()
+fn needs(change: &Change) -> impl Iterator<Item = Feature> {
+    let generation = change.tree.generation();
+    change
+        .tree
+        .facts()
+        .filter(move |facts| facts.generation == generation && facts.touch != Touch::Delete)
+        .filter_map(|facts| match facts.id {
+            ResourceId::L7Policy(_) | ResourceId::L7Rule(_) => Some(Feature::L7Policies),
+            _ => None,
+        })
 }

@@ -5,7 +5,8 @@ use alloc::{boxed::Box, collections::BTreeSet, string::String, vec::Vec};
 use core::net::IpAddr;
 
 use krater_amphora_api::{
-    HealthMonitorId, HttpVersion, ListenerId, LoadBalancerId, MemberId, PoolId,
+    HealthMonitorId, HttpVersion, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId, MemberId,
+    PoolId,
 };
 use uuid::Uuid;
 
@@ -17,6 +18,10 @@ use crate::{
     refusal::Refusal,
     resource::ResourceId,
 };
+
+mod l7;
+
+pub use l7::{L7PolicyUpdate, L7RuleUpdate, NewL7Policy, NewL7Rule, Redirect};
 
 /// A change somebody asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +58,18 @@ pub enum Command {
     UpdateHealthMonitor(HealthMonitorId, Box<HealthMonitorUpdate>),
     /// DELETE /healthmonitors/{id}
     DeleteHealthMonitor(HealthMonitorId),
+    /// POST /l7policies
+    CreateL7Policy(ListenerId, Box<NewL7Policy>),
+    /// PUT /l7policies/{id}
+    UpdateL7Policy(L7PolicyId, Box<L7PolicyUpdate>),
+    /// DELETE /l7policies/{id}
+    DeleteL7Policy(L7PolicyId),
+    /// POST /l7policies/{id}/rules
+    CreateL7Rule(L7PolicyId, Box<NewL7Rule>),
+    /// PUT /l7policies/{id}/rules/{id}
+    UpdateL7Rule(L7PolicyId, L7RuleId, L7RuleUpdate),
+    /// DELETE /l7policies/{id}/rules/{id}
+    DeleteL7Rule(L7PolicyId, L7RuleId),
 }
 
 impl Command {
@@ -65,7 +82,9 @@ impl Command {
             Self::UpdateLoadBalancer(id, _)
             | Self::DeleteLoadBalancer(id, _)
             | Self::CreateListener(id, _) => ResourceId::LoadBalancer(*id),
-            Self::UpdateListener(id, _) | Self::DeleteListener(id) => ResourceId::Listener(*id),
+            Self::UpdateListener(id, _)
+            | Self::DeleteListener(id)
+            | Self::CreateL7Policy(id, _) => ResourceId::Listener(*id),
             Self::CreatePool(parent, _) => match (parent.load_balancer, parent.listener) {
                 (Some(id), _) => ResourceId::LoadBalancer(id),
                 (None, Some(id)) => ResourceId::Listener(id),
@@ -81,11 +100,16 @@ impl Command {
             Self::UpdateHealthMonitor(id, _) | Self::DeleteHealthMonitor(id) => {
                 ResourceId::HealthMonitor(*id)
             }
+            Self::UpdateL7Policy(id, _)
+            | Self::DeleteL7Policy(id)
+            | Self::CreateL7Rule(id, _)
+            | Self::UpdateL7Rule(id, _, _)
+            | Self::DeleteL7Rule(id, _) => ResourceId::L7Policy(*id),
         })
     }
 
-    /// The refusal when `target`, the command's own, is nowhere: for members their pool is a part of the path
-    /// (reference 1.5).
+    /// The refusal when `target`, the command's own, is nowhere: for members their pool is a part of the path, for
+    /// rules their policy (reference 1.5).
     #[must_use]
     pub const fn target_missing(&self, target: ResourceId) -> Refusal {
         match self {
@@ -93,6 +117,9 @@ impl Command {
             | Self::UpdateMember(pool, _, _)
             | Self::DeleteMember(pool, _)
             | Self::BatchMembers(pool, _, _) => Refusal::ParentPoolNotFound(*pool),
+            Self::CreateL7Rule(policy, _)
+            | Self::UpdateL7Rule(policy, _, _)
+            | Self::DeleteL7Rule(policy, _) => Refusal::ParentPolicyNotFound(*policy),
             _ => Refusal::NotFound(target),
         }
     }
@@ -211,6 +238,8 @@ pub struct NewListener {
     pub timeouts: Timeouts,
     /// Headers to add.
     pub insert_headers: InsertHeaders,
+    /// Its L7 policies, in the order in which they are to be created; only with a whole tree.
+    pub l7_policies: Vec<NewL7Policy>,
     /// Its tags.
     pub tags: Tags,
 }

@@ -10,6 +10,14 @@ pub const LISTENERS_MAX: usize = 1_000;
 pub const POOLS_MAX: usize = 1_000;
 /// Members of all pools of one load balancer, for the same reason.
 pub const MEMBERS_MAX: usize = 10_000;
+/// L7 policies of all listeners of one load balancer, for the same reason.
+pub const L7_POLICIES_MAX: usize = 1_000;
+/// L7 rules of one policy (reference 11.3).
+pub const L7_RULES_PER_POLICY_MAX: usize = 50;
+/// L7 rules of all policies of one load balancer, for the same reason.
+pub const L7_RULES_MAX: usize = 5_000;
+/// L7 rules of one load balancer that hold a regular expression: each costs an amphora memory while it is in force.
+pub const L7_PATTERNS_MAX: usize = 500;
 /// Networks a listener may allow.
 pub const ALLOWED_CIDRS_MAX: usize = 1_000;
 /// Networks all listeners of one load balancer may allow together, so that a snapshot fits one message.

@@ -1,6 +1,8 @@
 //! The resources of the API as types: one file each.
 
 mod health_monitor;
+mod l7_policy;
+mod l7_rule;
 mod listener;
 mod load_balancer;
 mod member;
@@ -11,9 +13,11 @@ mod tags;
 
 pub use health_monitor::{HealthMonitor, HttpMonitor, MonitorKind, MonitorType};
 pub use krater_amphora_api::{
-    AmphoraId, ExpectedCodes, HealthMonitorId, HttpVersion, ListenerId, LoadBalancerId, MemberId,
-    PoolId,
+    AmphoraId, ExpectedCodes, HealthMonitorId, HttpVersion, L7PolicyId, L7RuleId, ListenerId,
+    LoadBalancerId, MemberId, PoolId,
 };
+pub use l7_policy::{L7Action, L7ActionType, L7Policy, RedirectCode, RedirectUrl, UrlError};
+pub use l7_rule::{CompareType, L7Rule, L7RuleType};
 pub use listener::{InsertHeaders, Listener, ListenerProtocol, Timeouts};
 pub use load_balancer::{AdditionalVip, LoadBalancer, ProjectId, Vip, VipRequest};
 pub use member::Member;

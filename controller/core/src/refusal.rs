@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::net::IpAddr;
 
-use krater_amphora_api::{ListenerId, LoadBalancerId, PoolId};
+use krater_amphora_api::{L7PolicyId, ListenerId, LoadBalancerId, PoolId};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -21,6 +21,9 @@ pub enum Refusal {
     /// 404 in the form of a missing parent (reference 1.5): the pool in `/pools/{id}/members`.
     #[error("pool {0} not found")]
     ParentPoolNotFound(PoolId),
+    /// 404 in the same form: the policy in `/l7policies/{id}/rules`.
+    #[error("L7 policy {0} not found")]
+    ParentPolicyNotFound(L7PolicyId),
     /// 403
     #[error("policy does not allow this request")]
     NotPermitted,
@@ -57,6 +60,15 @@ pub enum Refusal {
         /// The pool's.
         pool: PoolProtocol,
     },
+    /// 400: the action and the targets of an L7 policy do not fit each other.
+    #[error("invalid L7 policy arguments: {0}")]
+    InvalidL7Policy(String),
+    /// 400: no action of L7 policies.
+    #[error("invalid L7 policy action specified: {0}")]
+    UnknownL7Action(String),
+    /// 400: what is wrong with an L7 rule, as the API says it.
+    #[error("{0}")]
+    InvalidL7Rule(String),
     /// 400: the load balancer has children and cascade was not asked for.
     #[error("load balancer {0} has children")]
     HasChildren(LoadBalancerId),
@@ -88,6 +100,17 @@ pub enum Refusal {
     /// 409
     #[error("listener {0} already has a default pool")]
     AlreadyHasPool(ListenerId),
+    /// 409
+    #[error("pool {pool} is in use by L7 policy {policy}")]
+    PoolInUse {
+        /// The pool.
+        pool: PoolId,
+        /// A policy that sends to it.
+        policy: L7PolicyId,
+    },
+    /// 409: by the policy's id, or by its name when it has none yet.
+    #[error("too many rules on L7 policy {0}")]
+    TooManyRules(String),
     /// 409
     #[error("the VIP address {address} is already in use: {reason}")]
     AddressInUse {

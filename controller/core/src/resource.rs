@@ -1,6 +1,8 @@
 //! A resource of any kind, by its id.
 
-use krater_amphora_api::{HealthMonitorId, ListenerId, LoadBalancerId, MemberId, PoolId};
+use krater_amphora_api::{
+    HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId, MemberId, PoolId,
+};
 use uuid::Uuid;
 
 /// The child or the load balancer a request names.
@@ -16,6 +18,10 @@ pub enum ResourceId {
     Member(MemberId),
     /// A health monitor.
     HealthMonitor(HealthMonitorId),
+    /// An L7 policy.
+    L7Policy(L7PolicyId),
+    /// An L7 rule.
+    L7Rule(L7RuleId),
 }
 
 impl ResourceId {
@@ -28,6 +34,8 @@ impl ResourceId {
             Self::Pool(id) => id.uuid(),
             Self::Member(id) => id.uuid(),
             Self::HealthMonitor(id) => id.uuid(),
+            Self::L7Policy(id) => id.uuid(),
+            Self::L7Rule(id) => id.uuid(),
         }
     }
 
@@ -40,6 +48,8 @@ impl ResourceId {
             Self::Pool(_) => "Pool",
             Self::Member(_) => "Member",
             Self::HealthMonitor(_) => "Health Monitor",
+            Self::L7Policy(_) => "L7 Policy",
+            Self::L7Rule(_) => "L7 Rule",
         }
     }
 }

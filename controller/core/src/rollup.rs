@@ -55,12 +55,18 @@ pub fn rollup(
         statuses.insert(row.value.id.uuid(), status);
         seen.members(row, &members, &mut statuses);
     }
-    for row in tree.health_monitors.iter().filter(|row| !row.is_leaving()) {
-        // They mirror what was asked for, from when they first are in force.
-        if row.touch != Touch::Create || row.generation <= seen.applied {
-            statuses.insert(row.value.id.uuid(), mirror(row.value.admin_state_up));
-        }
-    }
+    mirror(
+        &tree.health_monitors,
+        seen.applied,
+        &mut statuses,
+        |value| (value.id.uuid(), value.admin_state_up),
+    );
+    mirror(&tree.l7_policies, seen.applied, &mut statuses, |value| {
+        (value.id.uuid(), value.admin_state_up)
+    });
+    mirror(&tree.l7_rules, seen.applied, &mut statuses, |value| {
+        (value.id.uuid(), value.admin_state_up)
+    });
     let status = if seen.enabled {
         balancer.0
     } else {
@@ -171,7 +177,12 @@ impl<'a> Seen<'a> {
             listeners: BTreeMap::new(),
             pools: BTreeSet::new(),
             members: BTreeMap::new(),
-            used: users.filter_map(|row| row.value.default_pool).collect(),
+            used: users
+                .flat_map(|row| {
+                    let through = tree.pools_through_policies(row.value.id);
+                    through.into_iter().chain(row.value.default_pool)
+                })
+                .collect(),
             monitored: monitored(tree),
         };
         for report in about() {
@@ -272,11 +283,24 @@ fn monitored(tree: &LoadBalancerTree) -> BTreeSet<PoolId> {
         .collect()
 }
 
-const fn mirror(admin_state_up: bool) -> OperatingStatus {
-    if admin_state_up {
-        OperatingStatus::Online
-    } else {
-        OperatingStatus::Offline
+/// The statuses of what nobody reports of: it mirrors what was asked for, from when it first is in force.
+fn mirror<T>(
+    rows: &[Row<T>],
+    applied: Generation,
+    statuses: &mut BTreeMap<Uuid, OperatingStatus>,
+    asked: impl Fn(&T) -> (Uuid, bool),
+) {
+    for row in rows.iter().filter(|row| !row.is_leaving()) {
+        if row.touch == Touch::Create && row.generation > applied {
+            continue;
+        }
+        let (id, admin_state_up) = asked(&row.value);
+        let status = if admin_state_up {
+            OperatingStatus::Online
+        } else {
+            OperatingStatus::Offline
+        };
+        statuses.insert(id, status);
     }
 }
 

@@ -13,12 +13,13 @@ use crate::{
     admit::{admit, create},
     change::Change,
     command::{
-        BatchMember, Command, NewHealthMonitor, NewListener, NewLoadBalancer, NewMember, NewPool,
-        PoolParent, PoolRef,
+        BatchMember, Command, NewHealthMonitor, NewL7Policy, NewL7Rule, NewListener,
+        NewLoadBalancer, NewMember, NewPool, PoolParent, PoolRef,
     },
     model::{
-        Description, HttpMonitor, InsertHeaders, LbAlgorithm, ListenerProtocol, MonitorKind, Name,
-        PoolProtocol, ProjectId, Tags, Timeouts, Vip, VipRequest,
+        CompareType, Description, HttpMonitor, InsertHeaders, L7Action, L7PolicyId, L7RuleId,
+        L7RuleType, LbAlgorithm, ListenerProtocol, MonitorKind, Name, PoolProtocol, ProjectId,
+        Tags, Timeouts, Vip, VipRequest,
     },
     refusal::Refusal,
     resource::ResourceId,
@@ -75,6 +76,7 @@ pub(crate) fn new_listener(protocol: ListenerProtocol, port: u16) -> NewListener
         allowed_cidrs: Vec::new(),
         timeouts: Timeouts::default(),
         insert_headers: InsertHeaders::default(),
+        l7_policies: Vec::new(),
         tags: Tags::default(),
     }
 }
@@ -150,6 +152,34 @@ pub(crate) fn new_monitor(kind: MonitorKind) -> NewHealthMonitor {
     }
 }
 
+pub(crate) fn new_policy(action: L7Action<PoolRef>) -> NewL7Policy {
+    NewL7Policy {
+        name: name("to-shop"),
+        description: Description::default(),
+        admin_state_up: true,
+        action,
+        position: None,
+        tags: Tags::default(),
+        rules: Vec::new(),
+    }
+}
+
+pub(crate) fn new_rule(rule_type: L7RuleType, compare_type: CompareType, value: &str) -> NewL7Rule {
+    NewL7Rule {
+        admin_state_up: true,
+        rule_type,
+        compare_type,
+        key: None,
+        value: value.into(),
+        invert: false,
+        tags: Tags::default(),
+    }
+}
+
+pub(crate) fn path_rule() -> NewL7Rule {
+    new_rule(L7RuleType::Path, CompareType::StartsWith, "/shop")
+}
+
 /// One load balancer and those who work on it: each command a second after the one before.
 pub(crate) struct House {
     pub(crate) tree: LoadBalancerTree,
@@ -204,6 +234,19 @@ impl House {
         house
     }
 
+    /// The same with a second pool, and a policy with one rule that sends to it, settled.
+    pub(crate) fn with_policy() -> Self {
+        let mut house = Self::furnished();
+        house.add_pool(new_pool(PoolProtocol::Http)).unwrap();
+        let pool = PoolRef::Existing(house.tree.pools[1].value.id);
+        house
+            .add_policy(new_policy(L7Action::RedirectToPool(pool)))
+            .unwrap();
+        house.add_rule(path_rule()).unwrap();
+        house.settle();
+        house
+    }
+
     /// What the command would come to.
     pub(crate) fn ask(&mut self, command: Command) -> Result<Change, Refusal> {
         let now = at(self.seconds + 1);
@@ -232,6 +275,8 @@ impl House {
         self.tree.pools.retain(|row| !row.is_leaving());
         self.tree.members.retain(|row| !row.is_leaving());
         self.tree.health_monitors.retain(|row| !row.is_leaving());
+        self.tree.l7_policies.retain(|row| !row.is_leaving());
+        self.tree.l7_rules.retain(|row| !row.is_leaving());
     }
 
     pub(crate) fn view(&self) -> TreeView {
@@ -262,6 +307,22 @@ impl House {
 
     pub(crate) fn monitor(&self) -> HealthMonitorId {
         self.tree.health_monitors[0].value.id
+    }
+
+    pub(crate) fn policy(&self, position: usize) -> L7PolicyId {
+        self.tree.l7_policies[position].value.id
+    }
+
+    pub(crate) fn rule(&self, position: usize) -> L7RuleId {
+        self.tree.l7_rules[position].value.id
+    }
+
+    pub(crate) fn add_policy(&mut self, new: NewL7Policy) -> Result<Change, Refusal> {
+        self.run(Command::CreateL7Policy(self.listener(), Box::new(new)))
+    }
+
+    pub(crate) fn add_rule(&mut self, new: NewL7Rule) -> Result<Change, Refusal> {
+        self.run(Command::CreateL7Rule(self.policy(0), Box::new(new)))
     }
 
     pub(crate) fn add_listener(&mut self, new: NewListener) -> Result<Change, Refusal> {
@@ -304,6 +365,12 @@ pub(crate) fn pending(view: &TreeView) -> Vec<String> {
                 }
                 ResourceId::HealthMonitor(id) => {
                     view.provisioning_status(id.uuid(), tree.health_monitor(id).unwrap())
+                }
+                ResourceId::L7Policy(id) => {
+                    view.provisioning_status(id.uuid(), tree.l7_policy(id).unwrap())
+                }
+                ResourceId::L7Rule(id) => {
+                    view.provisioning_status(id.uuid(), tree.l7_rule(id).unwrap())
                 }
             };
             alloc::format!("{} {}", facts.id.kind(), status.name())

@@ -4,7 +4,9 @@ use alloc::{collections::BTreeSet, string::String, vec::Vec};
 use core::cmp::Ordering;
 
 use jiff::Timestamp;
-use krater_amphora_api::{HealthMonitorId, ListenerId, LoadBalancerId, MemberId, PoolId};
+use krater_amphora_api::{
+    HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId, MemberId, PoolId,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -41,6 +43,8 @@ pub enum Collection {
     Pools,
     /// Health monitors.
     HealthMonitors,
+    /// L7 policies.
+    L7Policies,
 }
 
 /// Which resources of a collection.
@@ -111,7 +115,7 @@ pub struct Excerpt {
     pub related: Related,
 }
 
-/// The ids a resource is shown with, each kind in creation order.
+/// What a resource is shown with: ids of each kind in creation order, and where it stands among others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Related {
     /// Of a load balancer, its listeners; of a pool, those that send to it.
@@ -122,6 +126,12 @@ pub struct Related {
     pub members: Vec<MemberId>,
     /// Of a pool, its health monitor; one that is being deleted only when there is no other.
     pub health_monitor: Option<HealthMonitorId>,
+    /// Of a listener, its L7 policies in the order of their positions.
+    pub l7_policies: Vec<L7PolicyId>,
+    /// Of an L7 policy, its rules.
+    pub l7_rules: Vec<L7RuleId>,
+    /// Of an L7 policy, its position.
+    pub position: u32,
 }
 
 impl Order {
@@ -193,10 +203,11 @@ impl Related {
                 ..Self::default()
             },
             ResourceId::Pool(id) => {
-                let users = tree
-                    .listeners
-                    .iter()
-                    .filter(|row| row.value.default_pool == Some(id));
+                let through = tree.listeners_through_policies(id);
+                let users = tree.listeners.iter().filter(|row| {
+                    let listener = &row.value;
+                    listener.default_pool == Some(id) || through.contains(&listener.id)
+                });
                 Self {
                     listeners: users.map(|row| row.value.id).collect(),
                     members: tree.members_of(id).map(|row| row.value.id).collect(),
@@ -204,7 +215,21 @@ impl Related {
                     ..Self::default()
                 }
             }
-            ResourceId::Listener(_) | ResourceId::Member(_) | ResourceId::HealthMonitor(_) => {
+            ResourceId::Listener(id) => {
+                let row = tree.listener(id);
+                let policies = row.map(|row| tree.policies_of(&row.value));
+                let policies = policies.unwrap_or_default();
+                Self {
+                    l7_policies: policies.iter().map(|row| row.value.id).collect(),
+                    ..Self::default()
+                }
+            }
+            ResourceId::L7Policy(id) => Self {
+                l7_rules: tree.rules_of(id).map(|row| row.value.id).collect(),
+                position: tree.positions().remove(&id).unwrap_or_default(),
+                ..Self::default()
+            },
+            ResourceId::Member(_) | ResourceId::HealthMonitor(_) | ResourceId::L7Rule(_) => {
                 Self::default()
             }
         }
@@ -245,7 +270,8 @@ impl Collection {
             ResourceId::Listener(_) => matches!(self, Self::Listeners),
             ResourceId::Pool(_) => matches!(self, Self::Pools),
             ResourceId::HealthMonitor(_) => matches!(self, Self::HealthMonitors),
-            ResourceId::Member(_) => false,
+            ResourceId::L7Policy(_) => matches!(self, Self::L7Policies),
+            ResourceId::Member(_) | ResourceId::L7Rule(_) => false,
         }
     }
 }
@@ -290,7 +316,12 @@ fn excerpt(view: &TreeView, id: ResourceId) -> Option<Excerpt> {
             cut.health_monitors.push(row.clone());
             position(row, &row.value.name, id.uuid())
         }
-        ResourceId::Member(_) => return None,
+        ResourceId::L7Policy(id) => {
+            let row = tree.l7_policy(id)?;
+            cut.l7_policies.push(row.clone());
+            position(row, &row.value.name, id.uuid())
+        }
+        ResourceId::Member(_) | ResourceId::L7Rule(_) => return None,
     };
     Some(Excerpt {
         id,

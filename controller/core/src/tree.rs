@@ -1,16 +1,19 @@
 //! The load balancer with all its children: the unit of consistency, of ordering and of shipping (D11).
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 use jiff::Timestamp;
 use krater_amphora_api::{
-    Generation, HealthMonitorId, ListenerId, LoadBalancerId, MemberId, PoolId,
+    Generation, HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId, MemberId, PoolId,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    model::{HealthMonitor, Listener, LoadBalancer, Member, Pool, ProjectId},
+    model::{HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool, ProjectId},
     resource::ResourceId,
     status::{OperatingStatus, ProvisioningStatus, Reason},
 };
@@ -68,6 +71,10 @@ pub struct LoadBalancerTree {
     pub members: Vec<Row<Member>>,
     /// The health monitors of its pools, at most one each.
     pub health_monitors: Vec<Row<HealthMonitor>>,
+    /// The L7 policies of all its listeners; their order is in their listeners.
+    pub l7_policies: Vec<Row<L7Policy>>,
+    /// The rules of all its L7 policies.
+    pub l7_rules: Vec<Row<L7Rule>>,
 }
 
 /// What all rows have in common, whatever kind of resource they hold.
@@ -93,6 +100,8 @@ impl LoadBalancerTree {
             pools: Vec::new(),
             members: Vec::new(),
             health_monitors: Vec::new(),
+            l7_policies: Vec::new(),
+            l7_rules: Vec::new(),
         }
     }
 
@@ -114,7 +123,7 @@ impl LoadBalancerTree {
         self.load_balancer.generation
     }
 
-    /// The listener of that id, even while it is being deleted; so do the next three.
+    /// The listener of that id, even while it is being deleted; so do the next five.
     #[must_use]
     pub fn listener(&self, id: ListenerId) -> Option<&Row<Listener>> {
         self.listeners.iter().find(|row| row.value.id == id)
@@ -138,11 +147,109 @@ impl LoadBalancerTree {
         self.health_monitors.iter().find(|row| row.value.id == id)
     }
 
-    /// The listeners whose default pool `pool` is, without those being deleted (reference 18.3, "users of a pool").
+    /// The L7 policy of that id.
+    #[must_use]
+    pub fn l7_policy(&self, id: L7PolicyId) -> Option<&Row<L7Policy>> {
+        self.l7_policies.iter().find(|row| row.value.id == id)
+    }
+
+    /// The L7 rule of that id, in whichever policy.
+    #[must_use]
+    pub fn l7_rule(&self, id: L7RuleId) -> Option<&Row<L7Rule>> {
+        self.l7_rules.iter().find(|row| row.value.id == id)
+    }
+
+    /// The listeners that use `pool`, without those being deleted (reference 18.3, "users of a pool").
     pub fn users_of(&self, pool: PoolId) -> impl Iterator<Item = &Row<Listener>> {
-        self.listeners
+        let through = self.listeners_through_policies(pool);
+        self.listeners.iter().filter(move |row| {
+            let listener = &row.value;
+            let uses = listener.default_pool == Some(pool) || through.contains(&listener.id);
+            !row.is_leaving() && uses
+        })
+    }
+
+    /// The listeners with a policy that sends to `pool`: one that is enabled and has a rule (reference 18.3).
+    #[must_use]
+    pub fn listeners_through_policies(&self, pool: PoolId) -> BTreeSet<ListenerId> {
+        let sends: BTreeMap<L7PolicyId, ListenerId> = self
+            .l7_policies
             .iter()
-            .filter(move |row| !row.is_leaving() && row.value.default_pool == Some(pool))
+            .filter(|row| !row.is_leaving() && row.value.admin_state_up)
+            .filter(|row| row.value.action.pool() == Some(&pool))
+            .map(|row| (row.value.id, row.value.listener))
+            .collect();
+        if sends.is_empty() {
+            return BTreeSet::new();
+        }
+        let rules = self.l7_rules.iter().filter(|row| !row.is_leaving());
+        rules
+            .filter_map(|row| sends.get(&row.value.policy).copied())
+            .collect()
+    }
+
+    /// The pools that policies of `listener` send to, as [`Self::listeners_through_policies`] says.
+    #[must_use]
+    pub fn pools_through_policies(&self, listener: ListenerId) -> BTreeSet<PoolId> {
+        let sends: BTreeMap<L7PolicyId, PoolId> = self
+            .l7_policies
+            .iter()
+            .filter(|row| !row.is_leaving() && row.value.admin_state_up)
+            .filter(|row| row.value.listener == listener)
+            .filter_map(|row| Some((row.value.id, *row.value.action.pool()?)))
+            .collect();
+        if sends.is_empty() {
+            return BTreeSet::new();
+        }
+        let rules = self.l7_rules.iter().filter(|row| !row.is_leaving());
+        rules
+            .filter_map(|row| sends.get(&row.value.policy).copied())
+            .collect()
+    }
+
+    /// The policies of `listener` in the order of their positions, those being deleted too.
+    #[must_use]
+    pub fn policies_of(&self, listener: &Listener) -> Vec<&Row<L7Policy>> {
+        let own = self
+            .l7_policies
+            .iter()
+            .filter(|row| row.value.listener == listener.id);
+        let own: BTreeMap<L7PolicyId, &Row<L7Policy>> =
+            own.map(|row| (row.value.id, row)).collect();
+        let order = listener.l7_policies.iter();
+        order.filter_map(|id| own.get(id).copied()).collect()
+    }
+
+    /// The positions of all policies, from 1 for each listener. One that is being deleted has given its place up: it
+    /// is shown where it would be.
+    #[must_use]
+    pub fn positions(&self) -> BTreeMap<L7PolicyId, u32> {
+        let rows: BTreeMap<L7PolicyId, &Row<L7Policy>> = self
+            .l7_policies
+            .iter()
+            .map(|row| (row.value.id, row))
+            .collect();
+        let mut positions = BTreeMap::new();
+        for listener in &self.listeners {
+            let mut position = 1_u32;
+            for id in &listener.value.l7_policies {
+                let Some(row) = rows.get(id) else {
+                    continue;
+                };
+                positions.insert(*id, position);
+                if !row.is_leaving() {
+                    position = position.saturating_add(1);
+                }
+            }
+        }
+        positions
+    }
+
+    /// The rules of `policy`, those being deleted too, in creation order.
+    pub fn rules_of(&self, policy: L7PolicyId) -> impl Iterator<Item = &Row<L7Rule>> {
+        self.l7_rules
+            .iter()
+            .filter(move |row| row.value.policy == policy)
     }
 
     /// The members of `pool`, those being deleted too, in creation order.
@@ -184,11 +291,21 @@ impl LoadBalancerTree {
             .health_monitors
             .iter()
             .map(|row| facts(ResourceId::HealthMonitor(row.value.id), row));
+        let policies = self
+            .l7_policies
+            .iter()
+            .map(|row| facts(ResourceId::L7Policy(row.value.id), row));
+        let rules = self
+            .l7_rules
+            .iter()
+            .map(|row| facts(ResourceId::L7Rule(row.value.id), row));
         core::iter::once(balancer)
             .chain(listeners)
             .chain(pools)
             .chain(members)
             .chain(monitors)
+            .chain(policies)
+            .chain(rules)
     }
 
     /// Whether the resource is in the tree, even while it is being deleted.
@@ -200,6 +317,8 @@ impl LoadBalancerTree {
             ResourceId::Pool(id) => self.pool(id).is_some(),
             ResourceId::Member(id) => self.member(id).is_some(),
             ResourceId::HealthMonitor(id) => self.health_monitor(id).is_some(),
+            ResourceId::L7Policy(id) => self.l7_policy(id).is_some(),
+            ResourceId::L7Rule(id) => self.l7_rule(id).is_some(),
         }
     }
 }
@@ -357,6 +476,8 @@ mod tests {
             ResourceId::Pool(PoolId::new(nobody)),
             ResourceId::Member(MemberId::new(nobody)),
             ResourceId::HealthMonitor(HealthMonitorId::new(nobody)),
+            ResourceId::L7Policy(L7PolicyId::new(nobody)),
+            ResourceId::L7Rule(L7RuleId::new(nobody)),
         ] {
             assert!(!tree.contains(id));
         }

@@ -249,25 +249,22 @@ fn lines_of(change: &Change) -> Result<(Line, Vec<Line>), StoreError> {
     )?;
     let mut lines = Vec::with_capacity(touched.len());
     macro_rules! children {
-        ($rows:expr, $kind:path) => {
-            for child in &$rows {
+        ($child:ident in $rows:expr, $kind:path, $name:expr) => {
+            for $child in &$rows {
                 let place = seq.next();
-                if touched.contains(&child.value.id.uuid()) {
-                    lines.push(line(
-                        $kind(child.value.id),
-                        child,
-                        child.value.name.as_str(),
-                        project,
-                        place,
-                    )?);
+                if touched.contains(&$child.value.id.uuid()) {
+                    lines.push(line($kind($child.value.id), $child, $name, project, place)?);
                 }
             }
         };
     }
-    children!(tree.listeners, ResourceId::Listener);
-    children!(tree.pools, ResourceId::Pool);
-    children!(tree.members, ResourceId::Member);
-    children!(tree.health_monitors, ResourceId::HealthMonitor);
+    children!(row in tree.listeners, ResourceId::Listener, row.value.name.as_str());
+    children!(row in tree.pools, ResourceId::Pool, row.value.name.as_str());
+    children!(row in tree.members, ResourceId::Member, row.value.name.as_str());
+    children!(row in tree.health_monitors, ResourceId::HealthMonitor, row.value.name.as_str());
+    children!(row in tree.l7_policies, ResourceId::L7Policy, row.value.name.as_str());
+    // Rules are the only resources without a name.
+    children!(row in tree.l7_rules, ResourceId::L7Rule, "");
     if lines.len().saturating_add(1) != touched.len() {
         return Err(StoreError::Defect(format!(
             "a change of load balancer {root_id} touches what is not in it"

@@ -4,14 +4,15 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use jiff::Timestamp;
 use krater_amphora_api::{
-    Generation, HealthMonitorId, ListenerId, LoadBalancerId, MemberId, PoolId,
+    Generation, HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId, MemberId, PoolId,
 };
 use krater_controller_core::{
     change::Change,
     model::{
-        AdditionalVip, Description, HealthMonitor, InsertHeaders, LbAlgorithm, Listener,
-        ListenerProtocol, LoadBalancer, Member, MonitorKind, Name, Pool, PoolProtocol, ProjectId,
-        Tags, Timeouts, Vip,
+        AdditionalVip, CompareType, Description, HealthMonitor, InsertHeaders, L7Action, L7Policy,
+        L7Rule, L7RuleType, LbAlgorithm, Listener, ListenerProtocol, LoadBalancer, Member,
+        MonitorKind, Name, Pool, PoolProtocol, ProjectId, RedirectCode, RedirectUrl, Tags,
+        Timeouts, Vip,
     },
     query::ResourceId,
     tree::{LoadBalancerTree, Row, Touch},
@@ -49,6 +50,14 @@ pub(crate) fn member_id(lb: u32, n: u32) -> MemberId {
 
 pub(crate) fn monitor_id(lb: u32) -> HealthMonitorId {
     HealthMonitorId::new(id(5, lb, 0))
+}
+
+fn policy_id(lb: u32) -> L7PolicyId {
+    L7PolicyId::new(id(8, lb, 0))
+}
+
+fn rule_id(lb: u32) -> L7RuleId {
+    L7RuleId::new(id(9, lb, 0))
 }
 
 pub(crate) fn address(lb: u32) -> IpAddr {
@@ -101,6 +110,7 @@ pub(crate) fn listener(lb: u32, n: u32) -> Listener {
         protocol_port: 80,
         connection_limit: Some(7),
         default_pool: Some(pool_id(lb, 0)),
+        l7_policies: vec![policy_id(lb)],
         allowed_cidrs: vec!["10.0.0.0/8".to_owned()],
         timeouts: Timeouts::default(),
         insert_headers: InsertHeaders::default(),
@@ -137,7 +147,7 @@ pub(crate) fn member(lb: u32, n: u32) -> Member {
     }
 }
 
-/// A tree of a load balancer, a listener, a pool with members, and a monitor.
+/// A tree of a load balancer, a listener with a policy of one rule, a pool with members, and a monitor.
 pub(crate) fn tree(lb: u32, members: u32) -> LoadBalancerTree {
     let now = at(1_000_000 + i64::from(lb));
     LoadBalancerTree {
@@ -163,6 +173,37 @@ pub(crate) fn tree(lb: u32, members: u32) -> LoadBalancerTree {
             },
             now,
         )],
+        l7_policies: vec![row(policy(lb), now)],
+        l7_rules: vec![row(rule(lb), now)],
+    }
+}
+
+fn policy(lb: u32) -> L7Policy {
+    L7Policy {
+        id: policy_id(lb),
+        listener: listener_id(lb, 0),
+        name: name("policy".to_owned()),
+        description: Description::default(),
+        admin_state_up: true,
+        action: L7Action::RedirectPrefix {
+            prefix: RedirectUrl::parse("https://shop.example.test".to_owned()).unwrap(),
+            code: RedirectCode::Permanent,
+        },
+        tags: Tags::default(),
+    }
+}
+
+fn rule(lb: u32) -> L7Rule {
+    L7Rule {
+        id: rule_id(lb),
+        policy: policy_id(lb),
+        admin_state_up: true,
+        rule_type: L7RuleType::Header,
+        compare_type: CompareType::Regex,
+        key: Some("X-A".to_owned()),
+        value: r#"^\d "äöü'"#.to_owned(),
+        invert: true,
+        tags: Tags::parse(["r".to_owned()]).unwrap(),
     }
 }
 
@@ -245,6 +286,16 @@ pub(crate) fn all_of(tree: &LoadBalancerTree) -> Vec<ResourceId> {
         tree.health_monitors
             .iter()
             .map(|row| ResourceId::HealthMonitor(row.value.id)),
+    );
+    all.extend(
+        tree.l7_policies
+            .iter()
+            .map(|row| ResourceId::L7Policy(row.value.id)),
+    );
+    all.extend(
+        tree.l7_rules
+            .iter()
+            .map(|row| ResourceId::L7Rule(row.value.id)),
     );
     all
 }

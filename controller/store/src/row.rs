@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use jiff::Timestamp;
 use krater_amphora_api::Generation;
 use krater_controller_core::{
-    model::{HealthMonitor, Listener, LoadBalancer, Member, Pool},
+    model::{HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool},
     query::ResourceId,
     status::{OperatingStatus, Reason},
     tree::{LoadBalancerTree, Observed, Row, Touch, TreeView},
@@ -93,6 +93,8 @@ pub(crate) const fn kind_name(id: ResourceId) -> &'static str {
         ResourceId::Pool(_) => "pool",
         ResourceId::Member(_) => "member",
         ResourceId::HealthMonitor(_) => "health_monitor",
+        ResourceId::L7Policy(_) => "l7_policy",
+        ResourceId::L7Rule(_) => "l7_rule",
     }
 }
 
@@ -143,6 +145,8 @@ impl Trees {
             "health_monitor" => tree
                 .health_monitors
                 .push(read_row::<HealthMonitor>(row, 1, kind)?),
+            "l7_policy" => tree.l7_policies.push(read_row::<L7Policy>(row, 1, kind)?),
+            "l7_rule" => tree.l7_rules.push(read_row::<L7Rule>(row, 1, kind)?),
             other => {
                 return Err(StoreError::unreadable(
                     "a kind",

@@ -1,11 +1,12 @@
 //! Parts of lists, found along an index, with no more of each tree than is shown.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem::take};
 
 use krater_controller_core::{
     limits,
     model::{
-        HealthMonitor, HealthMonitorId, Listener, ListenerId, LoadBalancer, MemberId, Pool, PoolId,
+        HealthMonitor, HealthMonitorId, L7Policy, L7Rule, Listener, ListenerId, LoadBalancer,
+        MemberId, Pool, PoolId,
     },
     query::ResourceId,
     scan::{Among, Collection, Direction, Excerpt, Key, Order, Position, Related, Scan},
@@ -36,23 +37,20 @@ impl Store {
         };
         let mut reading = self.reading(SCANNING).await?;
         let rows = reading.all(SCANNING, bind(items, scan)).await?;
-        // Nothing is shown of a monitor but itself, of a listener neither.
-        let shown_alone = matches!(
-            scan.collection,
-            Collection::HealthMonitors | Collection::Listeners
-        );
+        // Nothing is shown of a monitor but itself.
+        let shown_alone = scan.collection == Collection::HealthMonitors;
         let relatives = if rows.is_empty() || shown_alone {
             Vec::new()
         } else {
             reading.all(SCANNING, bind(texts.related, scan)).await?
         };
         reading.end(SCANNING).await?;
-        let mut related = BTreeMap::new();
+        let mut related = Relatives::default();
         // A monitor that is being deleted counts only where there is no other.
         for leaving in [false, true] {
             for found in &relatives {
                 if is_leaving_monitor(found)? == leaving {
-                    relate(scan.collection, found, &mut related)?;
+                    related.note(scan.collection, found)?;
                 }
             }
         }
@@ -102,11 +100,13 @@ macro_rules! texts {
             ),
             // Of a load balancer's children the ids are enough.
             related: concat!(
-                "SELECT c.kind, c.id, c.load_balancer_id, c.touch,
+                "SELECT c.kind, c.id, c.load_balancer_id, c.touch, c.generation, c.created_us, c.updated_us,
                     CASE $1 WHEN 'load_balancer' THEN '' ELSE c.document END
                 FROM resource c WHERE c.load_balancer_id IN (SELECT p.load_balancer_id FROM (", page!($($page)+), ") p)
                     AND (($1 = 'load_balancer' AND c.kind IN ('listener', 'pool'))
-                        OR ($1 = 'pool' AND c.kind IN ('listener', 'member', 'health_monitor')))
+                        OR ($1 = 'listener' AND c.kind = 'l7_policy')
+                        OR ($1 = 'pool' AND c.kind IN ('listener', 'member', 'health_monitor', 'l7_policy', 'l7_rule'))
+                        OR ($1 = 'l7_policy' AND c.kind IN ('listener', 'l7_policy', 'l7_rule')))
                 ORDER BY c.load_balancer_id, c.seq"
             ),
         }
@@ -274,39 +274,99 @@ const fn kind_name(collection: Collection) -> &'static str {
         Collection::Listeners => "listener",
         Collection::Pools => "pool",
         Collection::HealthMonitors => "health_monitor",
+        Collection::L7Policies => "l7_policy",
     }
 }
 
-/// Notes a row of what the items are shown with, under the id of the item.
-fn relate(
-    collection: Collection,
-    found: &AnyRow,
-    related: &mut BTreeMap<Uuid, Related>,
-) -> Result<(), StoreError> {
-    let kind: &str = column(found, 0, "a kind")?;
-    let id = read_id(found, 1, "an id")?;
-    if collection == Collection::LoadBalancers {
-        let owner = related.entry(read_id(found, 2, "an id")?).or_default();
+/// What the items are shown with, as far as it was read.
+#[derive(Default)]
+struct Relatives {
+    /// Ids that their owners' documents need not be asked for, by owner.
+    noted: BTreeMap<Uuid, Related>,
+    /// Listeners, L7 policies and rules, by load balancer: who uses what takes all three to tell.
+    kin: BTreeMap<Uuid, Kin>,
+}
+
+#[derive(Default)]
+struct Kin {
+    listeners: Vec<Row<Listener>>,
+    l7_policies: Vec<Row<L7Policy>>,
+    l7_rules: Vec<Row<L7Rule>>,
+    /// All of it as a tree, once the load balancer is known.
+    tree: Option<LoadBalancerTree>,
+}
+
+impl Relatives {
+    /// Notes a row of what the items are shown with.
+    fn note(&mut self, collection: Collection, found: &AnyRow) -> Result<(), StoreError> {
+        let kind: &str = column(found, 0, "a kind")?;
+        let id = read_id(found, 1, "an id")?;
+        let balancer = read_id(found, 2, "an id")?;
+        if collection == Collection::LoadBalancers {
+            let owner = self.noted.entry(balancer).or_default();
+            match kind {
+                "listener" => owner.listeners.push(ListenerId::new(id)),
+                _ => owner.pools.push(PoolId::new(id)),
+            }
+            return Ok(());
+        }
+        let kin = self.kin.entry(balancer).or_default();
         match kind {
-            "listener" => owner.listeners.push(ListenerId::new(id)),
-            _ => owner.pools.push(PoolId::new(id)),
+            "listener" => kin.listeners.push(read_row(found, 3, kind)?),
+            "l7_policy" => kin.l7_policies.push(read_row(found, 3, kind)?),
+            "l7_rule" => kin.l7_rules.push(read_row(found, 3, kind)?),
+            _ => {
+                let links: Links = read_document(column(found, 7, "a document")?, kind)?;
+                let owner = self.noted.entry(links.pool).or_default();
+                if kind == "member" {
+                    owner.members.push(MemberId::new(id));
+                } else {
+                    let id = HealthMonitorId::new(id);
+                    owner.health_monitor.get_or_insert(id);
+                }
+            }
         }
-        return Ok(());
+        Ok(())
     }
-    let links: Links = read_document(column(found, 4, "a document")?, kind)?;
-    let Some(pool) = links.default_pool.or(links.pool) else {
-        return Ok(());
-    };
-    let owner = related.entry(pool).or_default();
-    match kind {
-        "listener" => owner.listeners.push(ListenerId::new(id)),
-        "member" => owner.members.push(MemberId::new(id)),
-        _ => {
-            let id = HealthMonitorId::new(id);
-            owner.health_monitor.get_or_insert(id);
+
+    /// What the item `id` is shown with; `excerpt` has its load balancer and itself.
+    fn of(&mut self, excerpt: &LoadBalancerTree, id: ResourceId) -> Related {
+        let noted = self.noted.remove(&id.uuid()).unwrap_or_default();
+        let needs_kin = matches!(
+            id,
+            ResourceId::Listener(_) | ResourceId::Pool(_) | ResourceId::L7Policy(_)
+        );
+        let Some(kin) = self.kin.get_mut(&excerpt.id().uuid()) else {
+            return noted;
+        };
+        if !needs_kin {
+            return noted;
+        }
+        let tree = kin.tree.get_or_insert_with(|| LoadBalancerTree {
+            listeners: take(&mut kin.listeners),
+            l7_policies: take(&mut kin.l7_policies),
+            l7_rules: take(&mut kin.l7_rules),
+            ..LoadBalancerTree::bare(excerpt.load_balancer.clone())
+        });
+        // A listener is not read a second time as its own relative.
+        if let (ResourceId::Listener(_), Some(own)) = (id, excerpt.listeners.first()) {
+            tree.listeners = vec![own.clone()];
+        }
+        let Related {
+            listeners,
+            l7_policies,
+            l7_rules,
+            position,
+            ..
+        } = Related::of(tree, id);
+        Related {
+            listeners,
+            l7_policies,
+            l7_rules,
+            position,
+            ..noted
         }
     }
-    Ok(())
 }
 
 fn is_leaving_monitor(found: &AnyRow) -> Result<bool, StoreError> {
@@ -318,7 +378,7 @@ fn is_leaving_monitor(found: &AnyRow) -> Result<bool, StoreError> {
 fn read_excerpt(
     collection: Collection,
     found: &AnyRow,
-    related: &mut BTreeMap<Uuid, Related>,
+    related: &mut Relatives,
 ) -> Result<Excerpt, StoreError> {
     let observed = read_observed(found)?;
     let mut tree = LoadBalancerTree::bare(match collection {
@@ -355,6 +415,14 @@ fn read_excerpt(
                 row.created_at,
             )
         }
+        Collection::L7Policies => {
+            let row: Row<L7Policy> = read_child(found, &mut tree.l7_policies)?;
+            (
+                ResourceId::L7Policy(row.value.id),
+                row.value.name,
+                row.created_at,
+            )
+        }
     };
     Ok(Excerpt {
         id,
@@ -363,8 +431,8 @@ fn read_excerpt(
             created_at,
             id: id.uuid(),
         },
+        related: related.of(&tree, id),
         view: TreeView { tree, observed },
-        related: related.remove(&id.uuid()).unwrap_or_default(),
     })
 }
 
@@ -381,8 +449,7 @@ fn read_child<T: DeserializeOwned + Clone>(
 /// What of a document says whom its resource is shown with.
 #[derive(Deserialize)]
 struct Links {
-    default_pool: Option<Uuid>,
-    pool: Option<Uuid>,
+    pool: Uuid,
 }
 
 const SCANNING: &str = "list resources";

@@ -204,6 +204,19 @@ pub(super) fn of_route(method: &Method, path: &str, names: &[(&'static str, Stri
             monitor.as_object_mut().expect("an object").remove("type");
             json!({"healthmonitor": monitor})
         }
+        ("POST", "l7policies") => {
+            let mut policy = policy();
+            policy["listener_id"] = fill("{listener}").into();
+            json!({"l7policy": policy})
+        }
+        ("PUT", "l7policies/{policy}") => {
+            let mut policy = policy();
+            policy["redirect_pool_id"] = fill("{pool}").into();
+            policy["action"] = "REDIRECT_TO_POOL".into();
+            json!({"l7policy": policy})
+        }
+        ("POST", "l7policies/{policy}/rules") => json!({"rule": rule()}),
+        ("PUT", "l7policies/{policy}/rules/{rule}") => json!({"rule": rule()}),
         _ => json!({}),
     }
 }
@@ -212,6 +225,14 @@ fn balancer() -> Value {
     let mut listener = listener(443);
     listener["default_pool"] = json!({"name": "web"});
     let mut inline = self::listener(444);
+    let mut first = policy();
+    first["rules"] = json!([rule(), rule()]);
+    listener["l7policies"] = json!([
+        first,
+        {"action": "REDIRECT_TO_POOL", "redirect_pool": {"name": "web"}},
+        {"action": "REDIRECT_TO_POOL", "redirect_pool": {
+            "name": "third", "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN"}},
+    ]);
     inline["default_pool"] = json!({
         "name": "inline", "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": [member("10.1.0.1", 80)],
         "healthmonitor": monitor(),
@@ -236,6 +257,20 @@ fn listener(port: u16) -> Value {
         "insert_headers": {"X-Forwarded-For": "true", "X-Forwarded-Port": "true", "X-Forwarded-Proto": "false"},
         "timeout_client_data": 50_000, "timeout_member_connect": 5_000, "timeout_member_data": 50_000,
         "timeout_tcp_inspect": 0, "l7policies": [], "sni_container_refs": [], "client_authentication": "NONE",
+    })
+}
+
+fn policy() -> Value {
+    json!({
+        "name": "to-shop", "description": "", "admin_state_up": true, "action": "REDIRECT_PREFIX",
+        "redirect_prefix": "https://shop.example.test", "redirect_http_code": 308, "position": 1, "tags": ["a"],
+    })
+}
+
+fn rule() -> Value {
+    json!({
+        "type": "HEADER", "compare_type": "REGEX", "key": "X-A", "value": "^v[0-9]+$", "invert": true,
+        "admin_state_up": true, "tags": ["a"],
     })
 }
 
@@ -282,6 +317,15 @@ const KEYS: &[&str] = &[
     "member",
     "members",
     "healthmonitor",
+    "l7policies",
+    "rules",
+    "action",
+    "redirect_pool",
+    "redirect_url",
+    "compare_type",
+    "value",
+    "key",
+    "position",
     "id",
     "name",
     "admin_state_up",
@@ -360,6 +404,15 @@ const TEXTS: &[&str] = &[
     "SOURCE_IP",
     "SOURCE_IP_PORT",
     "PING",
+    "REJECT",
+    "REDIRECT_TO_POOL",
+    "REDIRECT_TO_URL",
+    "FILE_TYPE",
+    "SSL_VERIFY_RESULT",
+    "EQUAL_TO",
+    "REGEX",
+    "(a{1000}){1000}",
+    "http://a.test/",
     "TLS-HELLO",
     "CONNECT",
     "/",

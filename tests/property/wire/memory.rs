@@ -13,11 +13,11 @@ use krater_controller_api::{Application, Credentials, Executed, Unauthenticated}
 use krater_controller_core::{
     admit,
     command::{
-        Command, NewHealthMonitor, NewListener, NewLoadBalancer, NewMember, NewPool, PoolRef,
+        Command, NewHealthMonitor, NewL7Policy, NewL7Rule, NewListener, NewLoadBalancer, NewMember, NewPool, PoolRef,
     },
     model::{
-        AdditionalVip, Description, HttpMonitor, InsertHeaders, LbAlgorithm, ListenerProtocol,
-        MonitorKind, Name, PoolProtocol, Tags, Timeouts,
+        AdditionalVip, CompareType, Description, HttpMonitor, InsertHeaders, L7Action, L7RuleType,
+        LbAlgorithm, ListenerProtocol, MonitorKind, Name, PoolProtocol, Tags, Timeouts,
     },
     query::{Answer, Caller, NetworkView, Query, ResourceId, SubnetView},
     refusal::Refusal,
@@ -63,6 +63,8 @@ impl Memory {
             ("unmonitored", tree.pools[1].value.id.to_string()),
             ("member", tree.members[0].value.id.to_string()),
             ("monitor", tree.health_monitors[0].value.id.to_string()),
+            ("policy", tree.l7_policies[0].value.id.to_string()),
+            ("rule", tree.l7_rules[0].value.id.to_string()),
             ("nobody", uuid(7).to_string()),
         ]
     }
@@ -255,6 +257,7 @@ fn furniture() -> NewLoadBalancer {
         allowed_cidrs: Vec::new(),
         timeouts: Timeouts::default(),
         insert_headers: InsertHeaders::default(),
+        l7_policies: vec![policy()],
         tags: Tags::default(),
     };
     let monitor = NewHealthMonitor {
@@ -281,6 +284,27 @@ fn furniture() -> NewLoadBalancer {
         http(vec![member(3)]),
     ];
     new
+}
+
+fn policy() -> NewL7Policy {
+    let rule = NewL7Rule {
+        admin_state_up: true,
+        rule_type: L7RuleType::Path,
+        compare_type: CompareType::StartsWith,
+        key: None,
+        value: "/files".into(),
+        invert: false,
+        tags: Tags::default(),
+    };
+    NewL7Policy {
+        name: Name::default(),
+        description: Description::default(),
+        admin_state_up: true,
+        action: L7Action::RedirectToPool(PoolRef::New(1)),
+        position: None,
+        tags: Tags::default(),
+        rules: vec![rule],
+    }
 }
 
 fn http_monitor() -> HttpMonitor {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use krater_controller_core::{
-    command::{NewListener, NewPool, PoolRef},
+    command::{NewL7Policy, NewL7Rule, NewListener, NewPool, PoolRef},
     model::PoolId,
     query::ResourceId,
     refusal::Refusal,
@@ -13,6 +13,8 @@ use serde_json::Value;
 
 use super::{
     health_monitor::{self, MonitorBody},
+    l7_policy::{self, PolicyBody},
+    l7_rule,
     listener::{self, ListenerBody},
     member::{self, MemberBody},
     pool::{self, PoolBody},
@@ -32,6 +34,13 @@ pub(crate) struct Children {
 struct ListenerChild {
     listener: ListenerBody,
     default_pool: Option<String>,
+    policies: Vec<PolicyChild>,
+}
+
+struct PolicyChild {
+    policy: PolicyBody,
+    redirect_pool: Option<String>,
+    rules: Vec<NewL7Rule>,
 }
 
 struct PoolChild {
@@ -80,26 +89,45 @@ impl Children {
                 ));
             }
         }
-        let mut targets = Vec::with_capacity(self.listeners.len());
-        for child in &self.listeners {
-            targets.push(match &child.default_pool {
-                None => None,
-                Some(name) => Some(PoolRef::New(*positions.get(name).ok_or_else(|| {
-                    Fault::validation(format!(
-                        "Pool '{name}' was referenced but no full definition was found."
-                    ))
-                })?)),
+        let find = |name: &str| {
+            let position = positions.get(name).ok_or_else(|| {
+                Fault::validation(format!(
+                    "Pool '{name}' was referenced but no full definition was found."
+                ))
             });
+            position.map(|position| PoolRef::New(*position))
+        };
+        // Names come first: a reference that leads nowhere is told before what else is wrong.
+        let mut named = Vec::with_capacity(self.listeners.len());
+        for child in self.listeners {
+            let target = child.default_pool.as_deref().map(find).transpose()?;
+            let mut policies = Vec::with_capacity(child.policies.len());
+            for policy in child.policies {
+                let target = policy.redirect_pool.as_deref().map(find).transpose()?;
+                policies.push((policy, target));
+            }
+            named.push((child.listener, target, policies));
         }
-        let listeners = self.listeners.into_iter().zip(targets);
-        let listeners = listeners.map(|(child, target)| child.listener.into_new(target));
-        let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
+        let mut listeners = Vec::with_capacity(named.len());
+        for (listener, target, policies) in named {
+            let policies = policies
+                .into_iter()
+                .map(|(child, target)| child.into_new(target))
+                .collect::<Result<Vec<_>, _>>()?;
+            listeners.push(listener.into_new(target, policies)?);
+        }
         let pools = self
             .pools
             .into_iter()
             .map(PoolChild::into_new)
             .collect::<Result<Vec<_>, _>>()?;
         Ok((listeners, pools))
+    }
+}
+
+impl PolicyChild {
+    fn into_new(self, target: Option<PoolRef>) -> Result<NewL7Policy, Fault> {
+        self.policy.into_new(target.map(Some), self.rules)
     }
 }
 
@@ -125,28 +153,66 @@ fn read_listener(
         if let Some(id) = fields.uuid("default_pool_id")?.value() {
             return Err(Refusal::NotFound(ResourceId::Pool(PoolId::new(id))).into());
         }
-        let path = fields.path_of("default_pool");
-        let default_pool = match fields.take("default_pool").value() {
-            None => None,
-            Some(value) => Some(match read_pool(value, &path)? {
-                PoolPlace::Reference(name) => name,
-                PoolPlace::Definition(pool) => {
-                    let name = pool.pool.name().to_owned();
-                    inline.push(*pool);
-                    name
-                }
-            }),
-        };
-        if default_pool.as_ref().is_some_and(String::is_empty) {
-            return Err(Fault::validation(
-                "Pools must be named when creating a fully populated loadbalancer.",
-            ));
-        }
+        let default_pool = read_target(fields, "default_pool", inline)?;
+        let path = fields.path_of(l7_policy::ROOT_LIST);
+        let policies = fields
+            .list(l7_policy::ROOT_LIST, |value| {
+                read_policy(value, &path, inline)
+            })?
+            .or_default();
         Ok(ListenerChild {
             listener: ListenerBody::read(fields)?,
             default_pool,
+            policies,
         })
     })
+}
+
+fn read_policy(
+    value: Value,
+    path: &str,
+    inline: &mut Vec<PoolChild>,
+) -> Result<PolicyChild, Fault> {
+    body::read(value, path, |fields| {
+        let redirect_pool = read_target(fields, "redirect_pool", inline)?;
+        let path = fields.path_of(l7_rule::ROOT_LIST);
+        let rules = fields
+            .list(l7_rule::ROOT_LIST, |value| {
+                l7_rule::read_nested(value, &path)
+            })?
+            .or_default();
+        Ok(PolicyChild {
+            policy: PolicyBody::read(fields)?,
+            redirect_pool,
+            rules,
+        })
+    })
+}
+
+/// The name of the pool in the field `name`; one that is defined there moves up to `inline`.
+fn read_target(
+    fields: &mut Fields,
+    name: &str,
+    inline: &mut Vec<PoolChild>,
+) -> Result<Option<String>, Fault> {
+    let path = fields.path_of(name);
+    let Some(value) = fields.take(name).value() else {
+        return Ok(None);
+    };
+    let name = match read_pool(value, &path)? {
+        PoolPlace::Reference(name) => name,
+        PoolPlace::Definition(pool) => {
+            let name = pool.pool.name().to_owned();
+            inline.push(*pool);
+            name
+        }
+    };
+    if name.is_empty() {
+        return Err(Fault::validation(
+            "Pools must be named when creating a fully populated loadbalancer.",
+        ));
+    }
+    Ok(Some(name))
 }
 
 fn read_pool(value: Value, path: &str) -> Result<PoolPlace, Fault> {

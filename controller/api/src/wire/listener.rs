@@ -4,18 +4,20 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use krater_controller_core::{
-    command::{ListenerUpdate, NewListener, PoolRef},
+    command::{ListenerUpdate, NewL7Policy, NewListener, PoolRef},
     limits,
     model::{
-        Description, InsertHeaders, Listener, ListenerProtocol, LoadBalancerId, Name, PoolId, Tags,
+        Description, InsertHeaders, L7PolicyId, Listener, ListenerProtocol, LoadBalancerId, Name, PoolId, Tags,
         Timeouts,
     },
+    scan::Related,
     status::OperatingStatus,
     tree::{Row, TreeView},
 };
 use serde_json::{Map, Value, json};
 
 use super::{
+    l7_policy,
     member::PORT_MAX,
     row::{self, Item},
     tls::ListenerTls,
@@ -39,6 +41,12 @@ pub(crate) fn parse_new(body: Value) -> Result<(LoadBalancerId, NewListener), Fa
                     "default_pool can only be given when a whole load balancer is created.",
                 ));
             }
+            let policies = fields.list(l7_policy::ROOT_LIST, Ok)?.or_default();
+            if !policies.is_empty() {
+                return Err(Fault::validation(
+                    "l7policies can only be given when a whole load balancer is created.",
+                ));
+            }
             let listener = ListenerBody::read(fields)?;
             Ok((
                 LoadBalancerId::new(parent),
@@ -48,7 +56,7 @@ pub(crate) fn parse_new(body: Value) -> Result<(LoadBalancerId, NewListener), Fa
         })
     })?;
     let default_pool = default_pool.map(|id| PoolRef::Existing(PoolId::new(id)));
-    Ok((parent, listener.into_new(default_pool)?))
+    Ok((parent, listener.into_new(default_pool, Vec::new())?))
 }
 
 /// Reads the body of PUT `/listeners/{id}`.
@@ -114,13 +122,6 @@ impl ListenerBody {
         tls.check_new(protocol)?;
         let headers = insert_headers(fields)?.or_default();
         check_headers(&headers, Some(protocol), &mut unsupported)?;
-        let policies = fields
-            .list("l7policies", Ok)?
-            .value()
-            .is_some_and(|list| !list.is_empty());
-        if policies && protocol == "PROMETHEUS" {
-            return Err(Fault::bad_request(CHILDREN_OF_PROMETHEUS));
-        }
         let defaults = Timeouts::default();
         let body = Self {
             name: fields.name()?.or_default(),
@@ -142,7 +143,6 @@ impl ListenerBody {
             insert_headers: headers,
             tags: fields.tags()?.unwrap_or_default(),
             unsupported: {
-                unsupported.note_if(policies, "l7policies");
                 tls.note(&mut unsupported);
                 unsupported
             },
@@ -151,8 +151,13 @@ impl ListenerBody {
     }
 
     /// The listener, unless it asks for what cannot be had.
-    pub(crate) fn into_new(self, default_pool: Option<PoolRef>) -> Result<NewListener, Fault> {
-        if self.protocol == "PROMETHEUS" && default_pool.is_some() {
+    pub(crate) fn into_new(
+        self,
+        default_pool: Option<PoolRef>,
+        l7_policies: Vec<NewL7Policy>,
+    ) -> Result<NewListener, Fault> {
+        let children = default_pool.is_some() || !l7_policies.is_empty();
+        if self.protocol == "PROMETHEUS" && children {
             return Err(Fault::bad_request(CHILDREN_OF_PROMETHEUS));
         }
         let protocol = CARRIED
@@ -176,14 +181,17 @@ impl ListenerBody {
             allowed_cidrs: self.allowed_cidrs,
             timeouts: self.timeouts,
             insert_headers: self.insert_headers,
+            l7_policies,
             tags: self.tags,
         })
     }
 }
 
 /// A listener of `view` as JSON.
-pub(crate) fn render(view: &TreeView, row: &Row<Listener>) -> Item {
-    let mut item = render_nested(view, row);
+pub(crate) fn render(view: &TreeView, row: &Row<Listener>, related: &Related) -> Item {
+    let policies = related.l7_policies.iter().copied().map(L7PolicyId::uuid);
+    let policies = row::references(policies);
+    let mut item = render_with(view, row, policies);
     item.object.insert(
         "loadbalancers".into(),
         row::references([view.tree.load_balancer.value.id.uuid()]),
@@ -191,8 +199,19 @@ pub(crate) fn render(view: &TreeView, row: &Row<Listener>) -> Item {
     item
 }
 
-/// The same inside a whole tree, which needs no way back.
+/// The same inside a whole tree, which needs no way back, with all below it.
 pub(crate) fn render_nested(view: &TreeView, row: &Row<Listener>) -> Item {
+    let positions = view.tree.positions();
+    let position = |id| positions.get(&id).copied().unwrap_or_default();
+    let policies = view.tree.policies_of(&row.value).into_iter();
+    let policies = policies.map(|policy| {
+        let item = l7_policy::render_nested(view, policy, position(policy.value.id));
+        Value::Object(item.object)
+    });
+    render_with(view, row, policies.collect())
+}
+
+fn render_with(view: &TreeView, row: &Row<Listener>, policies: Value) -> Item {
     let listener = &row.value;
     let mut object = row::shared_keys(
         view,
@@ -216,6 +235,7 @@ pub(crate) fn render_nested(view: &TreeView, row: &Row<Listener>) -> Item {
             "protocol_port": listener.protocol_port,
             "connection_limit": listener.connection_limit.map_or(-1, i64::from),
             "default_pool_id": listener.default_pool.map(PoolId::uuid),
+            "l7policies": policies,
             "insert_headers": listener.insert_headers.0,
             "allowed_cidrs": cidrs,
             "timeout_client_data": listener.timeouts.client_data_ms,
@@ -247,7 +267,6 @@ pub(crate) fn render_status(view: &TreeView, row: &Row<Listener>) -> Map<String,
 /// Keys of what no listener can have yet, with the values the API gives them then.
 fn unset_keys() -> Value {
     json!({
-        "l7policies": [],
         "default_tls_container_ref": null,
         "sni_container_refs": [],
         "client_ca_tls_container_ref": null,

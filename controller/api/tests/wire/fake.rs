@@ -114,6 +114,8 @@ fn holds(view: &TreeView, id: ResourceId) -> bool {
         ResourceId::Pool(id) => tree.pools.iter().any(|row| row.value.id == id),
         ResourceId::Member(id) => tree.members.iter().any(|row| row.value.id == id),
         ResourceId::HealthMonitor(id) => tree.health_monitors.iter().any(|row| row.value.id == id),
+        ResourceId::L7Policy(id) => tree.l7_policies.iter().any(|row| row.value.id == id),
+        ResourceId::L7Rule(id) => tree.l7_rules.iter().any(|row| row.value.id == id),
     }
 }
 
@@ -137,6 +139,12 @@ fn subject(view: &TreeView, command: &Command) -> ResourceId {
         | Command::UpdateHealthMonitor(..)
         | Command::DeleteHealthMonitor(..) => {
             ResourceId::HealthMonitor(tree.health_monitors[0].value.id)
+        }
+        Command::CreateL7Policy(..) | Command::UpdateL7Policy(..) | Command::DeleteL7Policy(..) => {
+            ResourceId::L7Policy(tree.l7_policies[0].value.id)
+        }
+        Command::CreateL7Rule(..) | Command::UpdateL7Rule(..) | Command::DeleteL7Rule(..) => {
+            ResourceId::L7Rule(tree.l7_rules[0].value.id)
         }
     }
 }

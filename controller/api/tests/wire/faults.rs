@@ -2,7 +2,7 @@
 
 use krater_amphora_api::{ListenerId, LoadBalancerId, MemberId, PoolId};
 use krater_controller_core::{
-    model::{HealthMonitorId, ListenerProtocol, PoolProtocol},
+    model::{HealthMonitorId, L7PolicyId, L7RuleId, ListenerProtocol, PoolProtocol},
     query::ResourceId,
     refusal::Refusal,
 };
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     fake::Api,
-    sample::{LISTENER, LOAD_BALANCER, MEMBER_1, MONITOR, POOL, id, uuid},
+    sample::{LISTENER, LOAD_BALANCER, MEMBER_1, MONITOR, POLICY, POOL, RULE, id, uuid},
 };
 
 /// What is not there.
@@ -45,6 +45,12 @@ fn absences() -> Vec<(Refusal, u16, String)> {
             "Health Monitor",
             MONITOR,
         ),
+        not_found(
+            ResourceId::L7Policy(L7PolicyId::new(id(POLICY))),
+            "L7 Policy",
+            POLICY,
+        ),
+        not_found(ResourceId::L7Rule(L7RuleId::new(id(RULE))), "L7 Rule", RULE),
     ]
 }
 
@@ -108,6 +114,21 @@ fn refusals() -> Vec<(Refusal, u16, String)> {
             400,
             "Member must be updated only once in the same request.".into(),
         ),
+        (
+            Refusal::InvalidL7Policy("Invalid update options".into()),
+            400,
+            "Invalid L7 Policy arguments: Invalid update options".into(),
+        ),
+        (
+            Refusal::UnknownL7Action("None".into()),
+            400,
+            "Invalid L7 Policy action specified: None".into(),
+        ),
+        (
+            Refusal::InvalidL7Rule("Invalid characters in key".into()),
+            400,
+            "Error parsing L7Rule: Invalid characters in key".into(),
+        ),
     ]
 }
 
@@ -131,6 +152,17 @@ fn further_refusals() -> Vec<(Refusal, u16, String)> {
             409,
             "Another member on this pool is already using ip 10.1.0.11 on protocol_port 80".into(),
         ),
+        (
+            Refusal::BeingDeleted(ResourceId::L7Policy(L7PolicyId::new(id(POLICY)))),
+            409,
+            format!("L7Policy {POLICY} is immutable and cannot be updated."),
+        ),
+        (
+            Refusal::PoolInUse { pool: PoolId::new(id(POOL)), policy: L7PolicyId::new(id(POLICY)) },
+            409,
+            format!("Pool {POOL} is in use by L7 policy {POLICY}"),
+        ),
+        (Refusal::TooManyRules("many".into()), 409, "Too many rules on L7 policy many".into()),
         (Refusal::AlreadyMonitored(PoolId::new(uuid(1))), 409, "This pool already has a health monitor".into()),
         (Refusal::AlreadyHasPool(ListenerId::new(uuid(1))), 409, "This listener already has a default pool".into()),
         (
@@ -216,6 +248,22 @@ async fn a_missing_parent_pool_is_404_in_form_b() {
 }
 
 #[tokio::test]
+async fn a_missing_parent_policy_is_404_in_form_b() {
+    let api = Api::new();
+    let policy = L7PolicyId::new(id(POLICY));
+    let description = format!("L7Policy {POLICY} not found.");
+    let path = format!("/v2/lbaas/l7policies/{POLICY}/rules");
+    api.refuse(Refusal::ParentPolicyNotFound(policy));
+    let reply = api.delete(&format!("{path}/{RULE}")).await;
+    reply.assert_routing_fault(404, "Bad Request", &description);
+    for path in [path.clone(), format!("{path}/{RULE}")] {
+        api.refuse(Refusal::NotFound(ResourceId::L7Policy(policy)));
+        let reply = api.get(&path).await;
+        reply.assert_routing_fault(404, "Bad Request", &description);
+    }
+}
+
+#[tokio::test]
 async fn ids_that_cannot_be_are_not_found() {
     let api = Api::new();
     let without_dashes = LOAD_BALANCER.replace('-', "");
@@ -224,6 +272,7 @@ async fn ids_that_cannot_be_are_not_found() {
         ("listeners", "Listener"),
         ("pools", "Pool"),
         ("healthmonitors", "Health Monitor"),
+        ("l7policies", "L7 Policy"),
     ] {
         for text in ["not-a-uuid", &without_dashes] {
             let path = format!("/v2/lbaas/{collection}/{text}");

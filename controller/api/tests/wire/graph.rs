@@ -2,13 +2,15 @@
 
 use krater_controller_core::{
     command::{Command, NewLoadBalancer, PoolRef},
-    model::{LbAlgorithm, ListenerProtocol, MonitorKind, PoolProtocol},
+    model::{L7Action, LbAlgorithm, ListenerProtocol, MonitorKind, PoolProtocol},
 };
 use serde_json::{Value, json};
 
 use crate::{
     fake::Api,
-    sample::{LISTENER, LOAD_BALANCER, MEMBER_1, MEMBER_2, MONITOR, POOL, PROJECT, SUBNET},
+    sample::{
+        LISTENER, LOAD_BALANCER, MEMBER_1, MEMBER_2, MONITOR, POLICY, POOL, PROJECT, RULE, SUBNET,
+    },
 };
 
 const PATH: &str = "/v2.0/lbaas/loadbalancers";
@@ -101,6 +103,44 @@ async fn a_whole_tree_is_taken_word_for_word() {
     );
 }
 
+/// A listener with one policy.
+fn ruled(policy: Value) -> Value {
+    with(web(80, json!(null)), "l7policies", json!([policy]))
+}
+
+#[tokio::test]
+async fn policies_come_with_their_rules_and_their_pools() {
+    let api = Api::new();
+    let rule = json!({"type": "PATH", "compare_type": "STARTS_WITH", "value": "/static"});
+    let policies = json!([
+        {"name": "static", "action": "REDIRECT_TO_POOL", "redirect_pool": {"name": "files"}, "rules": [rule, rule]},
+        {"action": "REDIRECT_TO_POOL", "redirect_pool": app("inline"), "position": 1},
+        {"action": "REJECT", "rules": []}]);
+    let listener = with(web(80, json!({"name": "app"})), "l7policies", policies);
+    let new = created(
+        &api,
+        json!({"listeners": [listener], "pools": [app("app"), app("files")]}),
+    )
+    .await;
+    let pools: Vec<_> = new.pools.iter().map(|pool| pool.name.as_str()).collect();
+    assert_eq!(pools, ["app", "files", "inline"]);
+    let policies = &new.listeners[0].l7_policies;
+    let actions: Vec<_> = policies
+        .iter()
+        .map(|policy| (policy.action.clone(), policy.position, policy.rules.len()))
+        .collect();
+    let to = |position| L7Action::RedirectToPool(PoolRef::New(position));
+    assert_eq!(
+        actions,
+        [
+            (to(1), None, 2),
+            (to(2), Some(1), 0),
+            (L7Action::Reject, None, 0)
+        ]
+    );
+    assert_eq!(policies[0].rules[0].value, "/static");
+}
+
 #[tokio::test]
 async fn one_pool_may_serve_two_listeners() {
     let api = Api::new();
@@ -128,8 +168,18 @@ async fn the_answer_is_the_whole_tree_without_ways_back() {
         (&json!(LISTENER), &json!(POOL))
     );
     assert_eq!(
-        (listener.get("loadbalancers"), &listener["l7policies"]),
-        (None, &json!([]))
+        (listener.get("loadbalancers"), listener.get("pools")),
+        (None, None)
+    );
+    let policy = &listener["l7policies"][0];
+    assert_eq!(
+        (&policy["id"], &policy["position"], &policy["action"]),
+        (&json!(POLICY), &json!(1), &json!("REDIRECT_PREFIX"))
+    );
+    let rule = &policy["rules"][0];
+    assert_eq!(
+        (&rule["id"], &rule["value"]),
+        (&json!(RULE), &json!("/shop"))
     );
     let pool = &body["pools"][0];
     assert_eq!(
@@ -290,6 +340,48 @@ async fn wrong_children_are_refused() {
             json!({"listeners": [with(web(80, app("a")), "protocol", json!("PROMETHEUS"))]}),
             "Protocol PROMETHEUS listeners cannot have child objects.".into(),
         ),
+        (
+            json!({"listeners": [with(ruled(json!({"action": "REJECT"})), "protocol", json!("PROMETHEUS"))]}),
+            "Protocol PROMETHEUS listeners cannot have child objects.".into(),
+        ),
+        (
+            json!({"listeners": [with(web(80, json!(null)), "l7policies", json!("x"))]}),
+            "Value not a valid list".into(),
+        ),
+        (
+            json!({"listeners": [ruled(json!({"action": "MOVE"}))]}),
+            "Invalid L7 Policy action specified: MOVE".into(),
+        ),
+        (
+            json!({"listeners": [ruled(json!({"action": "REDIRECT_TO_POOL"}))]}),
+            "Invalid L7 Policy arguments: redirect_pool_id must not be None".into(),
+        ),
+        (
+            json!({"listeners": [ruled(json!({"action": "REDIRECT_TO_POOL", "redirect_pool": {"name": "zz"}}))]}),
+            "Pool 'zz' was referenced but no full definition was found.".into(),
+        ),
+        (
+            json!({"listeners": [ruled(json!({"action": "REDIRECT_TO_POOL", "redirect_pool": {"protocol": "HTTP",
+                "lb_algorithm": "ROUND_ROBIN"}}))]}),
+            "Pools must be named when creating a fully populated loadbalancer.".into(),
+        ),
+        (
+            json!({"listeners": [ruled(json!({"action": "REDIRECT_TO_POOL", "redirect_pool_id": POOL}))]}),
+            "Unknown attribute for argument load_balancer.loadbalancer.listeners.l7policies: redirect_pool_id".into(),
+        ),
+        (
+            json!({"listeners": [ruled(json!({"action": "REJECT", "listener_id": LISTENER}))]}),
+            "Unknown attribute for argument load_balancer.loadbalancer.listeners.l7policies: listener_id".into(),
+        ),
+        (
+            json!({"listeners": [ruled(json!({"action": "REJECT", "rules": [{"type": "PATH", "value": "/"}]}))]}),
+            "Invalid input for field/attribute compare_type. Value: 'None'. Mandatory field missing.".into(),
+        ),
+        (
+            json!({"listeners": [ruled(json!({"action": "REJECT", "rules": [{"type": "PATH", "project_id": "p",
+                "compare_type": "EQUAL_TO", "value": "/"}]}))]}),
+            "Unknown attribute for argument load_balancer.loadbalancer.listeners.l7policies.rules: project_id".into(),
+        ),
     ])
     .await;
 }
@@ -299,7 +391,6 @@ async fn what_cannot_be_had_is_501_anywhere_in_the_tree() {
     let api = Api::new();
     for children in [
         json!({"listeners": [{"protocol": "UDP", "protocol_port": 53}]}),
-        json!({"listeners": [{"protocol": "HTTP", "protocol_port": 80, "l7policies": [{"action": "REJECT"}]}]}),
         json!({"listeners": [web(80, json!({"name": "a", "protocol": "PROXY", "lb_algorithm": "ROUND_ROBIN"}))]}),
         json!({"pools": [{"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN",
             "session_persistence": {"type": "SOURCE_IP"}}]}),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fake::Api,
-    sample::{self, LISTENER, LOAD_BALANCER, POOL, PROJECT, STRANGER, id},
+    sample::{self, LISTENER, LOAD_BALANCER, POLICY, POOL, PROJECT, STRANGER, id},
 };
 
 const PATH: &str = "/v2/lbaas/listeners";
@@ -24,7 +24,7 @@ fn golden() -> Value {
         "protocol": "HTTP", "protocol_port": 80, "connection_limit": 2000,
         "default_tls_container_ref": null, "sni_container_refs": [],
         "project_id": PROJECT, "tenant_id": PROJECT,
-        "default_pool_id": POOL, "l7policies": [],
+        "default_pool_id": POOL, "l7policies": [{"id": POLICY}],
         "insert_headers": {"X-Forwarded-For": "true", "X-Forwarded-Proto": "true"},
         "created_at": "2025-03-04T10:12:00", "updated_at": "2025-03-04T10:12:40",
         "loadbalancers": [{"id": LOAD_BALANCER}],
@@ -108,6 +108,7 @@ async fn the_least_body_takes_the_defaults() {
             allowed_cidrs: vec![],
             timeouts: Timeouts::default(),
             insert_headers: InsertHeaders::default(),
+            l7_policies: vec![],
             tags: Tags::default(),
         }
     );
@@ -156,6 +157,7 @@ async fn the_fullest_body_is_taken_word_for_word() {
                     .map(|(name, value)| (name.into(), value.into()))
                     .into()
             ),
+            l7_policies: vec![],
             tags: sample::tags(&["t"]),
         }
     );
@@ -348,8 +350,8 @@ const WRONG: &[(&str, &str)] = &[
         "Value not an unambiguous boolean: x",
     ),
     (
-        r#"{"protocol": "PROMETHEUS", "l7policies": [{}]}"#,
-        "Protocol PROMETHEUS listeners cannot have child objects.",
+        r#"{"l7policies": [{}]}"#,
+        "l7policies can only be given when a whole load balancer is created.",
     ),
     (r#"{"l7policies": "x"}"#, "Value not a valid list"),
     (
@@ -414,7 +416,6 @@ async fn what_cannot_be_had_is_501_but_wrong_bodies_come_first() {
         json!({"protocol": "UDP"}),
         json!({"protocol": "SCTP"}),
         json!({"protocol": "PROMETHEUS"}),
-        json!({"l7policies": [{"action": "REJECT"}]}),
         json!({"tls_ciphers": "HIGH"}),
         json!({"tls_versions": ["TLSv1.3"]}),
         json!({"alpn_protocols": ["h2"]}),

@@ -14,6 +14,10 @@ mod graph;
 #[cfg(test)]
 mod health_monitors;
 #[cfg(test)]
+mod l7_policies;
+#[cfg(test)]
+mod l7_rules;
+#[cfg(test)]
 mod listeners;
 #[cfg(test)]
 mod lists;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     fake::Api,
-    sample::{LISTENER, LOAD_BALANCER, MEMBER_1, MONITOR, POOL},
+    sample::{LISTENER, LOAD_BALANCER, MEMBER_1, MONITOR, POLICY, POOL, RULE},
 };
 
 fn items() -> Vec<String> {
@@ -17,6 +17,8 @@ fn items() -> Vec<String> {
         format!("pools/{POOL}"),
         format!("pools/{POOL}/members/{MEMBER_1}"),
         format!("healthmonitors/{MONITOR}"),
+        format!("l7policies/{POLICY}"),
+        format!("l7policies/{POLICY}/rules/{RULE}"),
     ]
 }
 
@@ -27,6 +29,8 @@ fn collections() -> Vec<String> {
         "pools".into(),
         format!("pools/{POOL}/members"),
         "healthmonitors".into(),
+        "l7policies".into(),
+        format!("l7policies/{POLICY}/rules"),
     ]
 }
 
@@ -422,10 +426,6 @@ async fn nobody_gets_401_in_form_c_and_a_hint_where_tokens_are() {
 async fn what_this_release_does_not_have_is_501_with_a_sentence() {
     let api = Api::new();
     for path in [
-        "/v2/lbaas/l7policies",
-        "/v2/lbaas/l7policies/x",
-        "/v2/lbaas/l7policies/x/rules",
-        "/v2/lbaas/l7policies/x/rules/y",
         "/v2/lbaas/quotas",
         "/v2.0/quotas/p1",
         "/v2/lbaas/quotas/p1/default",

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use krater_amphora_api::Generation;
 use krater_controller_core::{
     model::{
-        AdditionalVip, Description, ExpectedCodes, HealthMonitor, HealthMonitorId, HttpMonitor,
-        HttpVersion, InsertHeaders, LbAlgorithm, Listener, ListenerId, ListenerProtocol,
-        LoadBalancer, LoadBalancerId, Member, MemberId, MonitorKind, Name, Pool, PoolId,
-        PoolProtocol, ProjectId, Tags, Timeouts, Vip,
+        AdditionalVip, CompareType, Description, ExpectedCodes, HealthMonitor, HealthMonitorId,
+        HttpMonitor, HttpVersion, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId,
+        L7RuleType, LbAlgorithm, Listener, ListenerId, ListenerProtocol, LoadBalancer,
+        LoadBalancerId, Member, MemberId, MonitorKind, Name, Pool, PoolId, PoolProtocol, ProjectId,
+        RedirectCode, RedirectUrl, Tags, Timeouts, Vip,
     },
     query::{NetworkView, SubnetView},
     status::OperatingStatus,
@@ -25,6 +26,8 @@ pub(crate) const POOL: &str = "a4a4f9d6-21c0-4cf2-8f0c-6f5f4b0a7e04";
 pub(crate) const MEMBER_1: &str = "5ed3c0d5-0b8c-4b57-9ac8-0d5f5e0fd206";
 pub(crate) const MEMBER_2: &str = "e0b7b8ab-c3e8-4a0d-9f0e-8d4c9d0b7c07";
 pub(crate) const MONITOR: &str = "77b39f5b-8d4b-4d8e-9dd0-13d5f0a64c05";
+pub(crate) const POLICY: &str = "31fba4c5-44e1-4f10-8e5e-2b3f9a0a4c0a";
+pub(crate) const RULE: &str = "f0e4de5a-39a6-4f4b-8b25-d0e0c1ad4c0c";
 pub(crate) const PORT: &str = "5a0f7c1e-86a6-4a39-8f02-0f0a2b7a2a77";
 pub(crate) const SUBNET: &str = "2c1b8a5e-5f4e-4a54-9f3a-1d8c6d1f0e01";
 pub(crate) const SUBNET_6: &str = "9e0d4b77-7a4c-4c0e-bb33-5b1a0a6a1c03";
@@ -76,6 +79,8 @@ pub(crate) fn view() -> TreeView {
                 ),
             ],
             health_monitors: vec![row(health_monitor(), "2025-03-04T10:13:30Z", None)],
+            l7_policies: vec![row(policy(), "2025-03-04T10:14:00Z", None)],
+            l7_rules: vec![row(rule(), "2025-03-04T10:14:30Z", None)],
         },
         observed: Observed {
             settled: Some(Generation::FIRST),
@@ -110,6 +115,8 @@ pub(crate) fn bare_view(number: u128, name: &str, project: &str) -> TreeView {
         pools: Vec::new(),
         members: Vec::new(),
         health_monitors: Vec::new(),
+        l7_policies: Vec::new(),
+        l7_rules: Vec::new(),
     };
     view
 }
@@ -172,6 +179,7 @@ pub(crate) fn listener() -> Listener {
         protocol_port: 80,
         connection_limit: Some(2000),
         default_pool: Some(PoolId::new(id(POOL))),
+        l7_policies: vec![L7PolicyId::new(id(POLICY))],
         allowed_cidrs: vec!["198.51.100.0/24".into()],
         timeouts: Timeouts::default(),
         insert_headers: InsertHeaders(
@@ -234,6 +242,35 @@ pub(crate) fn health_monitor() -> HealthMonitor {
         timeout_seconds: 3,
         max_retries: 2,
         max_retries_down: 3,
+        tags: Tags::default(),
+    }
+}
+
+pub(crate) fn policy() -> L7Policy {
+    L7Policy {
+        id: L7PolicyId::new(id(POLICY)),
+        listener: ListenerId::new(id(LISTENER)),
+        name: Name::parse("to-shop".into()).unwrap(),
+        description: Description::default(),
+        admin_state_up: true,
+        action: L7Action::RedirectPrefix {
+            prefix: RedirectUrl::parse("https://shop.example.test".into()).unwrap(),
+            code: RedirectCode::Permanent,
+        },
+        tags: Tags::default(),
+    }
+}
+
+pub(crate) fn rule() -> L7Rule {
+    L7Rule {
+        id: L7RuleId::new(id(RULE)),
+        policy: L7PolicyId::new(id(POLICY)),
+        admin_state_up: true,
+        rule_type: L7RuleType::Path,
+        compare_type: CompareType::StartsWith,
+        key: None,
+        value: "/shop".into(),
+        invert: false,
         tags: Tags::default(),
     }
 }

@@ -1,14 +1,16 @@
 //! A tree while a command is changing it: every row that is touched gets the next generation (I7).
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 
 use jiff::Timestamp;
-use krater_amphora_api::{Generation, HealthMonitorId, ListenerId, MemberId, PoolId};
+use krater_amphora_api::{
+    Generation, HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, MemberId, PoolId,
+};
 use uuid::Uuid;
 
 use crate::{
     change::Change,
-    model::{HealthMonitor, Listener, LoadBalancer, Member, Pool},
+    model::{HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool},
     refusal::Refusal,
     resource::ResourceId,
     tree::{LoadBalancerTree, Row, Touch},
@@ -60,6 +62,8 @@ impl<'a> Draft<'a> {
             pools: Vec::new(),
             members: Vec::new(),
             health_monitors: Vec::new(),
+            l7_policies: Vec::new(),
+            l7_rules: Vec::new(),
         };
         Self {
             tree,
@@ -177,12 +181,23 @@ impl<'a> Draft<'a> {
         self.tree.health_monitors.push(row);
     }
 
+    pub(super) fn add_l7_policy(&mut self, policy: L7Policy) {
+        let row = self.stamp.fresh(policy);
+        self.tree.l7_policies.push(row);
+    }
+
+    pub(super) fn add_l7_rule(&mut self, rule: L7Rule) {
+        let row = self.stamp.fresh(rule);
+        self.tree.l7_rules.push(row);
+    }
+
     /// Changes the load balancer itself; [`Draft::finish_balancer`] marks it.
     pub(super) const fn balancer_mut(&mut self) -> &mut LoadBalancer {
         &mut self.tree.load_balancer.value
     }
 
-    /// Changes the listeners that `which` picks, of those that stay; so do the next three with their kind.
+    /// Changes the listeners that `which` picks, of those that stay; so do the others below with their
+    /// kind.
     pub(super) fn change_listeners(
         &mut self,
         mark: Mark,
@@ -248,6 +263,44 @@ impl<'a> Draft<'a> {
         self.change_monitors(mark, |monitor| monitor.id == id, edit);
     }
 
+    pub(super) fn change_l7_policies(
+        &mut self,
+        mark: Mark,
+        which: impl Fn(&L7Policy) -> bool,
+        edit: impl FnMut(&mut L7Policy),
+    ) {
+        self.stamp
+            .change(&mut self.tree.l7_policies, mark, which, edit);
+    }
+
+    pub(super) fn change_l7_policy(
+        &mut self,
+        id: L7PolicyId,
+        mark: Mark,
+        edit: impl FnMut(&mut L7Policy),
+    ) {
+        self.change_l7_policies(mark, |policy| policy.id == id, edit);
+    }
+
+    pub(super) fn change_l7_rules(
+        &mut self,
+        mark: Mark,
+        which: impl Fn(&L7Rule) -> bool,
+        edit: impl FnMut(&mut L7Rule),
+    ) {
+        self.stamp
+            .change(&mut self.tree.l7_rules, mark, which, edit);
+    }
+
+    pub(super) fn change_l7_rule(
+        &mut self,
+        id: L7RuleId,
+        mark: Mark,
+        edit: impl FnMut(&mut L7Rule),
+    ) {
+        self.change_l7_rules(mark, |rule| rule.id == id, edit);
+    }
+
     /// Touches what a change in `pool` goes along with: the pool and the listeners that use it (reference 18.3).
     pub(super) fn touch_pool_and_users(&mut self, pool: PoolId) {
         self.change_pools(Mark::Along, |row| row.id == pool, |_| ());
@@ -256,11 +309,9 @@ impl<'a> Draft<'a> {
 
     /// Touches the listeners that use `pool`.
     pub(super) fn touch_users(&mut self, pool: PoolId) {
-        self.change_listeners(
-            Mark::Along,
-            |listener| listener.default_pool == Some(pool),
-            |_| (),
-        );
+        let users: BTreeSet<ListenerId> =
+            self.tree.users_of(pool).map(|row| row.value.id).collect();
+        self.change_listeners(Mark::Along, |listener| users.contains(&listener.id), |_| ());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Rules of listeners (reference 6).
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
 use core::net::IpAddr;
 
 use krater_amphora_api::{ListenerId, LoadBalancerId, PoolId};
@@ -8,7 +8,7 @@ use krater_amphora_api::{ListenerId, LoadBalancerId, PoolId};
 use super::{
     address::{Family, network_family},
     draft::{Draft, Mark},
-    load_balancer,
+    l7_policy, load_balancer,
 };
 use crate::{
     change::Change,
@@ -58,16 +58,17 @@ pub(super) fn create(
             port: new.protocol_port,
         });
     }
-    let id = add(&mut draft, new, default_pool);
+    let id = add(&mut draft, new, default_pool, &[])?;
     Ok(draft.finish(ResourceId::Listener(id)))
 }
 
-/// Adds a checked listener.
+/// Adds a checked listener, with its L7 policies. `pools` are those of the same request.
 pub(super) fn add(
     draft: &mut Draft<'_>,
     new: NewListener,
     default_pool: Option<PoolId>,
-) -> ListenerId {
+    pools: &[PoolId],
+) -> Result<ListenerId, Refusal> {
     let id = ListenerId::new(draft.next_id());
     draft.add_listener(Listener {
         id,
@@ -78,12 +79,16 @@ pub(super) fn add(
         protocol_port: new.protocol_port,
         connection_limit: new.connection_limit,
         default_pool,
+        l7_policies: Vec::new(),
         allowed_cidrs: new.allowed_cidrs,
         timeouts: new.timeouts,
         insert_headers: new.insert_headers,
         tags: new.tags,
     });
-    id
+    for policy in new.l7_policies {
+        l7_policy::add(draft, id, policy, pools)?;
+    }
+    Ok(id)
 }
 
 pub(super) fn update(
@@ -145,12 +150,19 @@ fn apply(listener: &mut Listener, update: ListenerUpdate) {
     super::set(&mut listener.tags, tags);
 }
 
-/// Its pool stays (reference 6.5).
+/// Its pool stays (reference 6.5); its L7 policies go with it, and their rules.
 pub(super) fn delete(mut draft: Draft<'_>, id: ListenerId) -> Result<Change, Refusal> {
     if find(&draft.tree, id)?.is_leaving() {
         return Ok(draft.unchanged(ResourceId::Listener(id)));
     }
     draft.change_listener(id, Mark::Leaves, |_| ());
+    let policies = draft.tree.l7_policies.iter();
+    let own: BTreeSet<_> = policies
+        .filter(|row| row.value.listener == id)
+        .map(|row| row.value.id)
+        .collect();
+    draft.change_l7_policies(Mark::Leaves, |policy| policy.listener == id, |_| ());
+    draft.change_l7_rules(Mark::Leaves, |rule| own.contains(&rule.policy), |_| ());
     Ok(draft.finish(ResourceId::Listener(id)))
 }
 
@@ -176,11 +188,13 @@ pub(super) fn check_pool_protocol(
     }
 }
 
-fn find_pool(tree: &LoadBalancerTree, id: PoolId) -> Result<&Row<Pool>, Refusal> {
+/// The pool `id` as something else names it.
+pub(super) fn find_pool(tree: &LoadBalancerTree, id: PoolId) -> Result<&Row<Pool>, Refusal> {
     tree.pool(id).ok_or(Refusal::NotFound(ResourceId::Pool(id)))
 }
 
-fn require_pool(draft: &Draft<'_>, pool: Option<&Row<Pool>>) -> Result<(), Refusal> {
+/// Refuses when `pool`, if there is one, or the load balancer is being deleted.
+pub(super) fn require_pool(draft: &Draft<'_>, pool: Option<&Row<Pool>>) -> Result<(), Refusal> {
     match pool {
         Some(pool) => draft.require_staying(pool, ResourceId::Pool(pool.value.id)),
         None => draft.require_balancer(),

@@ -7,13 +7,13 @@ use krater_amphora_api::LoadBalancerId;
 
 use super::{
     draft::{Draft, Mark},
-    listener, pool,
+    l7_policy, listener, pool,
 };
 use crate::{
     change::Change,
     command::{Cascade, LoadBalancerUpdate, NewListener, NewLoadBalancer, NewPool, PoolRef},
     limits, matrix,
-    model::{AdditionalVip, LoadBalancer, ProjectId, Steering, Vip},
+    model::{AdditionalVip, ListenerProtocol, LoadBalancer, ProjectId, Steering, Vip},
     refusal::Refusal,
     resource::ResourceId,
     tree::LoadBalancerTree,
@@ -38,6 +38,7 @@ pub(super) fn check_new(new: &NewLoadBalancer) -> Result<(), Refusal> {
     for listener in &new.listeners {
         listener::check_new(listener)?;
         check_default_pool(listener, &new.pools)?;
+        l7_policy::check_nested(listener, &new.pools)?;
     }
     for pool in &new.pools {
         pool::check_new(pool)?;
@@ -53,26 +54,39 @@ pub(super) fn check_new(new: &NewLoadBalancer) -> Result<(), Refusal> {
             });
         }
     }
-    new.pools.iter().try_for_each(pool::check_duplicates)
+    new.pools.iter().try_for_each(pool::check_duplicates)?;
+    let with_policies = |listener: &&NewListener| !listener.l7_policies.is_empty();
+    let mut listeners = new.listeners.iter().filter(with_policies);
+    listeners.try_for_each(|listener| l7_policy::check_listener(listener.protocol))
 }
 
 fn check_default_pool(listener: &NewListener, pools: &[NewPool]) -> Result<(), Refusal> {
-    match listener.default_pool {
-        None => Ok(()),
+    listener.default_pool.map_or(Ok(()), |pool| {
+        check_pool_ref(listener.protocol, pool, pools)
+    })
+}
+
+/// That a listener of protocol `protocol` may send to `pool`, one of `pools`.
+pub(super) fn check_pool_ref(
+    protocol: ListenerProtocol,
+    pool: PoolRef,
+    pools: &[NewPool],
+) -> Result<(), Refusal> {
+    match pool {
         // Pools live in one load balancer (D11), and this one is yet to come.
-        Some(PoolRef::Existing(id)) => Err(Refusal::NotFound(ResourceId::Pool(id))),
-        Some(PoolRef::New(position)) => {
+        PoolRef::Existing(id) => Err(Refusal::NotFound(ResourceId::Pool(id))),
+        PoolRef::New(position) => {
             let pool = pools.get(position).ok_or_else(|| {
                 Refusal::Defect(format!(
                     "listener refers to pool {position} of {}",
                     pools.len()
                 ))
             })?;
-            if matrix::carries(listener.protocol, pool.protocol) {
+            if matrix::carries(protocol, pool.protocol) {
                 return Ok(());
             }
             Err(Refusal::ProtocolMismatch {
-                listener: listener.protocol,
+                listener: protocol,
                 pool: pool.protocol,
             })
         }
@@ -94,6 +108,15 @@ fn check_counts(new: &NewLoadBalancer) -> Result<(), Refusal> {
             return Err(Refusal::QuotaMet(kind));
         }
     }
+    let policies = || {
+        new.listeners
+            .iter()
+            .flat_map(|listener| &listener.l7_policies)
+    };
+    l7_policy::check_counts(
+        policies().count(),
+        policies().flat_map(|policy| &policy.rules),
+    )?;
     let networks = new
         .listeners
         .iter()
@@ -149,7 +172,7 @@ pub(super) fn create(
     mut draft: Draft<'_>,
     listeners: Vec<NewListener>,
     pools: Vec<NewPool>,
-) -> Change {
+) -> Result<Change, Refusal> {
     let pools: Vec<_> = pools
         .into_iter()
         .map(|new| pool::add(&mut draft, new))
@@ -160,9 +183,9 @@ pub(super) fn create(
             Some(PoolRef::Existing(id)) => Some(id),
             None => None,
         };
-        listener::add(&mut draft, new, default_pool);
+        listener::add(&mut draft, new, default_pool, &pools)?;
     }
-    draft.finish_balancer(Mark::Named)
+    Ok(draft.finish_balancer(Mark::Named))
 }
 
 pub(super) fn update(
@@ -203,6 +226,8 @@ pub(super) fn delete(
     draft.change_pools(Mark::Leaves, |_| true, |_| ());
     draft.change_members(Mark::Leaves, |_| true, |_| ());
     draft.change_monitors(Mark::Leaves, |_| true, |_| ());
+    draft.change_l7_policies(Mark::Leaves, |_| true, |_| ());
+    draft.change_l7_rules(Mark::Leaves, |_| true, |_| ());
     Ok(draft.finish_balancer(Mark::Leaves))
 }
 

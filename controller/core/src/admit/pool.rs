@@ -148,6 +148,15 @@ pub(super) fn delete(mut draft: Draft<'_>, id: PoolId) -> Result<Change, Refusal
     if find(&draft.tree, id)?.is_leaving() {
         return Ok(draft.unchanged(ResourceId::Pool(id)));
     }
+    // A policy whose target vanished would let through, or send elsewhere, what it was made for.
+    let policies = draft.tree.l7_policies.iter();
+    let mut users = policies.filter(|row| !row.is_leaving());
+    if let Some(user) = users.find(|row| row.value.action.pool() == Some(&id)) {
+        return Err(Refusal::PoolInUse {
+            pool: id,
+            policy: user.value.id,
+        });
+    }
     draft.change_pools(Mark::Leaves, |pool| pool.id == id, |_| ());
     draft.change_members(Mark::Leaves, |member| member.pool == id, |_| ());
     draft.change_monitors(Mark::Leaves, |monitor| monitor.pool == id, |_| ());

@@ -6,5 +6,7 @@ mod listeners;
 mod members;
 mod monitors;
 mod pending;
+mod policies;
 mod pools;
+mod rules;
 mod sequences;

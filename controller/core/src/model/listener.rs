@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use krater_amphora_api::{ListenerId, PoolId};
+use krater_amphora_api::{L7PolicyId, ListenerId, PoolId};
 use serde::{Deserialize, Serialize};
 
 use super::{Description, Name, Tags};
@@ -26,6 +26,10 @@ pub struct Listener {
     pub connection_limit: Option<u32>,
     /// Where connections go.
     pub default_pool: Option<PoolId>,
+    /// Its L7 policies in the order of their positions. It may name some that are being deleted or are gone already:
+    /// they count no more.
+    #[serde(default)]
+    pub l7_policies: Vec<L7PolicyId>,
     /// Networks clients may come from, masked to the network address; empty means everybody.
     pub allowed_cidrs: Vec<String>,
     /// Timers, in milliseconds.

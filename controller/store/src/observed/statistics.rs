@@ -85,7 +85,11 @@ impl Store {
             ResourceId::LoadBalancer(_) => OF_LOAD_BALANCER,
             ResourceId::Listener(_) => OF_LISTENER,
             // The reference has statistics of these two kinds only (5.7, 6.1).
-            ResourceId::Pool(_) | ResourceId::Member(_) | ResourceId::HealthMonitor(_) => {
+            ResourceId::Pool(_)
+            | ResourceId::Member(_)
+            | ResourceId::HealthMonitor(_)
+            | ResourceId::L7Policy(_)
+            | ResourceId::L7Rule(_) => {
                 return Ok(Counters::default());
             }
         };

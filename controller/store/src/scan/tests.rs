@@ -98,11 +98,12 @@ async fn disturb(store: &Store) {
     assert_eq!(store.apply(&replaced).await.unwrap(), Committed::Done);
 }
 
-const COLLECTIONS: [Collection; 4] = [
+const COLLECTIONS: [Collection; 5] = [
     Collection::LoadBalancers,
     Collection::Listeners,
     Collection::Pools,
     Collection::HealthMonitors,
+    Collection::L7Policies,
 ];
 
 fn orders() -> Vec<Order> {

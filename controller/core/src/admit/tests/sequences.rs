@@ -6,14 +6,15 @@ use proptest::prelude::*;
 
 use crate::{
     command::{
-        BatchMode, Cascade, Command, HealthMonitorUpdate, ListenerUpdate, LoadBalancerUpdate,
-        MemberUpdate, NewListener, NewMember, PoolParent, PoolRef, PoolUpdate,
+        BatchMode, Cascade, Command, HealthMonitorUpdate, L7PolicyUpdate, L7RuleUpdate,
+        ListenerUpdate, LoadBalancerUpdate, MemberUpdate, NewL7Policy, NewListener, NewMember,
+        PoolParent, PoolRef, PoolUpdate, Redirect,
     },
     compile::{Defaults, compile},
-    model::{ListenerProtocol, PoolProtocol},
+    model::{L7Action, ListenerProtocol, PoolProtocol},
     sample::{
-        House, entry, http_kind, new_balancer, new_listener, new_member, new_monitor, new_pool,
-        tcp_kind,
+        House, entry, http_kind, new_balancer, new_listener, new_member, new_monitor, new_policy,
+        new_pool, path_rule, tcp_kind,
     },
     tree::{LoadBalancerTree, Row},
 };
@@ -49,6 +50,7 @@ pub(super) fn one_of_each(house: &House) -> Vec<Command> {
         Command::CreateHealthMonitor(pool, Box::new(new_monitor(tcp_kind()))),
         Command::UpdateHealthMonitor(monitor, Box::default()),
         Command::DeleteHealthMonitor(monitor),
+        Command::CreateL7Policy(listener, Box::new(new_policy(L7Action::Reject))),
     ]
 }
 
@@ -59,7 +61,8 @@ fn command(wish: Wish, tree: &LoadBalancerTree) -> Option<Command> {
     match wish.0 {
         0..=5 => about_listeners(wish, tree),
         6..=9 => about_pools(wish, tree),
-        _ => about_members(wish, tree),
+        10..=18 => about_members(wish, tree),
+        _ => about_policies(wish, tree),
     }
 }
 
@@ -182,8 +185,84 @@ fn about_members((kind, one, other, salt): Wish, tree: &LoadBalancerTree) -> Opt
     })
 }
 
+fn about_policies((kind, one, other, salt): Wish, tree: &LoadBalancerTree) -> Option<Command> {
+    let listener = pick(&tree.listeners, one).map(|listener| listener.id);
+    let pool = pick(&tree.pools, other).map(|pool| pool.id);
+    let policy = pick(&tree.l7_policies, one).map(|policy| policy.id);
+    let rule = pick(&tree.l7_rules, other).map(|rule| (rule.policy, rule.id));
+    let position = Some(u32::from(salt % 4) + 1).filter(|_| is_up(salt));
+    Some(match kind {
+        19 | 20 => {
+            let action = match pool {
+                Some(pool) if is_up(salt) => L7Action::RedirectToPool(PoolRef::Existing(pool)),
+                _ => L7Action::Reject,
+            };
+            let new = NewL7Policy {
+                position,
+                ..new_policy(action)
+            };
+            Command::CreateL7Policy(listener?, Box::new(new))
+        }
+        21 => Command::UpdateL7Policy(
+            policy?,
+            Box::new(L7PolicyUpdate {
+                position: Some(position),
+                admin_state_up: Some(is_up(salt)),
+                redirect: Redirect {
+                    pool: pool.filter(|_| salt.is_multiple_of(2)).map(Some),
+                    ..Redirect::default()
+                },
+                ..L7PolicyUpdate::default()
+            }),
+        ),
+        22 => Command::DeleteL7Policy(policy?),
+        23 | 24 => Command::CreateL7Rule(policy?, Box::new(path_rule())),
+        25 => {
+            let (policy, id) = rule?;
+            let update = L7RuleUpdate {
+                invert: Some(is_up(salt)),
+                ..L7RuleUpdate::default()
+            };
+            Command::UpdateL7Rule(policy, id, update)
+        }
+        _ => {
+            let (policy, id) = rule?;
+            Command::DeleteL7Rule(policy, id)
+        }
+    })
+}
+
 fn wishes() -> impl Strategy<Value = Vec<Wish>> {
-    prop::collection::vec((0..19_u8, 0..8_usize, 0..8_usize, any::<u8>()), 1..60)
+    prop::collection::vec((0..27_u8, 0..8_usize, 0..8_usize, any::<u8>()), 1..60)
+}
+
+/// Positions of the policies that stay are 1, 2, 3 … for each listener, and what they name stays as well.
+fn check_policies(tree: &LoadBalancerTree) {
+    let positions = tree.positions();
+    for listener in tree.listeners.iter().filter(|row| !row.is_leaving()) {
+        let own = |row: &&Row<crate::model::L7Policy>| {
+            !row.is_leaving() && row.value.listener == listener.value.id
+        };
+        let mut taken: Vec<_> = tree
+            .l7_policies
+            .iter()
+            .filter(own)
+            .map(|row| positions[&row.value.id])
+            .collect();
+        taken.sort_unstable();
+        let last = u32::try_from(taken.len()).unwrap();
+        assert!(taken.into_iter().eq(1..=last), "positions have gaps");
+    }
+    for row in tree.l7_policies.iter().filter(|row| !row.is_leaving()) {
+        let listener = tree.listener(row.value.listener).unwrap();
+        assert!(!listener.is_leaving());
+        if let Some(pool) = row.value.action.pool() {
+            assert!(!tree.pool(*pool).unwrap().is_leaving());
+        }
+    }
+    for row in tree.l7_rules.iter().filter(|row| !row.is_leaving()) {
+        assert!(!tree.l7_policy(row.value.policy).unwrap().is_leaving());
+    }
 }
 
 /// What an amphora would refuse.
@@ -245,6 +324,7 @@ proptest! {
             prop_assert!(touched.contains(&house.id().uuid()));
             prop_assert!(house.tree.contains(change.subject));
             check_compiled(&house.tree);
+            check_policies(&house.tree);
             let view = house.view();
             prop_assert!(view.is_pending());
             if settles >> (turn % 64) & 1 == 1 {
