@@ -4,13 +4,14 @@ use std::{fmt::Debug, net::IpAddr};
 
 use krater_controller_core::{
     command::{
-        BatchMember, BatchMode, Cascade, Command, HealthMonitorUpdate, L7PolicyUpdate, L7RuleUpdate,
-        ListenerUpdate, LoadBalancerUpdate, MemberUpdate, NewHealthMonitor, NewL7Policy, NewL7Rule,
-        NewListener, NewLoadBalancer, NewMember, NewPool, PoolParent, PoolRef, PoolUpdate, Redirect,
+        BatchMember, BatchMode, Cascade, Command, HealthMonitorUpdate, L7PolicyUpdate,
+        L7RuleUpdate, ListenerUpdate, LoadBalancerUpdate, MemberUpdate, NewHealthMonitor,
+        NewL7Policy, NewL7Rule, NewListener, NewLoadBalancer, NewMember, NewPool, PoolParent,
+        PoolRef, PoolUpdate, Redirect,
     },
     model::{
-        AdditionalVip, Description, L7Action, LbAlgorithm, ListenerId, ListenerProtocol, Name, PoolProtocol, Tags, Vip,
-        VipRequest,
+        AdditionalVip, Description, L7Action, LbAlgorithm, ListenerId, ListenerProtocol, Name,
+        PoolProtocol, Tags, Vip, VipRequest,
     },
     tree::{LoadBalancerTree, Row},
 };
@@ -24,6 +25,7 @@ use proptest::{
 use crate::{house::uuid, value};
 
 mod l7;
+mod listener;
 
 /// What somebody wants next: one kind for each command, with the numbers of the rows it is about.
 #[derive(Clone, Debug)]
@@ -160,8 +162,8 @@ fn wish() -> BoxedStrategy<Wish> {
     let cascade = prop_oneof![1 => Just(Cascade::WithChildren), 5 => Just(Cascade::OnlyIfEmpty)];
     let mode = select(vec![BatchMode::Replace, BatchMode::Additive]);
     let of_listener = prop_oneof![
-        5 => (new_listener(), option::of(at())).prop_map(|(new, to)| Wish::NewListener(new, to)),
-        4 => (at(), listener_update(), option::of(option::of(at()))).prop_map(|(at, update, to)| Wish::Listener(at, update, to)),
+        5 => (listener::new_listener(), option::of(at())).prop_map(|(new, to)| Wish::NewListener(new, to)),
+        4 => (at(), listener::listener_update(), option::of(option::of(at()))).prop_map(|(at, update, to)| Wish::Listener(at, update, to)),
         2 => at().prop_map(Wish::DeleteListener),
     ];
     let of_pool = prop_oneof![
@@ -205,11 +207,14 @@ fn wish() -> BoxedStrategy<Wish> {
 /// A new load balancer, with children of all kinds.
 pub(crate) fn new_balancer() -> BoxedStrategy<NewLoadBalancer> {
     let children = (
-        vec((new_listener(), option::of(any::<Index>())), 0..3),
+        vec((listener::new_listener(), option::of(any::<Index>())), 0..3),
         vec(new_pool(), 0..3),
         vec(vec(new_member(), 0..4), 3),
         vec(option::of(new_monitor()), 3),
-        vec(vec((l7::whole_policy(), option::of(any::<Index>())), 0..3), 3),
+        vec(
+            vec((l7::whole_policy(), option::of(any::<Index>())), 0..3),
+            3,
+        ),
     );
     let own = (
         value::name(),
@@ -219,7 +224,10 @@ pub(crate) fn new_balancer() -> BoxedStrategy<NewLoadBalancer> {
     );
     (own, children)
         .prop_map(
-            |((name, description, admin_state_up, tags), (listeners, pools, members, monitors, policies))| {
+            |(
+                (name, description, admin_state_up, tags),
+                (listeners, pools, members, monitors, policies),
+            )| {
                 let below = members.into_iter().zip(monitors);
                 let pools: Vec<_> = pools
                     .into_iter()
@@ -326,87 +334,6 @@ pub(crate) fn vip(address: IpAddr) -> Vip {
         subnet_id: uuid(2),
         network_id: uuid(3),
     }
-}
-
-fn new_listener() -> BoxedStrategy<NewListener> {
-    let headers = prop_oneof![3 => Just(None), 1 => value::insert_headers().prop_map(Some)];
-    let own = (value::name(), value::description(), value::tags());
-    let rest = (
-        value::mostly_true(),
-        value::listener_protocol(),
-        value::port(),
-        value::connection_limit(),
-        value::allowed_cidrs(),
-        value::timeouts(),
-        headers,
-    );
-    (own, rest)
-        .prop_map(|((name, description, tags), rest)| {
-            let (
-                admin_state_up,
-                protocol,
-                protocol_port,
-                connection_limit,
-                allowed_cidrs,
-                timeouts,
-                headers,
-            ) = rest;
-            NewListener {
-                name,
-                description,
-                admin_state_up,
-                protocol,
-                protocol_port,
-                connection_limit,
-                default_pool: None,
-                allowed_cidrs,
-                timeouts,
-                insert_headers: headers.unwrap_or_default(),
-                l7_policies: Vec::new(),
-                tags,
-            }
-        })
-        .boxed()
-}
-
-fn listener_update() -> BoxedStrategy<ListenerUpdate> {
-    let own = (
-        set(value::name()),
-        set(value::description()),
-        set(value::tags()),
-    );
-    let timers = (
-        set(value::timeout_ms()),
-        set(value::timeout_ms()),
-        set(value::timeout_ms()),
-        set(value::timeout_ms()),
-    );
-    let rest = (
-        set(any::<bool>()),
-        set(value::connection_limit()),
-        set(value::allowed_cidrs()),
-        set(value::insert_headers()),
-    );
-    (own, timers, rest)
-        .prop_map(|((name, description, tags), timers, rest)| {
-            let (client_data_ms, member_connect_ms, member_data_ms, tcp_inspect_ms) = timers;
-            let (admin_state_up, connection_limit, allowed_cidrs, insert_headers) = rest;
-            ListenerUpdate {
-                name,
-                description,
-                admin_state_up,
-                connection_limit,
-                default_pool: None,
-                allowed_cidrs,
-                client_data_ms,
-                member_connect_ms,
-                member_data_ms,
-                tcp_inspect_ms,
-                insert_headers,
-                tags,
-            }
-        })
-        .boxed()
 }
 
 /// A pool with nothing in it.
@@ -610,7 +537,9 @@ fn balancer_update() -> BoxedStrategy<LoadBalancerUpdate> {
 }
 
 /// A field of an update: most are left out.
-pub(crate) fn set<T: Debug + 'static>(value: impl Strategy<Value = T> + 'static) -> BoxedStrategy<Option<T>> {
+pub(crate) fn set<T: Debug + 'static>(
+    value: impl Strategy<Value = T> + 'static,
+) -> BoxedStrategy<Option<T>> {
     option::weighted(0.3, value).boxed()
 }
 

@@ -13,7 +13,8 @@ use krater_controller_api::{Application, Credentials, Executed, Unauthenticated}
 use krater_controller_core::{
     admit,
     command::{
-        Command, NewHealthMonitor, NewL7Policy, NewL7Rule, NewListener, NewLoadBalancer, NewMember, NewPool, PoolRef,
+        Command, NewHealthMonitor, NewL7Policy, NewL7Rule, NewListener, NewLoadBalancer, NewMember,
+        NewPool, PoolRef,
     },
     model::{
         AdditionalVip, CompareType, Description, HttpMonitor, InsertHeaders, L7Action, L7RuleType,

@@ -2,9 +2,7 @@
 
 use krater_controller_core::{
     command::{L7PolicyUpdate, L7RuleUpdate, NewL7Policy, NewL7Rule, PoolRef, Redirect},
-    model::{
-        CompareType, L7Action, L7ActionType, L7RuleType, PoolId, RedirectCode, RedirectUrl,
-    },
+    model::{CompareType, L7Action, L7ActionType, L7RuleType, PoolId, RedirectCode, RedirectUrl},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -182,7 +180,8 @@ fn key() -> BoxedStrategy<String> {
 }
 
 fn value_of_path() -> BoxedStrategy<String> {
-    prop_oneof![6 => "/[a-z]{0,6}", 1 => Just("\"".repeat(255)), 1 => Just("\\".repeat(255))].boxed()
+    prop_oneof![6 => "/[a-z]{0,6}", 1 => Just("\"".repeat(255)), 1 => Just("\\".repeat(255))]
+        .boxed()
 }
 
 fn rule_value() -> BoxedStrategy<String> {

@@ -7,7 +7,8 @@ use krater_amphora_api::{Counters, MemberReport, PoolReport};
 use super::*;
 use crate::{
     command::{
-        Command, HealthMonitorUpdate, ListenerUpdate, LoadBalancerUpdate, MemberUpdate, PoolUpdate,
+        Command, HealthMonitorUpdate, L7PolicyUpdate, ListenerUpdate, LoadBalancerUpdate,
+        MemberUpdate, PoolUpdate,
     },
     model::ListenerProtocol,
     sample::{House, new_listener, new_member, new_pool},
@@ -433,4 +434,45 @@ fn nothing_enabled_works_while_all_amphorae_are_silent() {
             .values()
             .all(|status| *status == Offline)
     );
+}
+
+#[test]
+fn policies_and_rules_mirror_what_was_asked_from_when_they_are_in_force() {
+    let mut house = House::with_policy();
+    let (policy, rule) = (house.policy(0), house.rule(0));
+    let ids = [policy.uuid(), rule.uuid()];
+    let statuses = |house: &House, report: &LoadBalancerReport| {
+        let statuses = rollup(&house.tree, core::slice::from_ref(report));
+        ids.map(|id| statuses.get(&id).copied())
+    };
+    let early = LoadBalancerReport {
+        generation: crate::sample::generation(1),
+        ..report(&house, &[UP, UP])
+    };
+    assert_eq!(statuses(&house, &early), [None, None]);
+    let now = report(&house, &[UP, UP]);
+    assert_eq!(statuses(&house, &now), [Some(Online); 2]);
+    let off = L7PolicyUpdate {
+        admin_state_up: Some(false),
+        ..L7PolicyUpdate::default()
+    };
+    let command = Command::UpdateL7Policy(policy, Box::new(off));
+    house.run(command).unwrap();
+    assert_eq!(statuses(&house, &now), [Some(Offline), Some(Online)]);
+    house.run(Command::DeleteL7Policy(policy)).unwrap();
+    assert_eq!(statuses(&house, &now), [None, None]);
+}
+
+#[test]
+fn a_pool_of_a_policy_is_in_use() {
+    let house = House::with_policy();
+    let pool = house.tree.pools[1].value.id.uuid();
+    let used = rollup(&house.tree, &[report(&house, &[UP, UP])]);
+    assert_eq!(used[&pool], Online);
+    let mut house = house;
+    house
+        .run(Command::DeleteL7Rule(house.policy(0), house.rule(0)))
+        .unwrap();
+    let unused = rollup(&house.tree, &[report(&house, &[UP, UP])]);
+    assert_eq!(unused[&pool], Offline);
 }
