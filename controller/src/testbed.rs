@@ -427,6 +427,7 @@ pub(crate) fn new_listener(port: u16, default_pool: Option<PoolRef>) -> NewListe
         allowed_cidrs: Vec::new(),
         timeouts: Timeouts::default(),
         insert_headers: InsertHeaders::default(),
+        l7_policies: Vec::new(),
         tags: Tags::default(),
     }
 }
