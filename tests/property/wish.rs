@@ -4,10 +4,9 @@ use std::{fmt::Debug, net::IpAddr};
 
 use krater_controller_core::{
     command::{
-        BatchMember, BatchMode, Cascade, Command, HealthMonitorUpdate, L7PolicyUpdate,
-        L7RuleUpdate, ListenerUpdate, LoadBalancerUpdate, MemberUpdate, NewHealthMonitor,
-        NewL7Policy, NewL7Rule, NewListener, NewLoadBalancer, NewMember, NewPool, PoolParent,
-        PoolRef, PoolUpdate, Redirect,
+        BatchMember, BatchMode, Cascade, Command, HealthMonitorUpdate, ListenerUpdate,
+        LoadBalancerUpdate, MemberUpdate, NewHealthMonitor, NewL7Policy, NewListener,
+        NewLoadBalancer, NewMember, NewPool, PoolParent, PoolRef, PoolUpdate,
     },
     model::{
         AdditionalVip, Description, L7Action, LbAlgorithm, ListenerId, ListenerProtocol, Name,
@@ -45,12 +44,7 @@ pub(crate) enum Wish {
     NewMonitor(Index, NewHealthMonitor),
     Monitor(Index, HealthMonitorUpdate),
     DeleteMonitor(Index),
-    NewPolicy(Index, NewL7Policy, Option<Index>),
-    Policy(Index, L7PolicyUpdate, Option<Index>),
-    DeletePolicy(Index),
-    NewRule(Index, NewL7Rule),
-    Rule(Index, L7RuleUpdate),
-    DeleteRule(Index),
+    L7(l7::Wish),
     /// Something about what is not there.
     Nobody,
     /// No command: the data plane follows, up to now or to a while ago.
@@ -65,8 +59,6 @@ impl Wish {
         let member =
             |number: Index| pick(&tree.members, number).map(|member| (member.pool, member.id));
         let monitor = |number: Index| pick(&tree.health_monitors, number).map(|row| row.id);
-        let policy = |number: Index| pick(&tree.l7_policies, number).map(|row| row.id);
-        let rule = |number: Index| pick(&tree.l7_rules, number).map(|row| (row.policy, row.id));
         Some(match self {
             Self::Balancer(update) => Command::UpdateLoadBalancer(tree.id(), update),
             Self::DeleteBalancer(cascade) => Command::DeleteLoadBalancer(tree.id(), cascade),
@@ -113,34 +105,7 @@ impl Wish {
                 Command::UpdateHealthMonitor(monitor(at)?, Box::new(update))
             }
             Self::DeleteMonitor(at) => Command::DeleteHealthMonitor(monitor(at)?),
-            Self::NewPolicy(at, new, to) => {
-                let action = match to.and_then(pool) {
-                    Some(pool) => L7Action::RedirectToPool(PoolRef::Existing(pool)),
-                    None => new.action,
-                };
-                Command::CreateL7Policy(listener(at)?, Box::new(NewL7Policy { action, ..new }))
-            }
-            Self::Policy(at, update, to) => {
-                let redirect = match to.and_then(pool) {
-                    Some(pool) => Redirect {
-                        pool: Some(Some(pool)),
-                        ..Redirect::default()
-                    },
-                    None => update.redirect,
-                };
-                let update = L7PolicyUpdate { redirect, ..update };
-                Command::UpdateL7Policy(policy(at)?, Box::new(update))
-            }
-            Self::DeletePolicy(at) => Command::DeleteL7Policy(policy(at)?),
-            Self::NewRule(at, new) => Command::CreateL7Rule(policy(at)?, Box::new(new)),
-            Self::Rule(at, update) => {
-                let (policy, id) = rule(at)?;
-                Command::UpdateL7Rule(policy, id, update)
-            }
-            Self::DeleteRule(at) => {
-                let (policy, id) = rule(at)?;
-                Command::DeleteL7Rule(policy, id)
-            }
+            Self::L7(wish) => return wish.command(tree),
             Self::Nobody => Command::DeleteListener(ListenerId::new(uuid(1))),
             Self::Settle(_) => return None,
         })
@@ -182,17 +147,9 @@ fn wish() -> BoxedStrategy<Wish> {
         5 => (at(), monitor_update()).prop_map(|(at, update)| Wish::Monitor(at, update)),
         2 => at().prop_map(Wish::DeleteMonitor),
     ];
-    let of_policy = prop_oneof![
-        5 => (at(), l7::new_policy(), option::of(at())).prop_map(|(at, new, to)| Wish::NewPolicy(at, new, to)),
-        3 => (at(), l7::policy_update(), option::of(at())).prop_map(|(at, update, to)| Wish::Policy(at, update, to)),
-        1 => at().prop_map(Wish::DeletePolicy),
-        5 => (at(), l7::new_rule()).prop_map(|(at, new)| Wish::NewRule(at, new)),
-        3 => (at(), l7::rule_update()).prop_map(|(at, update)| Wish::Rule(at, update)),
-        1 => at().prop_map(Wish::DeleteRule),
-    ];
     prop_oneof![
         6 => of_listener,
-        8 => of_policy,
+        8 => l7::wish().prop_map(Wish::L7),
         6 => of_pool,
         10 => of_member,
         6 => of_monitor,

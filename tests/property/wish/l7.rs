@@ -1,16 +1,86 @@
 //! Wishes about L7 policies and rules.
 
 use krater_controller_core::{
-    command::{L7PolicyUpdate, L7RuleUpdate, NewL7Policy, NewL7Rule, PoolRef, Redirect},
+    command::{Command, L7PolicyUpdate, L7RuleUpdate, NewL7Policy, NewL7Rule, PoolRef, Redirect},
     model::{CompareType, L7Action, L7ActionType, L7RuleType, PoolId, RedirectCode, RedirectUrl},
 };
-use proptest::{collection::vec, option, prelude::*, sample::select};
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::{Index, select},
+};
 
-use super::set;
+use super::{pick, set};
 use crate::value;
 
+/// What somebody wants next of L7 policies or rules.
+#[derive(Clone, Debug)]
+pub(crate) enum Wish {
+    NewPolicy(Index, NewL7Policy, Option<Index>),
+    Policy(Index, L7PolicyUpdate, Option<Index>),
+    DeletePolicy(Index),
+    NewRule(Index, NewL7Rule),
+    Rule(Index, L7RuleUpdate),
+    DeleteRule(Index),
+}
+
+impl Wish {
+    /// The command it comes to; `None` when there is nothing of the kind it is about.
+    pub(super) fn command(self, tree: &LoadBalancerTree) -> Option<Command> {
+        let pool = |number: Index| pick(&tree.pools, number).map(|pool| pool.id);
+        let policy = |number: Index| pick(&tree.l7_policies, number).map(|row| row.id);
+        let rule = |number: Index| pick(&tree.l7_rules, number).map(|row| (row.policy, row.id));
+        Some(match self {
+            Self::NewPolicy(at, new, to) => {
+                let listener = pick(&tree.listeners, at)?.id;
+                let action = match to.and_then(pool) {
+                    Some(pool) => L7Action::RedirectToPool(PoolRef::Existing(pool)),
+                    None => new.action,
+                };
+                Command::CreateL7Policy(listener, Box::new(NewL7Policy { action, ..new }))
+            }
+            Self::Policy(at, update, to) => {
+                let redirect = match to.and_then(pool) {
+                    Some(pool) => Redirect {
+                        pool: Some(Some(pool)),
+                        ..Redirect::default()
+                    },
+                    None => update.redirect,
+                };
+                let update = L7PolicyUpdate { redirect, ..update };
+                Command::UpdateL7Policy(policy(at)?, Box::new(update))
+            }
+            Self::DeletePolicy(at) => Command::DeleteL7Policy(policy(at)?),
+            Self::NewRule(at, new) => Command::CreateL7Rule(policy(at)?, Box::new(new)),
+            Self::Rule(at, update) => {
+                let (policy, id) = rule(at)?;
+                Command::UpdateL7Rule(policy, id, update)
+            }
+            Self::DeleteRule(at) => {
+                let (policy, id) = rule(at)?;
+                Command::DeleteL7Rule(policy, id)
+            }
+        })
+    }
+}
+
+pub(super) fn wish() -> BoxedStrategy<Wish> {
+    let at = any::<Index>;
+    let to = || option::of(any::<Index>());
+    prop_oneof![
+        5 => (at(), new_policy(), to()).prop_map(|(at, new, to)| Wish::NewPolicy(at, new, to)),
+        3 => (at(), policy_update(), to()).prop_map(|(at, update, to)| Wish::Policy(at, update, to)),
+        1 => at().prop_map(Wish::DeletePolicy),
+        5 => (at(), new_rule()).prop_map(|(at, new)| Wish::NewRule(at, new)),
+        3 => (at(), rule_update()).prop_map(|(at, update)| Wish::Rule(at, update)),
+        1 => at().prop_map(Wish::DeleteRule),
+    ]
+    .boxed()
+}
+
 /// A policy without rules and without a pool.
-pub(super) fn new_policy() -> BoxedStrategy<NewL7Policy> {
+fn new_policy() -> BoxedStrategy<NewL7Policy> {
     let all = (
         value::name(),
         value::description(),
@@ -49,7 +119,7 @@ pub(super) fn whole_policy() -> BoxedStrategy<NewL7Policy> {
         .boxed()
 }
 
-pub(super) fn policy_update() -> BoxedStrategy<L7PolicyUpdate> {
+fn policy_update() -> BoxedStrategy<L7PolicyUpdate> {
     let all = (
         set(value::name()),
         set(value::description()),
@@ -71,7 +141,7 @@ pub(super) fn policy_update() -> BoxedStrategy<L7PolicyUpdate> {
     .boxed()
 }
 
-pub(super) fn new_rule() -> BoxedStrategy<NewL7Rule> {
+fn new_rule() -> BoxedStrategy<NewL7Rule> {
     let all = (
         value::mostly_true(),
         rule_type(),
@@ -95,7 +165,7 @@ pub(super) fn new_rule() -> BoxedStrategy<NewL7Rule> {
     .boxed()
 }
 
-pub(super) fn rule_update() -> BoxedStrategy<L7RuleUpdate> {
+fn rule_update() -> BoxedStrategy<L7RuleUpdate> {
     let all = (
         set(any::<bool>()),
         set(rule_type()),
