@@ -126,6 +126,7 @@ fn question() -> impl Strategy<Value = Question> {
             "listeners",
             "pools",
             "healthmonitors",
+            "l7policies",
         ]),
         vec(filter, 0..3),
         vec((key, any::<bool>()), 0..3),

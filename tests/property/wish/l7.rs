@@ -3,6 +3,7 @@
 use krater_controller_core::{
     command::{Command, L7PolicyUpdate, L7RuleUpdate, NewL7Policy, NewL7Rule, PoolRef, Redirect},
     model::{CompareType, L7Action, L7ActionType, L7RuleType, PoolId, RedirectCode, RedirectUrl},
+    tree::LoadBalancerTree,
 };
 use proptest::{
     collection::vec,

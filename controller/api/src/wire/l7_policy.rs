@@ -4,8 +4,8 @@ use krater_controller_core::{
     command::{L7PolicyUpdate, NewL7Policy, NewL7Rule, PoolRef, Redirect},
     limits,
     model::{
-        Description, L7Action, L7ActionType, L7Policy, L7RuleId, ListenerId, Name, PoolId, RedirectCode,
-        RedirectUrl, Tags, UrlError,
+        Description, L7Action, L7ActionType, L7Policy, L7RuleId, ListenerId, Name, PoolId,
+        RedirectCode, RedirectUrl, Tags, UrlError,
     },
     refusal::Refusal,
     scan::Related,

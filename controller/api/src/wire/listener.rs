@@ -7,8 +7,8 @@ use krater_controller_core::{
     command::{ListenerUpdate, NewL7Policy, NewListener, PoolRef},
     limits,
     model::{
-        Description, InsertHeaders, L7PolicyId, Listener, ListenerProtocol, LoadBalancerId, Name, PoolId, Tags,
-        Timeouts,
+        Description, InsertHeaders, L7PolicyId, Listener, ListenerProtocol, LoadBalancerId, Name,
+        PoolId, Tags, Timeouts,
     },
     scan::Related,
     status::OperatingStatus,

@@ -114,6 +114,12 @@ fn refusals() -> Vec<(Refusal, u16, String)> {
             400,
             "Member must be updated only once in the same request.".into(),
         ),
+    ]
+}
+
+/// Those of 400 about L7 policies and rules.
+fn l7_refusals() -> Vec<(Refusal, u16, String)> {
+    vec![
         (
             Refusal::InvalidL7Policy("Invalid update options".into()),
             400,
@@ -194,6 +200,7 @@ fn every_refusal() -> impl Iterator<Item = (Refusal, u16, String)> {
     absences()
         .into_iter()
         .chain(refusals())
+        .chain(l7_refusals())
         .chain(further_refusals())
 }
 

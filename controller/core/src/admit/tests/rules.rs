@@ -82,126 +82,103 @@ fn types_compare_as_the_table_says() {
     }
 }
 
-#[test]
-fn keys_and_values_are_what_a_type_needs() {
-    let no_value = || invalid("L7 rule type requires a value");
-    let no_key = || invalid("L7 rule type requires a key");
-    let no_use = |name| {
-        invalid(&format!(
-            "L7rule type {name} does not use the \"key\" field."
-        ))
-    };
-    let both = || invalid("L7rule type SSL_DN_FIELD needs to specify a key and a value.");
-    let field = || invalid("Invalid L7rule distinguished name field.");
-    let number = || invalid("L7rule type SSL_VERIFY_RESULT needs a int value, which is >= 0");
-    let untrue = |value| {
-        invalid(&format!(
-            "L7rule value {value} is not a boolean True string."
-        ))
-    };
-    let cases = [
-        (rule(HostName, EqualTo, None, ""), Some(no_value())),
-        (rule(HostName, EqualTo, None, "a.example.test:80"), None),
-        (rule(HostName, EqualTo, Some("spare"), "a"), None),
-        (
-            rule(HostName, EqualTo, None, "a b"),
-            Some(characters("comparison value")),
-        ),
-        (rule(HostName, EqualTo, None, "\"a b\""), None),
-        (
-            rule(HostName, EqualTo, None, "\"a b"),
-            Some(characters("comparison value")),
-        ),
-        (
-            rule(HostName, EqualTo, None, "\u{e9}"),
-            Some(characters("comparison value")),
-        ),
-        (rule(Path, StartsWith, None, "/a;b=\\\"c"), None),
-        (
-            rule(Path, StartsWith, None, "/a\r"),
-            Some(characters("comparison value")),
-        ),
-        (
-            rule(Path, StartsWith, None, "\"/a\nb\""),
-            Some(characters("comparison value")),
-        ),
-        (
-            rule(Path, Regex, None, "^/a\r\n"),
-            Some(characters("comparison value")),
-        ),
-        (rule(FileType, EqualTo, None, "jpg"), None),
-        (
-            rule(FileType, EqualTo, None, "j g"),
-            Some(characters("comparison value")),
-        ),
-        (rule(Header, EqualTo, None, "v"), Some(no_key())),
-        (rule(Header, EqualTo, Some(""), "v"), Some(no_key())),
-        (rule(Header, EqualTo, Some("X-A"), ""), Some(no_value())),
-        (
-            rule(Header, EqualTo, Some("X A"), "v"),
-            Some(characters("key")),
-        ),
-        (
-            rule(Header, EqualTo, Some("X:A"), "v"),
-            Some(characters("key")),
-        ),
-        (rule(Header, EqualTo, Some("X,A"), "v"), None),
-        (
-            rule(Header, EqualTo, Some("X-A"), "a b"),
-            Some(characters("header value")),
-        ),
-        (rule(Header, EqualTo, Some("X-A"), "\"a b\""), None),
-        (rule(Cookie, EqualTo, None, "v"), Some(no_key())),
-        (rule(Cookie, EqualTo, Some("id"), "a,b"), None),
-        (
-            rule(Cookie, EqualTo, Some("id"), "a;b"),
-            Some(characters("cookie value")),
-        ),
-        (
-            rule(Cookie, EqualTo, Some("id"), "\"a\""),
-            Some(characters("cookie value")),
-        ),
-        (
-            rule(Cookie, EqualTo, Some("id"), "a\\b"),
-            Some(characters("cookie value")),
-        ),
-        (
-            rule(Cookie, EqualTo, Some("i;d"), "v"),
-            Some(characters("key")),
-        ),
-        (rule(SslConnHasCert, EqualTo, None, "TRUE"), None),
-        (
-            rule(SslConnHasCert, EqualTo, None, "false"),
-            Some(untrue("false")),
-        ),
-        (
-            rule(SslConnHasCert, EqualTo, Some("k"), "true"),
-            Some(no_use("SSL_CONN_HAS_CERT")),
-        ),
-        (rule(SslConnHasCert, EqualTo, Some(""), "true"), None),
-        (rule(SslVerifyResult, EqualTo, None, "10"), None),
-        (rule(SslVerifyResult, EqualTo, None, "-1"), Some(number())),
-        (rule(SslVerifyResult, EqualTo, None, "1.5"), Some(number())),
-        (
-            rule(SslVerifyResult, EqualTo, Some("k"), "1"),
-            Some(no_use("SSL_VERIFY_RESULT")),
-        ),
-        (
-            rule(SslDnField, EqualTo, Some("CN"), "any thing \u{e9}"),
-            None,
-        ),
-        (rule(SslDnField, EqualTo, None, "v"), Some(both())),
-        (rule(SslDnField, EqualTo, Some("CN"), ""), Some(both())),
-        (rule(SslDnField, EqualTo, Some("1N"), "v"), Some(field())),
-        (rule(SslDnField, EqualTo, Some("C_N"), "v"), Some(field())),
-        (rule(SslDnField, EqualTo, Some("subject-key"), "v"), None),
-    ];
+type Case = (NewL7Rule, Option<Refusal>);
+
+fn check(cases: impl IntoIterator<Item = Case>) {
     let mut house = House::with_policy();
     for (new, expected) in cases {
         let text = format!("{new:?}");
         let answer = house.add_rule(new).map(|_| ());
         assert_eq!(answer, expected.map_or(Ok(()), Err), "{text}");
     }
+}
+
+#[test]
+fn a_value_has_the_characters_of_what_it_is_compared_with() {
+    let of = |compare, value| rule(Path, compare, None, value);
+    let wrong = || Some(characters("comparison value"));
+    check([
+        (
+            of(EqualTo, ""),
+            Some(invalid("L7 rule type requires a value")),
+        ),
+        (of(EqualTo, "a.example.test:80"), None),
+        (of(EqualTo, "a b"), wrong()),
+        (of(EqualTo, "\"a b\""), None),
+        (of(EqualTo, "\"a b"), wrong()),
+        (of(EqualTo, "\u{e9}"), wrong()),
+        (of(StartsWith, "/a;b=\\\"c"), None),
+        (of(StartsWith, "/a\r"), wrong()),
+        (of(StartsWith, "\"/a\nb\""), wrong()),
+        (of(Regex, "^/a\r\n"), wrong()),
+        (rule(HostName, EqualTo, Some("spare"), "a"), None),
+        (rule(FileType, EqualTo, None, "jpg"), None),
+        (rule(FileType, EqualTo, None, "j g"), wrong()),
+    ]);
+}
+
+#[test]
+fn headers_and_cookies_need_a_key_and_have_characters_of_their_own() {
+    let header = |key, value| rule(Header, EqualTo, key, value);
+    let cookie = |key, value| rule(Cookie, EqualTo, key, value);
+    let no_key = || Some(invalid("L7 rule type requires a key"));
+    let wrong = |of| Some(characters(of));
+    let no_value = Some(invalid("L7 rule type requires a value"));
+    check([
+        (header(None, "v"), no_key()),
+        (header(Some(""), "v"), no_key()),
+        (header(Some("X-A"), ""), no_value),
+        (header(Some("X A"), "v"), wrong("key")),
+        (header(Some("X:A"), "v"), wrong("key")),
+        (header(Some("X,A"), "v"), None),
+        (header(Some("X-A"), "a b"), wrong("header value")),
+        (header(Some("X-A"), "\"a b\""), None),
+        (cookie(None, "v"), no_key()),
+        (cookie(Some("id"), "a,b"), None),
+        (cookie(Some("id"), "a;b"), wrong("cookie value")),
+        (cookie(Some("id"), "\"a\""), wrong("cookie value")),
+        (cookie(Some("id"), "a\\b"), wrong("cookie value")),
+        (cookie(Some("i;d"), "v"), wrong("key")),
+    ]);
+}
+
+#[test]
+fn rules_about_certificates_are_picky() {
+    let no_use = |name| {
+        let detail = format!("L7rule type {name} does not use the \"key\" field.");
+        Some(invalid(&detail))
+    };
+    let both = || {
+        Some(invalid(
+            "L7rule type SSL_DN_FIELD needs to specify a key and a value.",
+        ))
+    };
+    let field = || Some(invalid("Invalid L7rule distinguished name field."));
+    let number = || {
+        Some(invalid(
+            "L7rule type SSL_VERIFY_RESULT needs a int value, which is >= 0",
+        ))
+    };
+    let untrue = Some(invalid("L7rule value false is not a boolean True string."));
+    let shown = |key, value| rule(SslConnHasCert, EqualTo, key, value);
+    let verified = |key, value| rule(SslVerifyResult, EqualTo, key, value);
+    let named = |key, value| rule(SslDnField, EqualTo, key, value);
+    check([
+        (shown(None, "TRUE"), None),
+        (shown(None, "false"), untrue),
+        (shown(Some("k"), "true"), no_use("SSL_CONN_HAS_CERT")),
+        (shown(Some(""), "true"), None),
+        (verified(None, "10"), None),
+        (verified(None, "-1"), number()),
+        (verified(None, "1.5"), number()),
+        (verified(Some("k"), "1"), no_use("SSL_VERIFY_RESULT")),
+        (named(Some("CN"), "any thing \u{e9}"), None),
+        (named(None, "v"), both()),
+        (named(Some("CN"), ""), both()),
+        (named(Some("1N"), "v"), field()),
+        (named(Some("C_N"), "v"), field()),
+        (named(Some("subject-key"), "v"), None),
+    ]);
 }
 
 #[test]
