@@ -248,6 +248,10 @@ fn built(plot: Plot, number: usize) -> Change {
         row.value.name = named(plot.names[2]);
         row.created_at = moment(plot.moments[2]);
     }
+    for (at, row) in tree.l7_policies.iter_mut().enumerate() {
+        row.value.name = named(plot.names[(at + 2) % 3]);
+        row.created_at = moment(plot.moments[at % 3]);
+    }
     change
 }
 
@@ -262,6 +266,9 @@ fn note_moments(tree: &LoadBalancerTree, moments: &mut BTreeMap<String, Timestam
         note(row.value.id.to_string(), row.created_at);
     }
     for row in &tree.health_monitors {
+        note(row.value.id.to_string(), row.created_at);
+    }
+    for row in &tree.l7_policies {
         note(row.value.id.to_string(), row.created_at);
     }
 }
