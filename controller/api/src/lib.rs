@@ -17,6 +17,8 @@ mod status_tree;
 
 mod discovery;
 
+pub mod openapi;
+
 mod kind;
 
 mod path;

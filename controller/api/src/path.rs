@@ -11,6 +11,8 @@ pub(crate) enum Place<'a> {
     Versions,
     /// `/healthcheck`
     Healthcheck,
+    /// `/openapi.json`
+    Document,
     /// `/v2` and what is no collection below it.
     Version,
     /// All resources of a kind.
@@ -91,6 +93,7 @@ impl<'a> Path<'a> {
         let place = match &*segments {
             [] => Place::Versions,
             ["healthcheck"] => Place::Healthcheck,
+            ["openapi"] => Place::Document,
             ["v2" | "v2.0", "lbaas", rest @ ..] => place(rest)?,
             ["v2" | "v2.0", rest @ ..] => place(rest).or_else(|| place_beside(rest))?,
             _ => return None,
@@ -163,6 +166,7 @@ impl Place<'_> {
         match self {
             Self::Versions => "versions",
             Self::Healthcheck => "healthcheck",
+            Self::Document => "openapi",
             Self::Version => "version",
             Self::Collection(Kind::LoadBalancer) => "loadbalancers",
             Self::Collection(Kind::Listener) => "listeners",

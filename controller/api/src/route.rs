@@ -1,6 +1,6 @@
 //! Method and path → handler.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::{
     Router,
@@ -20,6 +20,7 @@ use crate::{
     fault::Fault,
     health,
     incoming::{self, NoBody},
+    openapi,
     parameters::Parameters,
     path::{Path, Place},
     read,
@@ -40,6 +41,8 @@ pub fn router(application: Arc<dyn Application>, settings: Settings) -> Router {
 /// The route a response came from, in the response's extensions: of a closed set, fit for a metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteName(pub &'static str);
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(openapi::document);
 
 struct Api {
     application: Arc<dyn Application>,
@@ -110,6 +113,13 @@ async fn answer(
                 _ => Err(Fault::no_such_method()),
             };
         }
+        Some(Place::Document) => {
+            incoming::check_accept(&parts.headers)?;
+            return match parts.method {
+                Method::GET => Ok(Reply::ok(DOCUMENT.clone())),
+                _ => Err(Fault::no_such_method()),
+            };
+        }
         _ => {}
     }
     let caller = application
@@ -153,9 +163,11 @@ async fn handle_get(context: &Context<'_>, place: Place<'_>) -> Result<Reply, Fa
         Place::Lookup(lookup, id) => read::show_lookup(context, lookup, id).await,
         Place::Nothing(root) => Ok(Reply::ok(json!({root: []}))),
         Place::NotYet(what) => Err(not_yet(what)),
-        Place::Failover(_) | Place::Provider | Place::Versions | Place::Healthcheck => {
-            Err(Fault::no_such_method())
-        }
+        Place::Failover(_)
+        | Place::Provider
+        | Place::Versions
+        | Place::Healthcheck
+        | Place::Document => Err(Fault::no_such_method()),
     }
 }
 

@@ -28,6 +28,8 @@ mod members;
 #[cfg(test)]
 mod networks;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod permission;
 #[cfg(test)]
 mod pools;
