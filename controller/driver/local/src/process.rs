@@ -150,7 +150,7 @@ impl ProcessCompute {
         slot.note_end();
         folder.make()?;
         if slot.running.is_none()
-            && let Some(supervisor) = Supervisor::find(&folder)
+            && let Some(supervisor) = Supervisor::find(&folder).await
         {
             tracing::info!(amphora = %id, pid = supervisor.pid(), "the amphora is running already");
             slot.running = Some(self.watch(supervisor, None));
@@ -210,7 +210,11 @@ impl ProcessCompute {
             running.asked.store(true, Ordering::Release);
             running.supervisor
         });
-        if let Some(supervisor) = running.or_else(|| Supervisor::find(folder)) {
+        let supervisor = match running {
+            Some(supervisor) => Some(supervisor),
+            None => Supervisor::find(folder).await,
+        };
+        if let Some(supervisor) = supervisor {
             supervisor.stop(patience).await?;
         }
         supervisor::stop_agent(folder, patience).await?;

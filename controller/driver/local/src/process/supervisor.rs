@@ -74,18 +74,25 @@ impl Supervisor {
 
     /// Finds the running supervisor of the folder: the one it names, or else any of ours that was started for it,
     /// should a controller have died before it could write that down.
-    pub(super) fn find(folder: &Folder) -> Option<Self> {
-        let named = folder.read_pid().and_then(pid_of);
-        let is_it = |pid: Pid| {
-            Self::open(pid).filter(|found| supervises(found.pid, folder) && found.is_alive())
-        };
-        named.and_then(is_it).or_else(|| {
-            let processes = fs::read_dir("/proc").ok()?;
-            let pids = processes
-                .flatten()
-                .filter_map(|entry| pid_of(entry.file_name().to_str()?.parse().ok()?));
-            pids.filter(|pid| supervises(*pid, folder)).find_map(is_it)
-        })
+    pub(super) async fn find(folder: &Folder) -> Option<Self> {
+        let is_it = |found: &Self| supervises(found.pid, folder) && found.is_alive();
+        let named = folder.read_pid().and_then(pid_of).and_then(Self::open);
+        if let Some(found) = named.filter(is_it) {
+            return Some(found);
+        }
+        let candidates: Vec<Self> = fs::read_dir("/proc")
+            .ok()?
+            .flatten()
+            .filter_map(|entry| pid_of(entry.file_name().to_str()?.parse().ok()?))
+            .filter(|pid| supervises(*pid, folder))
+            .filter_map(Self::open)
+            .collect();
+        if candidates.is_empty() {
+            return None;
+        }
+        // What a supervisor just forked looks like it until it becomes another program.
+        sleep(FORK_TIME_MAX).await;
+        candidates.into_iter().find(is_it)
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -251,5 +258,7 @@ const ENVIRONMENT: [&str; 8] = [
 ];
 /// Between two looks at a process: soon enough for its successor, seldom enough to cost nothing.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a forked process may look like the one that forked it.
+const FORK_TIME_MAX: Duration = Duration::from_millis(50);
 /// How long the kernel may take to end what was killed.
 const KILL_WAIT: Duration = Duration::from_secs(5);
