@@ -14,15 +14,16 @@ use krater_controller_core::{
     admit,
     carried::Carried,
     change::Change,
-    command::{Command, NewLoadBalancer},
+    command::{Command, NewLoadBalancer, QuotaCommand},
     model::{ListenerId, ProjectId},
     policy::{self, Action},
     query::{Answer, Caller, Query, ResourceId, TreeFilter},
+    quota::Limits,
     refusal::Refusal,
     scan::{Excerpt, Scan},
     tree::{Observed, TreeView},
 };
-use krater_controller_store::{Committed, StoreError};
+use krater_controller_store::{Committed, StoreError, Terms};
 use krater_driver::{AllocateError, AllocatedVip, Authenticator, DriverError, NetworkDriver};
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 
@@ -33,6 +34,8 @@ use crate::{
     limits::{RACES_MAX, SETTLE_WAIT_MAX},
     reconcile::{Agents, Reconciler, Urgency},
 };
+
+mod quotas;
 
 /// The controller as the API sees it.
 pub(crate) struct Application {
@@ -51,6 +54,8 @@ pub(crate) struct Parts {
     pub(crate) agents: Arc<dyn Agents>,
     /// What tenants may ask of the data plane.
     pub(crate) carried: Carried,
+    /// What projects may have for which nothing was set.
+    pub(crate) quota_defaults: Limits,
 }
 
 impl Application {
@@ -71,6 +76,9 @@ impl Application {
             .ok_or(Refusal::MissingProject)?;
         permit(caller, &project, Action::Write)?;
         admit::check_new(&new)?;
+        let command = Command::CreateLoadBalancer(Box::new(new.clone()));
+        self.check_quota(caller, &project, &command.creates())
+            .await?;
         let id = LoadBalancerId::new(chance::random_uuid());
         let port_id = chance::random_uuid();
         let _alone = self.allocating.lock().await;
@@ -95,9 +103,10 @@ impl Application {
                 clock::now(),
             )?;
             self.parts.carried.check(&change)?;
-            match self.stored(self.parts.known.store.apply(&change).await)? {
+            match self.store(caller, &change).await? {
                 Committed::Done => return Ok(self.committed(change, Observed::default())),
                 Committed::AddressTaken(address) => claim(&mut contested, address)?,
+                Committed::QuotaMet(kind) => return Err(Refusal::QuotaMet(kind.name())),
                 Committed::LostRace => {
                     return Err(Refusal::Defect(
                         "a new load balancer exists already".to_owned(),
@@ -125,15 +134,23 @@ impl Application {
             permit(caller, view.tree.project(), Action::Write)?;
             let TreeView { tree, observed } = view;
             let ids = &mut chance::random_uuid;
-            let change = admit::admit(tree, observed.settled, command.clone(), ids, clock::now())?;
-            self.parts.carried.check(&change)?;
+            let project = tree.project().clone();
+            let admitted = admit::admit(tree, observed.settled, command.clone(), ids, clock::now())
+                .and_then(|change| self.parts.carried.check(&change).map(|()| change));
+            let change = match admitted {
+                Ok(change) => change,
+                Err(refusal) => {
+                    return Err(self.first_told(caller, &project, &command, refusal).await);
+                }
+            };
             if change.is_empty() {
                 let Change { tree, subject, .. } = change;
                 let view = TreeView { tree, observed };
                 return Ok(Executed { view, subject });
             }
-            match self.stored(self.parts.known.store.apply(&change).await)? {
+            match self.store(caller, &change).await? {
                 Committed::Done => return Ok(self.committed(change, observed)),
+                Committed::QuotaMet(kind) => return Err(Refusal::QuotaMet(kind.name())),
                 Committed::LostRace => view = self.load(&command, target).await?,
                 Committed::AddressTaken(address) => {
                     return Err(Refusal::Defect(format!(
@@ -148,6 +165,13 @@ impl Application {
     async fn load(&self, command: &Command, target: ResourceId) -> Result<TreeView, Refusal> {
         let view = self.stored(self.parts.known.store.view(target).await)?;
         view.ok_or_else(|| command.target_missing(target))
+    }
+
+    async fn store(&self, caller: &Caller, change: &Change) -> Result<Committed, Refusal> {
+        let terms = Terms {
+            limits: self.binding(caller),
+        };
+        self.stored(self.parts.known.store.apply_under(change, terms).await)
     }
 
     fn committed(&self, change: Change, observed: Observed) -> Executed {
@@ -293,6 +317,14 @@ impl api::Application for Application {
         }
     }
 
+    async fn change_quota(
+        &self,
+        caller: &Caller,
+        command: QuotaCommand,
+    ) -> Result<Limits, Refusal> {
+        self.set_quota(caller, command).await
+    }
+
     async fn answer(&self, caller: &Caller, query: Query) -> Result<Answer, Refusal> {
         match query {
             Query::Tree(id) => {
@@ -316,6 +348,9 @@ impl api::Application for Application {
                     networks.map_err(|error| driver_refused(&error))?,
                 ))
             }
+            Query::Quota(project) => self.quota(caller, &project).await,
+            Query::Quotas(project) => self.quotas(caller, project).await,
+            Query::QuotaDefaults(project) => self.quota_defaults(caller, project.as_ref()),
             Query::Amphorae => {
                 if !policy::permits_everywhere(caller, Action::Administer) {
                     return Err(Refusal::NotPermitted);

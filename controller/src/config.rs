@@ -11,13 +11,14 @@ use std::{
     time::Duration,
 };
 
-use krater_controller_core::model::ProjectId;
+use krater_controller_core::{model::ProjectId, quota::Limits};
 use krater_driver_local::{LocalNetwork, NetworkConfig};
 use serde::Deserialize;
 
 use self::quantity::{parse_bytes, parse_duration, print_bytes, print_duration};
 
 pub(crate) mod quantity;
+mod quota;
 
 /// Everything the controller needs to know, typed and complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) fleet: Fleet,
     /// Checked: the driver accepts them.
     pub(crate) networks: Vec<NetworkConfig>,
+    /// What projects may have for which nothing was set.
+    pub(crate) quota: Limits,
     pub(crate) log: Log,
 }
 
@@ -141,6 +144,7 @@ struct ConfigFile {
     intake: IntakeFile,
     metrics: MetricsFile,
     fleet: FleetFile,
+    quota: quota::QuotaFile,
     network: Option<Vec<NetworkConfig>>,
     log: LogFile,
 }
@@ -217,6 +221,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
             .unwrap_or_else(|| vec![NetworkConfig::loopback()]),
         flaws,
     );
+    let quota = quota::parse(&file.quota, &mut flaws.0);
     let log = parse_log(file.log, overrides, flaws);
     Some(Config {
         state_dir: state_dir?,
@@ -225,6 +230,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
         metrics: metrics?,
         fleet: fleet?,
         networks: networks?,
+        quota,
         log: log?,
     })
 }
@@ -489,6 +495,7 @@ fn print(config: &Config) -> String {
     ] {
         let _ = writeln!(out, "{name} = \"{}\"", print_duration(value));
     }
+    quota::print(&config.quota, &mut out);
     let (filter, format) = (quoted(&config.log.filter), config.log.format.name());
     let _ = write!(out, "\n[log]\nfilter = {filter}\nformat = \"{format}\"\n");
     config

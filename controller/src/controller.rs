@@ -272,6 +272,7 @@ impl Foundation {
             reconciler: Arc::clone(&reconciler),
             agents: fleet.clone(),
             carried: Carried::release(),
+            quota_defaults: config.quota,
         }));
         let intake = Arc::new(Intake {
             known: known.clone(),

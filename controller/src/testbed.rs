@@ -23,7 +23,7 @@ use krater_controller_core::{
     },
     place::Candidate,
     plan::Agent,
-    query::{AmphoraStatus, AmphoraView, Answer, Caller, Query, ResourceId},
+    query::{AmphoraStatus, AmphoraView, Answer, Caller, Persona, Query, ResourceId},
     refusal::Refusal,
     tree::TreeView,
 };
@@ -298,8 +298,9 @@ impl House {
             reconciler: Arc::clone(&reconciler),
             agents: amphora.clone(),
             carried: krater_controller_core::carried::Carried::release(),
+            quota_defaults: krater_controller_core::quota::Limits::default(),
         });
-        let caller = Caller::unrestricted("anybody", Some(project));
+        let caller = Caller::new("anybody", Some(project), Persona::Admin);
         Self {
             known,
             amphora,

@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 
 use krater_amphora_api::Generation;
-use krater_controller_core::{change::Change, query::TreeFilter, tree::TreeView};
-use krater_controller_store::{Committed, Outcome, Settled, Settlement, Store};
+use krater_controller_core::{
+    change::Change,
+    query::TreeFilter,
+    quota::{Counted, Growth, Limit, Limits},
+    tree::TreeView,
+};
+use krater_controller_store::{Committed, Outcome, Settled, Settlement, Store, Terms};
 use proptest::prelude::*;
 
 use crate::{
@@ -29,6 +34,85 @@ proptest! {
             .expect("a runtime")
             .block_on(follow(house, change, wishes));
     }
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    #[test]
+    fn a_change_is_stored_exactly_when_the_rows_there_are_leave_room_for_it(
+        new in new_balancer(),
+        (vip, additional) in addresses(),
+        wishes in wishes(24),
+        most in prop::array::uniform4(0_u32..12),
+    ) {
+        let limits = Limits {
+            listener: Limit::AtMost(most[0]),
+            pool: Limit::AtMost(most[1]),
+            member: Limit::AtMost(most[2]),
+            health_monitor: Limit::AtMost(most[3]),
+            ..Limits::default()
+        };
+        let (house, change) = House::found(new, vip, additional);
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+            .block_on(keep_within(house, change, wishes, limits));
+    }
+}
+
+async fn keep_within(mut house: House, change: Change, wishes: Vec<Wish>, limits: Limits) {
+    let store = Store::in_memory().await.expect("a store");
+    let terms = Terms {
+        limits: Some(&limits),
+    };
+    // The first comes from somebody whom quotas do not bind.
+    if let Committed::AddressTaken(_) = store.apply(&change).await.expect("it is stored") {
+        return;
+    }
+    for wish in wishes {
+        if let Wish::Settle(behind) = wish {
+            settle(&store, &mut house, u64::from(behind)).await;
+            continue;
+        }
+        let before = house.tree.clone();
+        let Some(command) = wish.command(&house.tree) else {
+            continue;
+        };
+        let Ok(change) = house.run(command) else {
+            continue;
+        };
+        if change.is_empty() {
+            continue;
+        }
+        let rows = rows(&store).await;
+        let breaks = |kind: &Counted| {
+            let more = *change.growth.get(*kind);
+            more > 0 && rows.get(*kind) + more > limits.get(*kind).number()
+        };
+        // Load balancers have no limit here, and -1 is none.
+        let met = Counted::ALL[1..5].iter().copied().find(breaks);
+        let committed = store.apply_under(&change, terms).await.expect("it is run");
+        match met {
+            None => assert_eq!(committed, Committed::Done),
+            Some(kind) => {
+                assert_eq!(committed, Committed::QuotaMet(kind));
+                house.tree = before;
+            }
+        }
+        check(&store, &house).await;
+    }
+}
+
+/// How many rows there are of each kind, those being deleted too.
+async fn rows(store: &Store) -> Growth {
+    let views = store.views(&TreeFilter::default()).await.expect("all");
+    let mut rows = Growth::default();
+    for facts in views.iter().flat_map(|view| view.tree.facts()) {
+        *rows.get_mut(Counted::of(facts.id)) += 1;
+    }
+    rows
 }
 
 async fn follow(mut house: House, change: Change, wishes: Vec<Wish>) {

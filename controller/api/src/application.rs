@@ -4,8 +4,9 @@ use core::fmt;
 
 use async_trait::async_trait;
 use krater_controller_core::{
-    command::Command,
+    command::{Command, QuotaCommand},
     query::{Answer, Caller, Query, ResourceId},
+    quota::Limits,
     refusal::Refusal,
     tree::TreeView,
 };
@@ -25,6 +26,13 @@ pub trait Application: Send + Sync + 'static {
     /// # Errors
     /// [`Refusal`]
     async fn execute(&self, caller: &Caller, command: Command) -> Result<Executed, Refusal>;
+
+    /// Changes what a project may have, and answers what it may have then.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    async fn change_quota(&self, caller: &Caller, command: QuotaCommand)
+    -> Result<Limits, Refusal>;
 
     /// Answers a question with the [`Answer`] of the same name.
     ///

@@ -1,8 +1,9 @@
 //! All that handlers know of the request they handle.
 
 use krater_controller_core::{
-    command::Command,
+    command::{Command, QuotaCommand},
     query::{Answer, Caller, Query},
+    quota::Limits,
 };
 
 use crate::{
@@ -30,6 +31,12 @@ impl Context<'_> {
     /// Makes a change.
     pub(crate) async fn execute(&self, command: Command) -> Result<Executed, Fault> {
         Ok(self.application.execute(&self.caller, command).await?)
+    }
+
+    /// Changes what a project may have.
+    pub(crate) async fn change_quota(&self, command: QuotaCommand) -> Result<Limits, Fault> {
+        let changed = self.application.change_quota(&self.caller, command);
+        Ok(changed.await?)
     }
 
     /// Asks a question.

@@ -199,6 +199,7 @@ impl From<Refusal> for Fault {
                 StatusCode::FORBIDDEN,
                 format!("Quota has been met for resources: {name}"),
             ),
+            Refusal::NoQuotaRecord(project) => Self::not_found("Quotas", project.as_str()),
             Refusal::NotSupported(sentence) => Self::unsupported_option(&sentence),
             Refusal::Unavailable(sentence) => Self::new(StatusCode::SERVICE_UNAVAILABLE, sentence),
             // What went wrong inside is for the log, not for tenants.

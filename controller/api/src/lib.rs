@@ -11,6 +11,8 @@ mod read;
 
 mod walk;
 
+mod quotas;
+
 mod health;
 
 mod status_tree;

@@ -33,6 +33,12 @@ pub(crate) enum Place<'a> {
     Rules(&'a str),
     /// `/l7policies/{id}/rules/{id}`
     Rule(&'a str, &'a str),
+    /// `/quotas`
+    Quotas,
+    /// `/quotas/{project}`
+    Quota(&'a str),
+    /// `/quotas/{project}/default`, and `/quotas/defaults` without a project
+    QuotaDefaults(Option<&'a str>),
     /// `/providers`
     Providers,
     /// `/providers/{name}`
@@ -131,7 +137,10 @@ fn place<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
             name,
             "flavor_capabilities" | "availability_zone_capabilities",
         ] => Place::Capabilities(name),
-        ["quotas"] | ["quotas", _] | ["quotas", _, "default"] => Place::NotYet("quotas"),
+        ["quotas"] => Place::Quotas,
+        ["quotas", "defaults"] => Place::QuotaDefaults(None),
+        ["quotas", project] => Place::Quota(project),
+        ["quotas", project, "default"] => Place::QuotaDefaults(Some(project)),
         ["flavors"] | ["flavors", _] => Place::NotYet("flavors"),
         ["flavorprofiles"] | ["flavorprofiles", _] => Place::NotYet("flavor profiles"),
         ["availabilityzones"] | ["availabilityzones", _] => Place::NotYet("availability zones"),
@@ -186,6 +195,9 @@ impl Place<'_> {
             Self::Member(..) => "pools/{id}/members/{id}",
             Self::Rules(_) => "l7policies/{id}/rules",
             Self::Rule(..) => "l7policies/{id}/rules/{id}",
+            Self::Quotas => "quotas",
+            Self::Quota(_) => "quotas/{project}",
+            Self::QuotaDefaults(_) => "quotas/{project}/default",
             Self::Providers => "providers",
             Self::Provider => "providers/{name}",
             Self::Capabilities(_) => "providers/{name}/capabilities",

@@ -23,10 +23,10 @@ use crate::{
     openapi,
     parameters::Parameters,
     path::{Path, Place},
-    read,
+    quotas, read,
     reply::{self, Reply},
     settings::Settings,
-    wire::{l7_rule, member},
+    wire::{l7_rule, member, quota},
     write,
 };
 
@@ -157,6 +157,9 @@ async fn handle_get(context: &Context<'_>, place: Place<'_>) -> Result<Reply, Fa
         Place::Member(pool, id) => read::show_member(context, pool, id).await,
         Place::Rules(policy) => read::list_rules(context, policy).await,
         Place::Rule(policy, id) => read::show_rule(context, policy, id).await,
+        Place::Quotas => quotas::list(context).await,
+        Place::Quota(project) => quotas::show(context, project).await,
+        Place::QuotaDefaults(project) => quotas::show_defaults(context, project).await,
         Place::Providers => read::list_providers(context),
         Place::Capabilities(provider) => Err(read::show_capabilities(context, provider)),
         Place::Lookups(lookup) => read::list_lookups(context, lookup).await,
@@ -235,6 +238,10 @@ async fn handle_put(
                 Err(reply) => Ok(reply),
             }
         }
+        Place::Quota(project) => match json_body(context, parts, body, quota::ARGUMENT).await? {
+            Ok(body) => quotas::set(context, project, body).await,
+            Err(reply) => Ok(reply),
+        },
         Place::Failover(id) => write::fail_over(context, id).await,
         Place::Collection(_) | Place::Rules(_) => Err(missing_id()),
         Place::NotYet(what) => Err(not_yet(what)),
@@ -247,6 +254,7 @@ async fn handle_delete(context: &Context<'_>, place: Place<'_>) -> Result<Reply,
         Place::Item(kind, id) => write::delete(context, kind, id).await,
         Place::Member(pool, id) => write::delete_member(context, pool, id).await,
         Place::Rule(policy, id) => write::delete_rule(context, policy, id).await,
+        Place::Quota(project) => quotas::reset(context, project).await,
         Place::Collection(_) | Place::Members(_) | Place::Rules(_) => Err(missing_id()),
         Place::NotYet(what) => Err(not_yet(what)),
         _ => Err(Fault::no_such_method()),

@@ -5,6 +5,7 @@ pub(crate) mod load_balancer;
 pub(crate) mod graph;
 
 pub(crate) mod pool;
+pub(crate) mod quota;
 
 pub(crate) mod listener;
 

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use krater_amphora_api::Generation;
 
-use crate::{resource::ResourceId, tree::LoadBalancerTree};
+use crate::{quota::Growth, resource::ResourceId, tree::LoadBalancerTree};
 
 /// An admitted change of one tree.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Change {
     pub tree: LoadBalancerTree,
     /// The rows the change writes, the load balancer's own among them.
     pub touched: Vec<ResourceId>,
+    /// How many more of each kind stay in the tree than before: what quotas have to bear.
+    pub growth: Growth,
     /// The resource the command was about, for the answer.
     pub subject: ResourceId,
 }

@@ -15,6 +15,7 @@ use crate::{
         Description, InsertHeaders, LbAlgorithm, ListenerProtocol, Name, PoolProtocol, ProjectId,
         Tags, Timeouts, VipRequest,
     },
+    quota::{Growth, QuotaUpdate},
     refusal::Refusal,
     resource::ResourceId,
 };
@@ -124,6 +125,42 @@ impl Command {
         }
     }
 
+    /// What the command creates at least, as far as it says by itself: for what must be judged before, or although it
+    /// cannot be, admitted. Exactly it is [`crate::change::Change::growth`].
+    #[must_use]
+    pub fn creates(&self) -> Growth {
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut growth = Growth::default();
+        match self {
+            Self::CreateLoadBalancer(new) => {
+                let monitors = new
+                    .pools
+                    .iter()
+                    .filter(|pool| pool.health_monitor.is_some());
+                growth.load_balancer = 1;
+                growth.listener = count(new.listeners.len());
+                growth.pool = count(new.pools.len());
+                growth.member = count(new.pools.iter().map(|pool| pool.members.len()).sum());
+                growth.health_monitor = count(monitors.count());
+                let policies = || {
+                    new.listeners
+                        .iter()
+                        .flat_map(|listener| &listener.l7_policies)
+                };
+                growth.l7_policy = count(policies().count());
+                growth.l7_rule = count(policies().map(|policy| policy.rules.len()).sum());
+            }
+            Self::CreateListener(..) => growth.listener = 1,
+            Self::CreatePool(..) => growth.pool = 1,
+            Self::CreateMember(..) => growth.member = 1,
+            Self::CreateHealthMonitor(..) => growth.health_monitor = 1,
+            Self::CreateL7Policy(..) => growth.l7_policy = 1,
+            Self::CreateL7Rule(..) => growth.l7_rule = 1,
+            _ => {}
+        }
+        growth
+    }
+
     /// The subnets that members of the command are to be reached through, which must exist (reference 8.3).
     #[must_use]
     pub fn member_subnets(&self) -> BTreeSet<Uuid> {
@@ -147,6 +184,15 @@ impl Command {
             _ => BTreeSet::new(),
         }
     }
+}
+
+/// A change of what a project may have, which no tree takes part in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QuotaCommand {
+    /// PUT /quotas/{project}
+    Set(ProjectId, QuotaUpdate),
+    /// DELETE /quotas/{project}
+    Reset(ProjectId),
 }
 
 /// Whether deleting a load balancer takes its children along.

@@ -21,6 +21,7 @@ pub mod place;
 pub mod plan;
 pub mod policy;
 pub mod query;
+pub mod quota;
 pub mod refusal;
 pub mod resource;
 pub mod retry;

@@ -12,6 +12,7 @@ pub use crate::{
 };
 use crate::{
     model::ProjectId,
+    quota::Limits,
     scan::{Excerpt, Scan},
     tree::TreeView,
 };
@@ -34,6 +35,12 @@ pub enum Query {
     Networks,
     /// The fleet.
     Amphorae,
+    /// What a project may have.
+    Quota(ProjectId),
+    /// What the projects may have for which something was set: all the caller may see, or that one.
+    Quotas(Option<ProjectId>),
+    /// What projects may have for which nothing was set; of that one if the caller named it.
+    QuotaDefaults(Option<ProjectId>),
 }
 
 /// Which trees are wanted. Narrowing is an optimisation: callers filter precisely themselves.
@@ -64,6 +71,10 @@ pub enum Answer {
     Networks(Vec<NetworkView>),
     /// To [`Query::Amphorae`].
     Amphorae(Vec<AmphoraView>),
+    /// To [`Query::Quota`] and [`Query::QuotaDefaults`].
+    Quota(Limits),
+    /// To [`Query::Quotas`], by project.
+    Quotas(Vec<(ProjectId, Limits)>),
 }
 
 /// A network a VIP may be on, as the network driver knows it.

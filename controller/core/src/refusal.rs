@@ -8,7 +8,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
-    model::{ListenerProtocol, PoolProtocol},
+    model::{ListenerProtocol, PoolProtocol, ProjectId},
     resource::ResourceId,
 };
 
@@ -119,9 +119,12 @@ pub enum Refusal {
         /// By whom, if that may be told.
         reason: String,
     },
-    /// 403: more than [`crate::limits`] allow of a kind in one load balancer.
+    /// 403: more of a kind than the project may have, or than [`crate::limits`] allow in one load balancer.
     #[error("quota has been met for resources: {0}")]
     QuotaMet(&'static str),
+    /// 404: nothing was set for the project.
+    #[error("no quota was set for the project {0}")]
+    NoQuotaRecord(ProjectId),
     /// 501: the sentence says what the data plane cannot do yet.
     #[error("{0}")]
     NotSupported(String),
@@ -139,4 +142,21 @@ pub enum Refusal {
         /// As sent.
         id: Uuid,
     },
+}
+
+impl Refusal {
+    /// Whether a quota that is met is told before this (reference 1.6, order of checks).
+    #[must_use]
+    pub const fn comes_after_quota(&self) -> bool {
+        matches!(
+            self,
+            Self::BeingDeleted(_)
+                | Self::DuplicatePort { .. }
+                | Self::DuplicateMember { .. }
+                | Self::AlreadyMonitored(_)
+                | Self::AlreadyHasPool(_)
+                | Self::AddressInUse { .. }
+                | Self::NotSupported(_)
+        )
+    }
 }

@@ -21,6 +21,7 @@ fn the_printed_defaults_are_the_defaults() {
 fn settings_read_back_as_they_are_shown() {
     let text = "[api]\nbase_uri = \"https://lb.example.test/\"\nheader_timeout = \"1500ms\"\nhealthcheck = true\n\
                 [metrics]\nlisten = \"off\"\n[fleet]\namphorae = 3\namphora_binary = \"/opt/a \\\"b\\\"\"\n\
+                [quota]\nload_balancer = 10\nl7rule = 0\n\
                 [log]\nfilter = \"warn,krater=debug\"\nformat = \"json\"\n\
                 [[network]]\nname = \"wide\"\n[[network.subnets]]\nname = \"w6\"\ncidr = \"2001:db8::/64\"\n";
     let config = Config::parse(text, &overrides()).unwrap();

@@ -14,6 +14,7 @@ use krater_controller_core::{
     compile, place,
     plan::{self, Actual, Carrier, Desired, Intent, Outcome, Settled, Step},
     query::ResourceId,
+    quota::Growth,
     retry, rollup,
     tree::{Touch, TreeView},
 };
@@ -443,6 +444,7 @@ impl Reconciler {
                 basis,
                 tree,
                 touched: vec![subject],
+                growth: Growth::default(),
                 subject,
             })
             .await?;

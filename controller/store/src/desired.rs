@@ -8,6 +8,7 @@ use krater_amphora_api::Generation;
 use krater_controller_core::{
     change::Change,
     query::{ResourceId, TreeFilter},
+    quota::{Counted, Limits},
     tree::{LoadBalancerTree, Row, Touch, TreeView},
 };
 use serde::Serialize;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 use crate::{
     Store, StoreError,
     engine::Statement,
+    quota,
     row::{self, Trees, tree_columns},
 };
 
@@ -29,6 +31,15 @@ pub enum Committed {
     LostRace,
     /// Another load balancer has this address on the same network: allocate again.
     AddressTaken(IpAddr),
+    /// The project would have more of a kind than it may.
+    QuotaMet(Counted),
+}
+
+/// On which terms a change is stored, beside that nothing came between.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms<'a> {
+    /// What projects may have for which nothing was set; `None` when quotas do not bind the change.
+    pub limits: Option<&'a Limits>,
 }
 
 impl Store {
@@ -90,14 +101,34 @@ impl Store {
         Ok(views)
     }
 
-    /// Stores an admitted change if the tree is still at the generation it was admitted against. With a new load
-    /// balancer its addresses are claimed in the same transaction.
+    /// [`Store::apply_under`] on no terms.
     ///
     /// # Errors
     /// [`StoreError`]; nothing of the change is stored then.
     pub async fn apply(&self, change: &Change) -> Result<Committed, StoreError> {
+        self.apply_under(change, Terms::default()).await
+    }
+
+    /// Stores an admitted change if the tree is still at the generation it was admitted against. With a new load
+    /// balancer its addresses are claimed in the same transaction, in which also the terms are seen to.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing of the change is stored then.
+    pub async fn apply_under(
+        &self,
+        change: &Change,
+        terms: Terms<'_>,
+    ) -> Result<Committed, StoreError> {
         let (root, children) = lines_of(change)?;
         let mut transaction = self.begin(APPLYING).await?;
+        // Counted before anything is written, judged after the race: only then the growth is that of what is stored.
+        let met = match terms.limits {
+            None => None,
+            Some(limits) => {
+                let project = change.tree.project();
+                quota::first_met(&mut transaction, project, &change.growth, limits).await?
+            }
+        };
         let written = match change.basis {
             None => transaction.run(APPLYING, root.insert(&root.id)).await?,
             Some(basis) => transaction.run(APPLYING, root.swap(basis)).await?,
@@ -105,6 +136,10 @@ impl Store {
         if written == 0 {
             transaction.rollback().await?;
             return Ok(Committed::LostRace);
+        }
+        if let Some(kind) = met {
+            transaction.rollback().await?;
+            return Ok(Committed::QuotaMet(kind));
         }
         let claimed = match change.basis {
             None => addresses_of(change),

@@ -15,6 +15,7 @@ use krater_controller_core::{
         Timeouts, Vip,
     },
     query::ResourceId,
+    quota::Growth,
     tree::{LoadBalancerTree, Row, Touch},
 };
 use uuid::Uuid;
@@ -220,6 +221,7 @@ pub(crate) fn creation(tree: LoadBalancerTree) -> Change {
     let touched = all_of(&tree);
     Change {
         basis: None,
+        growth: Growth::staying(&tree),
         subject: ResourceId::LoadBalancer(tree.load_balancer.value.id),
         tree,
         touched,
@@ -232,6 +234,7 @@ pub(crate) fn update(
     subject: ResourceId,
     edit: impl FnOnce(&mut LoadBalancerTree, Generation),
 ) -> Change {
+    let before = Growth::staying(&tree);
     let basis = tree.load_balancer.generation;
     let next = basis.next();
     tree.load_balancer.generation = next;
@@ -245,6 +248,7 @@ pub(crate) fn update(
     };
     Change {
         basis: Some(basis),
+        growth: Growth::staying(&tree).since(&before),
         tree,
         touched,
         subject,

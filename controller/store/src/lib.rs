@@ -12,10 +12,11 @@ mod error;
 mod fixture;
 mod migrate;
 mod observed;
+mod quota;
 mod row;
 mod scan;
 
-pub use desired::Committed;
+pub use desired::{Committed, Terms};
 pub use engine::Store;
 pub use error::StoreError;
 pub use observed::{

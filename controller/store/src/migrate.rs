@@ -10,6 +10,7 @@ use crate::{StoreError, engine::Store};
 const STEPS: &[&str] = &[
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
+    include_str!("../migrations/0003.sql"),
 ];
 
 impl Store {

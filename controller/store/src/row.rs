@@ -7,6 +7,7 @@ use krater_amphora_api::Generation;
 use krater_controller_core::{
     model::{HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool},
     query::ResourceId,
+    quota::Counted,
     status::{OperatingStatus, Reason},
     tree::{LoadBalancerTree, Observed, Row, Touch, TreeView},
 };
@@ -87,14 +88,19 @@ pub(crate) fn read_generation(number: i64, what: &str) -> Result<Generation, Sto
 
 /// What a resource is called in the `kind` column.
 pub(crate) const fn kind_name(id: ResourceId) -> &'static str {
-    match id {
-        ResourceId::LoadBalancer(_) => "load_balancer",
-        ResourceId::Listener(_) => "listener",
-        ResourceId::Pool(_) => "pool",
-        ResourceId::Member(_) => "member",
-        ResourceId::HealthMonitor(_) => "health_monitor",
-        ResourceId::L7Policy(_) => "l7_policy",
-        ResourceId::L7Rule(_) => "l7_rule",
+    counted_name(Counted::of(id))
+}
+
+/// What resources of a kind are called there.
+pub(crate) const fn counted_name(kind: Counted) -> &'static str {
+    match kind {
+        Counted::LoadBalancer => "load_balancer",
+        Counted::Listener => "listener",
+        Counted::Pool => "pool",
+        Counted::Member => "member",
+        Counted::HealthMonitor => "health_monitor",
+        Counted::L7Policy => "l7_policy",
+        Counted::L7Rule => "l7_rule",
     }
 }
 

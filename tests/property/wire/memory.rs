@@ -14,13 +14,14 @@ use krater_controller_core::{
     admit,
     command::{
         Command, NewHealthMonitor, NewL7Policy, NewL7Rule, NewListener, NewLoadBalancer, NewMember,
-        NewPool, PoolRef,
+        NewPool, PoolRef, QuotaCommand,
     },
     model::{
         AdditionalVip, CompareType, Description, HttpMonitor, InsertHeaders, L7Action, L7RuleType,
         LbAlgorithm, ListenerProtocol, MonitorKind, Name, PoolProtocol, Tags, Timeouts,
     },
     query::{Answer, Caller, NetworkView, Query, ResourceId, SubnetView},
+    quota::{Limits, QuotaRecord},
     refusal::Refusal,
     scan,
     tree::{Observed, TreeView},
@@ -85,6 +86,16 @@ impl Application for Memory {
         self.lock().execute(command)
     }
 
+    async fn change_quota(&self, _: &Caller, command: QuotaCommand) -> Result<Limits, Refusal> {
+        Ok(match command {
+            QuotaCommand::Set(_, update) => {
+                let record = QuotaRecord::default().updated(&update);
+                record.over(&Limits::default())
+            }
+            QuotaCommand::Reset(_) => Limits::default(),
+        })
+    }
+
     async fn answer(&self, _: &Caller, query: Query) -> Result<Answer, Refusal> {
         let inner = self.lock();
         let find = |id| {
@@ -104,6 +115,8 @@ impl Application for Memory {
             }
             Query::Networks => Answer::Networks(vec![network()]),
             Query::Amphorae => Answer::Amphorae(Vec::new()),
+            Query::Quota(_) | Query::QuotaDefaults(_) => Answer::Quota(Limits::default()),
+            Query::Quotas(_) => Answer::Quotas(vec![(project(), Limits::default())]),
         })
     }
 }

@@ -11,8 +11,10 @@ use krater_controller_api::{
     Application, Credentials, Executed, RouteName, Settings, Unauthenticated, router,
 };
 use krater_controller_core::{
-    command::Command,
+    command::{Command, QuotaCommand},
+    model::ProjectId,
     query::{Answer, Caller, NetworkView, Persona, Query, ResourceId},
+    quota::Limits,
     refusal::Refusal,
     scan::{self, Among, Scan},
     tree::TreeView,
@@ -36,6 +38,10 @@ pub(crate) struct Fake {
     pub(crate) commands: Mutex<Vec<Command>>,
     /// The queries so far.
     pub(crate) queries: Mutex<Vec<Query>>,
+    /// The changes of quotas so far.
+    pub(crate) quota_commands: Mutex<Vec<QuotaCommand>>,
+    /// What projects may have, and those for which it was set.
+    pub(crate) quotas: Mutex<(Limits, Vec<ProjectId>)>,
 }
 
 #[async_trait]
@@ -52,6 +58,14 @@ impl Application for Fake {
         match self.refusal.lock().unwrap().take() {
             Some(refusal) => Err(refusal),
             None => Ok(Executed { view, subject }),
+        }
+    }
+
+    async fn change_quota(&self, _: &Caller, command: QuotaCommand) -> Result<Limits, Refusal> {
+        self.quota_commands.lock().unwrap().push(command);
+        match self.refusal.lock().unwrap().take() {
+            Some(refusal) => Err(refusal),
+            None => Ok(self.quotas.lock().unwrap().0),
         }
     }
 
@@ -90,6 +104,14 @@ impl Application for Fake {
             }
             Query::Networks => Answer::Networks(networks()),
             Query::Amphorae | Query::MembersOf(_) => Answer::Amphorae(Vec::new()),
+            Query::Quota(_) | Query::QuotaDefaults(_) => {
+                Answer::Quota(self.quotas.lock().unwrap().0)
+            }
+            Query::Quotas(_) => {
+                let (limits, projects) = self.quotas.lock().unwrap().clone();
+                let quotas = projects.into_iter().map(|project| (project, limits));
+                Answer::Quotas(quotas.collect())
+            }
         })
     }
 }
@@ -189,6 +211,8 @@ impl Api {
             credentials: Mutex::default(),
             commands: Mutex::default(),
             queries: Mutex::default(),
+            quota_commands: Mutex::default(),
+            quotas: Mutex::default(),
         });
         Self {
             router: router(fake.clone(), settings),
@@ -198,7 +222,7 @@ impl Api {
 
     /// Lets everybody be this caller.
     pub(crate) fn be(&self, persona: Persona, project: Option<&str>) {
-        let project = project.and_then(krater_controller_core::model::ProjectId::parse);
+        let project = project.and_then(ProjectId::parse);
         *self.fake.caller.lock().unwrap() = Ok(Caller::new("someone", project, persona));
     }
 
@@ -216,6 +240,20 @@ impl Api {
             .last()
             .expect("no command was executed")
             .clone()
+    }
+
+    /// Lets these projects have a quota, and everybody these limits.
+    pub(crate) fn set_quotas(&self, limits: Limits, projects: &[&str]) {
+        let projects = projects
+            .iter()
+            .filter_map(|project| ProjectId::parse(project));
+        *self.fake.quotas.lock().unwrap() = (limits, projects.collect());
+    }
+
+    /// The last change of a quota.
+    pub(crate) fn quota_command(&self) -> QuotaCommand {
+        let commands = self.fake.quota_commands.lock().unwrap();
+        commands.last().expect("no quota was changed").clone()
     }
 
     /// The number of commands so far.

@@ -176,6 +176,8 @@ fn further_refusals() -> Vec<(Refusal, u16, String)> {
             409,
             "The VIP IP address is already in use: 10.1.0.11: by another".into(),
         ),
+        (Refusal::NoQuotaRecord(krater_controller_core::model::ProjectId::parse("p1").unwrap()), 404,
+            "Quotas p1 not found.".into()),
         (Refusal::QuotaMet("Listener"), 403, "Quota has been met for resources: Listener".into()),
         (
             Refusal::NotSupported("moons.".into()),

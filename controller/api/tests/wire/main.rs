@@ -34,6 +34,8 @@ mod permission;
 #[cfg(test)]
 mod pools;
 #[cfg(test)]
+mod quotas;
+#[cfg(test)]
 mod routing;
 #[cfg(test)]
 mod walks;

@@ -223,7 +223,13 @@ async fn answers_name_their_route_for_metrics() {
             "providers/{name}/capabilities",
         ),
         ("/v2/subnets".to_owned(), "network"),
-        ("/v2/lbaas/quotas".to_owned(), "unsupported"),
+        ("/v2/lbaas/quotas".to_owned(), "quotas"),
+        ("/v2/lbaas/quotas/p".to_owned(), "quotas/{project}"),
+        (
+            "/v2/lbaas/quotas/defaults".to_owned(),
+            "quotas/{project}/default",
+        ),
+        ("/v2/lbaas/flavors".to_owned(), "unsupported"),
     ] {
         assert_eq!(api.get(&path).await.route, route, "{path}");
     }
@@ -426,9 +432,6 @@ async fn nobody_gets_401_in_form_c_and_a_hint_where_tokens_are() {
 async fn what_this_release_does_not_have_is_501_with_a_sentence() {
     let api = Api::new();
     for path in [
-        "/v2/lbaas/quotas",
-        "/v2.0/quotas/p1",
-        "/v2/lbaas/quotas/p1/default",
         "/v2/lbaas/flavors",
         "/v2/lbaas/flavorprofiles/x",
         "/v2/lbaas/availabilityzones",

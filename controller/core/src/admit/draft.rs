@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     change::Change,
     model::{HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool},
+    quota::Growth,
     refusal::Refusal,
     resource::ResourceId,
     tree::{LoadBalancerTree, Row, Touch},
@@ -21,6 +22,8 @@ pub(super) struct Draft<'a> {
     /// The tree as it is so far. Rows are changed through the methods below, which see to their generation.
     pub(super) tree: LoadBalancerTree,
     basis: Option<Generation>,
+    /// What stayed in it before.
+    before: Growth,
     stamp: Stamp,
     ids: &'a mut dyn FnMut() -> Uuid,
 }
@@ -68,6 +71,7 @@ impl<'a> Draft<'a> {
         Self {
             tree,
             basis: None,
+            before: Growth::default(),
             stamp,
             ids,
         }
@@ -87,6 +91,7 @@ impl<'a> Draft<'a> {
             .map(|facts| facts.changed_at)
             .fold(now, Timestamp::max);
         Self {
+            before: Growth::staying(&tree),
             tree,
             basis: Some(basis),
             stamp: Stamp {
@@ -117,6 +122,7 @@ impl<'a> Draft<'a> {
             basis: self.basis,
             tree: self.tree,
             touched: Vec::new(),
+            growth: Growth::default(),
             subject,
         }
     }
@@ -131,6 +137,7 @@ impl<'a> Draft<'a> {
             .collect();
         Change {
             basis: self.basis,
+            growth: Growth::staying(&self.tree).since(&self.before),
             tree: self.tree,
             touched,
             subject,
