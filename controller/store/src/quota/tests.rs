@@ -42,7 +42,6 @@ async fn apply(
 ) -> Committed {
     let terms = Terms {
         limits: Some(limits),
-        ..Terms::default()
     };
     store.apply_under(change, terms).await.unwrap()
 }
