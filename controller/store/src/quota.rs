@@ -86,9 +86,9 @@ impl Store {
         growth: &Growth,
         defaults: &Limits,
     ) -> Result<Option<Counted>, StoreError> {
-        let mut transaction = self.begin("count resources").await?;
-        let met = first_met(&mut transaction, project, growth, defaults).await?;
-        transaction.rollback().await?;
+        let mut reading = self.reading("count resources").await?;
+        let met = first_met(&mut reading, project, growth, defaults).await?;
+        reading.end("count resources").await?;
         Ok(met)
     }
 }
