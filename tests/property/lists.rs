@@ -14,9 +14,10 @@ use krater_controller_api::{
 use krater_controller_core::{
     admit,
     change::Change,
-    command::{Command, NewLoadBalancer},
+    command::{Command, NewLoadBalancer, QuotaCommand},
     model::{LoadBalancerId, Name, ProjectId, Tags},
     query::{Answer, Caller, Persona, Query},
+    quota::Limits,
     refusal::Refusal,
     scan::Scan,
     tree::LoadBalancerTree,
@@ -165,6 +166,10 @@ impl Application for Shelf {
     }
 
     async fn execute(&self, _: &Caller, _: Command) -> Result<Executed, Refusal> {
+        Err(Refusal::NotPermitted)
+    }
+
+    async fn change_quota(&self, _: &Caller, _: QuotaCommand) -> Result<Limits, Refusal> {
         Err(Refusal::NotPermitted)
     }
 
