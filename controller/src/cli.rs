@@ -1,6 +1,7 @@
 //! The command line: what `krater …` understands, and what it answers with.
 
 use std::{
+    env,
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::{Config, Overrides},
+    http_client::{AskError, HttpClient},
     run::{self, LogChoice},
     up::Demo,
 };
@@ -18,16 +20,17 @@ mod amphora;
 mod config;
 mod lb;
 mod table;
+mod token;
 
 /// krater: a load balancer service that speaks the OpenStack Octavia API.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "krater", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Run everything on this host: controller, database and amphorae. Ctrl-C ends all of it.
     Up {
@@ -48,6 +51,9 @@ enum Command {
     /// Look at load balancers.
     #[command(subcommand)]
     Lb(Look),
+    /// Make tokens for the file of tokens (auth.driver = "file").
+    #[command(subcommand)]
+    Token(TokenVerb),
     /// Print, check or show settings.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -82,7 +88,7 @@ struct Settings {
     log: Option<String>,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Look {
     /// List all.
     List {
@@ -99,7 +105,7 @@ enum Look {
 }
 
 /// Where to ask, and how to show the answer.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone)]
 struct From {
     /// The API to ask.
     #[arg(
@@ -109,6 +115,15 @@ struct From {
         default_value = "http://127.0.0.1:9876"
     )]
     endpoint: String,
+    /// Who asks, where that matters [default: OS_TOKEN in the environment]. Others of this host see what is said here;
+    /// they do not see the environment.
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "KRATER_TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<String>,
     /// How to show the answer.
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -118,6 +133,14 @@ struct From {
 enum Output {
     Table,
     Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenVerb {
+    /// Make a new token: one line to give away, one for the file.
+    New,
+    /// Hash a token of your own, read from the standard input, for the file.
+    Hash,
 }
 
 #[derive(Debug, Subcommand)]
@@ -178,8 +201,18 @@ impl Cli {
             Command::Controller { settings } => settings.with(|config, _| run::controller(config)),
             Command::Amphora(look) => look.run(amphora::list, amphora::show),
             Command::Lb(look) => look.run(lb::list, lb::show),
+            Command::Token(verb) => token::run(&verb),
             Command::Config(verb) => config::run(verb),
         }
+    }
+}
+
+impl From {
+    /// The API to ask, as whom.
+    fn client(&self) -> Result<HttpClient, AskError> {
+        let usual = || env::var("OS_TOKEN").ok().filter(|token| !token.is_empty());
+        let token = self.token.clone().or_else(usual);
+        Ok(HttpClient::new(&self.endpoint)?.with_token(token))
     }
 }
 

@@ -15,8 +15,10 @@ use krater_controller_core::{model::ProjectId, quota::Limits};
 use krater_driver_local::{LocalNetwork, NetworkConfig};
 use serde::Deserialize;
 
+use self::auth::{Auth, AuthFile};
 use self::quantity::{parse_bytes, parse_duration, print_bytes, print_duration};
 
+pub(crate) mod auth;
 pub(crate) mod quantity;
 mod quota;
 
@@ -25,6 +27,7 @@ mod quota;
 pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     pub(crate) api: Api,
+    pub(crate) auth: Auth,
     pub(crate) intake: SocketAddr,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) fleet: Fleet,
@@ -141,6 +144,7 @@ impl Flaws {
 struct ConfigFile {
     state_dir: Option<String>,
     api: ApiFile,
+    auth: AuthFile,
     intake: IntakeFile,
     metrics: MetricsFile,
     fleet: FleetFile,
@@ -200,6 +204,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
         .or_else(|| file.state_dir.map(PathBuf::from));
     let state_dir = flaws.keep("state_dir", state_dir.map_or_else(default_state_dir, Ok));
     let api = parse_api(file.api, overrides, flaws);
+    let auth = auth::parse(file.auth, flaws);
     let intake = overrides
         .intake
         .clone()
@@ -226,6 +231,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
     Some(Config {
         state_dir: state_dir?,
         api: api?,
+        auth: auth?,
         intake: intake?,
         metrics: metrics?,
         fleet: fleet?,
@@ -468,6 +474,7 @@ fn print(config: &Config) -> String {
     );
     let _ = writeln!(out, "body_max = \"{}\"", print_bytes(api.body_bytes_max));
     let _ = writeln!(out, "healthcheck = {}", api.healthcheck);
+    auth::print(&config.auth, &mut out);
     let metrics = config
         .metrics
         .map_or_else(|| "off".to_owned(), |address| address.to_string());

@@ -14,8 +14,9 @@ use krater_amphora_api::Report;
 use krater_controller_api::{self as api, Healthcheck};
 use krater_controller_core::{carried::Carried, compile, query::TreeFilter};
 use krater_controller_store::{Store, StoreError};
-use krater_driver::{DriverError, NetworkDriver};
-use krater_driver_local::{LocalNetwork, NoAuth, ProcessCompute, ProcessSettings};
+use krater_driver::{Authenticator, DriverError, NetworkDriver};
+use krater_driver_local::{LocalNetwork, NoAuth, ProcessCompute, ProcessSettings, TokenFile};
+use krater_driver_openstack::Keystone;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -27,7 +28,7 @@ use crate::{
     application::{self, Application},
     cause::chain,
     clock,
-    config::{self, Config},
+    config::{Config, auth::Auth},
     fleet::{self, Fleet},
     intake::Intake,
     knowledge::Knowledge,
@@ -95,6 +96,9 @@ pub(crate) enum StartError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Nobody can say who callers are.
+    #[error("callers cannot be told apart: {0}")]
+    Auth(String),
     /// The networks are not what was checked before.
     #[error("the networks cannot be used: {0}")]
     Network(String),
@@ -121,7 +125,7 @@ impl Controller {
         };
         let (api, reports_to) = (address(&listeners.api)?, address(&listeners.intake)?);
         let metrics_at = listeners.metrics.as_ref().map(address).transpose()?;
-        if !api.ip().is_loopback() {
+        if config.auth == Auth::None && !api.ip().is_loopback() {
             tracing::warn!(%api, "whoever reaches the API may do everything: there is no authentication");
         }
         let store = Store::open(&config.state_dir.join("krater.db")).await?;
@@ -268,7 +272,7 @@ impl Foundation {
         let application = Arc::new(Application::new(application::Parts {
             known: known.clone(),
             network,
-            authenticator: Arc::new(NoAuth::new(config.api.default_project.clone())),
+            authenticator: authenticator(config)?,
             reconciler: Arc::clone(&reconciler),
             agents: fleet.clone(),
             carried: Carried::release(),
@@ -292,7 +296,7 @@ impl Foundation {
     }
 
     fn api_site(&self, config: &Config) -> Site {
-        let settings = api_settings(&config.api);
+        let settings = api_settings(config);
         let tenants = api::router(self.application.clone(), settings);
         let router = operator::router(self.application.clone())
             .fallback_service(tenants)
@@ -332,8 +336,14 @@ impl Foundation {
     }
 }
 
-fn api_settings(config: &config::Api) -> api::Settings {
+fn api_settings(config: &Config) -> api::Settings {
+    let identity_uri = match &config.auth {
+        Auth::Keystone(keystone) => Some(keystone.identity_uri().to_owned()),
+        Auth::None | Auth::File { .. } => None,
+    };
+    let config = &config.api;
     api::Settings {
+        identity_uri,
         api_base_uri: config.base_uri.clone(),
         pagination_max_limit: config.page_items_max,
         body_bytes_max: config.body_bytes_max,
@@ -344,6 +354,21 @@ fn api_settings(config: &config::Api) -> api::Settings {
         },
         ..api::Settings::default()
     }
+}
+
+fn authenticator(config: &Config) -> Result<Arc<dyn Authenticator>, StartError> {
+    Ok(match &config.auth {
+        Auth::None => Arc::new(NoAuth::new(config.api.default_project.clone())),
+        Auth::File { path, role_set } => {
+            let tokens = TokenFile::open(path, *role_set);
+            Arc::new(tokens.map_err(|error| StartError::Auth(error.to_string()))?)
+        }
+        Auth::Keystone(keystone) => {
+            let settings = keystone.settings().map_err(StartError::Auth)?;
+            let keystone = Keystone::new(&settings);
+            Arc::new(keystone.map_err(|error| StartError::Auth(error.to_string()))?)
+        }
+    })
 }
 
 fn network(config: &Config) -> Result<LocalNetwork, StartError> {

@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::{net::TcpStream, time::timeout};
 
 /// One API, by where it is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct HttpClient {
     authority: String,
     base: String,
+    token: Option<String>,
 }
 
 /// Why there is no answer to show.
@@ -61,7 +62,14 @@ impl HttpClient {
         Ok(Self {
             authority: format!("{}:{port}", authority.host()),
             base: uri.path().trim_end_matches('/').to_owned(),
+            token: None,
         })
+    }
+
+    /// The same API, asked as the one whose token this is.
+    pub(crate) fn with_token(mut self, token: Option<String>) -> Self {
+        self.token = token;
+        self
     }
 
     /// What is at `path`.
@@ -91,10 +99,13 @@ impl HttpClient {
         };
         if !status.is_success() {
             let fault = document.as_ref().ok();
-            let message = ["faultstring", "message"]
+            let message = ["/faultstring", "/message", "/error/message"]
                 .iter()
-                .find_map(|field| fault?.get(field)?.as_str());
-            let message = message.unwrap_or("the request was refused").to_owned();
+                .find_map(|field| fault?.pointer(field)?.as_str());
+            let mut message = message.unwrap_or("the request was refused").to_owned();
+            if status == StatusCode::UNAUTHORIZED {
+                message += " (--token, or KRATER_TOKEN in the environment)";
+            }
             return Err(AskError::Refused { status, message });
         }
         document.map_err(|error| AskError::Strange {
@@ -121,13 +132,16 @@ impl HttpClient {
             .map(serde_json::to_vec)
             .transpose()?
             .unwrap_or_default();
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
             .header(header::HOST, &self.authority)
             .header(header::ACCEPT, "application/json")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))?;
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = &self.token {
+            request = request.header("x-auth-token", token);
+        }
+        let request = request.body(Full::new(Bytes::from(body)))?;
         let response = sender.send_request(request).await?;
         let status = response.status();
         let collected = Limited::new(response.into_body(), ANSWER_BYTES_MAX)

@@ -12,7 +12,7 @@ use krater_controller_core::query::AmphoraStatus;
 use tokio::time::timeout;
 
 use crate::{
-    config::Config,
+    config::{Config, auth::Auth},
     controller::{Amphorae, Controller},
     demo::Members,
     http_client::HttpClient,
@@ -35,10 +35,13 @@ pub(crate) async fn run(
     log: Option<&Path>,
     signals: &mut Signals,
 ) -> anyhow::Result<()> {
+    if demo == Demo::Wanted && config.auth != Auth::None {
+        anyhow::bail!("the demonstration needs auth.driver = \"none\": it has no token");
+    }
     say(&format!("krater {} is starting", env!("CARGO_PKG_VERSION")));
     let mut controller = Controller::start(config).await?;
     step(&format!("the API answers at {}", controller.api));
-    if !controller.api.ip().is_loopback() {
+    if config.auth == Auth::None && !controller.api.ip().is_loopback() {
         step("careful: whoever reaches that address may do everything, there is no authentication");
     }
     let ended = tokio::select! {
@@ -109,6 +112,10 @@ async fn demonstrate(controller: &mut Controller) -> anyhow::Result<String> {
 #[derive(Debug, Default)]
 struct Screen {
     endpoint: String,
+    /// Whose tokens are believed; empty when nobody needs one.
+    tokens: String,
+    /// What the openstack client needs to know in its environment.
+    client: String,
     metrics: Option<String>,
     state: String,
     log: Option<String>,
@@ -129,8 +136,28 @@ impl Screen {
             .networks
             .first()
             .and_then(|network| network.subnets.first());
+        let endpoint = endpoint(controller);
+        let (tokens, client) = match &config.auth {
+            Auth::None => (
+                String::new(),
+                format!("export OS_AUTH_TYPE=none OS_ENDPOINT={endpoint}"),
+            ),
+            Auth::File { path, .. } => (
+                format!("tokens of {}", shortened(path)),
+                format!("export OS_AUTH_TYPE=admin_token OS_ENDPOINT={endpoint} OS_TOKEN=…"),
+            ),
+            Auth::Keystone(keystone) => (
+                format!("tokens of {}", keystone.identity_uri()),
+                format!(
+                    "export OS_AUTH_URL={} OS_USERNAME=…",
+                    keystone.identity_uri()
+                ),
+            ),
+        };
         Self {
-            endpoint: endpoint(controller),
+            endpoint,
+            tokens,
+            client,
             metrics: controller
                 .metrics
                 .map(|metrics| format!("http://{metrics}/metrics")),
@@ -157,7 +184,12 @@ impl Screen {
             text.push_str(&line);
             text.push('\n');
         };
-        place("API", &format!("{endpoint} (no authentication)"));
+        if self.tokens.is_empty() {
+            place("API", &format!("{endpoint} (no authentication)"));
+        } else {
+            place("API", endpoint);
+            place("Callers", &self.tokens);
+        }
         place(
             "Amphorae",
             &format!("{} of {} serving", self.serving, self.amphorae),
@@ -173,9 +205,7 @@ impl Screen {
         if let Some(demo) = &self.demo {
             text.push_str(&format!("  curl {demo}\n"));
         }
-        text.push_str(&format!(
-            "  export OS_AUTH_TYPE=none OS_ENDPOINT={endpoint}\n"
-        ));
+        text.push_str(&format!("  {}\n", self.client));
         text.push_str(&format!(
             "  openstack loadbalancer create --name web --vip-subnet-id {}\n",
             self.subnet
@@ -225,6 +255,8 @@ mod tests {
     fn screen() -> Screen {
         Screen {
             endpoint: "http://127.0.0.1:19876".to_owned(),
+            tokens: String::new(),
+            client: "export OS_AUTH_TYPE=none OS_ENDPOINT=http://127.0.0.1:19876".to_owned(),
             metrics: Some("http://127.0.0.1:9878/metrics".to_owned()),
             state: "/a/state/folder/with/quite/a/long/path/that/goes/on/and/on/and/on/until/it/ends/here".to_owned(),
             log: Some("~/.local/state/krater/krater.log".to_owned()),

@@ -1,5 +1,8 @@
 //! Clients of others, unmodified, against `krater up`: what they call is theirs, so only their own words are believed.
 
+#[cfg(test)]
+mod login;
+
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -18,7 +21,7 @@ fn the_openstack_sdk_drives_every_resource() {
     drive("sdk.py");
 }
 
-/// Runs a script against a krater of its own with two members; its output is the failure's text.
+/// Runs a script against a krater of its own with two members.
 fn drive(script: &str) {
     let _network = Namespace::enter_new();
     let krater = Krater::up();
@@ -30,6 +33,16 @@ fn drive(script: &str) {
         .iter()
         .map(|member| member.address().to_string())
         .collect();
+    let environment = [
+        ("OS_AUTH_TYPE", "none".to_owned()),
+        ("OS_ENDPOINT", "http://127.0.0.1:9876".to_owned()),
+        ("MEMBERS", addresses.join(" ")),
+    ];
+    run(script, &environment, &krater);
+}
+
+/// Runs a script in an environment; its output is the failure's text.
+fn run(script: &str, environment: &[(&str, String)], krater: &Krater) {
     let mut command = Command::new(python());
     command
         .arg(
@@ -37,9 +50,7 @@ fn drive(script: &str) {
                 .join("clients")
                 .join(script),
         )
-        .env("OS_AUTH_TYPE", "none")
-        .env("OS_ENDPOINT", "http://127.0.0.1:9876")
-        .env("MEMBERS", addresses.join(" "))
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("HOME", krater.state_folder());
     let (status, output) = run_to_end(&mut command, Duration::from_secs(240));

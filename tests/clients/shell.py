@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import time
 
 from openstackclient import shell
@@ -31,13 +32,29 @@ def openstack(*arguments, output_json=True):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         command = shell.OpenStackShell()
         command.stdout, command.stderr = out, err
-        status = command.run(arguments)
+        try:
+            status = command.run(arguments)
+        except SystemExit as end:
+            # What the command line itself refuses ends the program, with the reason on the error stream.
+            status = f"{end.code} (the command line)"
     # Each run adds a handler that writes to the error stream of its own time.
     logging.getLogger("").handlers.clear()
     if status != 0:
         raise CommandFailed(arguments, status, out.getvalue() + err.getvalue())
     print(f"ok {time.monotonic() - started:.2f}s openstack {' '.join(arguments)}", flush=True)
     return json.loads(out.getvalue()) if output_json else out.getvalue()
+
+
+@contextlib.contextmanager
+def as_user(user, project):
+    """Lets commands log in as a user of tests/clients/keystone-seed.py, in a project."""
+    before = dict(os.environ)
+    os.environ.update(OS_USERNAME=user, OS_PROJECT_NAME=project)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def refused(*arguments):

@@ -5,6 +5,7 @@
 //! a network where every port and address is free, so tests run side by side and use the defaults of the programs.
 
 mod http;
+mod keystone;
 mod krater;
 mod load;
 mod member;
@@ -15,6 +16,7 @@ mod standalone;
 mod wait;
 
 pub use http::{Answer, Connection, fetch};
+pub use keystone::Keystone;
 pub use krater::Krater;
 pub use load::{Load, LoadReport, percentile};
 pub use member::{HttpMember, TcpMember};

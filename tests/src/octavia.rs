@@ -13,6 +13,7 @@ pub struct Octavia {
     address: SocketAddr,
     connection: Option<Connection>,
     project: Option<String>,
+    token: Option<String>,
 }
 
 /// One answer of the API.
@@ -47,12 +48,19 @@ impl Octavia {
             address,
             connection: None,
             project: None,
+            token: None,
         }
     }
 
     /// The same API, asked as another project.
     pub fn with_project(mut self, project: &str) -> Self {
         self.project = Some(project.to_owned());
+        self
+    }
+
+    /// The same API, asked as the one whose token this is.
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
         self
     }
 
@@ -74,6 +82,9 @@ impl Octavia {
         ];
         if let Some(project) = &self.project {
             headers.push(("x-project-id", project));
+        }
+        if let Some(token) = &self.token {
+            headers.push(("x-auth-token", token));
         }
         let kept = self.connection.is_some();
         let mut connection = match self.connection.take() {

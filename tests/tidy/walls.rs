@@ -70,6 +70,12 @@ const WALLS: &[Wall] = &[
         never: &["sqlx", "axum", "hyper"],
     },
     Wall {
+        folder: "controller/driver/openstack",
+        ours: &["krater-driver", "krater-controller-core"],
+        only: &[],
+        never: &["sqlx", "axum"],
+    },
+    Wall {
         folder: "controller",
         ours: &[
             "krater-controller-api",
@@ -77,6 +83,7 @@ const WALLS: &[Wall] = &[
             "krater-controller-store",
             "krater-driver",
             "krater-driver-local",
+            "krater-driver-openstack",
             "krater-amphora-api",
         ],
         only: &[],

@@ -3,15 +3,10 @@
 use anyhow::Context as _;
 
 use super::{From, Output, table};
-use crate::{
-    http_client::HttpClient,
-    operator::{AmphoraDocument, FleetDocument},
-};
+use crate::operator::{AmphoraDocument, FleetDocument};
 
 pub(super) async fn list(from: From) -> anyhow::Result<String> {
-    let answer = HttpClient::new(&from.endpoint)?
-        .get("/krater/v1/amphorae")
-        .await?;
+    let answer = from.client()?.get("/krater/v1/amphorae").await?;
     if from.output == Output::Json {
         return Ok(format!("{answer}\n"));
     }
@@ -39,7 +34,8 @@ pub(super) async fn list(from: From) -> anyhow::Result<String> {
 }
 
 pub(super) async fn show(from: From, id: String) -> anyhow::Result<String> {
-    let answer = HttpClient::new(&from.endpoint)?
+    let answer = from
+        .client()?
         .get(&format!("/krater/v1/amphorae/{id}"))
         .await?;
     if from.output == Output::Json {

@@ -8,7 +8,7 @@ use super::{From, Output, table};
 use crate::http_client::HttpClient;
 
 pub(super) async fn list(from: From) -> anyhow::Result<String> {
-    let client = HttpClient::new(&from.endpoint)?;
+    let client = from.client()?;
     let balancers = all(&client, "").await?;
     if from.output == Output::Json {
         return Ok(format!("{}\n", json!({ "loadbalancers": balancers })));
@@ -34,7 +34,7 @@ pub(super) async fn list(from: From) -> anyhow::Result<String> {
 }
 
 pub(super) async fn show(from: From, name: String) -> anyhow::Result<String> {
-    let client = HttpClient::new(&from.endpoint)?;
+    let client = from.client()?;
     let balancer = if Uuid::parse_str(&name).is_ok() {
         let answer = client.get(&format!("{PATH}/{name}")).await?;
         answer.get("loadbalancer").cloned().unwrap_or_default()

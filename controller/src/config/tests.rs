@@ -93,3 +93,163 @@ fn a_file_that_is_not_settings_is_named_with_the_line() {
     assert!(flaws[0].contains("krater.toml"), "{flaws:?}");
     assert!(flaws[0].contains("line 3"), "{flaws:?}");
 }
+
+/// A file that others cannot reach.
+fn secret_file(folder: &tempfile::TempDir, name: &str, text: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = folder.path().join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn nobody_is_asked_who_they_are_by_default() {
+    let config = Config::parse("", &overrides()).unwrap();
+    assert_eq!(config.auth, Auth::None);
+}
+
+#[test]
+fn settings_of_callers_read_back_as_they_are_shown_without_the_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = secret_file(&folder, "secret", "hush\n");
+    let tokens = secret_file(&folder, "tokens.toml", "");
+    let keystone = "[auth]\ndriver = \"keystone\"\nrole_set = \"both\"\n[auth.keystone]\n";
+    for text in [
+        format!(
+            "[auth]\ndriver = \"file\"\nrole_set = \"advanced\"\n[auth.file]\npath = \"{tokens}\"\n"
+        ),
+        format!(
+            "{keystone}url = \"https://i.test\"\nuser = \"krater\"\nproject = \"service\"\n\
+             secret_file = \"{secret}\"\ncafile = \"{secret}\"\npublic_url = \"https://o.test/v3/\"\n"
+        ),
+        format!(
+            "{keystone}url = \"http://i.test/v3\"\napplication_credential = \"a\"\nsecret_file = \"{secret}\"\n\
+             timeout = \"3s\"\ncache_tokens_max = 5\ncache_lifetime = \"1s\"\ncache_refused = \"0s\"\n\
+             cache_outage = \"2h\"\nservice_roles = [\"a\", \"b\"]\n"
+        ),
+    ] {
+        let config = Config::parse(&text, &overrides()).unwrap();
+        let shown = config.print();
+        assert!(!shown.contains("hush"), "{shown}");
+        let again = Config::parse(&shown, &Overrides::default()).unwrap();
+        assert_eq!(again, config);
+        if let Auth::Keystone(keystone) = &config.auth {
+            assert!(keystone.settings().is_ok());
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_choice_of_callers_is_said() {
+    for (text, flaw) in [
+        ("driver = \"ldap\"".to_owned(), "auth.driver"),
+        ("role_set = \"all\"".to_owned(), "auth.role_set"),
+        ("driver = \"file\"".to_owned(), "auth.file.path"),
+        (
+            "driver = \"file\"\n[auth.file]\npath = \"/nowhere\"".to_owned(),
+            "auth.file.path: /nowhere",
+        ),
+        ("[auth.file]\npaht = \"x\"".to_owned(), "TOML parse error"),
+    ] {
+        let flaws = Config::parse(&format!("[auth]\n{text}\n"), &overrides()).unwrap_err();
+        assert!(
+            flaws.iter().any(|found| found.starts_with(flaw)),
+            "{flaws:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_identity_service_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = secret_file(&folder, "secret", "hush");
+    let empty = secret_file(&folder, "empty", "\n");
+    let open = secret_file(&folder, "open", "hush");
+    fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o604)).unwrap();
+    let login = "user = \"u\"\nproject = \"p\"\n";
+    let url = "url = \"https://i.test\"\n";
+    let given = format!("{url}secret_file = \"{secret}\"\n");
+    for (text, flaw) in [
+        (login.to_owned(), "auth.keystone.url: must be given"),
+        (
+            format!("{login}url = \"i.test\""),
+            "auth.keystone.url: \"i.test\"",
+        ),
+        (format!("{login}{url}"), "auth.keystone.secret_file: must"),
+        (
+            format!("{login}{url}secret_file = \"{empty}\""),
+            "auth.keystone.secret_file",
+        ),
+        (
+            format!("{login}{url}secret_file = \"{open}\""),
+            "auth.keystone.secret_file",
+        ),
+        (
+            format!("{login}{url}secret_file = \"/nowhere\""),
+            "auth.keystone.secret_file",
+        ),
+        (given.clone(), "auth.keystone: either"),
+        (
+            format!("{given}user = \"u\""),
+            "auth.keystone: auth.keystone.project",
+        ),
+        (
+            format!("{given}{login}application_credential = \"a\""),
+            "auth.keystone: either",
+        ),
+        (
+            format!("{given}project = \"p\"\napplication_credential = \"a\""),
+            "auth.keystone: an application",
+        ),
+    ] {
+        assert_flaw(&text, flaw);
+    }
+}
+
+/// Settings of an identity service have this flaw.
+fn assert_flaw(text: &str, flaw: &str) {
+    let text = format!("[auth]\ndriver = \"keystone\"\n[auth.keystone]\n{text}\n");
+    let flaws = Config::parse(&text, &overrides()).unwrap_err();
+    assert!(
+        flaws.iter().any(|found| found.starts_with(flaw)),
+        "{flaw}: {flaws:?}"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_further_settings_of_an_identity_service_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = secret_file(&folder, "secret", "hush");
+    let login = "user = \"u\"\nproject = \"p\"\nurl = \"https://i.test\"\n";
+    let given = format!("{login}secret_file = \"{secret}\"\n");
+    for (text, flaw) in [
+        (
+            format!("{given}public_url = \"x\""),
+            "auth.keystone.public_url",
+        ),
+        (
+            format!("{given}cafile = \"/nowhere\""),
+            "auth.keystone.cafile",
+        ),
+        (format!("{given}timeout = \"0s\""), "auth.keystone.timeout"),
+        (
+            format!("{given}cache_tokens_max = 0"),
+            "auth.keystone.cache_tokens_max",
+        ),
+        (
+            format!("{given}cache_lifetime = \"25h\""),
+            "auth.keystone.cache_lifetime",
+        ),
+        (
+            format!("{given}cache_refused = \"x\""),
+            "auth.keystone.cache_refused",
+        ),
+        (
+            format!("{given}cache_outage = \"5\""),
+            "auth.keystone.cache_outage",
+        ),
+    ] {
+        assert_flaw(&text, flaw);
+    }
+}

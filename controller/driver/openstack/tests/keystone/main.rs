@@ -1,0 +1,6 @@
+//! The authenticator of an identity service against one that only pretends and fails in every way.
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
