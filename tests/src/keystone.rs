@@ -34,7 +34,10 @@ impl Keystone {
             .prefix("keystone-")
             .tempdir()
             .expect("a temporary folder");
-        copy(&installed().join("template"), &folder.path().join("template"));
+        copy(
+            &installed().join("template"),
+            &folder.path().join("template"),
+        );
         let secret = folder.path().join("secret");
         fs::write(&secret, PASSWORD).expect("the secret can be written");
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("its mode is set");
