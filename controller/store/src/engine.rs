@@ -45,9 +45,21 @@ struct Link {
     connection: AnyConnection,
     /// A transaction was begun and not ended: its future was dropped, or its end failed.
     unfinished: bool,
+    /// What commits wait for.
+    durability: Durability,
     /// The addresses in use, once asked for: each with the number of networks it is in use on. SQLite has one
     /// controller, and this goes with its one connection, so that it cannot differ from the table.
     addresses: Option<Addresses>,
+}
+
+/// What a commit survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// A power cut: somebody was promised it. It waits for the disk.
+    Promised,
+    /// The end of the process. After a power cut it may be forgotten, all of it and nothing older: what is known of
+    /// the world is learned again (D28).
+    Learned,
 }
 
 /// Addresses, each with the number of networks it is in use on.
@@ -118,10 +130,16 @@ impl Store {
 
     /// Takes the connection and begins a transaction. Dropped without [`Transaction::commit`] it is rolled back.
     pub(crate) async fn begin(&self, doing: &'static str) -> Result<Transaction<'_>, StoreError> {
-        let mut transaction = Transaction {
-            path: &self.inner.path,
-            guard: self.link().await?,
-        };
+        self.begin_as(Durability::Promised, doing).await
+    }
+
+    /// [`Store::begin`] of one that survives what its durability says.
+    pub(crate) async fn begin_as(
+        &self,
+        durability: Durability,
+        doing: &'static str,
+    ) -> Result<Transaction<'_>, StoreError> {
+        let mut transaction = self.writing(durability, doing).await?;
         // Taking the write lock at once: a reader that turns writer could find the database changed under it.
         transaction.link()?.unfinished = true;
         transaction.batch(doing, "BEGIN IMMEDIATE").await?;
@@ -134,12 +152,18 @@ impl Store {
         doing: &'static str,
         statement: Statement,
     ) -> Result<u64, StoreError> {
-        Transaction {
-            path: &self.inner.path,
-            guard: self.link().await?,
-        }
-        .run(doing, statement)
-        .await
+        let mut connection = self.writing(Durability::Promised, doing).await?;
+        connection.run(doing, statement).await
+    }
+
+    /// [`Store::run`] of what is learned again after a power cut.
+    pub(crate) async fn learn(
+        &self,
+        doing: &'static str,
+        statement: Statement,
+    ) -> Result<u64, StoreError> {
+        let mut connection = self.writing(Durability::Learned, doing).await?;
+        connection.run(doing, statement).await
     }
 
     /// All rows of one reading statement.
@@ -189,6 +213,27 @@ impl Store {
         Ok(addresses)
     }
 
+    /// The connection that writes, outside any transaction, committing as `durability` says.
+    async fn writing(
+        &self,
+        durability: Durability,
+        doing: &'static str,
+    ) -> Result<Transaction<'_>, StoreError> {
+        let mut connection = Transaction {
+            path: &self.inner.path,
+            guard: self.link().await?,
+        };
+        if connection.link()?.durability != durability {
+            let text = match durability {
+                Durability::Promised => "PRAGMA synchronous = FULL",
+                Durability::Learned => "PRAGMA synchronous = NORMAL",
+            };
+            connection.batch(doing, text).await?;
+            connection.link()?.durability = durability;
+        }
+        Ok(connection)
+    }
+
     async fn link(&self) -> Result<MutexGuard<'_, Option<Link>>, StoreError> {
         clean(self.inner.link.lock().await).await
     }
@@ -213,6 +258,7 @@ impl Link {
         Self {
             connection,
             unfinished: false,
+            durability: Durability::Promised,
             addresses: None,
         }
     }
@@ -436,7 +482,7 @@ async fn claim(connection: &mut AnyConnection, path: &Path) -> Result<(), StoreE
 const APPLICATION_ID: i64 = 0x6b72_6174;
 const CLAIM: &str = "PRAGMA application_id = 1802658164";
 
-/// WAL: neither our readers nor those of other processes (backup, `sqlite3`) stop whoever writes. FULL: what was answered survives a power cut.
+/// WAL: neither our readers nor those of other processes (backup, `sqlite3`) stop whoever writes. FULL: what was answered survives a power cut; commits of what is known of the world do not wait for it (D28).
 /// The log is cut back after a burst; the cache holds some ten thousand rows.
 const SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
     PRAGMA busy_timeout = 5000; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384; \

@@ -1,12 +1,13 @@
 //! Tests with real files: what survives, and what is said when something is wrong.
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path};
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, path::Path};
 
+use krater_amphora_api::Generation;
 use krater_controller_core::query::{ResourceId, TreeFilter};
 use tempfile::tempdir;
 
 use super::url_of;
-use crate::{Committed, Store, StoreError, fixture::*};
+use crate::{Committed, Outcome, Settled, Settlement, Store, StoreError, fixture::*};
 
 async fn names(store: &Store) -> Vec<String> {
     let views = store.views(&TreeFilter::default()).await.unwrap();
@@ -339,4 +340,65 @@ async fn limit_pages(store: &Store, pragma: &'static str) {
         .execute(&mut guard.as_mut().unwrap().connection)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn who_asks_does_not_wait_for_who_writes_and_sees_all_that_was_committed() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(&dir.path().join("krater.db")).await.unwrap();
+    for stored in 0..12 {
+        let done = store.apply(&creation(tree(stored, 1))).await.unwrap();
+        assert_eq!(done, Committed::Done);
+        let writing = store.begin("hold the connection").await.unwrap();
+        // More of them than there are connections.
+        let ask = async || names(&store).await.len();
+        let all = tokio::join!(ask(), ask(), ask(), ask(), ask(), ask());
+        let expected = usize::try_from(stored).unwrap() + 1;
+        assert_eq!(
+            all,
+            (expected, expected, expected, expected, expected, expected)
+        );
+        writing.rollback().await.unwrap();
+    }
+    // Nor does one of these write.
+    let text = "DELETE FROM resource";
+    assert!(store.all("write", sqlx::query(text)).await.is_err());
+    assert_eq!(names(&store).await.len(), 12);
+}
+
+#[tokio::test]
+async fn what_was_promised_waits_for_the_disk_and_what_was_learned_does_not() {
+    const NORMAL: i64 = 1;
+    const FULL: i64 = 2;
+    let dir = tempdir().unwrap();
+    let store = Store::open(&dir.path().join("krater.db")).await.unwrap();
+    let synchronous = async || -> i64 {
+        let mut guard = store.inner.link.lock().await;
+        let connection = &mut guard.as_mut().unwrap().connection;
+        let statement = sqlx::query("PRAGMA synchronous");
+        let row = statement.fetch_one(connection).await.unwrap();
+        sqlx::Row::get(&row, 0)
+    };
+    let settlement = Settlement {
+        load_balancer: lb_id(0),
+        generation: Generation::FIRST,
+        outcome: Outcome::Applied,
+        errors: BTreeMap::new(),
+        due_at: None,
+        attempts: 0,
+    };
+    assert_eq!(synchronous().await, FULL);
+    for lb in 0..2 {
+        let done = store.apply(&creation(tree(lb, 1))).await.unwrap();
+        assert_eq!((done, synchronous().await), (Committed::Done, FULL));
+        let settled = store.settle(&settlement).await.unwrap();
+        assert_eq!((settled, synchronous().await), (Settled::Done, NORMAL));
+        store
+            .put_operating(lb_id(0), &BTreeMap::new())
+            .await
+            .unwrap();
+        assert_eq!(synchronous().await, NORMAL);
+    }
+    store.forget(lb_id(1)).await.unwrap();
+    assert_eq!(synchronous().await, FULL);
 }

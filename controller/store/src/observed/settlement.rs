@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     Store, StoreError,
+    engine::Durability,
     row::{self, column, read_id},
 };
 
@@ -93,7 +94,7 @@ impl Store {
         if load_balancers.is_empty() {
             return Ok(());
         }
-        let mut transaction = self.begin(doing).await?;
+        let mut transaction = self.begin_as(Durability::Learned, doing).await?;
         for id in load_balancers {
             let statement = sqlx::query(MAKE_DUE)
                 .bind(row::id_text(id.uuid()))
@@ -119,9 +120,9 @@ impl Store {
             .bind(settlement.due_at.map(row::time_us))
             .bind(i64::from(settlement.attempts));
         let written = match settlement.outcome {
-            Outcome::Failed => self.run(doing, statement).await?,
+            Outcome::Failed => self.learn(doing, statement).await?,
             Outcome::Applied => {
-                let mut transaction = self.begin(doing).await?;
+                let mut transaction = self.begin_as(Durability::Learned, doing).await?;
                 let written = transaction.run(doing, statement).await?;
                 if written > 0 {
                     transaction
@@ -175,7 +176,7 @@ impl Store {
             .bind(row::id_text(load_balancer.uuid()))
             .bind(row::generation_number(settled))
             .bind(errors_document(errors)?);
-        Ok(self.run("store errors", statement).await? > 0)
+        Ok(self.learn("store errors", statement).await? > 0)
     }
 
     /// Replaces the operating statuses of a load balancer and its children, by resource id. Of a load balancer that
@@ -191,7 +192,7 @@ impl Store {
         let statement = sqlx::query(PUT_OPERATING)
             .bind(row::id_text(load_balancer.uuid()))
             .bind(row::operating_document(statuses)?);
-        self.run("store operating statuses", statement)
+        self.learn("store operating statuses", statement)
             .await
             .map(drop)
     }

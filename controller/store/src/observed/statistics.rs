@@ -10,7 +10,7 @@ use sqlx::any::AnyRow;
 
 use crate::{
     Store, StoreError,
-    engine::Statement,
+    engine::{Durability, Statement},
     row::{self, column, read_document, read_id},
 };
 
@@ -64,7 +64,7 @@ impl Store {
         if tallies.is_empty() {
             return Ok(());
         }
-        let mut transaction = self.begin(doing).await?;
+        let mut transaction = self.begin_as(Durability::Learned, doing).await?;
         for tally in tallies {
             let Tally { base, boot, last } = tally.tally;
             let statement = sqlx::query(PUT)
