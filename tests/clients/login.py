@@ -15,59 +15,54 @@ def names(*arguments):
 
 
 def writes_and_reads():
-    with as_user("alice", "alpha"):
-        created = openstack("loadbalancer", "create", "--name", "web", "--vip-subnet-id", "local-v4", "--wait")
-        assert created["provisioning_status"] == "ACTIVE", created
-        openstack("loadbalancer", "pool", "create", "--name", "p", "--loadbalancer", "web", "--protocol", "HTTP",
-                  "--lb-algorithm", "ROUND_ROBIN", "--wait")
-        openstack("loadbalancer", "set", "web", "--description", "of alice", output_json=False)
-        assert names("list") == ["web"]
-        assert openstack("loadbalancer", "show", "web")["description"] == "of alice"
-        assert "Policy" in refused("loadbalancer", "failover", "web")
-        return created["id"], created["project_id"]
+    created = openstack("loadbalancer", "create", "--name", "web", "--vip-subnet-id", "local-v4", "--wait")
+    assert created["provisioning_status"] == "ACTIVE", created
+    openstack("loadbalancer", "pool", "create", "--name", "p", "--loadbalancer", "web", "--protocol", "HTTP",
+              "--lb-algorithm", "ROUND_ROBIN", "--wait")
+    openstack("loadbalancer", "set", "web", "--description", "of alice", output_json=False)
+    assert names("list") == ["web"]
+    assert openstack("loadbalancer", "show", "web")["description"] == "of alice"
+    assert REFUSED in refused("loadbalancer", "failover", "web")
+    return created["id"], created["project_id"]
 
 
 def only_reads(id):
-    with as_user("rita", "alpha"):
-        assert names("list") == ["web"]
-        assert "web" in openstack("loadbalancer", "status", "show", id, output_json=False)
-        assert openstack("loadbalancer", "stats", "show", id)["total_connections"] == 0
-        for command in [
-            ("create", "--name", "no", "--vip-subnet-id", "local-v4"),
-            ("set", "web", "--name", "other"),
-            ("delete", "web"),
-        ]:
-            assert REFUSED in refused("loadbalancer", *command)
+    assert names("list") == ["web"]
+    assert "web" in openstack("loadbalancer", "status", "show", id, output_json=False)
+    assert openstack("loadbalancer", "stats", "show", id)["total_connections"] == 0
+    for command in [
+        ("create", "--name", "no", "--vip-subnet-id", "local-v4"),
+        ("set", "web", "--name", "other"),
+        ("delete", "web", "--cascade"),
+    ]:
+        assert REFUSED in refused("loadbalancer", *command)
 
 
 def sees_nothing(id, project):
-    with as_user("bob", "beta"):
-        for kind in [("list",), ("pool", "list"), ("listener", "list"), ("healthmonitor", "list")]:
-            assert names(*kind) == [], kind
-        assert openstack("port", "list") == []
-        assert REFUSED in refused("loadbalancer", "list", "--project", project)
-        assert REFUSED in refused("loadbalancer", "status", "show", id)
-        assert REFUSED in refused("loadbalancer", "stats", "show", id)
-        openstack("loadbalancer", "create", "--name", "web", "--vip-subnet-id", "local-v4", "--wait")
-        assert names("list") == ["web"]
+    for kind in [("list",), ("pool", "list"), ("listener", "list"), ("healthmonitor", "list")]:
+        assert names(*kind) == [], kind
+    assert openstack("port", "list") == []
+    assert REFUSED in refused("loadbalancer", "list", "--project", project)
+    for command in [("show", id), ("status", "show", id), ("stats", "show", id), ("delete", id, "--cascade")]:
+        refused("loadbalancer", *command)
+    openstack("loadbalancer", "create", "--name", "own", "--vip-subnet-id", "local-v4", "--wait")
+    assert names("list") == ["own"]
 
 
 def may_nothing():
-    with as_user("stranger", "alpha"):
-        assert REFUSED in refused("loadbalancer", "list")
+    assert REFUSED in refused("loadbalancer", "list")
 
 
 def sees_all():
-    with as_user("admin", "admin"):
-        assert names("list") == ["web", "web"]
+    assert names("list") == ["own", "web"]
 
 
 def main():
-    id, project = writes_and_reads()
-    only_reads(id)
-    sees_nothing(id, project)
-    may_nothing()
-    sees_all()
+    id, project = as_user("alice", "alpha", writes_and_reads)
+    as_user("rita", "alpha", only_reads, id)
+    as_user("bob", "beta", sees_nothing, id, project)
+    as_user("stranger", "alpha", may_nothing)
+    as_user("admin", "admin", sees_all)
 
 
 main()

@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import logging
+import multiprocessing
 import os
 import time
 
@@ -45,16 +46,15 @@ def openstack(*arguments, output_json=True):
     return json.loads(out.getvalue()) if output_json else out.getvalue()
 
 
-@contextlib.contextmanager
-def as_user(user, project):
-    """Lets commands log in as a user of tests/clients/keystone-seed.py, in a project."""
-    before = dict(os.environ)
-    os.environ.update(OS_USERNAME=user, OS_PROJECT_NAME=project)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+def as_user(user, project, work, *arguments):
+    """Gives what `work(*arguments)` gives when its commands log in as a user of tests/clients/keystone-seed.py.
+
+    In a process of its own: the command keeps the session of its first login as long as its process lives.
+    """
+    login = {"OS_USERNAME": user, "OS_PROJECT_NAME": project}
+    fork = multiprocessing.get_context("fork")
+    with fork.Pool(1, initializer=os.environ.update, initargs=(login,)) as pool:
+        return pool.apply(work, arguments)
 
 
 def refused(*arguments):

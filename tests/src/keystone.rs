@@ -62,6 +62,8 @@ impl Keystone {
             .arg(&venv)
             .args(["--master", "--processes", "2", "--die-on-term"])
             .args(["--buffer-size", "65535", "--disable-logging"])
+            // It ends connections after each answer; clients must know, or they use one that is gone.
+            .args(["--add-header", "Connection: close"])
             .env("OS_KEYSTONE_CONFIG_FILES", template.join("keystone.conf"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .current_dir(&template);

@@ -106,12 +106,11 @@ impl HttpClient {
         })
     }
 
-    /// Asks. A kept connection may have ended meanwhile, so a question that may be asked twice is.
+    /// Asks. A kept connection may have ended meanwhile, so what broke is asked once more: a login twice does no harm.
     pub(crate) async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
-        let again = request.method().is_safe().then(|| request.clone());
-        match (self.ask_once(request).await, again) {
-            (Err(NoAnswer::Broken(_)), Some(again)) => self.ask_once(again).await,
-            (outcome, _) => outcome,
+        match self.ask_once(request.clone()).await {
+            Err(NoAnswer::Broken(_)) => self.ask_once(request).await,
+            outcome => outcome,
         }
     }
 
