@@ -22,9 +22,10 @@ use tracing::{error, info, warn};
 use crate::{
     housekeeper::{Ending, Housekeeper},
     keep::{Keep, KeepError},
-    limits::TOMBSTONES_MAX,
+    limits::{HANDOVER_TIME, TOMBSTONES_MAX},
+    listen::kernel_migrates,
     tallies::Tallies,
-    world::Part,
+    world::{Leave, Part},
 };
 
 pub(crate) mod route;
@@ -243,11 +244,12 @@ impl Agent {
         self: &Rc<Self>,
         id: LoadBalancerId,
         generation: Generation,
+        leave: Leave,
     ) -> Result<(), Refusal> {
         let turn = self.turn(id);
         let outcome = {
             let _turn = turn.lock().await;
-            self.delete_in_turn(id, generation).await
+            self.delete_in_turn(id, generation, leave).await
         };
         self.leave(id, &turn);
         outcome
@@ -257,13 +259,18 @@ impl Agent {
         self: &Rc<Self>,
         id: LoadBalancerId,
         generation: Generation,
+        leave: Leave,
     ) -> Result<(), Refusal> {
-        self.refuse_stale(id, generation)?;
+        let held = self.refuse_stale(id, generation)?;
+        if leave == Leave::Moved && held != Held::Nothing && !kernel_migrates() {
+            self.housekeeper.deafen(id)?;
+            sleep(HANDOVER_TIME).await;
+        }
         self.on_disk(move |keep| keep.discard(id))
             .await?
             .map_err(Refusal::NotKept)?;
         let was_held = self.housekeeper.held(id)?.is_some();
-        self.housekeeper.remove(id)?;
+        self.housekeeper.remove(id, leave)?;
         self.tombstones.borrow_mut().remember(id, generation);
         self.settle_later(id, None);
         if was_held {
@@ -473,7 +480,10 @@ mod tests {
             let (first, second) = tokio::join!(agent.apply(one, first), agent.apply(two, second));
             first.unwrap();
             assert!(matches!(second, Err(Refusal::Invalid(reasons)) if reasons.len() == 1));
-            agent.delete(one, Generation::FIRST.next()).await.unwrap();
+            agent
+                .delete(one, Generation::FIRST.next(), Leave::Gone)
+                .await
+                .unwrap();
             agent.apply(two, spec(2).1).await.unwrap();
             assert!(agent.claims.borrow().is_empty());
             Ok(())

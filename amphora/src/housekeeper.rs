@@ -38,7 +38,7 @@ use crate::{
     plane::Plane,
     probe::{Done, Meters, Probes, Verdict},
     tallies::Tallies,
-    world::{Balancer, World},
+    world::{Balancer, Leave, World},
 };
 
 /// What this process is about, shared by the tasks of its slow thread.
@@ -86,9 +86,14 @@ impl Housekeeper {
         Ok(Ok(generation))
     }
 
+    /// Begins no more connections of a load balancer that another amphora serves now.
+    pub(crate) fn deafen(&self, id: LoadBalancerId) -> Result<(), Ending> {
+        self.with_plane(|plane| plane.deafen(id))
+    }
+
     /// Takes a load balancer out of service; that there is none is fine.
-    pub(crate) fn remove(&self, id: LoadBalancerId) -> Result<(), Ending> {
-        self.with_plane(|plane| plane.remove(id))?;
+    pub(crate) fn remove(&self, id: LoadBalancerId, leave: Leave) -> Result<(), Ending> {
+        self.with_plane(|plane| plane.remove(id, leave))?;
         self.probes.borrow_mut().forget(id);
         self.tallies.removals.inc();
         Ok(())

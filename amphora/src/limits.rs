@@ -13,6 +13,10 @@ pub(crate) const ACCEPT_BURST_MAX: u32 = 32;
 /// at once would only burn the core.
 pub(crate) const EXHAUSTION_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long handshakes under way get to end when a load balancer moves to another amphora: round trips across continents.
+/// Clients that begin meanwhile and were to be served here have to ask again, after a second, so it is not longer.
+pub(crate) const HANDOVER_TIME: Duration = Duration::from_millis(200);
+
 /// How long an apply waits for workers to close sockets. A worker answers in microseconds unless its core is starved.
 /// Waiting longer would hold up every other apply; the sockets are closed all the same, only later.
 pub(crate) const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use crate::limits::ACCEPT_BACKLOG_MAX;
 
@@ -29,16 +29,21 @@ pub(crate) enum ListenError {
 /// Sockets of a reuse-port group are shared with whoever else of the same user asks for the same address, be it another
 /// listener or another process, and silently. So the address is first bound without that option: if that fails, it is
 /// somebody else's.
+///
+/// Unless it is known to be another amphora's, from which it passes to this one: then both share it for a while.
 pub(crate) fn open_group(
     address: SocketAddr,
     size: usize,
+    claim: Claim,
 ) -> Result<Vec<TcpListener>, ListenError> {
     let failed = |error: io::Error| match Errno::from_io_error(&error) {
         Some(Errno::ADDRINUSE) => ListenError::InUse(address),
         Some(Errno::ACCESS | Errno::PERM) => ListenError::NoPermission(address),
         _ => ListenError::Io(address, error),
     };
-    drop(bind(address, Sharing::Alone).map_err(failed)?);
+    if claim == Claim::Sole {
+        drop(bind(address, Sharing::Alone).map_err(failed)?);
+    }
     (0..size)
         .map(|_| {
             let socket = bind(address, Sharing::Group)?;
@@ -49,6 +54,41 @@ pub(crate) fn open_group(
         })
         .collect::<io::Result<_>>()
         .map_err(failed)
+}
+
+/// Whose an address may be already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Nobody's.
+    Sole,
+    /// Another amphora's that is about to let go of it.
+    TakesOver,
+}
+
+/// Has the kernel drop who would begin a connection at the socket, rather than put them in its queue: they ask again
+/// within a second, and find whoever else listens on the address. Handshakes under way are finished.
+pub(crate) fn deafen(socket: &TcpListener) -> io::Result<()> {
+    // Classic BPF over the TCP header: keep everything but a SYN without ACK.
+    const FLAGS_OFFSET: u32 = 13;
+    const SYN_AND_ACK: u32 = 0x12;
+    const SYN: u32 = 0x02;
+    const LOAD_BYTE: u16 = 0x30;
+    const AND: u16 = 0x54;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    SockRef::from(socket).attach_filter(&[
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_OFFSET),
+        SockFilter::new(AND, 0, 0, SYN_AND_ACK),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
+}
+
+/// Whether the kernel itself passes on who waits at a socket that closes, to another one on the same address.
+pub(crate) fn kernel_migrates() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv4/tcp_migrate_req")
+        .is_ok_and(|text| text.trim() == "1")
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,21 +125,42 @@ mod tests {
 
     #[test]
     fn a_group_shares_one_port_and_nobody_else_gets_it() {
-        let first = open_group("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let first = open_group("127.0.0.1:0".parse().unwrap(), 1, Claim::Sole).unwrap();
         let address = first[0].local_addr().unwrap();
-        let error = open_group(address, 2).unwrap_err();
+        let error = open_group(address, 2, Claim::Sole).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("address {address} is already in use")
         );
         drop(first);
-        assert_eq!(open_group(address, 2).unwrap().len(), 2);
+        assert_eq!(open_group(address, 2, Claim::Sole).unwrap().len(), 2);
     }
 
     #[test]
     fn an_address_that_is_not_on_this_host_yet_can_be_listened_on() {
         for address in ["192.0.2.77:0", "[2001:db8::77]:0"] {
-            assert_eq!(open_group(address.parse().unwrap(), 1).unwrap().len(), 1);
+            assert_eq!(
+                open_group(address.parse().unwrap(), 1, Claim::Sole)
+                    .unwrap()
+                    .len(),
+                1
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_that_passes_over_is_shared_until_the_old_one_closes() {
+        let old = open_group("127.0.0.1:0".parse().unwrap(), 1, Claim::Sole).unwrap();
+        let address = old[0].local_addr().unwrap();
+        let _new = open_group(address, 1, Claim::TakesOver).unwrap();
+        deafen(&old[0]).unwrap();
+        // The kernel asks the old one first for about half of them.
+        let clients: Vec<_> = (0..16)
+            .map(|_| std::thread::spawn(move || std::net::TcpStream::connect(address)))
+            .collect();
+        drop(old);
+        for client in clients {
+            client.join().unwrap().unwrap();
         }
     }
 }

@@ -13,13 +13,16 @@ use std::{
 use arc_swap::{ArcSwap, Cache};
 use hashbrown::HashMap;
 use krater_amphora_api::ListenerId;
-use tokio::{task::spawn_local, time::Instant};
+use tokio::{
+    task::spawn_local,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     limits::SCRATCH_BYTES,
     seat::Seat,
     upstream::Upstreams,
-    world::{ListenerState, World},
+    world::{Leave, ListenerState, World},
 };
 
 mod guest;
@@ -113,10 +116,19 @@ impl Local {
     }
 
     /// Gives the connections of a listener that is gone until the drain timeout.
-    pub(crate) fn retire(&self, listener: ListenerId) {
+    pub(crate) fn retire(&self, listener: ListenerId, leave: Leave) {
         if let Some(roll) = self.rolls.borrow_mut().remove(&listener) {
-            let deadline = Instant::now() + self.common.drain;
-            spawn_local(async move { roll.drain(deadline).await });
+            let now = Instant::now();
+            let deadline = now + self.common.drain;
+            let idle_until = match leave {
+                Leave::Gone => now,
+                Leave::Moved => now + self.common.drain / 2,
+            };
+            spawn_local(async move {
+                // Each request is answered with the word that it is the last.
+                let _ = timeout_at(idle_until, roll.emptied()).await;
+                roll.drain(deadline).await;
+            });
         }
     }
 

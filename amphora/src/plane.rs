@@ -29,10 +29,10 @@ use krater_amphora_core::{
 
 use crate::{
     limits::CLOSE_TIME_MAX,
-    listen::open_group,
+    listen::{Claim, open_group},
     local::Common,
     worker::{Order, WorkerHandle, processors},
-    world::{ListenerState, World},
+    world::{Leave, ListenerState, World},
 };
 
 /// The data plane of this process. Dropping it ends all connections at once; [`Plane::stop`] drains them first.
@@ -109,17 +109,38 @@ impl Plane {
             return Err(conflicts);
         }
         let generation = snapshot.generation();
-        self.follow(&world, id, old.as_deref(), Some(Arc::new(snapshot)));
+        self.follow(
+            &world,
+            id,
+            old.as_deref(),
+            Some(Arc::new(snapshot)),
+            Leave::Gone,
+        );
         Ok(generation)
     }
 
-    /// Takes a load balancer out of service. Its connections have until the drain timeout.
-    pub fn remove(&mut self, id: LoadBalancerId) {
+    /// Takes a load balancer out of service. Its connections have until the drain timeout; if another amphora serves it
+    /// now, idle ones stay for their next request for half of that, so that no client finds one closed that it was
+    /// about to use.
+    pub fn remove(&mut self, id: LoadBalancerId, leave: Leave) {
         let world = self.world();
         if let Some(balancer) = world.balancers.get(&id) {
             let old = Arc::clone(&balancer.snapshot);
-            self.follow(&world, id, Some(&old), None);
+            self.follow(&world, id, Some(&old), None, leave);
         }
+    }
+
+    /// Has the kernel send new connections of a load balancer to whoever else listens on its addresses. Handshakes
+    /// under way are finished. Not undone: to be followed by [`Plane::remove`].
+    pub fn deafen(&self, id: LoadBalancerId) {
+        for address in self.addresses_of(id) {
+            self.order(|| Order::Deafen { address });
+        }
+    }
+
+    fn addresses_of(&self, id: LoadBalancerId) -> Vec<SocketAddr> {
+        let held = self.open.iter().filter(|(_, holder)| holder.balancer == id);
+        held.map(|(address, _)| *address).collect()
     }
 
     /// Tries again to open what could not be opened. To be called each second; `true` if something was.
@@ -127,7 +148,11 @@ impl Plane {
         let mut opened = false;
         let world = self.world();
         for (balancer, key) in self.failed.keys().copied().collect::<Vec<_>>() {
-            if let Some(group) = self.bind(balancer, key) {
+            let takes_over = world
+                .balancers
+                .get(&balancer)
+                .is_some_and(|balancer| balancer.snapshot.takes_over());
+            if let Some(group) = self.bind(balancer, key, takes_over) {
                 self.adopt(&world, balancer, key, group);
                 opened = true;
             }
@@ -237,6 +262,7 @@ impl Plane {
         id: LoadBalancerId,
         old: Option<&Snapshot>,
         new: Option<Arc<Snapshot>>,
+        leave: Leave,
     ) {
         let transition = Transition::between(old, new.as_deref());
         self.failed
@@ -259,11 +285,12 @@ impl Plane {
             });
         // Bound before anything changes, handed over after: what is accepted finds its listener in the world.
         let mut groups = Vec::new();
+        let takes_over = new.as_ref().is_some_and(|snapshot| snapshot.takes_over());
         let wanted: Vec<_> = new.iter().flat_map(|snapshot| sockets(snapshot)).collect();
         for key in wanted {
             if !self.holds(id, &key)
                 && !passing.iter().any(|passed| passed.address == key.address)
-                && let Some(group) = self.bind(id, key)
+                && let Some(group) = self.bind(id, key, takes_over)
             {
                 groups.push((key, group));
             }
@@ -295,7 +322,7 @@ impl Plane {
             self.adopt(&next, id, key, group);
         }
         self.close(&leaving);
-        self.retire(world, &next);
+        self.retire(world, &next, leave);
     }
 
     /// Whether the address of `key` is held for exactly that listener.
@@ -308,8 +335,19 @@ impl Plane {
     }
 
     /// Opens the sockets of one address, or notes why they cannot be opened.
-    fn bind(&mut self, balancer: LoadBalancerId, key: SocketKey) -> Option<Vec<TcpListener>> {
-        match open_group(key.address, self.workers.len()) {
+    fn bind(
+        &mut self,
+        balancer: LoadBalancerId,
+        key: SocketKey,
+        takes_over: bool,
+    ) -> Option<Vec<TcpListener>> {
+        // What another load balancer of this amphora holds is not passed on.
+        let claim = if takes_over && !self.open.contains_key(&key.address) {
+            Claim::TakesOver
+        } else {
+            Claim::Sole
+        };
+        match open_group(key.address, self.workers.len(), claim) {
             Ok(group) => {
                 self.failed.remove(&(balancer, key));
                 Some(group)
@@ -381,10 +419,13 @@ impl Plane {
     }
 
     /// Drains listeners that are no longer there, or no longer enabled.
-    fn retire(&self, old: &World, new: &World) {
+    fn retire(&self, old: &World, new: &World, leave: Leave) {
         for (id, state) in &old.listeners {
             if state.enabled && !new.listeners.get(id).is_some_and(|state| state.enabled) {
-                self.order(|| Order::Retire { listener: *id });
+                self.order(|| Order::Retire {
+                    listener: *id,
+                    leave,
+                });
             }
         }
         self.order(|| Order::Tidy);

@@ -19,7 +19,7 @@ use crate::{
     limits::SNAPSHOT_FILE_BYTES_MAX,
     metrics::Endpoint,
     strict::Flaw,
-    world::World,
+    world::{Leave, World},
 };
 
 pub(crate) mod file;
@@ -95,7 +95,7 @@ fn carry_out(housekeeper: &Housekeeper, plan: Plan) {
     let outcome = (|| -> Result<(), Ending> {
         // First what goes, so that its ports are free for what comes.
         for id in plan.remove {
-            housekeeper.remove(id)?;
+            housekeeper.remove(id, Leave::Gone)?;
         }
         apply_all(housekeeper, plan.apply)?;
         // A port may have moved from a load balancer further down to one further up.
@@ -132,7 +132,7 @@ fn apply_all(housekeeper: &Housekeeper, mut left: Vec<Snapshot>) -> Result<(), E
         left = refused;
     }
     for snapshot in &left {
-        housekeeper.remove(snapshot.load_balancer())?;
+        housekeeper.remove(snapshot.load_balancer(), Leave::Gone)?;
     }
     for snapshot in left {
         let id = snapshot.load_balancer();

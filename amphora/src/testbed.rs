@@ -54,6 +54,7 @@ impl Bed {
             vips: vec![VipSpec { address: vip.ip() }],
             listeners: vec![listener_spec(listener, vip.port(), Some(pool.id))],
             pools: vec![pool],
+            takes_over: false,
         };
         Self {
             plane: Plane::start(2, Duration::from_secs(1)).unwrap(),

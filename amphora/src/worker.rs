@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     local::{Common, Local},
-    world::ListenerState,
+    world::{Leave, ListenerState},
 };
 
 mod accept;
@@ -52,8 +52,10 @@ pub(crate) enum Order {
         address: SocketAddr,
         closed: blocking::Sender<()>,
     },
+    /// Begin no more connections at that address; another amphora does.
+    Deafen { address: SocketAddr },
     /// The listener is gone: its connections have until the drain timeout.
-    Retire { listener: ListenerId },
+    Retire { listener: ListenerId, leave: Leave },
     /// The world has changed: let go of what is no longer in it.
     Tidy,
     /// Close every socket, drain every connection for at most that long, then end.
@@ -158,7 +160,12 @@ impl Worker {
                     door.close(Some(closed));
                 }
             }
-            Order::Retire { listener } => self.local.retire(listener),
+            Order::Deafen { address } => {
+                if let Some(door) = self.doors.get(&address) {
+                    door.deafen();
+                }
+            }
+            Order::Retire { listener, leave } => self.local.retire(listener, leave),
             Order::Tidy => self.local.tidy(),
             Order::Stop { .. } => {}
         }

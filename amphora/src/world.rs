@@ -118,6 +118,15 @@ pub struct MemberState {
     reason: ArcSwapOption<String>,
 }
 
+/// How a load balancer leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// It is no more.
+    Gone,
+    /// Another amphora serves it now.
+    Moved,
+}
+
 impl World {
     /// Every part of `snapshot` that another load balancer has already. Taking it away would break that one, so a
     /// snapshot is put in force only if there is none.

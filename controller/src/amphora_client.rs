@@ -57,6 +57,15 @@ pub(crate) enum AgentError {
     Holds(Generation),
 }
 
+/// Why a load balancer leaves an amphora.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// It is deleted.
+    Ends,
+    /// Another amphora serves it already: nobody is to notice.
+    Moves,
+}
+
 /// The state of the connection.
 #[derive(Clone)]
 enum Link {
@@ -142,8 +151,13 @@ impl AmphoraClient {
         &self,
         id: LoadBalancerId,
         generation: Generation,
+        departure: Departure,
     ) -> Result<(), AgentError> {
-        let path = format!("/v1/load-balancers/{id}?generation={generation}");
+        let moved = match departure {
+            Departure::Ends => "",
+            Departure::Moves => "&moved=true",
+        };
+        let path = format!("/v1/load-balancers/{id}?generation={generation}{moved}");
         let (status, answer) = self.call(Method::DELETE, &path, Bytes::new()).await?;
         if status.is_success() || status == StatusCode::NOT_FOUND {
             return Ok(());

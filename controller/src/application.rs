@@ -8,16 +8,19 @@ use std::{
 };
 
 use async_trait::async_trait;
-use krater_amphora_api::LoadBalancerId;
+use krater_amphora_api::{AmphoraId, LoadBalancerId};
 use krater_controller_api::{self as api, Executed};
 use krater_controller_core::{
     admit,
     carried::Carried,
     change::Change,
-    command::{Command, NewLoadBalancer, QuotaCommand},
+    command::{Command, NewLoadBalancer, Operation, QuotaCommand},
     model::{ListenerId, ProjectId},
     policy::{self, Action},
-    query::{Answer, Caller, Query, ResourceId, TreeFilter},
+    query::{
+        AmphoraStatus, AmphoraView, Answer, Caller, ListenerStatistics, Query, ResourceId,
+        TreeFilter,
+    },
     quota::Limits,
     refusal::Refusal,
     scan::{Excerpt, Scan},
@@ -131,11 +134,13 @@ impl Application {
                 turn = Some(self.turns.take(view.tree.id()).await);
                 view = self.load(&command, target).await?;
             }
-            permit(caller, view.tree.project(), Action::Write)?;
+            permit(caller, view.tree.project(), action_of(&command))?;
             let TreeView { tree, observed } = view;
+            let is_failover = matches!(command, Command::FailOver(..));
+            let resolved = self.resolved(command.clone());
             let ids = &mut chance::random_uuid;
             let project = tree.project().clone();
-            let admitted = admit::admit(tree, observed.settled, command.clone(), ids, clock::now())
+            let admitted = admit::admit(tree, observed.settled, resolved, ids, clock::now())
                 .and_then(|change| self.parts.carried.check(&change).map(|()| change));
             let change = match admitted {
                 Ok(change) => change,
@@ -146,6 +151,12 @@ impl Application {
             if change.is_empty() {
                 let Change { tree, subject, .. } = change;
                 let view = TreeView { tree, observed };
+                if is_failover {
+                    // It may wait for its next try to find a place.
+                    self.parts
+                        .reconciler
+                        .poke(view.tree.id(), Urgency::Background);
+                }
                 return Ok(Executed { view, subject });
             }
             match self.store(caller, &change).await? {
@@ -160,6 +171,119 @@ impl Application {
             }
         }
         Err(contended())
+    }
+
+    /// Fills in what only the controller knows: which amphora a failover leads away from. None while it is on its way,
+    /// so that asking twice moves it once.
+    fn resolved(&self, command: Command) -> Command {
+        match command {
+            Command::FailOver(id, _) => {
+                let placements = &self.parts.known.placements;
+                let is_settled = placements.departures(id).is_empty();
+                Command::FailOver(id, placements.of(id).filter(|_| is_settled))
+            }
+            other => other,
+        }
+    }
+
+    async fn operate(&self, caller: &Caller, operation: Operation) -> Result<(), Refusal> {
+        if !policy::permits_everywhere(caller, Action::Administer) {
+            return Err(Refusal::NotPermitted);
+        }
+        let (Operation::FailOver(id) | Operation::Configure(id) | Operation::Delete(id)) =
+            operation;
+        let view = self.amphora(id)?;
+        let is_empty = view.load_balancers.is_empty();
+        let may = match operation {
+            Operation::FailOver(_) => !is_empty,
+            Operation::Configure(_) => view.status != AmphoraStatus::PendingDelete,
+            Operation::Delete(_) => {
+                is_empty
+                    || matches!(
+                        view.status,
+                        AmphoraStatus::Error | AmphoraStatus::PendingDelete
+                    )
+            }
+        };
+        if !may {
+            return Err(Refusal::AmphoraImmutable(id));
+        }
+        match operation {
+            Operation::FailOver(_) | Operation::Delete(_) => {
+                self.stored(self.parts.agents.retire(id).await)?;
+                for load_balancer in view.load_balancers {
+                    self.send_away(caller, load_balancer).await?;
+                }
+            }
+            Operation::Configure(_) => {
+                let renewed = self.parts.agents.renew(id).await;
+                renewed.map_err(Refusal::Unavailable)?;
+                self.parts.known.sightings.doubt(id);
+                for load_balancer in view.load_balancers {
+                    self.parts
+                        .reconciler
+                        .poke(load_balancer, Urgency::Background);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a load balancer leave its amphora. One that is gone or going leaves by itself.
+    async fn send_away(&self, caller: &Caller, id: LoadBalancerId) -> Result<(), Refusal> {
+        let command = Command::FailOver(id, None);
+        match self
+            .change(caller, ResourceId::LoadBalancer(id), command)
+            .await
+        {
+            Ok(_) | Err(Refusal::NotFound(_) | Refusal::BeingDeleted(_)) => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn amphorae(&self) -> Vec<AmphoraView> {
+        let behind = |id| self.parts.reconciler.behind(id);
+        self.parts.agents.views(&behind)
+    }
+
+    async fn amphorae_with_projects(&self) -> Result<Vec<AmphoraView>, Refusal> {
+        let mut views = self.amphorae();
+        for (amphora, project) in
+            self.stored(self.parts.known.store.projects_of_amphorae().await)?
+        {
+            let view = views.iter_mut().find(|view| view.id == amphora);
+            if let (Some(view), Some(project)) = (view, ProjectId::parse(&project)) {
+                view.projects.push(project);
+            }
+        }
+        Ok(views)
+    }
+
+    fn amphora(&self, id: AmphoraId) -> Result<AmphoraView, Refusal> {
+        let found = self.amphorae().into_iter().find(|view| view.id == id);
+        found.ok_or(Refusal::AmphoraNotFound {
+            kind: "Amphora",
+            id,
+        })
+    }
+
+    fn amphora_statistics(&self, id: AmphoraId) -> Result<Answer, Refusal> {
+        self.amphora(id)?;
+        let counted = self.parts.known.sightings.counted_by(id);
+        if counted.is_empty() {
+            return Err(Refusal::AmphoraNotFound {
+                kind: "Amphora stats for",
+                id,
+            });
+        }
+        let statistics = counted
+            .into_iter()
+            .map(|(load_balancer, listener, counters)| ListenerStatistics {
+                load_balancer,
+                listener,
+                counters,
+            });
+        Ok(Answer::AmphoraStatistics(statistics.collect()))
     }
 
     async fn load(&self, command: &Command, target: ResourceId) -> Result<TreeView, Refusal> {
@@ -325,6 +449,10 @@ impl api::Application for Application {
         self.set_quota(caller, command).await
     }
 
+    async fn operate(&self, caller: &Caller, operation: Operation) -> Result<(), Refusal> {
+        Box::pin(self.operate(caller, operation)).await
+    }
+
     async fn answer(&self, caller: &Caller, query: Query) -> Result<Answer, Refusal> {
         match query {
             Query::Tree(id) => {
@@ -351,13 +479,13 @@ impl api::Application for Application {
             Query::Quota(project) => self.quota(caller, &project).await,
             Query::Quotas(project) => self.quotas(caller, project).await,
             Query::QuotaDefaults(project) => self.quota_defaults(caller, project.as_ref()),
-            Query::Amphorae => {
-                if !policy::permits_everywhere(caller, Action::Administer) {
-                    return Err(Refusal::NotPermitted);
-                }
-                let behind = |id| self.parts.reconciler.behind(id);
-                Ok(Answer::Amphorae(self.parts.agents.views(&behind)))
+            Query::Amphorae | Query::AmphoraStatistics(_)
+                if !policy::permits_everywhere(caller, Action::Administer) =>
+            {
+                Err(Refusal::NotPermitted)
             }
+            Query::Amphorae => Ok(Answer::Amphorae(self.amphorae_with_projects().await?)),
+            Query::AmphoraStatistics(id) => self.amphora_statistics(id),
         }
     }
 }
@@ -417,6 +545,14 @@ impl Drop for Turn<'_> {
         {
             queues.remove(&self.id);
         }
+    }
+}
+
+/// What permission a command takes.
+const fn action_of(command: &Command) -> Action {
+    match command {
+        Command::FailOver(..) => Action::Administer,
+        _ => Action::Write,
     }
 }
 

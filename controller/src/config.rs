@@ -2,6 +2,7 @@
 //! invalid reported at once, before any socket opens.
 
 use std::{
+    collections::BTreeSet,
     env,
     fmt::Write as _,
     fs, io,
@@ -54,12 +55,24 @@ pub(crate) struct Api {
 /// The amphorae.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fleet {
-    pub(crate) amphorae: usize,
+    /// At least one.
+    pub(crate) zones: Vec<Zone>,
+    pub(crate) amphorae_max: usize,
+    pub(crate) load_balancers_max: u32,
     pub(crate) amphora_binary: Option<PathBuf>,
     pub(crate) workers: Option<usize>,
     pub(crate) heartbeat: Duration,
     pub(crate) drain: Duration,
     pub(crate) silence: Duration,
+}
+
+/// A zone that amphorae are in.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Zone {
+    pub(crate) name: String,
+    /// Shared ones that are kept there; more come when these are full.
+    pub(crate) amphorae: usize,
 }
 
 /// What is logged and how.
@@ -182,6 +195,9 @@ struct MetricsFile {
 #[serde(deny_unknown_fields, default)]
 struct FleetFile {
     amphorae: Option<usize>,
+    amphorae_max: Option<usize>,
+    load_balancers_max: Option<u32>,
+    zones: Option<Vec<Zone>>,
     amphora_binary: Option<String>,
     workers: Option<usize>,
     heartbeat: Option<String>,
@@ -292,8 +308,15 @@ fn parse_api(file: ApiFile, overrides: &Overrides, flaws: &mut Flaws) -> Option<
 }
 
 fn parse_fleet(file: FleetFile, overrides: &Overrides, flaws: &mut Flaws) -> Option<Fleet> {
-    let amphorae = overrides.amphorae.or(file.amphorae).unwrap_or(1);
-    let amphorae = flaws.keep("fleet.amphorae", within(amphorae, 1, AMPHORAE_MAX));
+    let most = within(file.amphorae_max.unwrap_or(64), 1, AMPHORAE_MAX);
+    let amphorae_max = flaws.keep("fleet.amphorae_max", most);
+    let most = match file.load_balancers_max.unwrap_or(1_000) {
+        0 => Err("must be 1 or more".to_owned()),
+        most => Ok(most),
+    };
+    let load_balancers_max = flaws.keep("fleet.load_balancers_max", most);
+    let amphorae = overrides.amphorae.or(file.amphorae);
+    let zones = parse_zones(file.zones, amphorae, amphorae_max, flaws);
     let workers = match file.workers {
         Some(workers) => flaws
             .keep("fleet.workers", within(workers, 1, WORKERS_MAX))
@@ -335,13 +358,61 @@ fn parse_fleet(file: FleetFile, overrides: &Overrides, flaws: &mut Flaws) -> Opt
         .clone()
         .or_else(|| file.amphora_binary.map(PathBuf::from));
     Some(Fleet {
-        amphorae: amphorae?,
+        zones: zones?,
+        amphorae_max: amphorae_max?,
+        load_balancers_max: load_balancers_max?,
         amphora_binary,
         workers: workers?,
         heartbeat: heartbeat?,
         drain: drain?,
         silence: silence?,
     })
+}
+
+/// The zones, or one that has all amphorae.
+fn parse_zones(
+    zones: Option<Vec<Zone>>,
+    amphorae: Option<usize>,
+    amphorae_max: Option<usize>,
+    flaws: &mut Flaws,
+) -> Option<Vec<Zone>> {
+    let Some(zones) = zones else {
+        let amphorae = within(
+            amphorae.unwrap_or(1),
+            1,
+            amphorae_max.unwrap_or(AMPHORAE_MAX),
+        );
+        let amphorae = flaws.keep("fleet.amphorae", amphorae)?;
+        let name = DEFAULT_ZONE.to_owned();
+        return Some(vec![Zone { name, amphorae }]);
+    };
+    let mut names = BTreeSet::new();
+    let total: usize = zones
+        .iter()
+        .fold(0, |total, zone| total.saturating_add(zone.amphorae));
+    let reason = if amphorae.is_some() {
+        Some("cannot stand beside fleet.amphorae: each zone says how many".to_owned())
+    } else if zones.is_empty() {
+        Some("there must be one at least".to_owned())
+    } else if let Some(zone) = zones
+        .iter()
+        .find(|zone| !(1..=255).contains(&zone.name.chars().count()))
+    {
+        Some(format!("{:?} does not have 1 to 255 characters", zone.name))
+    } else if let Some(zone) = zones.iter().find(|zone| !names.insert(&zone.name)) {
+        Some(format!("{:?} is there twice", zone.name))
+    } else {
+        amphorae_max.filter(|most| total > *most).map(|most| {
+            format!("{total} amphorae in all are more than fleet.amphorae_max, which is {most}")
+        })
+    };
+    match reason {
+        Some(reason) => {
+            flaws.0.push(format!("fleet.zones: {reason}"));
+            None
+        }
+        None => Some(zones),
+    }
 }
 
 fn check_networks(networks: Vec<NetworkConfig>, flaws: &mut Flaws) -> Option<Vec<NetworkConfig>> {
@@ -483,25 +554,7 @@ fn print(config: &Config) -> String {
         "\n[intake]\nlisten = \"{}\"\n\n[metrics]\nlisten = \"{metrics}\"\n",
         config.intake
     );
-    let _ = write!(out, "\n[fleet]\namphorae = {}\n", config.fleet.amphorae);
-    if let Some(binary) = &config.fleet.amphora_binary {
-        let _ = writeln!(
-            out,
-            "amphora_binary = {}",
-            quoted(&binary.display().to_string())
-        );
-    }
-    if let Some(workers) = config.fleet.workers {
-        let _ = writeln!(out, "workers = {workers}");
-    }
-    let fleet = &config.fleet;
-    for (name, value) in [
-        ("heartbeat", fleet.heartbeat),
-        ("drain", fleet.drain),
-        ("silence", fleet.silence),
-    ] {
-        let _ = writeln!(out, "{name} = \"{}\"", print_duration(value));
-    }
+    print_fleet(&config.fleet, &mut out);
     quota::print(&config.quota, &mut out);
     let (filter, format) = (quoted(&config.log.filter), config.log.format.name());
     let _ = write!(out, "\n[log]\nfilter = {filter}\nformat = \"{format}\"\n");
@@ -510,6 +563,38 @@ fn print(config: &Config) -> String {
         .iter()
         .for_each(|network| print_network(network, &mut out));
     out
+}
+
+fn print_fleet(fleet: &Fleet, out: &mut String) {
+    let _ = write!(
+        out,
+        "\n[fleet]\namphorae_max = {}\nload_balancers_max = {}\n",
+        fleet.amphorae_max, fleet.load_balancers_max
+    );
+    if let Some(binary) = &fleet.amphora_binary {
+        let _ = writeln!(
+            out,
+            "amphora_binary = {}",
+            quoted(&binary.display().to_string())
+        );
+    }
+    if let Some(workers) = fleet.workers {
+        let _ = writeln!(out, "workers = {workers}");
+    }
+    for (name, value) in [
+        ("heartbeat", fleet.heartbeat),
+        ("drain", fleet.drain),
+        ("silence", fleet.silence),
+    ] {
+        let _ = writeln!(out, "{name} = \"{}\"", print_duration(value));
+    }
+    for zone in &fleet.zones {
+        let (name, amphorae) = (quoted(&zone.name), zone.amphorae);
+        let _ = write!(
+            out,
+            "[[fleet.zones]]\nname = {name}\namphorae = {amphorae}\n"
+        );
+    }
 }
 
 fn print_network(network: &NetworkConfig, out: &mut String) {
@@ -545,6 +630,7 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:9876";
 const DEFAULT_INTAKE: &str = "127.0.0.1:9877";
 const DEFAULT_METRICS: &str = "127.0.0.1:9878";
 const DEFAULT_PROJECT: &str = "6b726174657200000000000000000001";
+const DEFAULT_ZONE: &str = "local";
 const DEFAULT_FILTER: &str = "info";
 /// More than this on one host is a mistake in the number.
 const AMPHORAE_MAX: usize = 256;

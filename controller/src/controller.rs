@@ -261,8 +261,11 @@ impl Foundation {
             controllers: vec![reachable(reports_to).to_string()],
             silence: config.fleet.silence,
             reports: report_sender,
+            zones: config.fleet.zones.clone(),
+            amphorae_max: config.fleet.amphorae_max,
+            load_balancers_max: config.fleet.load_balancers_max,
         };
-        let fleet = Arc::new(Fleet::gather(fleet, config.fleet.amphorae).await?);
+        let fleet = Arc::new(Fleet::gather(fleet).await?);
         let reconciler = Reconciler::new(reconcile::Parts {
             known: known.clone(),
             agents: fleet.clone(),

@@ -1,7 +1,10 @@
 //! The amphorae: decided on, started, found again, connected to, and let go.
+//!
+//! Each is on record before it is started, and until it has ended: whatever moment the controller dies at, the next
+//! one keeps or ends it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
@@ -11,32 +14,41 @@ use krater_amphora_api::{
     AmphoraId, Applied, BootId, Generation, LoadBalancerId, Report, SnapshotSpec,
 };
 use krater_controller_core::{
-    place::Candidate,
+    model::Steering,
     plan::Agent,
     query::{AmphoraStatus, AmphoraView},
-    retry,
 };
-use krater_controller_store::{AmphoraRecord, StoreError};
-use krater_driver::{AmphoraOrder, ComputeDriver};
+use krater_controller_store::StoreError;
+use krater_driver::ComputeDriver;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
-    time::sleep,
+    time::{MissedTickBehavior, interval},
 };
 
+use self::amphora::Amphora;
 use crate::{
-    amphora_client::{AgentError, AmphoraClient},
+    amphora_client::{AgentError, Departure},
     cause::chain,
-    chance, clock,
+    clock,
+    config::Zone,
     knowledge::Knowledge,
+    limits::SWEEP_INTERVAL,
     pki::{Authority, tls::Credentials},
-    reconcile::Agents,
+    reconcile::{Agents, Placed},
 };
+
+mod amphora;
+mod population;
 
 /// All amphorae of this deployment.
 pub(crate) struct Fleet {
     parts: Parts,
     amphorae: RwLock<BTreeMap<AmphoraId, Arc<Amphora>>>,
+    /// Who is to be there, and who carries what, is decided by one at a time.
+    deciding: tokio::sync::Mutex<()>,
+    /// Somebody is to be kept, or to go.
+    changed: Notify,
 }
 
 /// What a fleet is made of.
@@ -53,95 +65,86 @@ pub(crate) struct Parts {
     pub(crate) silence: Duration,
     /// Takes the reports of amphorae that were just connected to.
     pub(crate) reports: mpsc::Sender<Report>,
-}
-
-struct Amphora {
-    record: Mutex<AmphoraRecord>,
-    client: AmphoraClient,
-    /// One at a time asks the compute driver about it.
-    ensuring: tokio::sync::Mutex<()>,
-    /// Why it could not be started, while that is so.
-    trouble: Mutex<Option<String>>,
+    /// Where amphorae are, and how many shared ones are kept there.
+    pub(crate) zones: Vec<Zone>,
+    /// The most amphorae.
+    pub(crate) amphorae_max: usize,
+    /// The most load balancers on a shared amphora.
+    pub(crate) load_balancers_max: u32,
 }
 
 impl Fleet {
-    /// Remembers the amphorae that were, decides on new ones until there are `wanted`, and lets go of those beyond
-    /// that carry nothing. None is started yet.
-    pub(crate) async fn gather(parts: Parts, wanted: usize) -> Result<Self, StoreError> {
-        let mut records = parts.known.store.amphorae().await?;
-        while records.len() < wanted {
-            let id = AmphoraId::new(chance::random_uuid());
-            let record = AmphoraRecord {
-                id,
-                created_at: clock::now(),
-                agent: None,
-                metrics: None,
-                boot: None,
-                version: None,
-                pid: None,
-                last_seen: None,
-            };
-            parts.known.store.put_amphora(&record).await?;
-            records.push(record);
-        }
-        while records.len() > wanted
-            && let Some(spare) = records
-                .iter()
-                .rposition(|record| parts.known.placements.count(record.id) == 0)
-        {
-            let record = records.remove(spare);
-            parts.dismiss(record.id).await?;
-        }
+    /// Remembers the amphorae that were, decides on new ones until there are as many as are wanted, and on the end of
+    /// those beyond that carry nothing. None is started or ended yet.
+    pub(crate) async fn gather(parts: Parts) -> Result<Self, StoreError> {
+        let records = parts.known.store.amphorae().await?;
         let mut amphorae = BTreeMap::new();
         for record in records {
-            parts
-                .known
-                .sightings
-                .expect(record.id, record.boot, clock::now());
-            parts
-                .known
-                .sightings
-                .restore(parts.known.store.tallies_of(record.id).await?);
-            let client = AmphoraClient::start(
-                record.id,
-                Arc::clone(&parts.credentials),
-                parts.reports.clone(),
-            );
+            let sightings = &parts.known.sightings;
+            sightings.expect(record.id, record.boot, clock::now());
+            let amphora = Amphora::of(record.clone(), &parts);
             // Where it was before it is most likely still; a stranger there cannot show its certificate.
             if let Some(agent) = record.agent.as_deref().and_then(|agent| agent.parse().ok()) {
-                client.direct(agent);
+                amphora.client.direct(agent);
             }
-            let amphora = Amphora {
-                record: Mutex::new(record.clone()),
-                client,
-                ensuring: tokio::sync::Mutex::new(()),
-                trouble: Mutex::new(None),
-            };
-            amphorae.insert(record.id, Arc::new(amphora));
+            amphorae.insert(record.id, amphora);
         }
-        Ok(Self {
+        // Of those that are no more too: totals never fall (I11).
+        parts
+            .known
+            .sightings
+            .restore(parts.known.store.all_tallies().await?);
+        let fleet = Self {
             parts,
             amphorae: RwLock::new(amphorae),
-        })
+            deciding: tokio::sync::Mutex::default(),
+            changed: Notify::new(),
+        };
+        fleet.tend(population::Spares::EndNow).await?;
+        Ok(fleet)
     }
 
-    /// Keeps all amphorae running, until dropped.
+    /// Keeps all amphorae running that are to be there, and ends the others, until dropped.
     pub(crate) async fn keep(self: Arc<Self>) {
         let mut keepers = JoinSet::new();
-        for id in self.ids() {
-            let fleet = Arc::clone(&self);
-            keepers.spawn(async move { fleet.keep_one(id).await });
+        let mut kept = HashSet::new();
+        let mut ticks = interval(SWEEP_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            for (id, amphora) in self.all() {
+                if kept.insert(id) {
+                    let fleet = Arc::clone(&self);
+                    keepers.spawn(async move {
+                        amphora.keep(&fleet.parts).await;
+                        fleet.strike_out(id);
+                        id
+                    });
+                }
+            }
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.changed.notified() => {}
+                Some(Ok(gone)) = keepers.join_next(), if !keepers.is_empty() => {
+                    kept.remove(&gone);
+                }
+            }
+            if let Err(error) = self.tend(population::Spares::EndAfterAWhile).await {
+                self.parts.known.metrics.store_errors.inc();
+                tracing::error!(error = %chain(&error), "the fleet could not be tended");
+            }
         }
-        while keepers.join_next().await.is_some() {}
     }
 
     /// The amphorae, in the order of their ids.
     pub(crate) fn ids(&self) -> Vec<AmphoraId> {
-        self.amphorae
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys()
-            .copied()
+        self.all().into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Those that are not to go.
+    pub(crate) fn staying(&self) -> Vec<AmphoraId> {
+        let all = self.all().into_iter();
+        all.filter(|(_, amphora)| !amphora.is_retiring())
+            .map(|(id, _)| id)
             .collect()
     }
 
@@ -160,7 +163,7 @@ impl Fleet {
 
     /// Why the amphora could not be started, while that is so.
     pub(crate) fn trouble(&self, id: AmphoraId) -> Option<String> {
-        lock(&self.amphora(id)?.trouble).clone()
+        self.amphora(id)?.trouble()
     }
 
     /// Returns when the amphora is connected.
@@ -178,21 +181,10 @@ impl Fleet {
 
     /// Writes down what a report of an amphora said of it.
     pub(crate) async fn remember(&self, id: AmphoraId) -> Result<(), StoreError> {
-        let Some(amphora) = self.amphora(id) else {
-            return Ok(());
-        };
-        let portrait = self.parts.known.sightings.portrait(id);
-        let record = {
-            let mut record = lock(&amphora.record);
-            if let Some(info) = portrait.info {
-                record.boot = Some(info.boot);
-                record.version = Some(info.version);
-                record.pid = Some(info.pid);
-            }
-            record.last_seen = portrait.last_seen.or(record.last_seen);
-            record.clone()
-        };
-        self.parts.known.store.put_amphora(&record).await
+        match self.amphora(id) {
+            Some(amphora) => amphora.remember(&self.parts).await,
+            None => Ok(()),
+        }
     }
 
     /// Ends all amphorae but keeps what they need to resume.
@@ -200,89 +192,12 @@ impl Fleet {
         self.parts.compute.stop_all().await
     }
 
-    async fn keep_one(&self, id: AmphoraId) {
-        let Some(amphora) = self.amphora(id) else {
-            return;
-        };
-        let mut attempts = 0;
-        let mut deaths = self.parts.deaths.clone();
-        loop {
-            deaths.mark_unchanged();
-            match self.start(id, &amphora).await {
-                Ok(()) => {
-                    attempts = 0;
-                    tokio::select! {
-                        () = lost(&amphora.client) => {}
-                        Ok(()) = deaths.changed() => {}
-                        () = sleep(IDENTITY_CHECK_INTERVAL) => {}
-                    }
-                }
-                Err(_) => {
-                    attempts += 1;
-                    sleep(retry::backoff(attempts)).await;
-                }
-            }
-        }
-    }
-
-    /// Has the compute driver start or find the amphora.
-    async fn start(&self, id: AmphoraId, amphora: &Amphora) -> Result<(), String> {
-        let _alone = amphora.ensuring.lock().await;
-        let started = self.order(id, amphora).await;
-        let mut trouble = lock(&amphora.trouble);
-        match &started {
-            Ok(()) => *trouble = None,
-            Err(reason) if trouble.as_ref() != Some(reason) => {
-                tracing::error!(amphora = %id, %reason, "amphora cannot be started; it is tried again");
-                *trouble = Some(reason.clone());
-            }
-            Err(_) => {}
-        }
-        started
-    }
-
-    async fn order(&self, id: AmphoraId, amphora: &Amphora) -> Result<(), String> {
-        let now = clock::now();
-        let authority = &self.parts.authority;
-        self.parts
-            .credentials
-            .renew(authority, now)
-            .map_err(|error| chain(&error))?;
-        let identity = authority.amphora(id, now).map_err(|error| chain(&error))?;
-        let order = AmphoraOrder {
-            id,
-            authority_pem: authority.certificate_pem().to_owned(),
-            certificate_pem: identity.certificate_pem,
-            key_pem: identity.key_pem,
-            controllers: self.parts.controllers.clone(),
-        };
-        let endpoint = self
-            .parts
-            .compute
-            .ensure(order)
-            .await
-            .map_err(|error| chain(&error))?;
-        amphora.client.direct(endpoint.agent);
-        let (agent, metrics) = (
-            endpoint.agent.to_string(),
-            endpoint.metrics.map(|metrics| metrics.to_string()),
-        );
-        let moved = {
-            let mut record = lock(&amphora.record);
-            let moved = record.agent.as_ref() != Some(&agent) || record.metrics != metrics;
-            (record.agent, record.metrics) = (Some(agent), metrics);
-            moved.then(|| record.clone())
-        };
-        match moved {
-            Some(record) => self
-                .parts
-                .known
-                .store
-                .put_amphora(&record)
-                .await
-                .map_err(|error| chain(&error)),
-            None => Ok(()),
-        }
+    fn all(&self) -> Vec<(AmphoraId, Arc<Amphora>)> {
+        let amphorae = self.amphorae.read().unwrap_or_else(PoisonError::into_inner);
+        amphorae
+            .iter()
+            .map(|(id, amphora)| (*id, Arc::clone(amphora)))
+            .collect()
     }
 
     fn amphora(&self, id: AmphoraId) -> Option<Arc<Amphora>> {
@@ -294,37 +209,24 @@ impl Fleet {
     }
 }
 
-impl Parts {
-    async fn dismiss(&self, id: AmphoraId) -> Result<(), StoreError> {
-        if let Err(error) = self.compute.release(id).await {
-            // It stays on record: the next start tries again.
-            tracing::warn!(amphora = %id, error = %chain(&error), "a spare amphora could not be ended");
-            return Ok(());
-        }
-        self.known.store.forget_amphora(id).await?;
-        if let Err(error) = self.authority.forget(id) {
-            tracing::warn!(amphora = %id, error = %chain(&error), "the key of a former amphora could not be removed");
-        }
-        tracing::info!(amphora = %id, "amphora ended: it was one too many and carried nothing");
-        Ok(())
-    }
-}
-
 #[async_trait]
 impl Agents for Fleet {
+    async fn place(&self, id: LoadBalancerId, wish: &Steering) -> Result<Placed, StoreError> {
+        self.find_place(id, wish).await
+    }
+
     async fn ensure(&self, amphora: AmphoraId) -> Result<(), String> {
         match self.amphora(amphora) {
-            Some(found) => self.start(amphora, &found).await,
-            None => Err("it is not an amphora of this controller any more".to_owned()),
+            Some(found) => found.start(&self.parts).await,
+            None => Err(UNKNOWN.to_owned()),
         }
     }
 
     async fn push(&self, amphora: AmphoraId, spec: &SnapshotSpec) -> Result<Applied, AgentError> {
         let Some(found) = self.amphora(amphora) else {
-            return Err(unknown());
+            return Err(AgentError::Unreachable(UNKNOWN.to_owned()));
         };
-        let trouble = lock(&found.trouble).clone();
-        match (found.client.push(spec).await, trouble) {
+        match (found.client.push(spec).await, found.trouble()) {
             // Why it is not there tells more than that it is not.
             (Err(AgentError::Unreachable(_)), Some(trouble)) => {
                 Err(AgentError::Unreachable(trouble))
@@ -338,14 +240,15 @@ impl Agents for Fleet {
         amphora: AmphoraId,
         id: LoadBalancerId,
         as_of: Generation,
+        departure: Departure,
     ) -> Result<(), AgentError> {
         // What is not there holds nothing.
         let Some(found) = self.amphora(amphora) else {
             return Ok(());
         };
-        match found.client.remove(id, as_of).await {
+        match found.client.remove(id, as_of, departure).await {
             // It is not wanted there at any generation: the database may be older than the amphora.
-            Err(AgentError::Holds(held)) => found.client.remove(id, held).await,
+            Err(AgentError::Holds(held)) => found.client.remove(id, held, departure).await,
             other => other,
         }
     }
@@ -359,97 +262,54 @@ impl Agents for Fleet {
     }
 
     fn agent(&self, amphora: AmphoraId) -> Agent {
-        let known = self
-            .amphora(amphora)
-            .is_some_and(|found| lock(&found.record).agent.is_some());
-        if known { Agent::Known } else { Agent::Unknown }
-    }
-
-    fn candidates(&self) -> Vec<Candidate> {
-        let candidate = |amphora| Candidate {
-            amphora,
-            load: self.parts.known.placements.count(amphora),
-            status: if self.is_reached(amphora) {
-                AmphoraStatus::Allocated
-            } else {
-                self.status(amphora)
-            },
-        };
-        self.ids().into_iter().map(candidate).collect()
+        match self.amphora(amphora) {
+            Some(found) if found.record().agent.is_some() => Agent::Known,
+            _ => Agent::Unknown,
+        }
     }
 
     fn is_silent(&self, amphora: AmphoraId) -> bool {
-        self.status(amphora) == AmphoraStatus::Error
+        !self.has(amphora) || self.status(amphora) == AmphoraStatus::Error
+    }
+
+    fn is_retiring(&self, amphora: AmphoraId) -> bool {
+        self.amphora(amphora)
+            .is_some_and(|found| found.is_retiring())
+    }
+
+    async fn retire(&self, amphora: AmphoraId) -> Result<(), StoreError> {
+        let _alone = self.deciding.lock().await;
+        match self.amphora(amphora) {
+            Some(found) => self.let_retire(&found).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn renew(&self, amphora: AmphoraId) -> Result<(), String> {
+        match self.amphora(amphora) {
+            Some(found) => found.renew(&self.parts).await,
+            None => Err(UNKNOWN.to_owned()),
+        }
     }
 
     fn views(&self, behind: &dyn Fn(AmphoraId) -> u64) -> Vec<AmphoraView> {
-        let ids = self.ids();
-        let view = |id: AmphoraId| {
-            let amphora = self.amphora(id)?;
-            let record = lock(&amphora.record).clone();
-            let portrait = self.parts.known.sightings.portrait(id);
-            Some(AmphoraView {
-                id,
-                agent: record.agent.clone().unwrap_or_default(),
-                status: self.status(id),
-                last_seen: portrait
-                    .last_seen
-                    .filter(|_| portrait.info.is_some())
-                    .or(record.last_seen),
-                version: portrait
-                    .info
-                    .as_ref()
-                    .map(|info| info.version.clone())
-                    .or(record.version),
-                pid: portrait.info.as_ref().map(|info| info.pid).or(record.pid),
-                metrics: metrics_url(
-                    record.metrics.as_deref(),
-                    record.agent.as_deref(),
-                    portrait.metrics_port,
-                ),
-                load_balancers: self.parts.known.placements.count(id),
-                behind: behind(id),
-            })
+        let view = |(id, amphora): (AmphoraId, Arc<Amphora>)| {
+            let status = if amphora.is_retiring() {
+                AmphoraStatus::PendingDelete
+            } else {
+                self.status(id)
+            };
+            amphora.view(&self.parts, status, behind(id))
         };
-        ids.into_iter().filter_map(view).collect()
+        self.all().into_iter().map(view).collect()
     }
-}
-
-/// Returns when there has been no connection for a while: longer than a restart by its own supervisor takes.
-async fn lost(client: &AmphoraClient) {
-    loop {
-        let changed = client.changes();
-        if client.boot().is_some() {
-            changed.await;
-            continue;
-        }
-        tokio::select! {
-            () = client.reachable() => {}
-            () = sleep(LOST_AFTER) => return,
-        }
-    }
-}
-
-fn metrics_url(
-    metrics: Option<&str>,
-    agent: Option<&str>,
-    reported_port: Option<u16>,
-) -> Option<String> {
-    if let Some(metrics) = metrics {
-        return Some(format!("http://{metrics}/metrics"));
-    }
-    let (host, _) = agent?.rsplit_once(':')?;
-    Some(format!("http://{host}:{}/metrics", reported_port?))
-}
-
-fn unknown() -> AgentError {
-    AgentError::Unreachable("it is not an amphora of this controller any more".to_owned())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-const LOST_AFTER: Duration = Duration::from_secs(1);
-/// How often it is checked whether certificates are due: far more often than a third of their lifetime.
-const IDENTITY_CHECK_INTERVAL: Duration = Duration::from_secs(3_600);
+const UNKNOWN: &str = "it is not an amphora of this controller any more";
+
+#[cfg(test)]
+pub(crate) mod tests;

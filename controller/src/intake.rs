@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    amphora_client::Departure,
     cause::chain,
     clock,
     fleet::Fleet,
@@ -186,7 +187,11 @@ impl Intake {
             match self.known.store.view(ResourceId::LoadBalancer(id)).await {
                 // It belongs elsewhere: the plan says when it may go here.
                 Ok(Some(_)) => self.reconciler.poke(id, Urgency::Background),
-                Ok(None) => match self.fleet.remove(amphora, id, generation).await {
+                Ok(None) => match self
+                    .fleet
+                    .remove(amphora, id, generation, Departure::Ends)
+                    .await
+                {
                     Ok(()) => {
                         self.known.sightings.note_removed(amphora, id);
                         tracing::warn!(%amphora, lb = %id, "amphora let go of a load balancer nobody knows");

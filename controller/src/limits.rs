@@ -46,6 +46,9 @@ pub(crate) const TALLY_WRITE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long an amphora may report a load balancer that is not placed on it before it is told to let go: a push, a
 /// removal or a move may be under way.
 pub(crate) const STRANGER_GRACE: Duration = Duration::from_secs(10);
+/// How long a shared amphora may be one too many and carry nothing before it ends: starting one takes seconds, and
+/// load balancers come and go.
+pub(crate) const SPARE_TIME_MAX: Duration = Duration::from_secs(60);
 /// How often what is due is looked for. A lost poke costs this.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 

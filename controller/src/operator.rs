@@ -12,6 +12,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, header};
 use krater_controller_api::{Application, Credentials, RouteName, Unauthenticated};
 use krater_controller_core::{
+    model::Tenancy,
     query::{AmphoraView, Answer, Query},
     refusal::Refusal,
 };
@@ -29,6 +30,8 @@ pub(crate) struct AmphoraDocument {
     pub(crate) last_seen: Option<String>,
     pub(crate) load_balancers: u64,
     pub(crate) behind: u64,
+    pub(crate) zone: String,
+    pub(crate) tenancy: String,
 }
 
 /// The fleet as it travels to operators.
@@ -117,8 +120,14 @@ fn document(view: AmphoraView) -> AmphoraDocument {
         version: view.version,
         pid: view.pid,
         last_seen: view.last_seen.map(|at| at.to_string()),
-        load_balancers: view.load_balancers,
+        load_balancers: view.load_balancers.len() as u64,
         behind: view.behind,
+        zone: view.zone,
+        tenancy: match view.tenancy {
+            Tenancy::Shared => "shared",
+            Tenancy::Dedicated => "dedicated",
+        }
+        .to_owned(),
     }
 }
 

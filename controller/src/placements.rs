@@ -1,12 +1,13 @@
-//! Which load balancer is on which amphora: the store's table, kept in memory too since every report asks for it.
+//! Which load balancer is on which amphora, and which it may still be on though it was moved away: the store's tables,
+//! kept in memory too since every report asks for them.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
-use krater_controller_store::{Store, StoreError};
+use krater_controller_store::{AmphoraRecord, Placement, Store, StoreError};
 
 /// All placements. This process is their only writer.
 pub(crate) struct Placements {
@@ -16,16 +17,26 @@ pub(crate) struct Placements {
 
 #[derive(Default)]
 struct Tables {
-    of: HashMap<LoadBalancerId, AmphoraId>,
+    of: HashMap<LoadBalancerId, Placement>,
     on: HashMap<AmphoraId, HashSet<LoadBalancerId>>,
+    /// With how many others the load balancers of an amphora want to be at most: how many say so.
+    limits: HashMap<AmphoraId, BTreeMap<u32, usize>>,
+    departures: HashMap<LoadBalancerId, BTreeSet<AmphoraId>>,
 }
 
 impl Placements {
     /// Reads them from the store.
     pub(crate) async fn load(store: Store) -> Result<Self, StoreError> {
         let mut tables = Tables::default();
-        for (load_balancer, amphora) in store.placements().await? {
-            tables.put(load_balancer, amphora);
+        for (load_balancer, placement) in store.placements().await? {
+            tables.put(load_balancer, placement);
+        }
+        for (load_balancer, amphora) in store.departures().await? {
+            tables
+                .departures
+                .entry(load_balancer)
+                .or_default()
+                .insert(amphora);
         }
         Ok(Self {
             store,
@@ -35,7 +46,27 @@ impl Placements {
 
     /// Where the load balancer is.
     pub(crate) fn of(&self, load_balancer: LoadBalancerId) -> Option<AmphoraId> {
-        self.read().of.get(&load_balancer).copied()
+        self.read()
+            .of
+            .get(&load_balancer)
+            .map(|placement| placement.amphora)
+    }
+
+    /// The amphorae that the load balancer was moved away from and that may hold it still.
+    pub(crate) fn departures(&self, load_balancer: LoadBalancerId) -> BTreeSet<AmphoraId> {
+        self.read()
+            .departures
+            .get(&load_balancer)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Whether load balancers that were moved away from the amphora may still be there.
+    pub(crate) fn is_being_left(&self, amphora: AmphoraId) -> bool {
+        self.read()
+            .departures
+            .values()
+            .any(|left| left.contains(&amphora))
     }
 
     /// How many load balancers the amphora carries.
@@ -46,13 +77,20 @@ impl Placements {
             .map_or(0, |placed| placed.len() as u64)
     }
 
-    /// The load balancers on the amphora.
+    /// With how many others the choosiest load balancer of the amphora wants to be.
+    pub(crate) fn limit(&self, amphora: AmphoraId) -> Option<u32> {
+        let tables = self.read();
+        let (limit, _) = tables.limits.get(&amphora)?.first_key_value()?;
+        Some(*limit)
+    }
+
+    /// The load balancers on the amphora, in the order of their ids.
     pub(crate) fn on(&self, amphora: AmphoraId) -> Vec<LoadBalancerId> {
-        self.read()
-            .on
-            .get(&amphora)
-            .map(|placed| placed.iter().copied().collect())
-            .unwrap_or_default()
+        self.with(amphora, |placed| {
+            let mut placed: Vec<_> = placed.iter().copied().collect();
+            placed.sort_unstable();
+            placed
+        })
     }
 
     /// Does something with the set of load balancers on the amphora, without copying it.
@@ -67,20 +105,57 @@ impl Placements {
         }
     }
 
-    /// Places a load balancer: stored before it counts.
+    /// Places a load balancer, perhaps on a `new` amphora: stored before it counts. Where it was, it is on departure.
+    /// `false`: it or the amphora is gone.
     pub(crate) async fn put(
+        &self,
+        load_balancer: LoadBalancerId,
+        placement: Placement,
+        new: Option<&AmphoraRecord>,
+    ) -> Result<bool, StoreError> {
+        let stored = self
+            .store
+            .put_placement(load_balancer, placement, new)
+            .await?;
+        if stored {
+            self.write().put(load_balancer, placement);
+        }
+        Ok(stored)
+    }
+
+    /// Notes that an amphora has let go of a load balancer that was moved away.
+    pub(crate) async fn forget_departure(
         &self,
         load_balancer: LoadBalancerId,
         amphora: AmphoraId,
     ) -> Result<(), StoreError> {
-        self.store.put_placement(load_balancer, amphora).await?;
-        self.write().put(load_balancer, amphora);
+        if !self.departures(load_balancer).contains(&amphora) {
+            return Ok(());
+        }
+        self.store.forget_departure(load_balancer, amphora).await?;
+        self.write().arrive(load_balancer, amphora);
         Ok(())
     }
 
     /// Forgets a load balancer that the store has forgotten.
     pub(crate) fn forget(&self, load_balancer: LoadBalancerId) {
-        self.write().remove(load_balancer);
+        let mut tables = self.write();
+        tables.remove(load_balancer);
+        tables.departures.remove(&load_balancer);
+    }
+
+    /// Forgets an amphora that the store has forgotten.
+    pub(crate) fn forget_amphora(&self, amphora: AmphoraId) {
+        let mut tables = self.write();
+        tables.on.remove(&amphora);
+        tables.limits.remove(&amphora);
+        tables
+            .of
+            .retain(|_, placement| placement.amphora != amphora);
+        tables.departures.retain(|_, left| {
+            left.remove(&amphora);
+            !left.is_empty()
+        });
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Tables> {
@@ -93,17 +168,56 @@ impl Placements {
 }
 
 impl Tables {
-    fn put(&mut self, load_balancer: LoadBalancerId, amphora: AmphoraId) {
-        self.remove(load_balancer);
-        self.of.insert(load_balancer, amphora);
+    fn put(&mut self, load_balancer: LoadBalancerId, placement: Placement) {
+        let Placement {
+            amphora,
+            load_balancers_max,
+        } = placement;
+        if let Some(left) = self
+            .remove(load_balancer)
+            .filter(|left| left.amphora != amphora)
+        {
+            self.departures
+                .entry(load_balancer)
+                .or_default()
+                .insert(left.amphora);
+        }
+        self.arrive(load_balancer, amphora);
+        self.of.insert(load_balancer, placement);
         self.on.entry(amphora).or_default().insert(load_balancer);
+        if let Some(most) = load_balancers_max {
+            *self
+                .limits
+                .entry(amphora)
+                .or_default()
+                .entry(most)
+                .or_default() += 1;
+        }
     }
 
-    fn remove(&mut self, load_balancer: LoadBalancerId) {
-        if let Some(amphora) = self.of.remove(&load_balancer)
-            && let Some(placed) = self.on.get_mut(&amphora)
-        {
+    fn remove(&mut self, load_balancer: LoadBalancerId) -> Option<Placement> {
+        let placement = self.of.remove(&load_balancer)?;
+        if let Some(placed) = self.on.get_mut(&placement.amphora) {
             placed.remove(&load_balancer);
+        }
+        if let Some(most) = placement.load_balancers_max
+            && let Some(limits) = self.limits.get_mut(&placement.amphora)
+            && let Some(count) = limits.get_mut(&most)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                limits.remove(&most);
+            }
+        }
+        Some(placement)
+    }
+
+    fn arrive(&mut self, load_balancer: LoadBalancerId, amphora: AmphoraId) {
+        if let Some(left) = self.departures.get_mut(&load_balancer) {
+            left.remove(&amphora);
+            if left.is_empty() {
+                self.departures.remove(&load_balancer);
+            }
         }
     }
 }

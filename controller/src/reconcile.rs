@@ -14,7 +14,9 @@ use std::{
 
 use async_trait::async_trait;
 use krater_amphora_api::{AmphoraId, Applied, BootId, Generation, LoadBalancerId, SnapshotSpec};
-use krater_controller_core::{compile, place::Candidate, plan::Agent, query::AmphoraView};
+use krater_controller_core::{
+    compile, model::Steering, place::NoRoom, plan::Agent, query::AmphoraView,
+};
 use krater_controller_store::StoreError;
 use krater_driver::NetworkDriver;
 use tokio::{
@@ -24,7 +26,7 @@ use tokio::{
 
 use self::converge::Verdict;
 use crate::{
-    amphora_client::AgentError,
+    amphora_client::{AgentError, Departure},
     cause::chain,
     clock,
     knowledge::Knowledge,
@@ -36,6 +38,8 @@ mod converge;
 /// What the reconciler needs of the fleet.
 #[async_trait]
 pub(crate) trait Agents: Send + Sync + 'static {
+    /// Finds a place for a load balancer, another one than it has, and stores it.
+    async fn place(&self, id: LoadBalancerId, wish: &Steering) -> Result<Placed, StoreError>;
     /// Has the amphora started or found. The error is a sentence.
     async fn ensure(&self, amphora: AmphoraId) -> Result<(), String>;
     /// Ships the wanted state of one load balancer. Fails at once while the amphora is not connected.
@@ -46,6 +50,7 @@ pub(crate) trait Agents: Send + Sync + 'static {
         amphora: AmphoraId,
         id: LoadBalancerId,
         as_of: Generation,
+        departure: Departure,
     ) -> Result<(), AgentError>;
     /// Returns when the amphora is connected.
     async fn reachable(&self, amphora: AmphoraId);
@@ -53,12 +58,27 @@ pub(crate) trait Agents: Send + Sync + 'static {
     fn boot(&self, amphora: AmphoraId) -> Option<BootId>;
     /// Whether it is known where the amphora's agent is.
     fn agent(&self, amphora: AmphoraId) -> Agent;
-    /// The amphorae a load balancer may be placed on.
-    fn candidates(&self) -> Vec<Candidate>;
     /// Whether the amphora has not been heard of for too long.
     fn is_silent(&self, amphora: AmphoraId) -> bool;
+    /// Whether what the amphora carries is to move to others.
+    fn is_retiring(&self, amphora: AmphoraId) -> bool;
+    /// Decides, and stores, that what the amphora carries is to move to others and that it ends then.
+    async fn retire(&self, amphora: AmphoraId) -> Result<(), StoreError>;
+    /// Gives the amphora a new certificate. The error is a sentence.
+    async fn renew(&self, amphora: AmphoraId) -> Result<(), String>;
     /// The fleet for operators; `behind` says how many load balancers on an amphora are not up to date there.
     fn views(&self, behind: &dyn Fn(AmphoraId) -> u64) -> Vec<AmphoraView>;
+}
+
+/// What came of looking for a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// It has one.
+    On,
+    /// There is none right now.
+    Nowhere(NoRoom),
+    /// The load balancer is gone.
+    Gone,
 }
 
 /// Brings load balancers to what is wanted of them.

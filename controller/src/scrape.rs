@@ -42,7 +42,7 @@ impl Scrape {
                 .amphorae
                 .with_label_values(&[amphora.status.name()])
                 .inc();
-            let placed = i64::try_from(amphora.load_balancers).unwrap_or(i64::MAX);
+            let placed = i64::try_from(amphora.load_balancers.len()).unwrap_or(i64::MAX);
             metrics
                 .amphora_load_balancers
                 .with_label_values(&[&amphora.id.to_string()])

@@ -280,6 +280,42 @@ impl Sightings {
         }))
     }
 
+    /// Forgets what an amphora holds, so that it is sent everything again.
+    pub(crate) fn doubt(&self, amphora: AmphoraId) {
+        if let Some(sighting) = self.lock().amphorae.get_mut(&amphora) {
+            sighting.load_balancers.clear();
+        }
+    }
+
+    /// Forgets an amphora that has ended. What it counted stays.
+    pub(crate) fn forget_amphora(&self, amphora: AmphoraId) {
+        self.lock().amphorae.remove(&amphora);
+    }
+
+    /// What the amphora counted, by load balancer and listener.
+    pub(crate) fn counted_by(
+        &self,
+        amphora: AmphoraId,
+    ) -> Vec<(LoadBalancerId, ListenerId, Counters)> {
+        let inner = self.lock();
+        let Some(sighting) = inner.amphorae.get(&amphora) else {
+            return Vec::new();
+        };
+        let mut counted = Vec::new();
+        for (id, seen) in &sighting.load_balancers {
+            for listener in &seen.report.listeners {
+                let tally = inner
+                    .tallies
+                    .get(&listener.id)
+                    .and_then(|counted| counted.get(&amphora));
+                let total = tally.map_or(listener.counters, |counted| counted.tally.total());
+                counted.push((*id, listener.id, total));
+            }
+        }
+        counted.sort_unstable_by_key(|(id, listener, _)| (*id, *listener));
+        counted
+    }
+
     /// Drops the tallies of listeners that are no more.
     pub(crate) fn forget_listeners(&self, listeners: &[ListenerId]) {
         let mut inner = self.lock();

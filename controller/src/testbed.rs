@@ -1,7 +1,7 @@
 //! A whole controller for tests, around a store in memory and an amphora that is only pretended.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -19,40 +19,49 @@ use krater_controller_core::{
     compile,
     model::{
         Description, InsertHeaders, LbAlgorithm, ListenerProtocol, Name, PoolId, PoolProtocol,
-        ProjectId, Tags, Timeouts, VipRequest,
+        ProjectId, Steering, Tags, Tenancy, Timeouts, VipRequest,
     },
-    place::Candidate,
+    place::{self, Candidate, Choice, Deployment},
     plan::Agent,
     query::{AmphoraStatus, AmphoraView, Answer, Caller, Persona, Query, ResourceId},
     refusal::Refusal,
     tree::TreeView,
 };
-use krater_controller_store::{AmphoraRecord, Store};
+use krater_controller_store::{AmphoraRecord, Fate, Placement, Store, StoreError};
 use krater_driver_local::{LocalNetwork, NetworkConfig, NoAuth};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    amphora_client::AgentError,
+    amphora_client::{AgentError, Departure},
     application::{self, Application},
     clock,
     knowledge::Knowledge,
     metrics::Metrics,
-    reconcile::{self, Agents, Reconciler, Urgency},
+    placements::Placements,
+    reconcile::{self, Agents, Placed, Reconciler, Urgency},
 };
 
-/// The only amphora there is.
+/// The amphora there is.
 pub(crate) const AMPHORA: AmphoraId = AmphoraId::new(Uuid::from_u128(0xa));
 
-/// An amphora that is only pretended: it holds what it is sent, unless it is told to misbehave.
+/// Another one, which load balancers may move to once [`Pretended::set_room_elsewhere`] says so.
+pub(crate) const OTHER: AmphoraId = AmphoraId::new(Uuid::from_u128(0xb));
+
+/// Amphorae that are only pretended: it holds what it is sent, unless it is told to misbehave.
 pub(crate) struct Pretended {
+    placements: Arc<Placements>,
     up: watch::Sender<bool>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    held: BTreeMap<LoadBalancerId, SnapshotSpec>,
+    held: BTreeMap<(AmphoraId, LoadBalancerId), SnapshotSpec>,
+    room_elsewhere: bool,
+    retiring: BTreeSet<AmphoraId>,
+    /// What was pushed to and removed from where, in order.
+    story: Vec<(&'static str, AmphoraId)>,
     pushes: u64,
     refusal: Option<(Vec<Rejection>, String)>,
     newer: Option<Generation>,
@@ -61,8 +70,9 @@ struct State {
 }
 
 impl Pretended {
-    fn new() -> Self {
+    fn new(placements: Arc<Placements>) -> Self {
         Self {
+            placements,
             up: watch::Sender::new(true),
             state: Mutex::default(),
         }
@@ -91,13 +101,31 @@ impl Pretended {
         self.state().port_trouble = reason.map(str::to_owned);
     }
 
+    /// Whether load balancers may go to [`OTHER`] too, where they must not be on [`AMPHORA`].
+    pub(crate) fn set_room_elsewhere(&self, room: bool) {
+        self.state().room_elsewhere = room;
+    }
+
+    pub(crate) fn set_retiring(&self, amphora: AmphoraId) {
+        self.state().retiring.insert(amphora);
+    }
+
+    /// What was pushed to and removed from where, in order.
+    pub(crate) fn story(&self) -> Vec<(&'static str, AmphoraId)> {
+        self.state().story.clone()
+    }
+
     /// Loses everything, as with a new disk.
     pub(crate) fn lose_everything(&self) {
         self.state().held.clear();
     }
 
     pub(crate) fn held(&self, id: LoadBalancerId) -> Option<SnapshotSpec> {
-        self.state().held.get(&id).cloned()
+        self.held_by(AMPHORA, id)
+    }
+
+    pub(crate) fn held_by(&self, amphora: AmphoraId, id: LoadBalancerId) -> Option<SnapshotSpec> {
+        self.state().held.get(&(amphora, id)).cloned()
     }
 
     pub(crate) fn pushes(&self) -> u64 {
@@ -109,8 +137,9 @@ impl Pretended {
         let state = self.state();
         let load_balancers = state
             .held
-            .values()
-            .map(|spec| state.report_of(spec))
+            .iter()
+            .filter(|((amphora, _), _)| *amphora == AMPHORA)
+            .map(|(_, spec)| state.report_of(spec))
             .collect();
         Report {
             info: info(boot),
@@ -176,11 +205,48 @@ impl State {
 
 #[async_trait]
 impl Agents for Pretended {
+    async fn place(&self, id: LoadBalancerId, wish: &Steering) -> Result<Placed, StoreError> {
+        let candidates = {
+            let state = self.state();
+            let all = [AMPHORA]
+                .into_iter()
+                .chain(state.room_elsewhere.then_some(OTHER));
+            all.filter(|amphora| !state.retiring.contains(amphora))
+                .map(|amphora| Candidate {
+                    amphora,
+                    load: self.placements.count(amphora),
+                    status: AmphoraStatus::Allocated,
+                    zone: "local".to_owned(),
+                    tenancy: Tenancy::Shared,
+                    load_balancers_max: None,
+                })
+                .collect::<Vec<_>>()
+        };
+        let deployment = Deployment {
+            zones: vec!["local".to_owned()],
+            load_balancers_max: 1_000,
+            amphorae_max: 1,
+            amphorae: 1,
+        };
+        match place::choose(wish, &candidates, &deployment) {
+            Choice::NoRoom(no_room) => Ok(Placed::Nowhere(no_room)),
+            Choice::New { zone } => panic!("there is no other amphora in {zone}"),
+            Choice::Existing(amphora) => {
+                let placement = Placement {
+                    amphora,
+                    load_balancers_max: wish.load_balancers_max,
+                };
+                let placed = self.placements.put(id, placement, None).await?;
+                Ok(if placed { Placed::On } else { Placed::Gone })
+            }
+        }
+    }
+
     async fn ensure(&self, _amphora: AmphoraId) -> Result<(), String> {
         Ok(())
     }
 
-    async fn push(&self, _amphora: AmphoraId, spec: &SnapshotSpec) -> Result<Applied, AgentError> {
+    async fn push(&self, amphora: AmphoraId, spec: &SnapshotSpec) -> Result<Applied, AgentError> {
         if !*self.up.borrow() {
             return Err(AgentError::Unreachable(
                 "it is pretended to be down".to_owned(),
@@ -195,14 +261,17 @@ impl Agents for Pretended {
         }
         let held = state
             .held
-            .get(&spec.load_balancer)
+            .get(&(amphora, spec.load_balancer))
             .map(|spec| spec.generation)
             .max(state.newer);
         if let Some(held) = held.filter(|held| *held > spec.generation) {
             return Err(AgentError::Holds(held));
         }
         state.pushes += 1;
-        state.held.insert(spec.load_balancer, spec.clone());
+        state.story.push(("push", amphora));
+        state
+            .held
+            .insert((amphora, spec.load_balancer), spec.clone());
         Ok(Applied {
             generation: spec.generation,
             report: state.report_of(spec),
@@ -211,16 +280,19 @@ impl Agents for Pretended {
 
     async fn remove(
         &self,
-        _: AmphoraId,
+        amphora: AmphoraId,
         id: LoadBalancerId,
         _: Generation,
+        _: Departure,
     ) -> Result<(), AgentError> {
         if !*self.up.borrow() {
             return Err(AgentError::Unreachable(
                 "it is pretended to be down".to_owned(),
             ));
         }
-        self.state().held.remove(&id);
+        let mut state = self.state();
+        state.story.push(("remove", amphora));
+        state.held.remove(&(amphora, id));
         Ok(())
     }
 
@@ -236,20 +308,47 @@ impl Agents for Pretended {
         Agent::Known
     }
 
-    fn candidates(&self) -> Vec<Candidate> {
-        vec![Candidate {
-            amphora: AMPHORA,
-            load: 0,
-            status: AmphoraStatus::Allocated,
-        }]
-    }
-
     fn is_silent(&self, _amphora: AmphoraId) -> bool {
         self.state().silent
     }
 
-    fn views(&self, _behind: &dyn Fn(AmphoraId) -> u64) -> Vec<AmphoraView> {
-        Vec::new()
+    fn is_retiring(&self, amphora: AmphoraId) -> bool {
+        self.state().retiring.contains(&amphora)
+    }
+
+    async fn retire(&self, amphora: AmphoraId) -> Result<(), StoreError> {
+        self.set_retiring(amphora);
+        Ok(())
+    }
+
+    async fn renew(&self, _: AmphoraId) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn views(&self, behind: &dyn Fn(AmphoraId) -> u64) -> Vec<AmphoraView> {
+        let view = |id| AmphoraView {
+            id,
+            agent: "127.0.0.1:1".to_owned(),
+            status: match (self.is_retiring(id), self.state().silent) {
+                (true, _) => AmphoraStatus::PendingDelete,
+                (false, true) => AmphoraStatus::Error,
+                (false, false) => AmphoraStatus::Allocated,
+            },
+            last_seen: None,
+            version: None,
+            pid: None,
+            metrics: None,
+            load_balancers: self.placements.on(id),
+            projects: Vec::new(),
+            behind: behind(id),
+            zone: "local".to_owned(),
+            tenancy: Tenancy::Shared,
+            created_at: clock::now(),
+            updated_at: None,
+            certified_until: None,
+            is_renewing: false,
+        };
+        [AMPHORA, OTHER].map(view).into()
     }
 }
 
@@ -266,24 +365,30 @@ pub(crate) struct House {
 impl House {
     pub(crate) async fn build() -> Self {
         let store = Store::in_memory().await.unwrap();
-        let record = AmphoraRecord {
-            id: AMPHORA,
-            created_at: clock::now(),
-            agent: Some("127.0.0.1:1".to_owned()),
-            metrics: None,
-            boot: None,
-            version: None,
-            pid: None,
-            last_seen: None,
-        };
-        store.put_amphora(&record).await.unwrap();
+        for id in [AMPHORA, OTHER] {
+            let record = AmphoraRecord {
+                id,
+                created_at: clock::now(),
+                agent: Some("127.0.0.1:1".to_owned()),
+                metrics: None,
+                boot: None,
+                version: None,
+                pid: None,
+                last_seen: None,
+                zone: "local".to_owned(),
+                tenancy: Tenancy::Shared,
+                fate: Fate::Stays,
+                updated_at: None,
+            };
+            store.put_amphora(&record).await.unwrap();
+        }
         let network: Arc<dyn krater_driver::NetworkDriver> =
             Arc::new(LocalNetwork::new(&[NetworkConfig::loopback()]).unwrap());
         let subnet = network.networks().await.unwrap()[0].subnets[0].id;
         let known = Knowledge::gather(store, Metrics::declare().unwrap())
             .await
             .unwrap();
-        let amphora = Arc::new(Pretended::new());
+        let amphora = Arc::new(Pretended::new(Arc::clone(&known.placements)));
         let reconciler = Reconciler::new(reconcile::Parts {
             known: known.clone(),
             agents: amphora.clone(),

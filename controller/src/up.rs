@@ -66,7 +66,7 @@ pub(crate) async fn run(
 
 /// Waits for the amphorae, within a bound, and makes the demonstration; answers with its address.
 async fn get_ready(controller: &mut Controller, demo: Demo) -> Option<String> {
-    let ids = controller.fleet.ids();
+    let ids = controller.fleet.staying();
     let total = ids.len();
     for (number, id) in (1..).zip(ids) {
         if timeout(READY_TIME_MAX, controller.fleet.reached(id))
@@ -127,7 +127,7 @@ struct Screen {
 
 impl Screen {
     fn of(controller: &Controller, config: &Config) -> Self {
-        let ids = controller.fleet.ids();
+        let ids = controller.fleet.staying();
         let serves = |id: &_| {
             controller.fleet.is_reached(*id)
                 || controller.fleet.status(*id) == AmphoraStatus::Allocated

@@ -14,7 +14,7 @@ use krater_controller_api::{
 use krater_controller_core::{
     admit,
     change::Change,
-    command::{Command, NewLoadBalancer, QuotaCommand},
+    command::{Command, NewLoadBalancer, Operation, QuotaCommand},
     model::{LoadBalancerId, Name, ProjectId, Tags},
     query::{Answer, Caller, Persona, Query},
     quota::Limits,
@@ -163,6 +163,10 @@ impl Application for Shelf {
     }
 
     async fn change_quota(&self, _: &Caller, _: QuotaCommand) -> Result<Limits, Refusal> {
+        Err(Refusal::NotPermitted)
+    }
+
+    async fn operate(&self, _: &Caller, _: Operation) -> Result<(), Refusal> {
         Err(Refusal::NotPermitted)
     }
 

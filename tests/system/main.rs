@@ -4,6 +4,7 @@ mod change;
 mod crash;
 mod disk;
 mod documents;
+mod failover;
 mod health;
 mod http;
 mod journey;

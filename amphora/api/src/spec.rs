@@ -29,6 +29,10 @@ pub struct SnapshotSpec {
     /// The pools its listeners send to, and those nobody uses yet: they are health-checked all the same.
     #[serde(default)]
     pub pools: Vec<PoolSpec>,
+    /// `true`: another amphora of this host may still listen on the same addresses, and is told to let go once this one
+    /// serves. `false`: whoever listens there is a stranger, and the port counts as taken.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub takes_over: bool,
 }
 
 /// One address of a load balancer.
@@ -274,6 +278,14 @@ pub enum HttpVersion {
 /// The most memory, in bytes, that a regular expression may be compiled to. It is a part of the contract so that no
 /// controller admits what an amphora refuses: both compile it for bytes, without Unicode.
 pub const PATTERN_BYTES_MAX: usize = 64 * 1024;
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes what it may skip by reference"
+)]
+const fn is_not(flag: &bool) -> bool {
+    !*flag
+}
 
 const fn yes() -> bool {
     true

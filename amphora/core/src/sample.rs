@@ -43,6 +43,7 @@ pub(crate) fn spec() -> SnapshotSpec {
             monitor: Some(monitor(1, ProbeSpec::Http(http_probe()))),
             ..pool(1, PoolProtocol::Http, vec![member(1), member(2)])
         }],
+        takes_over: false,
     }
 }
 

@@ -67,6 +67,12 @@ impl Snapshot {
         self.spec.enabled
     }
 
+    /// Whether another amphora may still listen on its addresses.
+    #[must_use]
+    pub const fn takes_over(&self) -> bool {
+        self.spec.takes_over
+    }
+
     /// The addresses each listener is bound to: at least one, no two alike, IPv4 never in its IPv6 form.
     #[must_use]
     pub fn vips(&self) -> &[IpAddr] {

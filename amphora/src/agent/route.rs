@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{Agent, Refusal};
-use crate::limits::BODY_TIME_MAX;
+use crate::{limits::BODY_TIME_MAX, world::Leave};
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -71,11 +71,13 @@ async fn delete(agent: Rc<Agent>, id: &str, query: Option<&str>) -> Response<Ful
         Ok(id) => id,
         Err(answer) => return answer,
     };
-    let Some(generation) = query.and_then(parse_generation) else {
-        let message = "the query must be generation=N, with N at least 1";
+    let Some((generation, leave)) = query.and_then(parse_delete) else {
+        let message =
+            "the query must be generation=N, with N at least 1, and may be followed by &moved=true";
         return error(StatusCode::BAD_REQUEST, message.to_owned());
     };
-    let deleted = tokio::task::spawn_local(async move { agent.delete(id, generation).await }).await;
+    let deleted =
+        tokio::task::spawn_local(async move { agent.delete(id, generation, leave).await }).await;
     deleted.map_or_else(
         |_| broke(),
         |outcome| or_refusal(outcome.map(|()| Deleted { generation })),
@@ -101,14 +103,17 @@ fn parse_id(text: &str) -> Result<LoadBalancerId, Response<Full<Bytes>>> {
     })
 }
 
-fn parse_generation(query: &str) -> Option<Generation> {
+/// As of when a load balancer is to go, and how.
+fn parse_delete(query: &str) -> Option<(Generation, Leave)> {
     let mut pairs = query.split('&');
     let number = pairs.next()?.strip_prefix("generation=")?;
     // Read strictly (I9): what else is asked cannot be ignored.
-    if pairs.next().is_some() {
-        return None;
-    }
-    Generation::from_number(number.parse().ok()?)
+    let leave = match (pairs.next(), pairs.next()) {
+        (None, _) => Leave::Gone,
+        (Some("moved=true"), None) => Leave::Moved,
+        _ => return None,
+    };
+    Some((Generation::from_number(number.parse().ok()?)?, leave))
 }
 
 async fn read(body: Incoming) -> Result<Bytes, Response<Full<Bytes>>> {
@@ -198,9 +203,11 @@ mod tests {
 
     #[test]
     fn a_generation_is_read_strictly() {
+        let seventh = Generation::from_number(7).unwrap();
+        assert_eq!(parse_delete("generation=7"), Some((seventh, Leave::Gone)));
         assert_eq!(
-            parse_generation("generation=7").map(Generation::number),
-            Some(7)
+            parse_delete("generation=7&moved=true"),
+            Some((seventh, Leave::Moved))
         );
         for wrong in [
             "",
@@ -208,9 +215,11 @@ mod tests {
             "generation=-1",
             "generation=x",
             "generation=1&force=1",
+            "generation=1&moved=false",
+            "generation=1&moved=true&x=1",
             "gen=1",
         ] {
-            assert_eq!(parse_generation(wrong), None, "{wrong}");
+            assert_eq!(parse_delete(wrong), None, "{wrong}");
         }
     }
 }

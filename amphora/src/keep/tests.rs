@@ -18,6 +18,7 @@ fn spec(number: u128) -> SnapshotSpec {
         }],
         listeners: Vec::new(),
         pools: Vec::new(),
+        takes_over: false,
     }
 }
 

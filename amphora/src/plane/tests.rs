@@ -21,6 +21,7 @@ use crate::testbed::{
     Bed, PATIENCE, connect, echo, eventually, free_address, listener_spec, member, member_spec,
     named, pattern, pool_spec, read_all,
 };
+use crate::world::Leave;
 
 /// A member that answers every request with `ok` and counts them.
 fn counted() -> (SocketAddr, Arc<AtomicUsize>) {
@@ -233,7 +234,7 @@ fn a_port_of_another_process_or_load_balancer_is_never_shared() {
         reason.ends_with(&format!("by listener {}", spec.listeners[0].id)),
         "{reason}"
     );
-    plane.remove(spec.load_balancer);
+    plane.remove(spec.load_balancer, Leave::Gone);
     assert!(plane.retry_failed());
     assert_eq!(read_all(&mut connect(second.vip)), "b");
     assert_eq!(plane.ids(), [third.load_balancer]);
@@ -534,7 +535,7 @@ fn what_is_part_of_another_load_balancer_is_refused_and_stays_there() {
     assert_eq!(bed.ask(), "a");
 
     // What its owner has let go of is free.
-    bed.plane.remove(owner);
+    bed.plane.remove(owner, Leave::Gone);
     bed.plane.apply(Snapshot::parse(thief).unwrap()).unwrap();
     honest.load_balancer = owner;
     honest.listeners.clear();
@@ -583,4 +584,64 @@ fn who_came_in_while_the_listener_went_is_drained_as_well() {
     for client in &mut clients {
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
     }
+}
+
+#[test]
+fn a_load_balancer_passes_to_another_plane_without_one_failed_connection() {
+    let (address, seen) = counted();
+    let mut old = Bed::http(&[address]).started();
+    let mut new = Plane::start(2, Duration::from_secs(1)).unwrap();
+    let spec = SnapshotSpec {
+        generation: Generation::FIRST.next(),
+        ..old.spec.clone()
+    };
+    new.apply(Snapshot::parse(spec.clone()).unwrap()).unwrap();
+    let taken = new.report(spec.load_balancer).unwrap().listeners[0]
+        .state
+        .clone();
+    assert!(matches!(taken, ListenerState::Failed { .. }), "{taken:?}");
+    let taking_over = SnapshotSpec {
+        takes_over: true,
+        generation: spec.generation.next(),
+        ..spec
+    };
+    let id = taking_over.load_balancer;
+    new.apply(Snapshot::parse(taking_over).unwrap()).unwrap();
+    assert_eq!(
+        new.report(id).unwrap().listeners[0].state,
+        ListenerState::Open
+    );
+    let vip = old.vip;
+    let done = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let done = Arc::clone(&done);
+            thread::spawn(move || {
+                let mut answered = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let mut stream = TcpStream::connect(vip).expect("nobody is refused");
+                    stream
+                        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                        .expect("nobody is cut off");
+                    let answer = read_all(&mut stream);
+                    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    eventually("some were served", || seen.load(Ordering::Relaxed) > 50);
+    old.plane.deafen(id);
+    old.plane.remove(id, Leave::Moved);
+    let before = seen.load(Ordering::Relaxed);
+    eventually("more are served", || {
+        seen.load(Ordering::Relaxed) > before + 50
+    });
+    done.store(true, Ordering::Relaxed);
+    let answered: u64 = clients
+        .into_iter()
+        .map(|client| client.join().unwrap())
+        .sum();
+    assert!(answered > 150);
 }

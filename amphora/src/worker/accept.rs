@@ -24,9 +24,11 @@ use tokio::{
 use crate::{
     http,
     limits::{ACCEPT_BURST_MAX, EXHAUSTION_PAUSE},
+    listen::deafen,
     local::{Guest, Local},
     seat::Seat,
     tcp,
+    world::Leave,
 };
 
 /// One listening socket: for whom it accepts, and until when.
@@ -34,6 +36,7 @@ pub(crate) struct Door {
     /// The listener as it was last seen.
     seat: RefCell<Rc<Seat>>,
     closing: Cell<bool>,
+    deaf: Cell<Hearing>,
     closed: RefCell<Option<blocking::Sender<()>>>,
     told: Notify,
     shut: Notify,
@@ -54,6 +57,7 @@ impl Door {
         let door = Rc::new(Self {
             seat: RefCell::new(seat),
             closing: Cell::new(false),
+            deaf: Cell::new(Hearing::Hears),
             closed: RefCell::default(),
             told: Notify::new(),
             shut: Notify::new(),
@@ -81,12 +85,26 @@ impl Door {
         Rc::clone(&self.seat.borrow())
     }
 
+    /// Leaves new connections to another amphora that listens on the same address.
+    pub(super) fn deafen(&self) {
+        self.deaf.set(Hearing::IsToBeDeaf);
+        self.told.notify_one();
+    }
+
     /// Accepts who already waits, then closes the socket, then tells `closed`.
     pub(super) fn close(&self, closed: Option<blocking::Sender<()>>) {
         self.closing.set(true);
         *self.closed.borrow_mut() = closed;
         self.told.notify_one();
     }
+}
+
+/// Whether connections begin at a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hearing {
+    Hears,
+    IsToBeDeaf,
+    Deaf,
 }
 
 /// What became of one call.
@@ -103,6 +121,13 @@ enum Accepted {
 async fn accept_loop(local: Rc<Local>, door: Rc<Door>, socket: AsyncFd<TcpListener>) {
     let mut burst = 0;
     loop {
+        if door.deaf.get() == Hearing::IsToBeDeaf {
+            door.deaf.set(Hearing::Deaf);
+            if let Err(error) = deafen(socket.get_ref()) {
+                // Then a few clients may be refused that come between the last look and the end of the socket.
+                tracing::warn!(%error, "a socket cannot be deafened");
+            }
+        }
         let seat = door.current_seat(&local);
         let limit = &seat.state.shared.limit;
         if !limit.take() {
@@ -152,7 +177,11 @@ async fn accept_loop(local: Rc<Local>, door: Rc<Door>, socket: AsyncFd<TcpListen
     let listener = door.seat.borrow().state.listener.id;
     if !local.seat(listener).is_some_and(|seat| seat.state.enabled) {
         // It was retired before its last connections came in through this door.
-        local.retire(listener);
+        let leave = match door.deaf.get() {
+            Hearing::Hears => Leave::Gone,
+            Hearing::IsToBeDeaf | Hearing::Deaf => Leave::Moved,
+        };
+        local.retire(listener, leave);
     }
     door.shut.notify_one();
     if let Some(closed) = door.closed.take() {

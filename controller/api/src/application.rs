@@ -4,7 +4,7 @@ use core::fmt;
 
 use async_trait::async_trait;
 use krater_controller_core::{
-    command::{Command, QuotaCommand},
+    command::{Command, Operation, QuotaCommand},
     query::{Answer, Caller, Query, ResourceId},
     quota::Limits,
     refusal::Refusal,
@@ -33,6 +33,12 @@ pub trait Application: Send + Sync + 'static {
     /// [`Refusal`]
     async fn change_quota(&self, caller: &Caller, command: QuotaCommand)
     -> Result<Limits, Refusal>;
+
+    /// Changes the fleet. Returns when that is decided, not when it is done.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    async fn operate(&self, caller: &Caller, operation: Operation) -> Result<(), Refusal>;
 
     /// Answers a question with the [`Answer`] of the same name.
     ///

@@ -1,7 +1,7 @@
 //! All that handlers know of the request they handle.
 
 use krater_controller_core::{
-    command::{Command, QuotaCommand},
+    command::{Command, Operation, QuotaCommand},
     query::{Answer, Caller, Query},
     quota::Limits,
 };
@@ -37,6 +37,11 @@ impl Context<'_> {
     pub(crate) async fn change_quota(&self, command: QuotaCommand) -> Result<Limits, Fault> {
         let changed = self.application.change_quota(&self.caller, command);
         Ok(changed.await?)
+    }
+
+    /// Changes the fleet.
+    pub(crate) async fn operate(&self, operation: Operation) -> Result<(), Fault> {
+        Ok(self.application.operate(&self.caller, operation).await?)
     }
 
     /// Asks a question.

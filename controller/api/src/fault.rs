@@ -207,8 +207,10 @@ impl From<Refusal> for Fault {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something unknown went wrong; the controller's log says what, under this answer's request id.",
             ),
+            Refusal::AmphoraNotFound { kind, id } => Self::not_found(kind, &id.to_string()),
             Refusal::UnknownLookup { kind, id } => Self::not_found(kind, &id.to_string()),
             conflict @ (Refusal::BeingDeleted(_)
+            | Refusal::AmphoraImmutable(_)
             | Refusal::DuplicatePort { .. }
             | Refusal::DuplicateMember { .. }
             | Refusal::AlreadyMonitored(_)
@@ -255,6 +257,9 @@ fn conflict_sentence(conflict: &Refusal) -> String {
             id.kind(),
             id.uuid()
         ),
+        Refusal::AmphoraImmutable(id) => {
+            format!("amphora {id} is immutable and cannot be updated.")
+        }
         Refusal::DuplicatePort { protocol, port } => format!(
             "Another Listener on this Load Balancer is already using protocol {} and protocol_port {port}",
             protocol.name()

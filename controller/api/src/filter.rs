@@ -49,6 +49,21 @@ impl Filter {
         Ok(filter)
     }
 
+    /// The same for objects that have these attributes only: neither relations nor tags nor what all resources have.
+    pub(crate) fn parse_plain(parameters: &Parameters, attributes: &[&str]) -> Result<Self, Fault> {
+        let mut filter = Self::default();
+        for (name, value) in parameters.iter() {
+            if name == fields::PARAMETER || page::PARAMETERS.contains(&name) {
+                continue;
+            }
+            if parameters.all(name).nth(1).is_some() || !attributes.contains(&name) {
+                return Err(refused());
+            }
+            filter.attributes.push((name.to_owned(), value.to_owned()));
+        }
+        Ok(filter)
+    }
+
     /// Whether the object is selected.
     pub(crate) fn selects(&self, object: &Map<String, Value>) -> bool {
         self.attributes.iter().all(|(name, wanted)| {

@@ -134,6 +134,23 @@ pub(crate) async fn json_body(
         .map_err(|_| NoBody::Refused(Fault::bad_request("Request is not in valid JSON format")))
 }
 
+/// Makes sure that a body asks for nothing: there is none, or an empty object.
+pub(crate) async fn no_body(body: Body, body_bytes_max: usize) -> Result<(), NoBody> {
+    let bytes = body_bytes(body, body_bytes_max).await?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(());
+    }
+    let refuse = |sentence: String| Err(NoBody::Refused(Fault::bad_request(sentence)));
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Null) => Ok(()),
+        Ok(Value::Object(fields)) => match fields.keys().next() {
+            None => Ok(()),
+            Some(name) => refuse(format!("Unknown argument: \"{name}\"")),
+        },
+        _ => refuse("Request is not in valid JSON format".to_owned()),
+    }
+}
+
 /// The answer to a body that is too large.
 pub(crate) fn too_large(body_bytes_max: usize) -> Reply {
     let text =

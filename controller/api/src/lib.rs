@@ -9,6 +9,8 @@ mod write;
 
 mod read;
 
+mod amphorae;
+
 mod walk;
 
 mod quotas;

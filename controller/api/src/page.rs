@@ -83,11 +83,16 @@ impl Paging {
 
     /// Refuses keys that the objects do not have.
     pub(crate) fn check_keys(&self, filterable: &Filterable) -> Result<(), Fault> {
-        match self
-            .keys
-            .iter()
-            .find(|(key, _)| !filterable.has_attribute(key))
-        {
+        self.check(|key| filterable.has_attribute(key))
+    }
+
+    /// The same for objects that have these attributes only.
+    pub(crate) fn check_plain_keys(&self, attributes: &[&str]) -> Result<(), Fault> {
+        self.check(|key| attributes.contains(&key))
+    }
+
+    fn check(&self, is_known: impl Fn(&str) -> bool) -> Result<(), Fault> {
+        match self.keys.iter().find(|(key, _)| !is_known(key)) {
             None => Ok(()),
             Some((key, _)) => Err(Fault::bad_request(format!(
                 "Supplied sort key '{key}' is not valid."

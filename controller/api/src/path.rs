@@ -45,6 +45,14 @@ pub(crate) enum Place<'a> {
     Provider,
     /// `/providers/{name}/flavor_capabilities` and that of availability zones
     Capabilities(&'a str),
+    /// `/octavia/amphorae`
+    Amphorae,
+    /// `/octavia/amphorae/{id}`
+    Amphora(&'a str),
+    /// `/octavia/amphorae/{id}/stats`
+    AmphoraStatistics(&'a str),
+    /// `/octavia/amphorae/{id}/failover` and `/octavia/amphorae/{id}/config`
+    AmphoraAct(&'a str, Act),
     /// Networks, subnets or ports.
     Lookups(Lookup),
     /// One of them.
@@ -53,6 +61,15 @@ pub(crate) enum Place<'a> {
     Nothing(&'static str),
     /// A resource that this release does not have, and what it is called.
     NotYet(&'static str),
+}
+
+/// What can be done with one amphora beside deleting it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// `failover`
+    FailOver,
+    /// `config`
+    Configure,
 }
 
 /// The kinds of resources with a collection of their own.
@@ -155,7 +172,11 @@ fn place<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
 fn place_beside<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
     Some(match segments {
         ["octavia"] => Place::Version,
-        ["octavia", "amphorae", rest @ ..] if rest.len() <= 2 => Place::NotYet("the amphora API"),
+        ["octavia", "amphorae"] => Place::Amphorae,
+        ["octavia", "amphorae", id] => Place::Amphora(id),
+        ["octavia", "amphorae", id, "stats"] => Place::AmphoraStatistics(id),
+        ["octavia", "amphorae", id, "failover"] => Place::AmphoraAct(id, Act::FailOver),
+        ["octavia", "amphorae", id, "config"] => Place::AmphoraAct(id, Act::Configure),
         ["networks"] => Place::Lookups(Lookup::Networks),
         ["networks", id] => Place::Lookup(Lookup::Networks, id),
         ["subnets"] => Place::Lookups(Lookup::Subnets),
@@ -201,6 +222,11 @@ impl Place<'_> {
             Self::Providers => "providers",
             Self::Provider => "providers/{name}",
             Self::Capabilities(_) => "providers/{name}/capabilities",
+            Self::Amphorae => "amphorae",
+            Self::Amphora(_) => "amphorae/{id}",
+            Self::AmphoraStatistics(_) => "amphorae/{id}/stats",
+            Self::AmphoraAct(_, Act::Configure) => "amphorae/{id}/config",
+            Self::AmphoraAct(_, Act::FailOver) => "amphorae/{id}/failover",
             Self::Lookups(_) | Self::Lookup(..) | Self::Nothing(_) => "network",
             Self::NotYet(_) => "unsupported",
         }

@@ -14,6 +14,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
+    amphorae,
     application::Application,
     context::Context,
     discovery,
@@ -166,7 +167,11 @@ async fn handle_get(context: &Context<'_>, place: Place<'_>) -> Result<Reply, Fa
         Place::Lookup(lookup, id) => read::show_lookup(context, lookup, id).await,
         Place::Nothing(root) => Ok(Reply::ok(json!({root: []}))),
         Place::NotYet(what) => Err(not_yet(what)),
+        Place::Amphorae => amphorae::list(context).await,
+        Place::Amphora(id) => amphorae::show(context, id).await,
+        Place::AmphoraStatistics(id) => amphorae::show_statistics(context, id).await,
         Place::Failover(_)
+        | Place::AmphoraAct(..)
         | Place::Provider
         | Place::Versions
         | Place::Healthcheck
@@ -242,7 +247,15 @@ async fn handle_put(
             Ok(body) => quotas::set(context, project, body).await,
             Err(reply) => Ok(reply),
         },
-        Place::Failover(id) => write::fail_over(context, id).await,
+        Place::Failover(id) => match nothing(context, body).await? {
+            Ok(()) => write::fail_over(context, id).await,
+            Err(reply) => Ok(reply),
+        },
+        Place::AmphoraAct(id, act) => match nothing(context, body).await? {
+            Ok(()) => amphorae::act(context, id, act).await,
+            Err(reply) => Ok(reply),
+        },
+        Place::Amphorae => Err(missing_id()),
         Place::Collection(_) | Place::Rules(_) => Err(missing_id()),
         Place::NotYet(what) => Err(not_yet(what)),
         _ => Err(Fault::no_such_method()),
@@ -253,6 +266,8 @@ async fn handle_delete(context: &Context<'_>, place: Place<'_>) -> Result<Reply,
     match place {
         Place::Item(kind, id) => write::delete(context, kind, id).await,
         Place::Member(pool, id) => write::delete_member(context, pool, id).await,
+        Place::Amphora(id) => amphorae::delete(context, id).await,
+        Place::Amphorae => Err(missing_id()),
         Place::Rule(policy, id) => write::delete_rule(context, policy, id).await,
         Place::Quota(project) => quotas::reset(context, project).await,
         Place::Collection(_) | Place::Members(_) | Place::Rules(_) => Err(missing_id()),
@@ -271,6 +286,19 @@ async fn json_body(
     let most = context.settings.body_bytes_max;
     match incoming::json_body(&parts.headers, body, most, argument).await {
         Ok(body) => Ok(Ok(body)),
+        Err(NoBody::TooLarge) => Ok(Err(incoming::too_large(most))),
+        Err(NoBody::Broken) => Err(Fault::bad_request(
+            "The request's body ended before it was complete.",
+        )),
+        Err(NoBody::Refused(fault)) => Err(fault),
+    }
+}
+
+/// The same for a body that may only be empty.
+async fn nothing(context: &Context<'_>, body: Body) -> Result<Result<(), Reply>, Fault> {
+    let most = context.settings.body_bytes_max;
+    match incoming::no_body(body, most).await {
+        Ok(()) => Ok(Ok(())),
         Err(NoBody::TooLarge) => Ok(Err(incoming::too_large(most))),
         Err(NoBody::Broken) => Err(Fault::bad_request(
             "The request's body ended before it was complete.",

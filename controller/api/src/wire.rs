@@ -17,6 +17,8 @@ pub(crate) mod health_monitor;
 
 pub(crate) mod member;
 
+pub(crate) mod amphora;
+
 pub(crate) mod tls;
 
 pub(crate) mod row;

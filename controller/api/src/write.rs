@@ -117,13 +117,14 @@ pub(crate) async fn delete(context: &Context<'_>, kind: Kind, id: &str) -> Resul
 
 /// PUT on a load balancer's `failover`: 404 and 403 come first.
 pub(crate) async fn fail_over(context: &Context<'_>, id: &str) -> Result<Reply, Fault> {
+    context.parameters.only(&[])?;
     let view = read::tree(context, Kind::LoadBalancer.id(id)?).await?;
     if !policy::permits(&context.caller, view.tree.project(), Action::Administer) {
         return Err(Refusal::NotPermitted.into());
     }
-    Err(Fault::unsupported_action(
-        "a failover on request cannot be had in this release; an amphora that fails is restarted by itself.",
-    ))
+    let id = view.tree.id();
+    context.execute(Command::FailOver(id, None)).await?;
+    Ok(Reply::Empty(StatusCode::ACCEPTED))
 }
 
 /// POST on the members of a pool.

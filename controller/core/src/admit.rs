@@ -91,6 +91,7 @@ pub fn admit(
         )),
         Command::UpdateLoadBalancer(id, update) => load_balancer::update(draft, id, update),
         Command::DeleteLoadBalancer(id, cascade) => load_balancer::delete(draft, id, cascade),
+        Command::FailOver(id, from) => load_balancer::fail_over(draft, id, from),
         Command::CreateListener(balancer, new) => listener::create(draft, balancer, *new),
         Command::UpdateListener(id, update) => listener::update(draft, id, *update),
         Command::DeleteListener(id) => listener::delete(draft, id),

@@ -12,6 +12,7 @@ use krater_amphora_api::{AmphoraId, Rejection, Subject};
 use uuid::Uuid;
 
 use crate::{
+    place::NoRoom,
     resource::ResourceId,
     status::Reason,
     tree::{LoadBalancerTree, TreeView},
@@ -24,7 +25,7 @@ pub const STEP_BIND: &str = "bind";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// There is no amphora to place it on.
-    NoAmphora,
+    NoRoom(NoRoom),
     /// The compute driver could not start the amphora.
     NotStarted {
         /// Which one.
@@ -34,6 +35,13 @@ pub enum Failure {
     },
     /// The amphora did not answer, or answered that it is not able right now.
     Unreachable {
+        /// Which one.
+        amphora: AmphoraId,
+        /// Why, as a sentence.
+        detail: String,
+    },
+    /// The amphora that it was moved away from, or is deleted from, did not say that it let go.
+    NotLeft {
         /// Which one.
         amphora: AmphoraId,
         /// Why, as a sentence.
@@ -152,11 +160,7 @@ fn blamed(tree: &LoadBalancerTree, subject: Subject) -> Uuid {
 /// What a failure says on a resource that no particular reason is about.
 fn reason(failure: &Failure) -> Reason {
     let (code, step, message) = match failure {
-        Failure::NoAmphora => (
-            "no_amphora",
-            "place",
-            String::from("there is no amphora to carry the load balancer"),
-        ),
+        Failure::NoRoom(no_room) => (no_room.code(), "place", no_room.sentence()),
         Failure::NotStarted { amphora, detail } => (
             "amphora_not_started",
             "start",
@@ -166,6 +170,13 @@ fn reason(failure: &Failure) -> Reason {
             "amphora_unreachable",
             "apply",
             format!("amphora {amphora} does not answer: {detail}"),
+        ),
+        Failure::NotLeft { amphora, detail } => (
+            "amphora_unreachable",
+            "remove",
+            format!(
+                "amphora {amphora} may still serve the load balancer, which is to leave it: {detail}"
+            ),
         ),
         Failure::NotReleased { detail } => (
             "address_not_released",

@@ -5,8 +5,8 @@ use alloc::{boxed::Box, collections::BTreeSet, string::String, vec::Vec};
 use core::net::IpAddr;
 
 use krater_amphora_api::{
-    HealthMonitorId, HttpVersion, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId, MemberId,
-    PoolId,
+    AmphoraId, HealthMonitorId, HttpVersion, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId,
+    MemberId, PoolId,
 };
 use uuid::Uuid;
 
@@ -33,6 +33,9 @@ pub enum Command {
     UpdateLoadBalancer(LoadBalancerId, LoadBalancerUpdate),
     /// DELETE /loadbalancers/{id}
     DeleteLoadBalancer(LoadBalancerId, Cascade),
+    /// PUT /loadbalancers/{id}/failover: away from this amphora. Nothing is left while it is on none, or on its way;
+    /// then, and when it was there no more, nothing changes.
+    FailOver(LoadBalancerId, Option<AmphoraId>),
     /// POST /listeners
     CreateListener(LoadBalancerId, Box<NewListener>),
     /// PUT /listeners/{id}
@@ -82,6 +85,7 @@ impl Command {
             Self::CreateLoadBalancer(_) => return None,
             Self::UpdateLoadBalancer(id, _)
             | Self::DeleteLoadBalancer(id, _)
+            | Self::FailOver(id, _)
             | Self::CreateListener(id, _) => ResourceId::LoadBalancer(*id),
             Self::UpdateListener(id, _)
             | Self::DeleteListener(id)
@@ -193,6 +197,17 @@ pub enum QuotaCommand {
     Set(ProjectId, QuotaUpdate),
     /// DELETE /quotas/{project}
     Reset(ProjectId),
+}
+
+/// A change of the fleet rather than of what tenants asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// PUT /amphorae/{id}/failover: what it carries moves to others, then it ends.
+    FailOver(AmphoraId),
+    /// PUT /amphorae/{id}/config: it gets a new certificate, and everything it carries once more.
+    Configure(AmphoraId),
+    /// DELETE /amphorae/{id}: as a failover, but only of one that is silent or carries nothing.
+    Delete(AmphoraId),
 }
 
 /// Whether deleting a load balancer takes its children along.

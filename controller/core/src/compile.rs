@@ -68,9 +68,17 @@ pub fn compile(tree: &LoadBalancerTree, defaults: Defaults) -> SnapshotSpec {
         enabled: balancer.admin_state_up && !tree.load_balancer.is_leaving(),
         vips: compile_vips(balancer),
         listeners: wanted(&tree.listeners)
-            .map(|listener| compile_listener(listener, &known, defaults))
+            .map(|listener| {
+                compile_listener(
+                    listener,
+                    &known,
+                    balancer.steering.connections_max,
+                    defaults,
+                )
+            })
             .collect(),
         pools,
+        takes_over: false,
     }
 }
 
@@ -94,6 +102,7 @@ fn compile_vips(balancer: &LoadBalancer) -> Vec<VipSpec> {
 fn compile_listener(
     listener: &Listener,
     known: &BTreeSet<PoolId>,
+    connections_max: Option<u32>,
     defaults: Defaults,
 ) -> ListenerSpec {
     let Timeouts {
@@ -105,7 +114,8 @@ fn compile_listener(
     let limit = listener
         .connection_limit
         .filter(|limit| *limit > 0)
-        .unwrap_or(defaults.connection_limit);
+        .unwrap_or(defaults.connection_limit)
+        .min(connections_max.unwrap_or(u32::MAX));
     ListenerSpec {
         id: listener.id,
         name: listener.name.as_str().into(),

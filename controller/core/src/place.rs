@@ -1,11 +1,16 @@
 //! Which amphora carries a load balancer.
 
+use alloc::{format, string::String, vec::Vec};
+
 use krater_amphora_api::AmphoraId;
 
-use crate::query::AmphoraStatus;
+use crate::{
+    model::{Steering, Tenancy},
+    query::AmphoraStatus,
+};
 
-/// An amphora that could carry a load balancer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An amphora that could carry a load balancer. Those that are to go are none.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// Which amphora.
     pub amphora: AmphoraId,
@@ -13,23 +18,165 @@ pub struct Candidate {
     pub load: u64,
     /// Whether it is there.
     pub status: AmphoraStatus,
+    /// Its zone.
+    pub zone: String,
+    /// Whether it was made for one load balancer.
+    pub tenancy: Tenancy,
+    /// The most load balancers that those it carries agree to be among.
+    pub load_balancers_max: Option<u32>,
 }
 
-/// Chooses among `candidates`: one that serves before one that boots before one that is silent, then the least
-/// loaded, then the lowest id so that the choice does not depend on the order they come in. `None` when there are
-/// none. A silent one is better than none: it gets the load balancer when it is back.
+/// What a deployment allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// The zones it has amphorae in.
+    pub zones: Vec<String>,
+    /// The most load balancers on a shared amphora.
+    pub load_balancers_max: u32,
+    /// The most amphorae.
+    pub amphorae_max: u64,
+    /// Amphorae there are, those that are to go among them.
+    pub amphorae: u64,
+}
+
+/// Where a load balancer goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// To an amphora there is.
+    Existing(AmphoraId),
+    /// To one that is to be started.
+    New {
+        /// Where.
+        zone: String,
+    },
+    /// Nowhere right now.
+    NoRoom(NoRoom),
+}
+
+/// Why there is no place for a load balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    /// Every amphora that could carry it is full, and there may be no more.
+    Full {
+        /// The most amphorae.
+        amphorae_max: u64,
+    },
+    /// The deployment has no such zone.
+    NoSuchZone(String),
+}
+
+impl NoRoom {
+    /// For programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "no_capacity",
+            Self::NoSuchZone(_) => "no_such_zone",
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Full { amphorae_max } => format!(
+                "no amphora has room for the load balancer, and there are as many as there may be ({amphorae_max})"
+            ),
+            Self::NoSuchZone(zone) => format!("this deployment has no amphorae in zone {zone:?}"),
+        }
+    }
+}
+
+/// Chooses where a load balancer with these wishes goes.
+///
+/// Among the amphorae that suit it: one that serves before one that boots, then the least loaded, then the lowest id so
+/// that the choice does not depend on the order they come in. Rather than to a silent one it goes to a new one; if there
+/// may be no more, a silent one is better than none, since it gets the load balancer when it is back. One that leaves
+/// an amphora is served there, so it does not go to a silent one at all.
 #[must_use]
-pub fn choose(candidates: &[Candidate]) -> Option<AmphoraId> {
-    candidates
+pub fn choose(wish: &Steering, candidates: &[Candidate], deployment: &Deployment) -> Choice {
+    let suitable = || {
+        candidates
+            .iter()
+            .filter(|candidate| suits(wish, candidate, deployment))
+    };
+    let best = |silent: bool| {
+        suitable()
+            .filter(|candidate| (candidate.status == AmphoraStatus::Error) == silent)
+            .min_by_key(|candidate| {
+                (
+                    reluctance(candidate.status),
+                    candidate.load,
+                    candidate.amphora,
+                )
+            })
+    };
+    if let Some(candidate) = best(false) {
+        return Choice::Existing(candidate.amphora);
+    }
+    let zone = match zone_of_new(wish, candidates, deployment) {
+        Ok(zone) => zone,
+        Err(no_room) => return Choice::NoRoom(no_room),
+    };
+    if deployment.amphorae < deployment.amphorae_max {
+        return Choice::New { zone };
+    }
+    match best(true).filter(|_| wish.avoid.is_none()) {
+        Some(candidate) => Choice::Existing(candidate.amphora),
+        None => Choice::NoRoom(NoRoom::Full {
+            amphorae_max: deployment.amphorae_max,
+        }),
+    }
+}
+
+fn suits(wish: &Steering, candidate: &Candidate, deployment: &Deployment) -> bool {
+    let right_zone = match &wish.zone {
+        Some(zone) => candidate.zone == *zone,
+        // A zone that was taken out of the settings gets nothing new.
+        None => deployment.zones.contains(&candidate.zone),
+    };
+    let room = match wish.tenancy {
+        Tenancy::Dedicated => candidate.load == 0,
+        Tenancy::Shared => {
+            let limits = [wish.load_balancers_max, candidate.load_balancers_max];
+            let most = limits
+                .into_iter()
+                .flatten()
+                .fold(deployment.load_balancers_max, u32::min);
+            candidate.load < u64::from(most.max(1))
+        }
+    };
+    right_zone && room && candidate.tenancy == wish.tenancy && wish.avoid != Some(candidate.amphora)
+}
+
+/// The zone asked for, or else the one whose load balancers are fewest, the first of equals.
+fn zone_of_new(
+    wish: &Steering,
+    candidates: &[Candidate],
+    deployment: &Deployment,
+) -> Result<String, NoRoom> {
+    let zones = &deployment.zones;
+    if let Some(zone) = &wish.zone {
+        return if zones.contains(zone) {
+            Ok(zone.clone())
+        } else {
+            Err(NoRoom::NoSuchZone(zone.clone()))
+        };
+    }
+    let load = |zone: &String| {
+        let there = candidates
+            .iter()
+            .filter(|candidate| candidate.zone == *zone);
+        there.map(|candidate| candidate.load).sum::<u64>()
+    };
+    let full = NoRoom::Full {
+        amphorae_max: deployment.amphorae_max,
+    };
+    zones
         .iter()
-        .min_by_key(|candidate| {
-            (
-                reluctance(candidate.status),
-                candidate.load,
-                candidate.amphora,
-            )
-        })
-        .map(|candidate| candidate.amphora)
+        .min_by_key(|zone| load(zone))
+        .cloned()
+        .ok_or(full)
 }
 
 const fn reluctance(status: AmphoraStatus) -> u8 {
@@ -37,56 +184,9 @@ const fn reluctance(status: AmphoraStatus) -> u8 {
         AmphoraStatus::Allocated => 0,
         AmphoraStatus::Booting => 1,
         AmphoraStatus::Error => 2,
+        AmphoraStatus::PendingDelete => 3,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn candidate(number: u128, load: u64, status: AmphoraStatus) -> Candidate {
-        Candidate {
-            amphora: AmphoraId::new(Uuid::from_u128(number)),
-            load,
-            status,
-        }
-    }
-
-    fn chosen(candidates: &[Candidate]) -> Option<u128> {
-        let chosen = choose(candidates);
-        let mut backwards = candidates.to_vec();
-        backwards.reverse();
-        assert_eq!(choose(&backwards), chosen, "the order does not matter");
-        chosen.map(|amphora| amphora.uuid().as_u128())
-    }
-
-    #[test]
-    fn the_least_loaded_is_chosen_and_the_lowest_id_among_equals() {
-        let serves = AmphoraStatus::Allocated;
-        assert_eq!(
-            chosen(&[candidate(1, 5, serves), candidate(2, 4, serves)]),
-            Some(2)
-        );
-        assert_eq!(
-            chosen(&[candidate(2, 4, serves), candidate(1, 4, serves)]),
-            Some(1)
-        );
-        assert_eq!(chosen(&[]), None);
-    }
-
-    #[test]
-    fn one_that_serves_is_better_than_an_idle_one_that_does_not() {
-        let (booting, silent) = (
-            candidate(1, 0, AmphoraStatus::Booting),
-            candidate(2, 0, AmphoraStatus::Error),
-        );
-        assert_eq!(
-            chosen(&[booting, silent, candidate(3, 99, AmphoraStatus::Allocated)]),
-            Some(3)
-        );
-        assert_eq!(chosen(&[booting, silent]), Some(1));
-        assert_eq!(chosen(&[silent]), Some(2));
-    }
-}
+mod tests;

@@ -18,6 +18,8 @@ pub struct Desired {
     pub generation: Generation,
     /// Whether it is to be there at all.
     pub intent: Intent,
+    /// The amphora it is not to be on.
+    pub avoid: Option<AmphoraId>,
 }
 
 /// Whether a load balancer is to be there.
@@ -40,6 +42,7 @@ impl Desired {
         Self {
             generation: tree.generation(),
             intent,
+            avoid: tree.load_balancer.value.steering.avoid,
         }
     }
 }
@@ -116,7 +119,7 @@ impl Settled {
 /// One action, which may be repeated without harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Choose an amphora and record it as carrier; plan again afterwards.
+    /// Choose an amphora and record it as carrier; one it leaves by that becomes a stray. Plan again afterwards.
     Place,
     /// Have the compute driver start or find the amphora, and record where its agent is.
     EnsureAmphora(AmphoraId),
@@ -178,7 +181,8 @@ pub fn concede(
 }
 
 fn plan_presence(desired: &Desired, actual: &Actual) -> Vec<Step> {
-    if actual.carriers.is_empty() {
+    let leaves = |carrier: &Carrier| desired.avoid == Some(carrier.amphora);
+    if actual.carriers.is_empty() || actual.carriers.iter().any(leaves) {
         return alloc::vec![Step::Place];
     }
     let mut steps = Vec::new();

@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use jiff::Timestamp;
-use krater_amphora_api::{AmphoraId, Counters, LoadBalancerId, PoolId};
+use krater_amphora_api::{AmphoraId, Counters, ListenerId, LoadBalancerId, PoolId};
 use uuid::Uuid;
 
 pub use crate::{
@@ -11,7 +11,7 @@ pub use crate::{
     resource::ResourceId,
 };
 use crate::{
-    model::ProjectId,
+    model::{ProjectId, Tenancy},
     quota::Limits,
     scan::{Excerpt, Scan},
     tree::TreeView,
@@ -41,6 +41,8 @@ pub enum Query {
     Quotas(Option<ProjectId>),
     /// What projects may have for which nothing was set; of that one if the caller named it.
     QuotaDefaults(Option<ProjectId>),
+    /// What one amphora counted, by listener.
+    AmphoraStatistics(AmphoraId),
 }
 
 /// Which trees are wanted. Narrowing is an optimisation: callers filter precisely themselves.
@@ -75,6 +77,8 @@ pub enum Answer {
     Quota(Limits),
     /// To [`Query::Quotas`], by project.
     Quotas(Vec<(ProjectId, Limits)>),
+    /// To [`Query::AmphoraStatistics`]; never empty.
+    AmphoraStatistics(Vec<ListenerStatistics>),
 }
 
 /// A network a VIP may be on, as the network driver knows it.
@@ -119,9 +123,34 @@ pub struct AmphoraView {
     /// URL of its metrics endpoint, if it has one.
     pub metrics: Option<String>,
     /// Load balancers placed on it.
-    pub load_balancers: u64,
+    pub load_balancers: Vec<LoadBalancerId>,
+    /// The projects whose load balancers those are; filled in for who asks.
+    pub projects: Vec<ProjectId>,
     /// Load balancers on it whose newest generation is not in force there.
     pub behind: u64,
+    /// Its zone.
+    pub zone: String,
+    /// Whether it was made for one load balancer.
+    pub tenancy: Tenancy,
+    /// When it was decided on.
+    pub created_at: Timestamp,
+    /// When something of it last changed.
+    pub updated_at: Option<Timestamp>,
+    /// The end of its certificate, as far as known.
+    pub certified_until: Option<Timestamp>,
+    /// Whether it is being given another certificate.
+    pub is_renewing: bool,
+}
+
+/// What an amphora counted of one listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerStatistics {
+    /// Of which load balancer.
+    pub load_balancer: LoadBalancerId,
+    /// Which listener.
+    pub listener: ListenerId,
+    /// What it counted.
+    pub counters: Counters,
 }
 
 /// Whether an amphora is there.
@@ -133,6 +162,8 @@ pub enum AmphoraStatus {
     Allocated,
     /// Silent.
     Error,
+    /// To go: what it carries moves elsewhere, then it ends.
+    PendingDelete,
 }
 
 impl AmphoraStatus {
@@ -143,6 +174,7 @@ impl AmphoraStatus {
             Self::Booting => "BOOTING",
             Self::Allocated => "ALLOCATED",
             Self::Error => "ERROR",
+            Self::PendingDelete => "PENDING_DELETE",
         }
     }
 }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::net::IpAddr;
 
-use krater_amphora_api::{L7PolicyId, ListenerId, LoadBalancerId, PoolId};
+use krater_amphora_api::{AmphoraId, L7PolicyId, ListenerId, LoadBalancerId, PoolId};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -78,6 +78,17 @@ pub enum Refusal {
     /// 409: it is being deleted; nothing else may be done with it.
     #[error("{} {} is being deleted", .0.kind(), .0.uuid())]
     BeingDeleted(ResourceId),
+    /// 409: an amphora that serves, or has nothing that could move.
+    #[error("amphora {0} is immutable")]
+    AmphoraImmutable(AmphoraId),
+    /// 404: `kind` is `Amphora` or `Amphora stats for`.
+    #[error("{kind} {id} not found")]
+    AmphoraNotFound {
+        /// What was looked for.
+        kind: &'static str,
+        /// Of which amphora.
+        id: AmphoraId,
+    },
     /// 409
     #[error("another listener uses protocol {} and port {port}", .protocol.name())]
     DuplicatePort {

@@ -110,6 +110,7 @@ fn spec() -> SnapshotSpec {
         vips: Vec::new(),
         listeners: Vec::new(),
         pools: Vec::new(),
+        takes_over: false,
     }
 }
 
@@ -188,7 +189,7 @@ async fn it_pushes_and_removes_and_asks_for_a_report_when_it_connects() {
         Generation::FIRST
     );
     desk.client
-        .remove(spec().load_balancer, Generation::FIRST)
+        .remove(spec().load_balancer, Generation::FIRST, Departure::Ends)
         .await
         .unwrap();
     let last = agent.asked.lock().unwrap().last().cloned().unwrap();
@@ -246,7 +247,7 @@ async fn a_newer_generation_and_a_full_disk_are_told_apart() {
     );
     let full = desk
         .client
-        .remove(spec().load_balancer, Generation::FIRST)
+        .remove(spec().load_balancer, Generation::FIRST, Departure::Ends)
         .await;
     assert_eq!(full, Err(AgentError::Unreachable("no room".to_owned())));
 }

@@ -8,13 +8,13 @@ use std::{
 
 use krater_controller_api::Application as _;
 use krater_controller_core::{
-    command::{BatchMode, Cascade, Command},
+    command::{BatchMode, Cascade, Command, Operation},
     query::{Answer, Caller, Persona, Query, ResourceId, TreeFilter},
     refusal::Refusal,
 };
 use uuid::Uuid;
 
-use crate::testbed::{House, new_listener, new_member, pool_of};
+use crate::testbed::{AMPHORA, House, OTHER, new_listener, new_member, pool_of};
 
 fn address(number: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, number))
@@ -263,4 +263,116 @@ async fn what_changes_nothing_succeeds_and_stores_nothing() {
     assert_eq!(again.view.tree, first.view.tree);
     let stored = house.view(id).await.unwrap();
     assert_eq!(stored.tree.generation(), first.view.tree.generation());
+}
+
+fn operator(house: &House) -> Caller {
+    house.caller.clone()
+}
+
+async fn operate(house: &House, operation: Operation) -> Result<(), Refusal> {
+    house.application.operate(&operator(house), operation).await
+}
+
+#[tokio::test]
+async fn an_amphora_that_fails_over_has_its_load_balancers_pending_at_once_and_then_elsewhere() {
+    let house = House::build().await;
+    let view = house.serving().await;
+    let id = view.tree.id();
+    house.amphora.set_room_elsewhere(true);
+    operate(&house, Operation::FailOver(AMPHORA)).await.unwrap();
+    let told = house.view(id).await.unwrap();
+    assert!(told.tree.generation() > view.tree.generation());
+    house.until(id, "settled", |view| !view.is_pending()).await;
+    assert_eq!(house.known.placements.of(id), Some(OTHER));
+    // Once more, though there is nothing left on it: it is on its way already.
+    let again = operate(&house, Operation::FailOver(AMPHORA)).await;
+    assert_eq!(again, Err(Refusal::AmphoraImmutable(AMPHORA)));
+}
+
+#[tokio::test]
+async fn only_what_carries_something_fails_over_and_only_what_serves_nobody_is_deleted() {
+    let house = House::build().await;
+    let id = house.serving().await.tree.id();
+    house.amphora.set_room_elsewhere(true);
+    let nobody = krater_amphora_api::AmphoraId::new(Uuid::from_u128(9));
+    for (operation, refusal) in [
+        (Operation::FailOver(OTHER), Refusal::AmphoraImmutable(OTHER)),
+        (
+            Operation::Delete(AMPHORA),
+            Refusal::AmphoraImmutable(AMPHORA),
+        ),
+        (
+            Operation::Delete(nobody),
+            Refusal::AmphoraNotFound {
+                kind: "Amphora",
+                id: nobody,
+            },
+        ),
+    ] {
+        assert_eq!(operate(&house, operation).await, Err(refusal));
+    }
+    assert_eq!(operate(&house, Operation::Delete(OTHER)).await, Ok(()));
+    house.amphora.set_silent(true);
+    let still = operate(&house, Operation::Delete(AMPHORA)).await;
+    assert_eq!(still, Ok(()), "it is silent");
+    assert!(house.view(id).await.is_some());
+}
+
+#[tokio::test]
+async fn an_amphora_that_is_configured_is_sent_everything_once_more() {
+    let house = House::build().await;
+    house.serving().await;
+    let before = house.amphora.pushes();
+    operate(&house, Operation::Configure(AMPHORA))
+        .await
+        .unwrap();
+    let pushed = async {
+        while house.amphora.pushes() == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::testbed::BOUND, pushed)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn what_an_amphora_counted_is_told_by_listener_and_to_operators_alone() {
+    let house = House::build().await;
+    let view = house.serving().await;
+    house.hear(house.amphora.report(1, 1));
+    let ask = async |amphora| {
+        let query = Query::AmphoraStatistics(amphora);
+        house.application.answer(&operator(&house), query).await
+    };
+    let Answer::AmphoraStatistics(counted) = ask(AMPHORA).await.unwrap() else {
+        panic!("it is asked what it counted");
+    };
+    assert_eq!(counted[0].load_balancer, view.tree.id());
+    assert_eq!(counted[0].listener, view.tree.listeners[0].value.id);
+    let none = Refusal::AmphoraNotFound {
+        kind: "Amphora stats for",
+        id: OTHER,
+    };
+    assert_eq!(ask(OTHER).await.unwrap_err(), none);
+    let project = krater_controller_core::model::ProjectId::parse("house");
+    let member = Caller::new("somebody", project, Persona::Member);
+    for query in [Query::Amphorae, Query::AmphoraStatistics(AMPHORA)] {
+        let refused = house.application.answer(&member, query).await;
+        assert_eq!(refused.unwrap_err(), Refusal::NotPermitted);
+    }
+    let operation = Operation::Configure(AMPHORA);
+    assert_eq!(
+        house.application.operate(&member, operation).await,
+        Err(Refusal::NotPermitted)
+    );
+    let command = Command::FailOver(view.tree.id(), None);
+    assert_eq!(
+        house
+            .application
+            .execute(&member, command)
+            .await
+            .unwrap_err(),
+        Refusal::NotPermitted
+    );
 }

@@ -16,6 +16,8 @@ pub(super) async fn list(from: From) -> anyhow::Result<String> {
         vec![
             amphora.id.clone(),
             amphora.status.clone(),
+            amphora.zone.clone(),
+            amphora.tenancy.clone(),
             amphora.load_balancers.to_string(),
             amphora.behind.to_string(),
             amphora.agent.clone(),
@@ -28,7 +30,17 @@ pub(super) async fn list(from: From) -> anyhow::Result<String> {
     };
     let rows: Vec<Vec<String>> = fleet.amphorae.iter().map(row).collect();
     Ok(table::columns(
-        &["ID", "STATUS", "LBS", "BEHIND", "AGENT", "PID", "LAST SEEN"],
+        &[
+            "ID",
+            "STATUS",
+            "ZONE",
+            "TENANCY",
+            "LBS",
+            "BEHIND",
+            "AGENT",
+            "PID",
+            "LAST SEEN",
+        ],
         &rows,
     ))
 }
@@ -47,6 +59,8 @@ pub(super) async fn show(from: From, id: String) -> anyhow::Result<String> {
     let pairs = [
         ("id", amphora.id),
         ("status", amphora.status),
+        ("zone", amphora.zone),
+        ("tenancy", amphora.tenancy),
         ("load_balancers", amphora.load_balancers.to_string()),
         ("behind", amphora.behind.to_string()),
         ("agent", amphora.agent),

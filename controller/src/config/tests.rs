@@ -20,7 +20,8 @@ fn the_printed_defaults_are_the_defaults() {
 #[test]
 fn settings_read_back_as_they_are_shown() {
     let text = "[api]\nbase_uri = \"https://lb.example.test/\"\nheader_timeout = \"1500ms\"\nhealthcheck = true\n\
-                [metrics]\nlisten = \"off\"\n[fleet]\namphorae = 3\namphora_binary = \"/opt/a \\\"b\\\"\"\n\
+                [metrics]\nlisten = \"off\"\n[fleet]\namphorae_max = 9\nload_balancers_max = 7\namphora_binary = \"/opt/a \\\"b\\\"\"\n\
+                [[fleet.zones]]\nname = \"north\"\namphorae = 2\n[[fleet.zones]]\nname = \"south\"\namphorae = 0\n\
                 [quota]\nload_balancer = 10\nl7rule = 0\n\
                 [log]\nfilter = \"warn,krater=debug\"\nformat = \"json\"\n\
                 [[network]]\nname = \"wide\"\n[[network.subnets]]\nname = \"w6\"\ncidr = \"2001:db8::/64\"\n";
@@ -49,7 +50,7 @@ fn a_flag_wins_over_the_file() {
     )
     .unwrap();
     assert_eq!(config.api.listen.port(), 1);
-    assert_eq!(config.fleet.amphorae, 2);
+    assert_eq!(config.fleet.zones[0].amphorae, 2);
 }
 
 #[test]
@@ -252,4 +253,33 @@ fn what_is_wrong_with_further_settings_of_an_identity_service_is_said() {
     ] {
         assert_flaw(&text, flaw);
     }
+}
+
+#[test]
+fn zones_are_named_once_and_hold_no_more_than_there_may_be() {
+    let zone = |name: &str, amphorae: usize| {
+        format!("[[fleet.zones]]\nname = \"{name}\"\namphorae = {amphorae}\n")
+    };
+    for (text, accepted) in [
+        (zone("a", 1) + &zone("b", 0), true),
+        (zone("a", 1) + &zone("a", 1), false),
+        (zone("", 1), false),
+        ("[fleet]\namphorae = 1\n".to_owned() + &zone("a", 1), false),
+        (
+            "[fleet]\namphorae_max = 2\n".to_owned() + &zone("a", 2),
+            true,
+        ),
+        (
+            "[fleet]\namphorae_max = 2\n".to_owned() + &zone("a", 3),
+            false,
+        ),
+        ("[fleet]\nzones = []\n".to_owned(), false),
+        ("[fleet]\namphorae = 65\n".to_owned(), false),
+        ("[fleet]\nload_balancers_max = 0\n".to_owned(), false),
+    ] {
+        let parsed = Config::parse(&text, &overrides());
+        assert_eq!(parsed.is_ok(), accepted, "{text}: {parsed:?}");
+    }
+    let default = Config::parse("", &overrides()).unwrap().fleet.zones;
+    assert_eq!((default.len(), default[0].name.as_str()), (1, "local"));
 }

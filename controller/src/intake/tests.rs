@@ -1,39 +1,14 @@
 //! Reports over the wire: who is believed, about what, and what follows from it.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr};
 
-use async_trait::async_trait;
 use http_body_util::BodyExt as _;
 use krater_amphora_api::{BootId, ContractVersion, Info};
-use krater_driver::{AmphoraOrder, ComputeDriver, DriverError, Endpoint};
-use tokio::sync::watch;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use super::*;
-use crate::{
-    fleet,
-    pki::{Authority, tls::Credentials},
-    testbed::House,
-};
-
-/// A place where nothing ever runs.
-struct Nowhere;
-
-#[async_trait]
-impl ComputeDriver for Nowhere {
-    async fn ensure(&self, _: AmphoraOrder) -> Result<Endpoint, DriverError> {
-        Err(DriverError::Transient("nothing runs here".to_owned()))
-    }
-
-    async fn release(&self, _: AmphoraId) -> Result<(), DriverError> {
-        Ok(())
-    }
-
-    async fn stop_all(&self) -> Result<(), DriverError> {
-        Ok(())
-    }
-}
+use crate::{fleet, testbed::House};
 
 /// An intake beside the house's pretended amphora.
 struct Desk {
@@ -44,18 +19,8 @@ struct Desk {
 
 /// Gathers a fleet that runs nowhere.
 async fn gather(house: &House, folder: &tempfile::TempDir, amphorae: usize) -> Arc<Fleet> {
-    let authority = Arc::new(Authority::open(folder.path(), clock::now()).unwrap());
-    let parts = fleet::Parts {
-        known: house.known.clone(),
-        compute: Arc::new(Nowhere),
-        deaths: watch::channel(0).1,
-        credentials: Arc::new(Credentials::load(&authority, clock::now()).unwrap()),
-        authority,
-        controllers: Vec::new(),
-        silence: Duration::from_secs(10),
-        reports: mpsc::channel(1).0,
-    };
-    Arc::new(Fleet::gather(parts, amphorae).await.unwrap())
+    let parts = fleet::tests::parts(house, folder, amphorae);
+    Arc::new(Fleet::gather(parts).await.unwrap())
 }
 
 impl Desk {
@@ -179,6 +144,15 @@ async fn a_fleet_grows_to_what_is_wanted_and_lets_spare_amphorae_go() {
     let view = desk.house.serving().await;
     let carrier = desk.house.known.placements.of(view.tree.id()).unwrap();
     let fleet = gather(&desk.house, &desk.folder, 1).await;
-    assert_eq!(fleet.ids(), [carrier]);
-    assert_eq!(desk.house.known.store.amphorae().await.unwrap().len(), 1);
+    assert_eq!(fleet.staying(), [carrier]);
+    let keeping = tokio::spawn(Arc::clone(&fleet).keep());
+    let ended = async {
+        while desk.house.known.store.amphorae().await.unwrap().len() > 1 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(crate::testbed::BOUND, ended)
+        .await
+        .unwrap();
+    keeping.abort();
 }

@@ -7,11 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use krater_amphora_api::{AmphoraId, Generation, ListenerId, LoadBalancerId, LoadBalancerReport};
+use krater_amphora_api::{
+    AmphoraId, Generation, ListenerId, LoadBalancerId, LoadBalancerReport, SnapshotSpec,
+};
 use krater_controller_core::{
     blame::{self, Failure},
     change::Change,
-    compile, place,
+    compile,
+    model::Steering,
     plan::{self, Actual, Carrier, Desired, Intent, Outcome, Settled, Step},
     query::ResourceId,
     quota::Growth,
@@ -22,8 +25,12 @@ use krater_controller_store::{self as store, Settlement, StoreError};
 use krater_driver::DriverError;
 use uuid::Uuid;
 
-use super::{Reconciler, lock};
-use crate::{amphora_client::AgentError, clock, limits::PLANS_MAX};
+use super::{Placed, Reconciler, lock};
+use crate::{
+    amphora_client::{AgentError, Departure},
+    clock,
+    limits::PLANS_MAX,
+};
 
 /// How an attempt ended.
 pub(super) enum Verdict {
@@ -77,10 +84,14 @@ impl Reconciler {
                 self.overtake(&view, held).await?;
                 continue;
             }
+            if let Some(carrier) = carrier.filter(|carrier| self.must_leave(&desired, carrier)) {
+                self.send_away(&view, carrier.amphora).await?;
+                continue;
+            }
             let actual = Actual {
                 settled: Settled::of(&view.observed),
                 carriers: carrier.into_iter().collect(),
-                strays: self.parts.known.sightings.strays(id),
+                strays: self.strays(id),
             };
             match self
                 .carry_out(&view, &plan::plan(&desired, &actual))
@@ -118,6 +129,23 @@ impl Reconciler {
         })
     }
 
+    /// Whether it is on an amphora that is to go and was not told to leave it yet.
+    fn must_leave(&self, desired: &Desired, carrier: &Carrier) -> bool {
+        desired.intent == Intent::Present
+            && desired.avoid != Some(carrier.amphora)
+            && self.parts.agents.is_retiring(carrier.amphora)
+    }
+
+    /// Amphorae that hold it though it is placed elsewhere, or may.
+    fn strays(&self, id: LoadBalancerId) -> Vec<AmphoraId> {
+        let mut strays = self.parts.known.placements.departures(id);
+        strays.extend(self.parts.known.sightings.strays(id));
+        if let Some(carrier) = self.parts.known.placements.of(id) {
+            strays.remove(&carrier);
+        }
+        strays.into_iter().collect()
+    }
+
     async fn carry_out(
         self: &Arc<Self>,
         view: &TreeView,
@@ -135,19 +163,13 @@ impl Reconciler {
     async fn take(self: &Arc<Self>, view: &TreeView, step: Step) -> Result<Progress, StoreError> {
         let id = view.tree.id();
         match step {
-            Step::Place => {
-                let Some(amphora) = place::choose(&self.parts.agents.candidates()) else {
-                    return Ok(Progress::Failed(Failure::NoAmphora));
-                };
-                self.parts.known.placements.put(id, amphora).await?;
-                Ok(Progress::Replan)
-            }
+            Step::Place => self.place(view).await,
             Step::EnsureAmphora(amphora) => match self.parts.agents.ensure(amphora).await {
                 Ok(()) => Ok(Progress::Done),
                 Err(detail) => Ok(Progress::Failed(Failure::NotStarted { amphora, detail })),
             },
             Step::Push { amphora } => self.push(view, amphora).await,
-            Step::Remove { amphora } => Ok(self.remove(view, amphora).await),
+            Step::Remove { amphora } => self.remove(view, amphora).await,
             Step::ReleaseVip => match self
                 .parts
                 .network
@@ -179,13 +201,33 @@ impl Reconciler {
         }
     }
 
+    async fn place(self: &Arc<Self>, view: &TreeView) -> Result<Progress, StoreError> {
+        let id = view.tree.id();
+        let wish = &view.tree.load_balancer.value.steering;
+        let Placed::Nowhere(no_room) = self.parts.agents.place(id, wish).await? else {
+            return Ok(Progress::Replan);
+        };
+        if let Some(carrier) = self
+            .carrier(id)
+            .filter(|carrier| carrier.applied < Some(view.tree.generation()))
+        {
+            // It cannot leave: until it can, what tenants change comes into force where it is. If not even that works,
+            // that there is no room is still what is to be told.
+            self.push(view, carrier.amphora).await?;
+        }
+        Ok(Progress::Failed(Failure::NoRoom(no_room)))
+    }
+
     async fn push(
         self: &Arc<Self>,
         view: &TreeView,
         amphora: AmphoraId,
     ) -> Result<Progress, StoreError> {
         let id = view.tree.id();
-        let spec = compile::compile(&view.tree, self.parts.defaults);
+        let spec = SnapshotSpec {
+            takes_over: !self.strays(id).is_empty(),
+            ..compile::compile(&view.tree, self.parts.defaults)
+        };
         let boot = self.parts.agents.boot(amphora);
         match self.parts.agents.push(amphora, &spec).await {
             Ok(applied) => {
@@ -220,22 +262,31 @@ impl Reconciler {
         }
     }
 
-    async fn remove(&self, view: &TreeView, amphora: AmphoraId) -> Progress {
+    async fn remove(&self, view: &TreeView, amphora: AmphoraId) -> Result<Progress, StoreError> {
         let id = view.tree.id();
+        let departure = match Desired::of(&view.tree).intent {
+            Intent::Present => Departure::Moves,
+            Intent::Absent => Departure::Ends,
+        };
         match self
             .parts
             .agents
-            .remove(amphora, id, view.tree.generation())
+            .remove(amphora, id, view.tree.generation(), departure)
             .await
         {
             Ok(()) => {
                 self.parts.known.sightings.note_removed(amphora, id);
-                Progress::Done
+                self.parts
+                    .known
+                    .placements
+                    .forget_departure(id, amphora)
+                    .await?;
+                Ok(Progress::Done)
             }
-            Err(error) => Progress::Failed(Failure::Unreachable {
+            Err(error) => Ok(Progress::Failed(Failure::NotLeft {
                 amphora,
                 detail: error.to_string(),
-            }),
+            })),
         }
     }
 
@@ -431,9 +482,28 @@ impl Reconciler {
             lb = %view.tree.id(), stored = %view.tree.generation(), %held,
             "the amphora holds a newer generation than the database: the database wins"
         );
+        self.advance(view, held.next(), |_| ()).await
+    }
+
+    /// Tells a load balancer to leave its amphora, which is to go. Whoever asked for that told those they knew of; this
+    /// is for the ones that a controller which died did not get to.
+    async fn send_away(&self, view: &TreeView, from: AmphoraId) -> Result<(), StoreError> {
+        let next = view.tree.generation().next();
+        self.advance(view, next, |steering| steering.avoid = Some(from))
+            .await
+    }
+
+    /// Makes a generation that no tenant asked for.
+    async fn advance(
+        &self,
+        view: &TreeView,
+        generation: Generation,
+        edit: impl FnOnce(&mut Steering),
+    ) -> Result<(), StoreError> {
         let mut tree = view.tree.clone();
         let basis = Some(tree.generation());
-        tree.load_balancer.generation = held.next();
+        tree.load_balancer.generation = generation;
+        edit(&mut tree.load_balancer.value.steering);
         let subject = ResourceId::LoadBalancer(tree.id());
         // A lost race means that somebody made a newer generation: either way the facts are to be looked at again.
         let _ = self
@@ -471,9 +541,9 @@ impl Reconciler {
 
 fn blocker(failure: &Failure) -> Option<AmphoraId> {
     match failure {
-        Failure::Unreachable { amphora, .. } | Failure::NotStarted { amphora, .. } => {
-            Some(*amphora)
-        }
-        Failure::NoAmphora | Failure::Refused { .. } | Failure::NotReleased { .. } => None,
+        Failure::Unreachable { amphora, .. }
+        | Failure::NotStarted { amphora, .. }
+        | Failure::NotLeft { amphora, .. } => Some(*amphora),
+        Failure::NoRoom(_) | Failure::Refused { .. } | Failure::NotReleased { .. } => None,
     }
 }

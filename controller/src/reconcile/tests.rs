@@ -11,7 +11,7 @@ use krater_controller_core::{
     tree::TreeView,
 };
 
-use crate::testbed::{AMPHORA, House, new_listener};
+use crate::testbed::{AMPHORA, House, OTHER, new_listener};
 
 fn status(view: &TreeView) -> ProvisioningStatus {
     view.provisioning_status(view.tree.id().uuid(), &view.tree.load_balancer)
@@ -331,4 +331,109 @@ async fn a_push_that_arrived_though_its_answer_was_lost_is_not_behind_once_repor
         .await
         .unwrap();
     assert_eq!(house.amphora.pushes(), pushes);
+}
+
+fn fail_over(view: &TreeView) -> Command {
+    Command::FailOver(view.tree.id(), None)
+}
+
+#[tokio::test]
+async fn a_failover_serves_elsewhere_before_the_old_place_lets_go_and_shows_as_pending() {
+    let house = House::build().await;
+    let view = house.serving().await;
+    let id = view.tree.id();
+    house.amphora.set_room_elsewhere(true);
+    let told = house.execute(fail_over(&view)).await.unwrap().view;
+    assert_eq!(status(&told), ProvisioningStatus::PendingUpdate);
+    let moved = house.until(id, "settled", |view| !view.is_pending()).await;
+    assert_eq!(status(&moved), ProvisioningStatus::Active);
+    assert!(moved.tree.generation() > view.tree.generation());
+    assert_eq!(house.known.placements.of(id), Some(OTHER));
+    assert!(house.known.placements.departures(id).is_empty());
+    assert!(house.known.store.departures().await.unwrap().is_empty());
+    assert!(house.amphora.held(id).is_none());
+    assert!(house.amphora.held_by(OTHER, id).unwrap().takes_over);
+    assert_eq!(
+        house.amphora.story(),
+        [("push", AMPHORA), ("push", OTHER), ("remove", AMPHORA)]
+    );
+    house.execute(renamed(&moved, "later")).await.unwrap();
+    house.until(id, "settled", |view| !view.is_pending()).await;
+    assert!(!house.amphora.held_by(OTHER, id).unwrap().takes_over);
+}
+
+#[tokio::test]
+async fn a_failover_that_is_asked_for_twice_moves_once() {
+    let house = House::build().await;
+    let view = house.serving().await;
+    let id = view.tree.id();
+    house.amphora.set_room_elsewhere(true);
+    house.amphora.set_up(false);
+    house.execute(fail_over(&view)).await.unwrap();
+    house.execute(fail_over(&view)).await.unwrap();
+    while house.known.placements.departures(id).is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let again = house.execute(fail_over(&view)).await.unwrap().view;
+    assert_eq!(
+        again.tree.generation().number(),
+        view.tree.generation().number() + 1
+    );
+    house.amphora.set_up(true);
+    house.until(id, "settled", |view| !view.is_pending()).await;
+    assert_eq!(house.known.placements.of(id), Some(OTHER));
+}
+
+#[tokio::test]
+async fn without_room_elsewhere_a_failover_says_so_serves_on_and_heals() {
+    let house = House::build().await;
+    let view = house.serving().await;
+    let id = view.tree.id();
+    house.execute(fail_over(&view)).await.unwrap();
+    let failed = house
+        .until(id, "in error", |view| {
+            status(view) == ProvisioningStatus::Error
+        })
+        .await;
+    let reason = failed.reason(id.uuid()).unwrap();
+    assert_eq!(
+        (reason.code.as_str(), reason.step.as_str(), reason.heals),
+        ("no_capacity", "place", true)
+    );
+    house.execute(renamed(&failed, "in force")).await.unwrap();
+    let pushed = async {
+        while house.amphora.held(id).unwrap().name != "in force" {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(crate::testbed::BOUND, pushed)
+        .await
+        .expect("changes come into force where it is");
+    house.amphora.set_room_elsewhere(true);
+    house.reconciler.poke(id, super::Urgency::Background);
+    house
+        .until(id, "healed", |view| {
+            status(view) == ProvisioningStatus::Active
+        })
+        .await;
+    assert_eq!(house.known.placements.of(id), Some(OTHER));
+}
+
+#[tokio::test]
+async fn what_is_on_an_amphora_that_is_to_go_leaves_it_though_nobody_told_it_to() {
+    let house = House::build().await;
+    let view = house.serving().await;
+    let id = view.tree.id();
+    house.amphora.set_room_elsewhere(true);
+    // As if the controller had died right after it was decided.
+    house.amphora.set_retiring(AMPHORA);
+    house.reconciler.poke(id, super::Urgency::Background);
+    let moved = house
+        .until(id, "settled anew", |found| {
+            !found.is_pending() && found.tree.generation() > view.tree.generation()
+        })
+        .await;
+    assert_eq!(moved.tree.load_balancer.value.steering.avoid, Some(AMPHORA));
+    assert_eq!(house.known.placements.of(id), Some(OTHER));
+    assert!(house.amphora.held(id).is_none());
 }

@@ -20,7 +20,7 @@ pub use desired::{Committed, Terms};
 pub use engine::Store;
 pub use error::StoreError;
 pub use observed::{
-    fleet::AmphoraRecord,
+    fleet::{AmphoraRecord, Fate, Placement},
     settlement::{Due, Outcome, Settled, Settlement},
     statistics::ListenerTally,
 };

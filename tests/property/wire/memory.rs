@@ -14,7 +14,7 @@ use krater_controller_core::{
     admit,
     command::{
         Command, NewHealthMonitor, NewL7Policy, NewL7Rule, NewListener, NewLoadBalancer, NewMember,
-        NewPool, PoolRef, QuotaCommand,
+        NewPool, Operation, PoolRef, QuotaCommand,
     },
     model::{
         AdditionalVip, CompareType, Description, HttpMonitor, InsertHeaders, L7Action, L7RuleType,
@@ -96,6 +96,15 @@ impl Application for Memory {
         })
     }
 
+    async fn operate(&self, _: &Caller, operation: Operation) -> Result<(), Refusal> {
+        let (Operation::FailOver(id) | Operation::Configure(id) | Operation::Delete(id)) =
+            operation;
+        Err(Refusal::AmphoraNotFound {
+            kind: "Amphora",
+            id,
+        })
+    }
+
     async fn answer(&self, _: &Caller, query: Query) -> Result<Answer, Refusal> {
         let inner = self.lock();
         let find = |id| {
@@ -117,6 +126,12 @@ impl Application for Memory {
             Query::Amphorae => Answer::Amphorae(Vec::new()),
             Query::Quota(_) | Query::QuotaDefaults(_) => Answer::Quota(Limits::default()),
             Query::Quotas(_) => Answer::Quotas(vec![(project(), Limits::default())]),
+            Query::AmphoraStatistics(id) => {
+                return Err(Refusal::AmphoraNotFound {
+                    kind: "Amphora",
+                    id,
+                });
+            }
         })
     }
 }

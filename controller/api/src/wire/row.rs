@@ -71,7 +71,7 @@ pub(crate) fn references(ids: impl IntoIterator<Item = Uuid>) -> Value {
 }
 
 /// A time as clients parse it: UTC, whole seconds, no zone (reference 1.4).
-fn time(timestamp: Timestamp) -> String {
+pub(crate) fn time(timestamp: Timestamp) -> String {
     timestamp.strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 

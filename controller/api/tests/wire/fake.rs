@@ -11,7 +11,7 @@ use krater_controller_api::{
     Application, Credentials, Executed, RouteName, Settings, Unauthenticated, router,
 };
 use krater_controller_core::{
-    command::{Command, QuotaCommand},
+    command::{Command, Operation, QuotaCommand},
     model::ProjectId,
     query::{Answer, Caller, NetworkView, Persona, Query, ResourceId},
     quota::Limits,
@@ -36,6 +36,8 @@ pub(crate) struct Fake {
     pub(crate) credentials: Mutex<Vec<Credentials>>,
     /// The commands so far.
     pub(crate) commands: Mutex<Vec<Command>>,
+    /// The operations so far.
+    pub(crate) operations: Mutex<Vec<Operation>>,
     /// The queries so far.
     pub(crate) queries: Mutex<Vec<Query>>,
     /// The changes of quotas so far.
@@ -66,6 +68,14 @@ impl Application for Fake {
         match self.refusal.lock().unwrap().take() {
             Some(refusal) => Err(refusal),
             None => Ok(self.quotas.lock().unwrap().0),
+        }
+    }
+
+    async fn operate(&self, _: &Caller, operation: Operation) -> Result<(), Refusal> {
+        self.operations.lock().unwrap().push(operation);
+        match self.refusal.lock().unwrap().take() {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
         }
     }
 
@@ -103,7 +113,6 @@ impl Application for Fake {
                 })
             }
             Query::Networks => Answer::Networks(networks()),
-            Query::Amphorae | Query::MembersOf(_) => Answer::Amphorae(Vec::new()),
             Query::Quota(_) | Query::QuotaDefaults(_) => {
                 Answer::Quota(self.quotas.lock().unwrap().0)
             }
@@ -112,6 +121,8 @@ impl Application for Fake {
                 let quotas = projects.into_iter().map(|project| (project, limits));
                 Answer::Quotas(quotas.collect())
             }
+            Query::Amphorae | Query::MembersOf(_) => Answer::Amphorae(sample::amphorae()),
+            Query::AmphoraStatistics(id) => sample::amphora_statistics(id)?,
         })
     }
 }
@@ -146,6 +157,7 @@ fn subject(view: &TreeView, command: &Command) -> ResourceId {
     match command {
         Command::CreateLoadBalancer(_)
         | Command::UpdateLoadBalancer(..)
+        | Command::FailOver(..)
         | Command::DeleteLoadBalancer(..) => ResourceId::LoadBalancer(tree.load_balancer.value.id),
         Command::CreateListener(..) | Command::UpdateListener(..) | Command::DeleteListener(..) => {
             ResourceId::Listener(tree.listeners[0].value.id)
@@ -210,6 +222,7 @@ impl Api {
             caller: Mutex::new(Ok(caller)),
             credentials: Mutex::default(),
             commands: Mutex::default(),
+            operations: Mutex::default(),
             queries: Mutex::default(),
             quota_commands: Mutex::default(),
             quotas: Mutex::default(),

@@ -510,17 +510,3 @@ async fn a_deletion_takes_children_along_only_when_told_to() {
     let reply = api.delete(&format!("{}?cascade=perhaps", item())).await;
     reply.assert_fault(400, "Value not an unambiguous boolean: perhaps");
 }
-
-#[tokio::test]
-async fn a_failover_cannot_be_had_but_of_what_is_not_there_says_so() {
-    let api = Api::new();
-    let reply = api.put(&format!("{}/failover", item()), json!({})).await;
-    reply.assert_fault(
-        501,
-        "Provider 'amphora' does not support a requested action: ",
-    );
-    let reply = api
-        .put(&format!("{PATH}/{STRANGER}/failover"), json!({}))
-        .await;
-    reply.assert_fault(404, &format!("Load Balancer {STRANGER} not found."));
-}

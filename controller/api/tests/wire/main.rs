@@ -6,6 +6,7 @@ mod fake;
 mod sample;
 
 #[cfg(test)]
+mod amphorae;
 mod discovery;
 #[cfg(test)]
 mod faults;

@@ -436,9 +436,6 @@ async fn what_this_release_does_not_have_is_501_with_a_sentence() {
         "/v2/lbaas/flavorprofiles/x",
         "/v2/lbaas/availabilityzones",
         "/v2/lbaas/availabilityzoneprofiles",
-        "/v2/octavia/amphorae",
-        "/v2.0/octavia/amphorae/x",
-        "/v2.0/octavia/amphorae/x/failover",
     ] {
         let sentence = "Provider 'amphora' does not support a requested action: ";
         api.get(path).await.assert_fault(501, sentence);

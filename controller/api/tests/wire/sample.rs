@@ -4,16 +4,17 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use krater_amphora_api::Generation;
+use krater_amphora_api::{AmphoraId, Counters, Generation};
 use krater_controller_core::{
     model::{
         AdditionalVip, CompareType, Description, ExpectedCodes, HealthMonitor, HealthMonitorId,
         HttpMonitor, HttpVersion, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId,
         L7RuleType, LbAlgorithm, Listener, ListenerId, ListenerProtocol, LoadBalancer,
         LoadBalancerId, Member, MemberId, MonitorKind, Name, Pool, PoolId, PoolProtocol, ProjectId,
-        RedirectCode, RedirectUrl, Tags, Timeouts, Vip,
+        RedirectCode, RedirectUrl, Tags, Tenancy, Timeouts, Vip,
     },
-    query::{NetworkView, SubnetView},
+    query::{AmphoraStatus, AmphoraView, Answer, ListenerStatistics, NetworkView, SubnetView},
+    refusal::Refusal,
     status::OperatingStatus,
     tree::{LoadBalancerTree, Observed, Row, Touch, TreeView},
 };
@@ -35,7 +36,7 @@ pub(crate) const NETWORK: &str = "c95f0f2a-1fd5-4b68-a5c8-9c6c9d7f3a02";
 pub(crate) const STRANGER: &str = "00000000-0000-4000-8000-00000000beef";
 
 /// A UUID made of a number.
-pub(crate) fn uuid(number: u128) -> Uuid {
+pub(crate) const fn uuid(number: u128) -> Uuid {
     Uuid::from_u128(0x4000_8000_0000_0000_0000 | number)
 }
 
@@ -302,4 +303,67 @@ pub(crate) fn network() -> NetworkView {
             ),
         ],
     }
+}
+
+pub(crate) const AMPHORAE: [Uuid; 3] = [uuid(0xa0), uuid(0xa1), uuid(0xa2)];
+
+/// One that carries the sample alone, one that carries another too, and one that is silent.
+pub(crate) fn amphorae() -> Vec<AmphoraView> {
+    let own = LoadBalancerId::new(id(LOAD_BALANCER));
+    let amphora = |id: Uuid, created_at: &str| AmphoraView {
+        id: AmphoraId::new(id),
+        agent: "192.0.2.21:12000".into(),
+        status: AmphoraStatus::Allocated,
+        last_seen: None,
+        version: None,
+        pid: None,
+        metrics: None,
+        load_balancers: vec![own],
+        projects: Vec::new(),
+        behind: 0,
+        zone: "north".into(),
+        tenancy: Tenancy::Shared,
+        created_at: created_at.parse().unwrap(),
+        updated_at: None,
+        certified_until: Some("2025-04-03T10:11:12Z".parse().unwrap()),
+        is_renewing: false,
+    };
+    let [first, second, third] = AMPHORAE;
+    vec![
+        AmphoraView {
+            projects: vec![ProjectId::parse(PROJECT).unwrap()],
+            ..amphora(first, "2025-03-04T10:11:20Z")
+        },
+        AmphoraView {
+            agent: "[2001:db8::1]:12000".into(),
+            zone: "south".into(),
+            load_balancers: vec![own, LoadBalancerId::new(uuid(9))],
+            is_renewing: true,
+            ..amphora(second, "2025-03-04T10:11:21Z")
+        },
+        AmphoraView {
+            agent: String::new(),
+            status: AmphoraStatus::Error,
+            load_balancers: Vec::new(),
+            ..amphora(third, "2025-03-04T10:11:22Z")
+        },
+    ]
+}
+
+pub(crate) fn amphora_statistics(of: AmphoraId) -> Result<Answer, Refusal> {
+    if of.uuid() != AMPHORAE[0] {
+        let kind = "Amphora stats for";
+        return Err(Refusal::AmphoraNotFound { kind, id: of });
+    }
+    Ok(Answer::AmphoraStatistics(vec![ListenerStatistics {
+        load_balancer: LoadBalancerId::new(id(LOAD_BALANCER)),
+        listener: ListenerId::new(id(LISTENER)),
+        counters: Counters {
+            active_connections: 3,
+            bytes_in: 81_923,
+            bytes_out: 612_003,
+            request_errors: 0,
+            total_connections: 4_211,
+        },
+    }]))
 }

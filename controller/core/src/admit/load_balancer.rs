@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeSet, format, vec::Vec};
 use core::net::IpAddr;
 
-use krater_amphora_api::LoadBalancerId;
+use krater_amphora_api::{AmphoraId, LoadBalancerId};
 
 use super::{
     draft::{Draft, Mark},
@@ -229,6 +229,21 @@ pub(super) fn delete(
     draft.change_l7_policies(Mark::Leaves, |_| true, |_| ());
     draft.change_l7_rules(Mark::Leaves, |_| true, |_| ());
     Ok(draft.finish_balancer(Mark::Leaves))
+}
+
+/// Leaves the amphora `from`. Told so again before it has left, nothing changes.
+pub(super) fn fail_over(
+    mut draft: Draft<'_>,
+    id: LoadBalancerId,
+    from: Option<AmphoraId>,
+) -> Result<Change, Refusal> {
+    require(&draft.tree, id)?;
+    draft.require_balancer()?;
+    if from.is_none() || draft.tree.load_balancer.value.steering.avoid == from {
+        return Ok(draft.unchanged(ResourceId::LoadBalancer(id)));
+    }
+    draft.balancer_mut().steering.avoid = from;
+    Ok(draft.finish_balancer(Mark::Named))
 }
 
 fn has_children(tree: &LoadBalancerTree) -> bool {

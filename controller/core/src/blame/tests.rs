@@ -24,6 +24,10 @@ fn unreachable() -> Failure {
     }
 }
 
+fn no_room() -> Failure {
+    Failure::NoRoom(NoRoom::Full { amphorae_max: 1 })
+}
+
 fn refused_for(subject: Subject) -> Failure {
     let rejections = vec![Rejection {
         subject,
@@ -43,11 +47,11 @@ fn blamed_ids(view: &TreeView, failure: &Failure) -> Vec<Uuid> {
 #[test]
 fn a_new_load_balancer_that_cannot_be_placed_is_in_error_with_its_children() {
     let house = House::of(new_balancer()).unwrap();
-    let errors = errors(&house.view(), &Failure::NoAmphora);
-    assert_eq!(errors[&house.id().uuid()].code, "no_amphora");
+    let errors = errors(&house.view(), &no_room());
+    assert_eq!(errors[&house.id().uuid()].code, "no_capacity");
     let mut graph = House::furnished();
     graph.settled = None;
-    assert_eq!(blamed_ids(&graph.view(), &Failure::NoAmphora).len(), 6);
+    assert_eq!(blamed_ids(&graph.view(), &no_room()).len(), 6);
 }
 
 #[test]
@@ -171,9 +175,9 @@ fn errors_last_until_something_heals_them() {
         ProvisioningStatus::Error
     );
     // Tried again, in vain: the same resources, but not one that is gone; the reason is the newest.
-    let again = errors(&view, &Failure::NoAmphora);
+    let again = errors(&view, &no_room());
     assert_eq!(again.keys().copied().collect::<Vec<_>>(), [listener]);
-    assert_eq!(again[&listener].code, "no_amphora");
+    assert_eq!(again[&listener].code, "no_capacity");
     // A refusal says more than silence does.
     view.observed.errors = errors(&view, &refused_for(Subject::LoadBalancer));
     let silent = errors(&view, &unreachable());
@@ -213,7 +217,7 @@ fn every_failure_names_its_step() {
     let view = House::of(new_balancer()).unwrap().view();
     let detail = || String::from("no");
     for (failure, code, step) in [
-        (Failure::NoAmphora, "no_amphora", "place"),
+        (no_room(), "no_capacity", "place"),
         (
             Failure::NotStarted {
                 amphora: amphora(),
@@ -223,6 +227,14 @@ fn every_failure_names_its_step() {
             "start",
         ),
         (unreachable(), "amphora_unreachable", "apply"),
+        (
+            Failure::NotLeft {
+                amphora: amphora(),
+                detail: detail(),
+            },
+            "amphora_unreachable",
+            "remove",
+        ),
         (
             refused_for(Subject::LoadBalancer),
             "refused_by_amphora",

@@ -17,6 +17,23 @@ fn spec(house: &House) -> SnapshotSpec {
 }
 
 #[test]
+fn a_flavor_bounds_the_connections_of_every_listener_whatever_it_asks_for() {
+    let mut house = House::furnished();
+    // What the flavor allows, what the listener asks for, what it gets.
+    for (most, asked, limit) in [
+        (None, Some(70_000), 70_000),
+        (Some(10), None, 10),
+        (Some(10), Some(9), 9),
+        (Some(10), Some(11), 10),
+        (Some(70_000), None, 50_000),
+    ] {
+        house.tree.load_balancer.value.steering.connections_max = most;
+        house.tree.listeners[0].value.connection_limit = asked;
+        assert_eq!(spec(&house).listeners[0].connection_limit, limit);
+    }
+}
+
+#[test]
 fn a_furnished_tree_is_shipped_whole() {
     let house = House::furnished();
     let spec = spec(&house);

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use krater_amphora_api::AmphoraId;
 use serde::{Deserialize, Serialize};
 
 /// The wishes of a flavor and a zone, resolved when the load balancer was created: profiles in use cannot change, and
@@ -20,6 +21,9 @@ pub struct Steering {
     pub load_balancers_max: Option<u32>,
     /// The most concurrent connections each of its listeners may have, at least 1, whatever the listener asks for.
     pub connections_max: Option<u32>,
+    /// The amphora that a failover told it to leave: no wish of a flavor, but of whoever asked for the failover. Not
+    /// undone by arriving elsewhere; only being on it means that there is still something to do.
+    pub avoid: Option<AmphoraId>,
 }
 
 /// How many amphorae carry a load balancer.

@@ -16,6 +16,7 @@ fn present(number: u64) -> Desired {
     Desired {
         generation: generation(number),
         intent: Intent::Present,
+        avoid: None,
     }
 }
 
@@ -23,6 +24,7 @@ fn absent(number: u64) -> Desired {
     Desired {
         generation: generation(number),
         intent: Intent::Absent,
+        avoid: None,
     }
 }
 
@@ -116,6 +118,30 @@ fn it_is_removed_from_an_old_place_only_after_the_new_one_has_it() {
 }
 
 #[test]
+fn what_is_to_leave_its_amphora_is_placed_anew_and_served_there_before_the_old_one_lets_go() {
+    let moving = Desired {
+        avoid: Some(amphora(1)),
+        ..present(2)
+    };
+    let old = Actual {
+        carriers: vec![carrier(Agent::Known, Some(1))],
+        settled: in_force(1),
+        ..Actual::default()
+    };
+    assert_eq!(plan(&moving, &old), [Step::Place]);
+    let new = Carrier {
+        amphora: amphora(2),
+        ..carrier(Agent::Known, None)
+    };
+    let moved = Actual {
+        carriers: vec![new],
+        strays: vec![amphora(1)],
+        ..old
+    };
+    assert_eq!(plan(&moving, &moved), [PUSH(2), REMOVE(1), settle(2)]);
+}
+
+#[test]
 fn an_address_is_released_only_after_nobody_answers_on_it() {
     let actual = Actual {
         carriers: vec![carrier(Agent::Known, Some(1))],
@@ -196,6 +222,14 @@ impl World {
         let generation = self.desired.generation;
         match step {
             Step::Place => {
+                let left = self
+                    .actual
+                    .carriers
+                    .drain(..)
+                    .map(|carrier| carrier.amphora);
+                let strays: Vec<_> = left.filter(|id| *id != amphora(9)).collect();
+                self.actual.strays.extend(strays);
+                self.actual.strays.retain(|stray| *stray != amphora(9));
                 self.actual.carriers.push(Carrier {
                     amphora: amphora(9),
                     agent: Agent::Unknown,
@@ -251,6 +285,13 @@ impl World {
         true
     }
 
+    fn carries(&self, id: AmphoraId) -> bool {
+        self.actual
+            .carriers
+            .iter()
+            .any(|carrier| carrier.amphora == id)
+    }
+
     fn edit(&mut self, id: AmphoraId, edit: impl Fn(&mut Carrier)) {
         self.actual
             .carriers
@@ -267,6 +308,7 @@ prop_compose! {
         carriers in prop::collection::btree_map(0..4_u128, (any::<bool>(), 0..9_u64), 0..3),
         strays in prop::collection::btree_set(0..4_u128, 0..3),
         settled in prop::option::of((1..6_u64, any::<bool>())),
+        avoid in prop::option::of(0..4_u128),
     ) -> World {
         let carriers = carriers.into_iter().map(|(id, (known, applied))| Carrier {
             amphora: amphora(id),
@@ -278,7 +320,10 @@ prop_compose! {
             outcome: if fine { Outcome::InForce } else { Outcome::Failed },
         });
         World {
-            desired: if wanted { present(newest) } else { absent(newest) },
+            desired: Desired {
+                avoid: avoid.map(amphora),
+                ..if wanted { present(newest) } else { absent(newest) }
+            },
             actual: Actual {
                 settled,
                 carriers: carriers.collect(),
@@ -317,6 +362,8 @@ proptest! {
                 let generation = world.desired.generation;
                 prop_assert_eq!(world.actual.settled, Some(Settled { generation, outcome: Outcome::InForce }));
                 prop_assert!(world.actual.carriers.iter().all(|carrier| carrier.applied >= Some(generation)));
+                prop_assert!(world.actual.strays.iter().all(|stray| world.carries(*stray)), "an old place holds it");
+                prop_assert!(world.desired.avoid.is_none_or(|avoided| !world.carries(avoided)));
             }
         }
     }

@@ -46,13 +46,12 @@ impl Store {
             .await
     }
 
-    /// The tallies of all listeners counted by an amphora.
+    /// All tallies, those counted by amphorae that are no more among them.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn tallies_of(&self, amphora: AmphoraId) -> Result<Vec<ListenerTally>, StoreError> {
-        self.tallies_by(sqlx::query(OF_AMPHORA).bind(row::id_text(amphora.uuid())))
-            .await
+    pub async fn all_tallies(&self) -> Result<Vec<ListenerTally>, StoreError> {
+        self.tallies_by(sqlx::query(ALL)).await
     }
 
     /// Stores tallies that changed, in one transaction. Those of listeners that are gone are passed over.
@@ -125,8 +124,7 @@ const OF_LOAD_BALANCER: &str = "SELECT t.listener_id, t.amphora_id, t.document
     FROM tally t JOIN resource r ON r.id = t.listener_id WHERE r.load_balancer_id = $1 ORDER BY r.seq, t.amphora_id";
 const OF_LISTENER: &str =
     "SELECT listener_id, amphora_id, document FROM tally WHERE listener_id = $1";
-const OF_AMPHORA: &str =
-    "SELECT listener_id, amphora_id, document FROM tally WHERE amphora_id = $1";
+const ALL: &str = "SELECT listener_id, amphora_id, document FROM tally";
 
 const PUT: &str = "INSERT INTO tally (listener_id, amphora_id, document)
     SELECT id, $2, $3 FROM resource WHERE id = $1 AND kind = 'listener'

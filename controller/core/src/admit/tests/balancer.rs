@@ -2,6 +2,7 @@
 
 use alloc::{string::ToString, vec};
 
+use krater_amphora_api::AmphoraId;
 use uuid::Uuid;
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     resource::ResourceId,
     sample::{
         House, at, http_kind, name, new_balancer, new_listener, new_member, new_monitor, new_pool,
+        pending,
     },
 };
 
@@ -252,4 +254,32 @@ fn a_monitor_in_a_graph_is_checked_too() {
         ..new_pool(PoolProtocol::Tcp)
     }];
     assert!(matches!(check_new(&new), Err(Refusal::Invalid(_))));
+}
+
+#[test]
+fn a_failover_touches_the_load_balancer_alone_and_once_until_it_has_left() {
+    let mut house = House::furnished();
+    let from = |number| Some(AmphoraId::new(Uuid::from_u128(number)));
+    let fail_over = |house: &House, from| Command::FailOver(house.id(), from);
+    let change = house.run(fail_over(&house, from(1))).unwrap();
+    assert_eq!(change.touched, [ResourceId::LoadBalancer(house.id())]);
+    assert_eq!(house.tree.load_balancer.value.steering.avoid, from(1));
+    assert_eq!(pending(&house.view()), ["Load Balancer PENDING_UPDATE"]);
+    assert!(house.run(fail_over(&house, from(1))).unwrap().is_empty());
+    assert!(house.run(fail_over(&house, None)).unwrap().is_empty());
+    assert!(!house.run(fail_over(&house, from(2))).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_being_deleted_does_not_fail_over() {
+    let mut house = House::furnished();
+    let id = house.id();
+    house
+        .run(Command::DeleteLoadBalancer(id, Cascade::WithChildren))
+        .unwrap();
+    let from = Some(AmphoraId::new(Uuid::from_u128(1)));
+    assert_eq!(
+        house.run(Command::FailOver(id, from)).unwrap_err(),
+        Refusal::BeingDeleted(ResourceId::LoadBalancer(id))
+    );
 }

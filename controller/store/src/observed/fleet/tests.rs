@@ -1,11 +1,8 @@
 //! Tests of the fleet.
 
-use std::collections::BTreeMap;
-
-use krater_amphora_api::{AmphoraId, BootId};
 use uuid::Uuid;
 
-use super::AmphoraRecord;
+use super::*;
 use crate::{Committed, Store, fixture::*};
 
 fn amphora(n: u128) -> AmphoraId {
@@ -22,6 +19,10 @@ fn record(n: u128) -> AmphoraRecord {
         version: None,
         pid: None,
         last_seen: None,
+        zone: "local".into(),
+        tenancy: Tenancy::Shared,
+        fate: Fate::Stays,
+        updated_at: None,
     }
 }
 
@@ -65,29 +66,58 @@ async fn an_amphora_is_remembered_with_all_that_was_heard_of_it_since() {
     assert_eq!(store.amphorae().await.unwrap(), [seen]);
 }
 
-#[tokio::test]
-async fn a_placement_needs_both_ends_moves_and_goes_with_either() {
+fn on(n: u128) -> Placement {
+    Placement {
+        amphora: amphora(n),
+        load_balancers_max: None,
+    }
+}
+
+async fn with_load_balancers(count: u32) -> Store {
     let store = Store::in_memory().await.unwrap();
-    for lb in 0..3 {
+    for lb in 0..count {
         assert_eq!(
             store.apply(&creation(tree(lb, 0))).await.unwrap(),
             Committed::Done
         );
     }
-    assert!(!store.put_placement(lb_id(0), amphora(1)).await.unwrap());
+    store
+}
+
+#[tokio::test]
+async fn a_placement_needs_both_ends_moves_and_goes_with_either() {
+    let store = with_load_balancers(3).await;
+    let put = async |lb, placement| {
+        store
+            .put_placement(lb_id(lb), placement, None)
+            .await
+            .unwrap()
+    };
+    assert!(!put(0, on(1)).await);
     for n in [1, 2] {
         store.put_amphora(&record(n)).await.unwrap();
     }
-    assert!(!store.put_placement(lb_id(9), amphora(1)).await.unwrap());
+    assert!(!put(9, on(1)).await);
     for lb in 0..3 {
-        assert!(store.put_placement(lb_id(lb), amphora(1)).await.unwrap());
+        assert!(put(lb, on(1)).await);
     }
-    assert!(store.put_placement(lb_id(2), amphora(2)).await.unwrap());
-    assert_eq!(store.placement(lb_id(2)).await.unwrap(), Some(amphora(2)));
-    assert_eq!(store.placement(lb_id(9)).await.unwrap(), None);
+    let choosy = Placement {
+        load_balancers_max: Some(5),
+        ..on(2)
+    };
+    assert!(put(2, choosy).await);
     assert_eq!(
-        store.placements_of(amphora(1)).await.unwrap(),
-        [lb_id(0), lb_id(1)]
+        store.placements().await.unwrap(),
+        BTreeMap::from([(lb_id(0), on(1)), (lb_id(1), on(1)), (lb_id(2), choosy)])
+    );
+    let project = |n: u32| format!("project-{n}");
+    assert_eq!(
+        store.projects_of_amphorae().await.unwrap(),
+        [
+            (amphora(1), project(0)),
+            (amphora(1), project(1)),
+            (amphora(2), project(0))
+        ]
     );
     assert_eq!(
         store.apply(&deletion(tree(0, 0))).await.unwrap(),
@@ -97,6 +127,67 @@ async fn a_placement_needs_both_ends_moves_and_goes_with_either() {
     store.forget_amphora(amphora(2)).await.unwrap();
     assert_eq!(
         store.placements().await.unwrap(),
-        BTreeMap::from([(lb_id(1), amphora(1))])
+        BTreeMap::from([(lb_id(1), on(1))])
     );
+}
+
+#[tokio::test]
+async fn who_moves_has_left_until_the_old_place_let_go_or_is_no_more() {
+    let store = with_load_balancers(1).await;
+    let put = async |n| store.put_placement(lb_id(0), on(n), None).await.unwrap();
+    for n in [1, 2, 3] {
+        store.put_amphora(&record(n)).await.unwrap();
+    }
+    assert!(put(1).await);
+    assert!(put(1).await);
+    assert_eq!(store.departures().await.unwrap(), []);
+    assert!(put(2).await);
+    assert!(put(3).await);
+    let left = |n| (lb_id(0), amphora(n));
+    assert_eq!(store.departures().await.unwrap(), [left(1), left(2)]);
+    assert!(put(1).await);
+    assert_eq!(store.departures().await.unwrap(), [left(2), left(3)]);
+    store.forget_departure(lb_id(0), amphora(2)).await.unwrap();
+    store.forget_departure(lb_id(0), amphora(2)).await.unwrap();
+    assert_eq!(store.departures().await.unwrap(), [left(3)]);
+    store.forget_amphora(amphora(3)).await.unwrap();
+    assert_eq!(store.departures().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_new_amphora_is_remembered_with_whom_it_is_for_or_not_at_all() {
+    let store = with_load_balancers(1).await;
+    let new = AmphoraRecord {
+        zone: "north".into(),
+        tenancy: Tenancy::Dedicated,
+        ..record(7)
+    };
+    assert!(
+        !store
+            .put_placement(lb_id(9), on(7), Some(&new))
+            .await
+            .unwrap()
+    );
+    assert_eq!(store.amphorae().await.unwrap(), []);
+    assert!(
+        store
+            .put_placement(lb_id(0), on(7), Some(&new))
+            .await
+            .unwrap()
+    );
+    assert_eq!(store.amphorae().await.unwrap(), [new]);
+}
+
+#[tokio::test]
+async fn what_is_to_go_stays_so() {
+    let store = Store::in_memory().await.unwrap();
+    let going = AmphoraRecord {
+        fate: Fate::Retires,
+        updated_at: Some(at(300)),
+        ..record(1)
+    };
+    store.put_amphora(&record(1)).await.unwrap();
+    store.put_amphora(&going).await.unwrap();
+    store.put_amphora(&record(1)).await.unwrap();
+    assert_eq!(store.amphorae().await.unwrap()[0].fate, Fate::Retires);
 }

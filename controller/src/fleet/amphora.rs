@@ -1,0 +1,304 @@
+//! One amphora: kept running while it is to be there, ended and forgotten when it is not.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use krater_amphora_api::AmphoraId;
+use krater_controller_core::{
+    query::{AmphoraStatus, AmphoraView},
+    retry,
+};
+use krater_controller_store::{AmphoraRecord, Fate, StoreError};
+use krater_driver::AmphoraOrder;
+use tokio::{sync::watch, time::sleep};
+
+use super::{Parts, lock};
+use crate::{amphora_client::AmphoraClient, cause::chain, clock};
+
+pub(super) struct Amphora {
+    pub(super) id: AmphoraId,
+    pub(super) client: AmphoraClient,
+    record: Mutex<AmphoraRecord>,
+    /// One at a time asks the compute driver about it.
+    ensuring: tokio::sync::Mutex<()>,
+    /// Why it could not be started, while that is so.
+    trouble: Mutex<Option<String>>,
+    /// Its certificate, as far as known.
+    certified_until: Mutex<Option<Timestamp>>,
+    renewing: AtomicBool,
+    /// It carries nothing and is to go: nobody starts it any more.
+    ending: watch::Sender<bool>,
+    /// Since when it has carried nothing though it could.
+    pub(super) idle_since: Mutex<Option<Instant>>,
+}
+
+impl Amphora {
+    /// The amphora of a record. Nothing is started.
+    pub(super) fn of(record: AmphoraRecord, parts: &Parts) -> Arc<Self> {
+        let credentials = Arc::clone(&parts.credentials);
+        Arc::new(Self {
+            id: record.id,
+            client: AmphoraClient::start(record.id, credentials, parts.reports.clone()),
+            record: Mutex::new(record),
+            ensuring: tokio::sync::Mutex::default(),
+            trouble: Mutex::default(),
+            certified_until: Mutex::default(),
+            renewing: AtomicBool::new(false),
+            ending: watch::Sender::new(false),
+            idle_since: Mutex::default(),
+        })
+    }
+
+    /// Keeps it running until it is to go; returns when it has ended and is forgotten.
+    pub(super) async fn keep(&self, parts: &Parts) {
+        let mut attempts = 0;
+        let mut deaths = parts.deaths.clone();
+        let mut ending = self.ending.subscribe();
+        while !*ending.borrow_and_update() {
+            deaths.mark_unchanged();
+            let pause = async {
+                if self.start(parts).await.is_ok() {
+                    attempts = 0;
+                    tokio::select! {
+                        () = lost(&self.client) => {}
+                        Ok(()) = deaths.changed() => {}
+                        () = sleep(IDENTITY_CHECK_INTERVAL) => {}
+                    }
+                } else {
+                    attempts += 1;
+                    sleep(retry::backoff(attempts)).await;
+                }
+            };
+            tokio::select! {
+                () = pause => {}
+                Ok(()) = ending.changed() => {}
+            }
+        }
+        self.end(parts).await;
+    }
+
+    /// Has the compute driver start or find it.
+    pub(super) async fn start(&self, parts: &Parts) -> Result<(), String> {
+        let _alone = self.ensuring.lock().await;
+        if *self.ending.borrow() {
+            return Err("it is being ended".to_owned());
+        }
+        let started = self.order(parts).await;
+        let mut trouble = lock(&self.trouble);
+        match &started {
+            Ok(()) => *trouble = None,
+            Err(reason) if trouble.as_ref() != Some(reason) => {
+                tracing::error!(amphora = %self.id, %reason, "amphora cannot be started; it is tried again");
+                *trouble = Some(reason.clone());
+            }
+            Err(_) => {}
+        }
+        started
+    }
+
+    /// Gives it a new certificate though the old one is still good.
+    pub(super) async fn renew(&self, parts: &Parts) -> Result<(), String> {
+        self.renewing.store(true, Ordering::Release);
+        let renewed = match parts.authority.forget(self.id) {
+            Ok(()) => self.start(parts).await,
+            Err(error) => Err(chain(&error)),
+        };
+        self.renewing.store(false, Ordering::Release);
+        renewed
+    }
+
+    /// Writes down what a report said of it.
+    pub(super) async fn remember(&self, parts: &Parts) -> Result<(), StoreError> {
+        if *self.ending.borrow() {
+            // What is being forgotten must not be put on record again.
+            return Ok(());
+        }
+        let portrait = parts.known.sightings.portrait(self.id);
+        let record = {
+            let mut record = lock(&self.record);
+            if let Some(info) = portrait.info {
+                if record.boot != Some(info.boot) {
+                    record.updated_at = Some(clock::now());
+                }
+                record.boot = Some(info.boot);
+                record.version = Some(info.version);
+                record.pid = Some(info.pid);
+            }
+            record.last_seen = portrait.last_seen.or(record.last_seen);
+            record.clone()
+        };
+        parts.known.store.put_amphora(&record).await
+    }
+
+    /// Writes down that it is to go.
+    pub(super) async fn note_retiring(&self, parts: &Parts) -> Result<(), StoreError> {
+        let retiring = AmphoraRecord {
+            fate: Fate::Retires,
+            updated_at: Some(clock::now()),
+            ..self.record()
+        };
+        parts.known.store.put_amphora(&retiring).await?;
+        let mut record = lock(&self.record);
+        (record.fate, record.updated_at) = (retiring.fate, retiring.updated_at);
+        Ok(())
+    }
+
+    /// Has it ended: it is to go and carries nothing any more.
+    pub(super) fn let_end(&self) {
+        self.ending.send_if_modified(|ending| {
+            let was = *ending;
+            *ending = true;
+            !was
+        });
+    }
+
+    pub(super) fn record(&self) -> AmphoraRecord {
+        lock(&self.record).clone()
+    }
+
+    pub(super) fn is_retiring(&self) -> bool {
+        lock(&self.record).fate == Fate::Retires
+    }
+
+    pub(super) fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
+    }
+
+    pub(super) fn view(&self, parts: &Parts, status: AmphoraStatus, behind: u64) -> AmphoraView {
+        let record = self.record();
+        let portrait = parts.known.sightings.portrait(self.id);
+        let info = portrait.info.as_ref();
+        AmphoraView {
+            id: self.id,
+            agent: record.agent.clone().unwrap_or_default(),
+            status,
+            last_seen: portrait
+                .last_seen
+                .filter(|_| info.is_some())
+                .or(record.last_seen),
+            version: info.map(|info| info.version.clone()).or(record.version),
+            pid: info.map(|info| info.pid).or(record.pid),
+            metrics: metrics_url(
+                record.metrics.as_deref(),
+                record.agent.as_deref(),
+                portrait.metrics_port,
+            ),
+            load_balancers: parts.known.placements.on(self.id),
+            projects: Vec::new(),
+            behind,
+            zone: record.zone,
+            tenancy: record.tenancy,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+            certified_until: *lock(&self.certified_until),
+            is_renewing: self.renewing.load(Ordering::Acquire),
+        }
+    }
+
+    async fn order(&self, parts: &Parts) -> Result<(), String> {
+        let now = clock::now();
+        let authority = &parts.authority;
+        parts
+            .credentials
+            .renew(authority, now)
+            .map_err(|error| chain(&error))?;
+        let identity = authority
+            .amphora(self.id, now)
+            .map_err(|error| chain(&error))?;
+        *lock(&self.certified_until) = Some(identity.not_after);
+        let order = AmphoraOrder {
+            id: self.id,
+            authority_pem: authority.certificate_pem().to_owned(),
+            certificate_pem: identity.certificate_pem,
+            key_pem: identity.key_pem,
+            controllers: parts.controllers.clone(),
+        };
+        let endpoint = parts
+            .compute
+            .ensure(order)
+            .await
+            .map_err(|error| chain(&error))?;
+        self.client.direct(endpoint.agent);
+        let (agent, metrics) = (
+            endpoint.agent.to_string(),
+            endpoint.metrics.map(|metrics| metrics.to_string()),
+        );
+        let moved = {
+            let mut record = lock(&self.record);
+            let moved = record.agent.as_ref() != Some(&agent) || record.metrics != metrics;
+            (record.agent, record.metrics) = (Some(agent), metrics);
+            if moved {
+                record.updated_at = Some(now);
+            }
+            moved.then(|| record.clone())
+        };
+        match moved {
+            Some(record) => parts
+                .known
+                .store
+                .put_amphora(&record)
+                .await
+                .map_err(|error| chain(&error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends it and forgets it, however often it takes. The record goes last: what dies before that is done again.
+    async fn end(&self, parts: &Parts) {
+        let _alone = self.ensuring.lock().await;
+        let mut attempts = 0;
+        while let Err(reason) = self.try_end(parts).await {
+            tracing::warn!(amphora = %self.id, %reason, "an amphora that is to go could not be ended; it is tried again");
+            attempts += 1;
+            sleep(retry::backoff(attempts)).await;
+        }
+        if let Err(error) = parts.authority.forget(self.id) {
+            tracing::warn!(amphora = %self.id, error = %chain(&error), "the key of a former amphora could not be removed");
+        }
+        tracing::info!(amphora = %self.id, "amphora ended: it was to go and carried nothing any more");
+    }
+
+    async fn try_end(&self, parts: &Parts) -> Result<(), String> {
+        let released = parts.compute.release(self.id).await;
+        released.map_err(|error| chain(&error))?;
+        let forgotten = parts.known.store.forget_amphora(self.id).await;
+        forgotten.map_err(|error| chain(&error))
+    }
+}
+
+/// Returns when there has been no connection for a while: longer than a restart by its own supervisor takes.
+async fn lost(client: &AmphoraClient) {
+    loop {
+        let changed = client.changes();
+        if client.boot().is_some() {
+            changed.await;
+            continue;
+        }
+        tokio::select! {
+            () = client.reachable() => {}
+            () = sleep(LOST_AFTER) => return,
+        }
+    }
+}
+
+fn metrics_url(
+    metrics: Option<&str>,
+    agent: Option<&str>,
+    reported_port: Option<u16>,
+) -> Option<String> {
+    if let Some(metrics) = metrics {
+        return Some(format!("http://{metrics}/metrics"));
+    }
+    let (host, _) = agent?.rsplit_once(':')?;
+    Some(format!("http://{host}:{}/metrics", reported_port?))
+}
+
+const LOST_AFTER: Duration = Duration::from_secs(1);
+/// How often it is checked whether certificates are due: far more often than a third of their lifetime.
+const IDENTITY_CHECK_INTERVAL: Duration = Duration::from_secs(3_600);

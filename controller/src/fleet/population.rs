@@ -1,0 +1,208 @@
+//! Who is to be there: amphorae are decided on and let go, and load balancers get their places.
+//!
+//! Everything here runs under one lock, so that no amphora is filled beyond its limit by two at once, and none that is
+//! to go gets another load balancer.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::Instant,
+};
+
+use krater_amphora_api::{AmphoraId, LoadBalancerId};
+use krater_controller_core::{
+    model::{Steering, Tenancy},
+    place::{self, Candidate, Choice, Deployment},
+    query::AmphoraStatus,
+};
+use krater_controller_store::{AmphoraRecord, Fate, Placement, StoreError};
+
+use super::{Fleet, amphora::Amphora, lock};
+use crate::{chance, clock, limits::SPARE_TIME_MAX, reconcile::Placed};
+
+/// When shared amphorae end that are more than wanted and carry nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spares {
+    /// Now: the settings may have changed.
+    EndNow,
+    /// When they have been idle for a while: load balancers come and go.
+    EndAfterAWhile,
+}
+
+impl Fleet {
+    /// Finds a place for a load balancer and stores it; on a new amphora if need be.
+    pub(super) async fn find_place(
+        &self,
+        id: LoadBalancerId,
+        wish: &Steering,
+    ) -> Result<Placed, StoreError> {
+        let _alone = self.deciding.lock().await;
+        let (amphora, new) = match place::choose(wish, &self.candidates(), &self.deployment()) {
+            Choice::Existing(amphora) => (amphora, None),
+            Choice::New { zone } => {
+                let record = decide(zone, wish.tenancy);
+                (record.id, Some(record))
+            }
+            Choice::NoRoom(no_room) => return Ok(Placed::Nowhere(no_room)),
+        };
+        let placement = Placement {
+            amphora,
+            load_balancers_max: wish.load_balancers_max,
+        };
+        let placements = &self.parts.known.placements;
+        if !placements.put(id, placement, new.as_ref()).await? {
+            return Ok(Placed::Gone);
+        }
+        if let Some(record) = new {
+            tracing::info!(%amphora, zone = record.zone, tenancy = ?record.tenancy, lb = %id, "another amphora is started");
+            self.enter(record);
+            self.changed.notify_one();
+        }
+        Ok(Placed::On)
+    }
+
+    /// Brings the fleet to what is wanted: enough shared amphorae in each zone, none that is good for nothing.
+    pub(super) async fn tend(&self, spares: Spares) -> Result<(), StoreError> {
+        let _alone = self.deciding.lock().await;
+        for zone in &self.parts.zones {
+            while self.shared_in(&zone.name) < zone.amphorae
+                && self.all().len() < self.parts.amphorae_max
+            {
+                let record = decide(zone.name.clone(), Tenancy::Shared);
+                self.parts.known.store.put_amphora(&record).await?;
+                self.enter(record);
+                self.changed.notify_one();
+            }
+        }
+        // The youngest goes first, of those that are one too many.
+        let mut all = self.all();
+        all.sort_by_key(|(_, amphora)| std::cmp::Reverse(amphora.record().created_at));
+        for (id, amphora) in all {
+            if self.carries_anything(id) {
+                *lock(&amphora.idle_since) = None;
+                continue;
+            }
+            if !amphora.is_retiring() && self.is_spare(&amphora, spares) {
+                self.let_retire(&amphora).await?;
+            }
+            if amphora.is_retiring() {
+                amphora.let_end();
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides that an amphora is to go.
+    pub(super) async fn let_retire(&self, amphora: &Amphora) -> Result<(), StoreError> {
+        if amphora.is_retiring() {
+            return Ok(());
+        }
+        amphora.note_retiring(&self.parts).await?;
+        tracing::info!(amphora = %amphora.id, "amphora is to go");
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Forgets an amphora that has ended.
+    pub(super) fn strike_out(&self, id: AmphoraId) {
+        self.amphorae
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
+        self.parts.known.placements.forget_amphora(id);
+        self.parts.known.sightings.forget_amphora(id);
+    }
+
+    fn enter(&self, record: AmphoraRecord) {
+        let id = record.id;
+        let amphora = Amphora::of(record, &self.parts);
+        self.amphorae
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, amphora);
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
+        let staying = self.all().into_iter();
+        let staying = staying.filter(|(_, amphora)| !amphora.is_retiring());
+        staying
+            .map(|(id, amphora)| {
+                let record = amphora.record();
+                Candidate {
+                    amphora: id,
+                    load: self.parts.known.placements.count(id),
+                    status: if amphora.client.boot().is_some() {
+                        AmphoraStatus::Allocated
+                    } else {
+                        self.status(id)
+                    },
+                    zone: record.zone,
+                    tenancy: record.tenancy,
+                    load_balancers_max: self.parts.known.placements.limit(id),
+                }
+            })
+            .collect()
+    }
+
+    fn deployment(&self) -> Deployment {
+        let zones = self.parts.zones.iter();
+        Deployment {
+            zones: zones.map(|zone| zone.name.clone()).collect(),
+            load_balancers_max: self.parts.load_balancers_max,
+            amphorae_max: self.parts.amphorae_max as u64,
+            amphorae: self.all().len() as u64,
+        }
+    }
+
+    /// Shared amphorae of the zone that are to stay.
+    fn shared_in(&self, zone: &str) -> usize {
+        let counts = |amphora: &Arc<Amphora>| {
+            let record = amphora.record();
+            record.zone == zone && record.tenancy == Tenancy::Shared && record.fate == Fate::Stays
+        };
+        let all = self.all();
+        all.iter().filter(|(_, amphora)| counts(amphora)).count()
+    }
+
+    /// Whether load balancers are on it, or may be though they were moved away. Of one that is gone for good nobody
+    /// waits to hear that it let go.
+    fn carries_anything(&self, id: AmphoraId) -> bool {
+        let placements = &self.parts.known.placements;
+        let answers = self.is_reached(id) || self.status(id) == AmphoraStatus::Allocated;
+        placements.count(id) > 0 || (answers && placements.is_being_left(id))
+    }
+
+    /// Whether an amphora that carries nothing is good for nothing either.
+    fn is_spare(&self, amphora: &Amphora, spares: Spares) -> bool {
+        let record = amphora.record();
+        if record.tenancy == Tenancy::Dedicated {
+            return true;
+        }
+        let mut zones = self.parts.zones.iter();
+        let wanted = zones
+            .find(|zone| zone.name == record.zone)
+            .map_or(0, |zone| zone.amphorae);
+        if self.shared_in(&record.zone) <= wanted {
+            *lock(&amphora.idle_since) = None;
+            return false;
+        }
+        let since = *lock(&amphora.idle_since).get_or_insert_with(Instant::now);
+        spares == Spares::EndNow || since.elapsed() >= SPARE_TIME_MAX
+    }
+}
+
+fn decide(zone: String, tenancy: Tenancy) -> AmphoraRecord {
+    AmphoraRecord {
+        id: AmphoraId::new(chance::random_uuid()),
+        created_at: clock::now(),
+        agent: None,
+        metrics: None,
+        boot: None,
+        version: None,
+        pid: None,
+        last_seen: None,
+        zone,
+        tenancy,
+        fate: Fate::Stays,
+        updated_at: None,
+    }
+}

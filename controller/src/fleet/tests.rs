@@ -1,0 +1,342 @@
+//! A fleet over a ground on which amphorae only seem to run.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use krater_amphora_api::{AmphoraId, LoadBalancerId};
+use krater_controller_core::{
+    command::{Cascade, Command},
+    model::{Steering, Tenancy},
+    place::NoRoom,
+};
+use krater_controller_store::{AmphoraRecord, Fate};
+use krater_driver::{AmphoraOrder, ComputeDriver, DriverError, Endpoint};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use super::*;
+use crate::testbed::{AMPHORA, BOUND, House, OTHER};
+
+/// Remembers what it was asked to run.
+#[derive(Default)]
+pub(crate) struct Ground {
+    running: Mutex<BTreeSet<AmphoraId>>,
+}
+
+#[async_trait]
+impl ComputeDriver for Ground {
+    async fn ensure(&self, order: AmphoraOrder) -> Result<Endpoint, DriverError> {
+        self.running.lock().unwrap().insert(order.id);
+        Ok(Endpoint {
+            agent: SocketAddr::from(([127, 0, 0, 1], 1)),
+            metrics: None,
+        })
+    }
+
+    async fn release(&self, id: AmphoraId) -> Result<(), DriverError> {
+        self.running.lock().unwrap().remove(&id);
+        Ok(())
+    }
+
+    async fn stop_all(&self) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
+
+/// What a fleet of tests is made of: one zone, so many amphorae, room for all.
+pub(crate) fn parts(house: &House, folder: &tempfile::TempDir, amphorae: usize) -> Parts {
+    let authority = Arc::new(Authority::open(folder.path(), clock::now()).unwrap());
+    Parts {
+        known: house.known.clone(),
+        compute: Arc::new(Ground::default()),
+        deaths: watch::channel(0).1,
+        credentials: Arc::new(Credentials::load(&authority, clock::now()).unwrap()),
+        authority,
+        controllers: Vec::new(),
+        silence: Duration::from_secs(10),
+        reports: mpsc::channel(1).0,
+        zones: vec![zone("local", amphorae)],
+        amphorae_max: 64,
+        load_balancers_max: 1_000,
+    }
+}
+
+fn zone(name: &str, amphorae: usize) -> Zone {
+    Zone {
+        name: name.to_owned(),
+        amphorae,
+    }
+}
+
+/// A house whose own amphorae are no more, and the ground for others.
+struct Field {
+    house: House,
+    folder: tempfile::TempDir,
+    ground: Arc<Ground>,
+}
+
+impl Field {
+    async fn open() -> Self {
+        let house = House::build().await;
+        // What is created in this house finds no place by itself.
+        house.amphora.set_retiring(AMPHORA);
+        for amphora in [AMPHORA, OTHER] {
+            house.known.store.forget_amphora(amphora).await.unwrap();
+        }
+        Self {
+            house,
+            folder: tempfile::tempdir().unwrap(),
+            ground: Arc::default(),
+        }
+    }
+
+    async fn gather(&self, edit: impl FnOnce(&mut Parts)) -> Arc<Fleet> {
+        let mut parts = parts(&self.house, &self.folder, 1);
+        parts.compute = self.ground.clone();
+        edit(&mut parts);
+        Arc::new(Fleet::gather(parts).await.unwrap())
+    }
+
+    async fn load_balancer(&self) -> LoadBalancerId {
+        let new = Box::new(self.house.new_load_balancer());
+        let created = self.house.execute(Command::CreateLoadBalancer(new)).await;
+        created.unwrap().view.tree.id()
+    }
+
+    async fn placed(&self, fleet: &Fleet, wish: &Steering) -> AmphoraId {
+        let id = self.load_balancer().await;
+        assert_eq!(fleet.place(id, wish).await.unwrap(), Placed::On);
+        self.house.known.placements.of(id).unwrap()
+    }
+
+    fn running(&self) -> BTreeSet<AmphoraId> {
+        self.ground.running.lock().unwrap().clone()
+    }
+
+    async fn records(&self) -> Vec<AmphoraRecord> {
+        self.house.known.store.amphorae().await.unwrap()
+    }
+
+    /// Waits until exactly these run and are on record.
+    async fn until_there_are(&self, wanted: &[AmphoraId]) {
+        let wanted: BTreeSet<_> = wanted.iter().copied().collect();
+        let settled = async {
+            loop {
+                let records: BTreeSet<_> = self
+                    .records()
+                    .await
+                    .iter()
+                    .map(|record| record.id)
+                    .collect();
+                if self.running() == wanted && records == wanted {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let found = tokio::time::timeout(BOUND, settled).await;
+        assert!(found.is_ok(), "{:?} run, not {wanted:?}", self.running());
+    }
+}
+
+fn keep(fleet: &Arc<Fleet>) -> JoinHandle<()> {
+    tokio::spawn(Arc::clone(fleet).keep())
+}
+
+fn dedicated() -> Steering {
+    Steering {
+        tenancy: Tenancy::Dedicated,
+        ..Steering::default()
+    }
+}
+
+#[tokio::test]
+async fn a_dedicated_load_balancer_has_an_amphora_of_its_own_that_ends_with_it() {
+    let field = Field::open().await;
+    let fleet = field.gather(|_| ()).await;
+    let base = fleet.ids()[0];
+    let keeping = keep(&fleet);
+    let id = field.load_balancer().await;
+    assert_eq!(fleet.place(id, &dedicated()).await.unwrap(), Placed::On);
+    let own = field.house.known.placements.of(id).unwrap();
+    assert_ne!(own, base);
+    let shared = field.placed(&fleet, &Steering::default()).await;
+    assert_eq!(shared, base, "nobody else gets there");
+    field.until_there_are(&[base, own]).await;
+    let view = fleet.views(&|_| 0).into_iter().find(|view| view.id == own);
+    assert_eq!(view.unwrap().tenancy, Tenancy::Dedicated);
+    field
+        .house
+        .execute(Command::DeleteLoadBalancer(id, Cascade::WithChildren))
+        .await
+        .unwrap();
+    field.house.until_gone(id).await;
+    field.until_there_are(&[base]).await;
+    keeping.abort();
+}
+
+#[tokio::test]
+async fn more_amphorae_are_decided_on_when_those_there_are_are_full_up_to_the_most() {
+    let field = Field::open().await;
+    let fleet = field
+        .gather(|parts| {
+            parts.load_balancers_max = 2;
+            parts.amphorae_max = 2;
+        })
+        .await;
+    let any = Steering::default();
+    let mut amphorae = BTreeSet::new();
+    for _ in 0..4 {
+        amphorae.insert(field.placed(&fleet, &any).await);
+    }
+    assert_eq!(amphorae.len(), 2);
+    let id = field.load_balancer().await;
+    let full = Placed::Nowhere(NoRoom::Full { amphorae_max: 2 });
+    assert_eq!(fleet.place(id, &any).await.unwrap(), full);
+    assert_eq!(field.house.known.placements.of(id), None);
+}
+
+#[tokio::test]
+async fn a_load_balancer_that_wants_few_neighbours_keeps_later_ones_away() {
+    let field = Field::open().await;
+    let fleet = field.gather(|_| ()).await;
+    let any = Steering::default();
+    let choosy = Steering {
+        load_balancers_max: Some(2),
+        ..any.clone()
+    };
+    let first = field.placed(&fleet, &choosy).await;
+    assert_eq!(field.placed(&fleet, &any).await, first);
+    assert_ne!(field.placed(&fleet, &any).await, first);
+    // The next controller knows it too.
+    let known = crate::placements::Placements::load(field.house.known.store.clone());
+    assert_eq!(known.await.unwrap().limit(first), Some(2));
+}
+
+#[tokio::test]
+async fn a_zone_is_kept_to_and_has_as_many_amphorae_as_it_should() {
+    let field = Field::open().await;
+    let fleet = field
+        .gather(|parts| parts.zones = vec![zone("north", 2), zone("south", 0)])
+        .await;
+    assert_eq!(fleet.ids().len(), 2);
+    let south = Steering {
+        zone: Some("south".to_owned()),
+        ..Steering::default()
+    };
+    let there = field.placed(&fleet, &south).await;
+    assert_eq!(field.placed(&fleet, &south).await, there);
+    let view = fleet
+        .views(&|_| 0)
+        .into_iter()
+        .find(|view| view.id == there);
+    assert_eq!(view.unwrap().zone, "south");
+    let nowhere = Steering {
+        zone: Some("east".to_owned()),
+        ..Steering::default()
+    };
+    let id = field.load_balancer().await;
+    assert_eq!(
+        fleet.place(id, &nowhere).await.unwrap(),
+        Placed::Nowhere(NoRoom::NoSuchZone("east".to_owned()))
+    );
+}
+
+#[tokio::test]
+async fn what_was_decided_on_and_never_started_is_started_or_dismissed_by_the_next_controller() {
+    let field = Field::open().await;
+    let fleet = field.gather(|_| ()).await;
+    let base = fleet.ids()[0];
+    let own = field.placed(&fleet, &dedicated()).await;
+    // Of a load balancer that went while no controller ran.
+    let orphan = AmphoraRecord {
+        id: AmphoraId::new(crate::chance::random_uuid()),
+        tenancy: Tenancy::Dedicated,
+        ..field.records().await.remove(0)
+    };
+    field.house.known.store.put_amphora(&orphan).await.unwrap();
+    drop(fleet);
+    assert!(field.running().is_empty());
+    let fleet = field.gather(|_| ()).await;
+    let keeping = keep(&fleet);
+    field.until_there_are(&[base, own]).await;
+    keeping.abort();
+}
+
+#[tokio::test]
+async fn the_end_of_an_amphora_is_gone_through_with_by_the_next_controller() {
+    let field = Field::open().await;
+    let fleet = field.gather(|_| ()).await;
+    let base = fleet.ids()[0];
+    let own = field.placed(&fleet, &dedicated()).await;
+    let keeping = keep(&fleet);
+    field.until_there_are(&[base, own]).await;
+    keeping.abort();
+    // The controller dies between the decision and the deed.
+    let records = field.records().await;
+    let going = AmphoraRecord {
+        fate: Fate::Retires,
+        ..records.into_iter().find(|record| record.id == own).unwrap()
+    };
+    field.house.known.store.put_amphora(&going).await.unwrap();
+    let id = field.house.known.placements.on(own)[0];
+    let fleet = field.gather(|_| ()).await;
+    let keeping = keep(&fleet);
+    assert!(fleet.is_retiring(own));
+    let wish = Steering {
+        avoid: Some(own),
+        ..dedicated()
+    };
+    assert_eq!(fleet.place(id, &wish).await.unwrap(), Placed::On);
+    let new = field.house.known.placements.of(id).unwrap();
+    // It is not heard of, so nobody waits for it to say that it let go.
+    field.until_there_are(&[base, new]).await;
+    assert!(field.house.known.placements.departures(id).is_empty());
+    keeping.abort();
+}
+
+#[tokio::test]
+async fn an_amphora_that_is_sent_away_is_replaced_and_never_comes_back() {
+    let field = Field::open().await;
+    let fleet = field.gather(|_| ()).await;
+    let keeping = keep(&fleet);
+    let first = fleet.ids()[0];
+    field.until_there_are(&[first]).await;
+    fleet.retire(first).await.unwrap();
+    let replaced = async {
+        while fleet.has(first) || fleet.staying().len() != 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, replaced).await.unwrap();
+    let second = fleet.ids()[0];
+    assert_ne!(second, first);
+    field.until_there_are(&[second]).await;
+    // What it still had to say is not put on record.
+    fleet.remember(first).await.unwrap();
+    assert_eq!(field.records().await.len(), 1);
+    keeping.abort();
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_another_one() {
+    let field = Field::open().await;
+    let fleet = field.gather(|_| ()).await;
+    let id = fleet.ids()[0];
+    fleet.ensure(id).await.unwrap();
+    let identity = || fleet.parts.authority.amphora(id, clock::now()).unwrap();
+    let before = identity();
+    assert_eq!(before.certificate_pem, identity().certificate_pem);
+    fleet.renew(id).await.unwrap();
+    assert_ne!(before.certificate_pem, identity().certificate_pem);
+    let view = fleet.views(&|_| 0).remove(0);
+    assert!(view.certified_until.is_some() && !view.is_renewing);
+    assert_eq!(field.running(), BTreeSet::from([id]));
+}
