@@ -3,7 +3,6 @@
 use std::{
     io,
     net::SocketAddr,
-    rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -25,16 +24,18 @@ use crate::{
 ///
 /// At most [`MEMBER_TRIES_MAX`] attempts (reference 19.1). Nothing may have been sent to a member that is followed by
 /// another try: that is for the caller to keep.
-pub(crate) struct Attempts {
+pub(crate) struct Attempts<'a> {
+    pool: &'a PoolState,
     client: SocketAddr,
     made: usize,
     failed: Vec<usize>,
 }
 
-impl Attempts {
+impl<'a> Attempts<'a> {
     /// None made yet.
-    pub(crate) const fn new(client: SocketAddr) -> Self {
+    pub(crate) const fn new(pool: &'a PoolState, client: SocketAddr) -> Self {
         Self {
+            pool,
             client,
             made: 0,
             failed: Vec::new(),
@@ -46,7 +47,7 @@ impl Attempts {
     /// When every member has failed they are tried again after a pause, as a member that is being restarted deserves:
     /// the pause is a second, or the time allowed for connecting if that is shorter.
     pub(crate) async fn next(&mut self, seat: &Seat) -> Option<Arc<MemberState>> {
-        let pool = seat.state.pool.as_deref()?;
+        let pool = self.pool;
         if self.made == MEMBER_TRIES_MAX {
             return None;
         }
@@ -129,13 +130,8 @@ pub(crate) struct Load(Option<Arc<MemberState>>);
 
 impl Load {
     /// Counts one more, if the pool asks for it.
-    pub(crate) fn new(seat: &Rc<Seat>, member: &Arc<MemberState>) -> Self {
-        let counted = seat
-            .state
-            .pool
-            .as_deref()
-            .is_some_and(PoolState::counts_load);
-        Self(counted.then(|| {
+    pub(crate) fn new(pool: &PoolState, member: &Arc<MemberState>) -> Self {
+        Self(pool.counts_load().then(|| {
             member.load.fetch_add(1, Ordering::Relaxed);
             Arc::clone(member)
         }))

@@ -6,6 +6,7 @@
 
 mod body;
 mod exchange;
+mod policy;
 mod refusal;
 mod rewrite;
 mod server;

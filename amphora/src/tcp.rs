@@ -44,11 +44,12 @@ pub(crate) async fn serve(guest: Rc<Guest>, client: TcpStream, peer: SocketAddr)
 
 async fn reach(guest: &Guest, peer: SocketAddr) -> Option<(TcpStream, Link, Load)> {
     let seat = &guest.seat;
-    let mut attempts = Attempts::new(peer);
+    let pool = seat.state.pool.as_deref()?;
+    let mut attempts = Attempts::new(pool, peer);
     loop {
         let member = attempts.next(seat).await?;
         // Counted while connecting, so that a burst does not all go to the member that was idle a moment ago.
-        let load = Load::new(seat, &member);
+        let load = Load::new(pool, &member);
         if let Ok((stream, link)) = dial(
             &member,
             guest.local.index,

@@ -123,6 +123,7 @@ pub(crate) fn listener_spec(
         allowed_cidrs: vec![],
         timeouts: TimeoutsSpec::default(),
         insert_headers: InsertHeadersSpec::default(),
+        policies: vec![],
     }
 }
 
@@ -213,7 +214,7 @@ fn fresh_ip() -> Ipv4Addr {
     Ipv4Addr::new(127, next, high, low.max(1))
 }
 
-fn fresh_uuid() -> Uuid {
+pub(crate) fn fresh_uuid() -> Uuid {
     Uuid::from_u128(rand::random())
 }
 

@@ -58,7 +58,7 @@ pub struct Balancer {
     pub pools: Vec<Arc<PoolState>>,
 }
 
-/// One listener with the pool it sends to.
+/// One listener with the pools it sends to.
 #[derive(Debug)]
 pub struct ListenerState {
     /// Whose it is.
@@ -69,6 +69,8 @@ pub struct ListenerState {
     pub enabled: bool,
     /// Where its connections go.
     pub pool: Option<Arc<PoolState>>,
+    /// Where its policies may send requests.
+    pub policy_pools: HashMap<PoolId, Arc<PoolState>>,
     /// What outlives a change of settings.
     pub shared: Arc<ListenerShared>,
 }
@@ -221,11 +223,10 @@ impl Balancer {
             .listeners()
             .iter()
             .map(|listener| {
-                let pool = listener.default_pool.and_then(|id| by_id.get(&id).cloned());
                 ListenerState::follow(
                     old_listeners.get(&listener.id).copied(),
                     listener,
-                    pool,
+                    &by_id,
                     &snapshot,
                     workers,
                 )
@@ -269,15 +270,24 @@ impl ListenerState {
     fn follow(
         old: Option<&Arc<Self>>,
         listener: &Listener,
-        pool: Option<Arc<PoolState>>,
+        pools: &HashMap<PoolId, Arc<PoolState>>,
         snapshot: &Snapshot,
         workers: usize,
     ) -> Arc<Self> {
+        let find = |id: PoolId| pools.get(&id).cloned();
+        let pool = listener.default_pool.and_then(find);
+        let targets = listener.policies.pools();
+        let policy_pools: HashMap<_, _> = targets.filter_map(|id| Some((id, find(id)?))).collect();
         let enabled = snapshot.enabled() && listener.enabled;
         if let Some(old) = old
             && old.listener == *listener
             && old.enabled == enabled
             && old.pool.as_ref().map(Arc::as_ptr) == pool.as_ref().map(Arc::as_ptr)
+            && old.policy_pools.len() == policy_pools.len()
+            && policy_pools.iter().all(|(id, pool)| {
+                let before = old.policy_pools.get(id);
+                before.is_some_and(|before| Arc::ptr_eq(before, pool))
+            })
         {
             return Arc::clone(old);
         }
@@ -295,6 +305,7 @@ impl ListenerState {
             listener: listener.clone(),
             enabled,
             pool,
+            policy_pools,
             shared,
         })
     }

@@ -10,12 +10,13 @@ use krater_amphora_api::{ExpectedCodes, Generation, HttpVersion, SnapshotSpec};
 use krater_amphora_core::{limits as amphora, snapshot::Snapshot};
 use krater_controller_core::{
     change::Change,
-    command::{NewHealthMonitor, NewListener, NewMember, NewPool, PoolRef},
+    command::{NewHealthMonitor, NewL7Policy, NewL7Rule, NewListener, NewMember, NewPool, PoolRef},
     compile::{Defaults, compile},
     limits,
     model::{
-        AdditionalVip, Description, HttpMonitor, InsertHeaders, LbAlgorithm, ListenerProtocol,
-        MonitorKind, Name, PoolProtocol, Tags, Timeouts,
+        AdditionalVip, CompareType, Description, HttpMonitor, InsertHeaders, L7Action, L7RuleType,
+        LbAlgorithm, ListenerProtocol, MonitorKind, Name, PoolProtocol, RedirectCode, RedirectUrl,
+        Tags, Timeouts,
     },
     tree::{LoadBalancerTree, Row, Touch},
 };
@@ -154,9 +155,50 @@ fn largest_listener(port: usize, name: &Name) -> NewListener {
         allowed_cidrs: (0..most).map(network).collect(),
         timeouts: Timeouts::default(),
         insert_headers: InsertHeaders::default(),
-        l7_policies: Vec::new(),
+        l7_policies: largest_policies(port, name),
         tags: Tags::default(),
     }
+}
+
+/// The share of one listener in all the policies and rules there may be: values that cost the most to write.
+fn largest_policies(port: usize, name: &Name) -> Vec<NewL7Policy> {
+    let url = format!("http://a/{}", "x".repeat(limits::TEXT_CHARACTERS_MAX - 9));
+    let patterns = limits::L7_PATTERNS_MAX;
+    let rule = |number: usize| {
+        let is_pattern = port <= patterns && number == 0;
+        NewL7Rule {
+            admin_state_up: true,
+            rule_type: L7RuleType::Header,
+            compare_type: if is_pattern {
+                CompareType::Regex
+            } else {
+                CompareType::EqualTo
+            },
+            key: Some("k".repeat(limits::TEXT_CHARACTERS_MAX)),
+            value: if is_pattern {
+                "\u{1}".repeat(limits::TEXT_CHARACTERS_MAX)
+            } else {
+                "\\".repeat(limits::TEXT_CHARACTERS_MAX)
+            },
+            invert: false,
+            tags: Tags::default(),
+        }
+    };
+    let policies = limits::L7_POLICIES_MAX / limits::LISTENERS_MAX;
+    let rules = limits::L7_RULES_MAX / limits::L7_POLICIES_MAX;
+    let policy = NewL7Policy {
+        name: name.clone(),
+        description: Description::default(),
+        admin_state_up: true,
+        action: L7Action::RedirectPrefix {
+            prefix: RedirectUrl::parse(url).expect("a URL"),
+            code: RedirectCode::Permanent,
+        },
+        position: None,
+        tags: Tags::default(),
+        rules: (0..rules).map(rule).collect(),
+    };
+    vec![policy; policies]
 }
 
 fn largest_members(pool: usize, name: &Name) -> Vec<NewMember> {
@@ -270,6 +312,12 @@ fn check_compiled(house: &House) {
         let row = tree.listener(listener.id).expect("a row");
         let pool = row.value.default_pool;
         assert_eq!(listener.default_pool, pool, "of listener {}", listener.id);
+        let sent = listener.policies.pools();
+        let through = tree.pools_through_policies(listener.id);
+        assert!(
+            sent.into_iter().all(|pool| through.contains(&pool)),
+            "a pool that no policy names"
+        );
     }
     check_again(&snapshot);
 }

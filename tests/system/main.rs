@@ -10,6 +10,7 @@ mod http;
 mod journey;
 mod network;
 mod operator;
+mod policies;
 mod refusal;
 mod scene;
 mod standalone;

@@ -26,8 +26,9 @@ pub use report::{
     PoolReport, Report, ReportReceipt,
 };
 pub use spec::{
-    Algorithm, ExpectedCodes, HttpProbeSpec, HttpVersion, InsertHeadersSpec, ListenerProtocol,
-    ListenerSpec, MemberSpec, MonitorSpec, PATTERN_BYTES_MAX, PoolProtocol, PoolSpec, ProbeSpec,
-    SnapshotSpec, TimeoutsSpec, VipSpec,
+    Algorithm, Comparison, ExpectedCodes, HttpProbeSpec, HttpVersion, InsertHeadersSpec,
+    ListenerProtocol, ListenerSpec, MemberSpec, MonitorSpec, PATTERN_BYTES_MAX, PolicyAction,
+    PolicySpec, PoolProtocol, PoolSpec, ProbeSpec, RuleSpec, RuleSubject, SnapshotSpec,
+    TimeoutsSpec, VipSpec,
 };
 pub use version::ContractVersion;

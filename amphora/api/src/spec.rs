@@ -5,7 +5,9 @@ use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Generation, HealthMonitorId, ListenerId, LoadBalancerId, MemberId, PoolId};
+use crate::{
+    Generation, HealthMonitorId, L7PolicyId, ListenerId, LoadBalancerId, MemberId, PoolId,
+};
 
 /// Everything an amphora needs to know of one load balancer. Shipped whole (D7), applied whole (I10).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +76,10 @@ pub struct ListenerSpec {
     /// Headers added to each request (HTTP listeners only).
     #[serde(default)]
     pub insert_headers: InsertHeadersSpec,
+    /// What is done with requests that match, instead of sending them to the default pool; by position (HTTP listeners
+    /// only).
+    #[serde(default)]
+    pub policies: Vec<PolicySpec>,
 }
 
 /// What clients speak to a listener.
@@ -122,6 +128,87 @@ pub struct InsertHeadersSpec {
     pub x_forwarded_port: bool,
     /// Sets `http`, replacing what the client sent.
     pub x_forwarded_proto: bool,
+}
+
+/// One L7 policy (API reference 19.6).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicySpec {
+    /// Which policy this is.
+    pub id: L7PolicyId,
+    /// What becomes of a request that it matches.
+    pub action: PolicyAction,
+    /// All of these must match; at least one.
+    pub rules: Vec<RuleSpec>,
+}
+
+/// What becomes of a request that a policy matches. `P` is how its pool is named.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PolicyAction<P = PoolId> {
+    /// It is refused with 403.
+    Reject,
+    /// The client is sent to a URL.
+    RedirectToUrl {
+        /// Where to.
+        url: String,
+        /// 301, 302, 303, 307 or 308.
+        code: u16,
+    },
+    /// The client is sent to a URL with the path and query of its request behind it.
+    RedirectPrefix {
+        /// What comes before the path.
+        prefix: String,
+        /// 301, 302, 303, 307 or 308.
+        code: u16,
+    },
+    /// It goes to this pool.
+    RedirectToPool(P),
+}
+
+/// One rule of a policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSpec {
+    /// What of the request it looks at.
+    pub subject: RuleSubject,
+    /// How that is compared with `value`.
+    pub comparison: Comparison,
+    /// What is compared with.
+    pub value: String,
+    /// Whether it matches what otherwise would not.
+    #[serde(default)]
+    pub invert: bool,
+}
+
+/// What of a request a rule looks at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleSubject {
+    /// The host asked for, with its port if there is one; in any case of letters.
+    HostName,
+    /// The path, without query.
+    Path,
+    /// Any line of the header of that name, whole or as a list of values.
+    Header(String),
+    /// The cookie of that name.
+    Cookie(String),
+}
+
+/// How a rule compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Comparison {
+    /// A regular expression finds something.
+    Regex,
+    /// It begins with the value.
+    StartsWith,
+    /// It ends with the value.
+    EndsWith,
+    /// The value is in it.
+    Contains,
+    /// It is the value.
+    EqualTo,
 }
 
 /// One pool.

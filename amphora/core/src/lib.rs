@@ -1,5 +1,5 @@
 //! Every decision of the data plane, and nothing that needs a clock, a socket or chance: what a snapshot may say
-//! ([`snapshot`]), which member serves a client ([`roster`]), whether a member is healthy ([`monitor`]), who may
+//! ([`snapshot`]), which member serves a client ([`roster`]), what becomes of a request ([`l7`]), whether a member is healthy ([`monitor`]), who may
 //! connect ([`gate`]), what changes between two snapshots ([`transition`]).
 //!
 //! Time comes in as [`time::Instant`], chance as a number; both are the edge's to take.
@@ -13,6 +13,7 @@ extern crate std;
 mod balance;
 pub mod forwarded;
 pub mod gate;
+pub mod l7;
 pub mod limits;
 pub mod monitor;
 pub mod roster;

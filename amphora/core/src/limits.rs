@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 /// Bytes of a spec as it travels: the largest tree that a controller admits, with every name as long and as costly to
-/// write as names can be, takes 27 MB; a larger body is a mistake or an attack.
-pub const SPEC_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// write as names can be, takes 34 MB; a larger body is a mistake or an attack.
+pub const SPEC_BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
 
 /// Characters of a name: the API's own bound (reference 1.4).
 pub const NAME_CHARACTERS_MAX: usize = 255;
@@ -20,6 +20,22 @@ pub const POOLS_MAX: usize = 1_000;
 
 /// Members of all pools of one load balancer, for the same reason, and since each of them may be probed.
 pub const MEMBERS_MAX: usize = 10_000;
+
+/// L7 policies of all listeners of one load balancer, for the same reason.
+pub const POLICIES_MAX: usize = 1_000;
+
+/// Rules of one L7 policy (reference 11.3): all are looked at for a request that matches.
+pub const RULES_PER_POLICY_MAX: usize = 50;
+
+/// Rules of all L7 policies of one load balancer, for the reason of pools.
+pub const RULES_MAX: usize = 5_000;
+
+/// Regular expressions of one load balancer: each may take `PATTERN_BYTES_MAX`, and as much again per worker.
+pub const PATTERNS_MAX: usize = 500;
+
+/// Characters of what a rule compares with, of the name of what it looks at, and of a redirection's URL (reference
+/// 10.2, 11.2).
+pub const RULE_CHARACTERS_MAX: usize = 255;
 
 /// Networks that one listener may allow: what is searched in ten steps.
 pub const ALLOWED_CIDRS_MAX: usize = 1_000;

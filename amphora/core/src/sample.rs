@@ -65,6 +65,7 @@ pub(crate) fn listener(number: u128, protocol: ListenerProtocol, port: u16) -> L
         allowed_cidrs: Vec::new(),
         timeouts: TimeoutsSpec::default(),
         insert_headers: InsertHeadersSpec::default(),
+        policies: Vec::new(),
     }
 }
 

@@ -11,10 +11,11 @@ use krater_amphora_api::{
     PoolProtocol, Rejection, SnapshotSpec,
 };
 
-use crate::{forwarded::InsertHeaders, gate::Cidrs};
+use crate::{forwarded::InsertHeaders, gate::Cidrs, l7::Policies};
 
 mod listener;
 mod parse;
+mod policy;
 mod pool;
 mod probe;
 
@@ -132,6 +133,8 @@ pub struct Listener {
     pub timeouts: Timeouts,
     /// Headers added to each request; none unless the protocol is HTTP.
     pub insert_headers: InsertHeaders,
+    /// What may become of a request instead; none unless the protocol is HTTP. Their pools are of the same snapshot.
+    pub policies: Policies,
 }
 
 /// How connections of a listener are served.

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 
 use super::{
     body::{Ongoing, Reply},
+    policy::{self, Route},
     refusal::Refusal,
     rewrite,
     session::Session,
@@ -17,7 +18,7 @@ use crate::{
     limits::{IDLE_TIME_MAX, IDLE_TIME_SAFE_MAX},
     seat::Seat,
     upstream::{Outgoing, Sent, Turn, Upstream},
-    world::MemberState,
+    world::{MemberState, PoolState},
 };
 
 /// Answers one request of a client, by a member if at all possible.
@@ -26,12 +27,23 @@ pub(super) async fn answer(session: Rc<Session>, request: Request<Incoming>) -> 
     let mut ongoing = Ongoing::new(&session, &seat);
     let (parts, body) = request.into_parts();
     let body = Outgoing::new(body, &session.progress);
-    let outcome = match rewrite::request(parts, body, session.peer.ip(), &seat.state) {
-        Ok(request) => send(&session, &seat, request, &mut ongoing).await,
-        Err(refusal) => Err(refusal),
-    };
-    let mut response = match outcome {
-        Ok((answer, upstream)) => relay(&session, answer, upstream, ongoing),
+    let route = rewrite::checked(parts).and_then(|parts| {
+        // Policies look at what the client sent, not at what becomes of it.
+        let route = policy::route(&seat.state, &parts)?;
+        Ok((route, parts))
+    });
+    let mut response = match route {
+        Ok((Route::Pool(pool), parts)) => {
+            let request = rewrite::request(parts, body, session.peer.ip(), &seat.state);
+            match send(&session, &seat, pool, request, &mut ongoing).await {
+                Ok((answer, upstream)) => relay(&session, answer, upstream, ongoing),
+                Err(refusal) => refuse(&seat, refusal, &ongoing),
+            }
+        }
+        Ok((Route::Redirected(response), _)) => {
+            ongoing.answered(response.status().as_u16());
+            *response
+        }
         Err(refusal) => refuse(&seat, refusal, &ongoing),
     };
     if session.is_last() {
@@ -79,10 +91,11 @@ fn relay(
 async fn send(
     session: &Rc<Session>,
     seat: &Rc<Seat>,
+    pool: &PoolState,
     mut request: Request<Outgoing>,
     ongoing: &mut Ongoing,
 ) -> Result<(Response<Incoming>, Upstream), Refusal> {
-    let mut attempts = Attempts::new(session.peer);
+    let mut attempts = Attempts::new(pool, session.peer);
     loop {
         session.progress.turn.set(Turn::Ours);
         let Some(member) = attempts.next(seat).await else {
@@ -92,7 +105,7 @@ async fn send(
                 Refusal::ConnectFailed
             });
         };
-        let load = Load::new(seat, &member);
+        let load = Load::new(pool, &member);
         match try_member(session, seat, &member, request).await {
             Tried::Answered(answer, upstream) => {
                 ongoing.carry(load);

@@ -26,6 +26,8 @@ pub(super) enum Refusal {
     BadTarget,
     /// `CONNECT`: this is no forward proxy.
     Connect,
+    /// An L7 policy says so.
+    Rejected,
 }
 
 impl Refusal {
@@ -38,6 +40,7 @@ impl Refusal {
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BadHost | Self::BadTarget => StatusCode::BAD_REQUEST,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Rejected => StatusCode::FORBIDDEN,
         }
     }
 
@@ -52,6 +55,7 @@ impl Refusal {
             Self::BadHost => "bad-host",
             Self::BadTarget => "bad-target",
             Self::Connect => "connect-method",
+            Self::Rejected => "rejected-by-policy",
         }
     }
 
@@ -65,12 +69,13 @@ impl Refusal {
             Self::BadHost => "The request must have one Host header.\n",
             Self::BadTarget => "The request target cannot be sent on.\n",
             Self::Connect => "CONNECT is not served here.\n",
+            Self::Rejected => "The request is not allowed here.\n",
         }
     }
 
-    /// Whether the client is to blame.
+    /// Whether the client is to blame. One whom a policy turns away has made no mistake.
     pub(super) fn blames_client(self) -> bool {
-        self.status().is_client_error()
+        self.status().is_client_error() && self != Self::Rejected
     }
 
     /// The answer as it is sent.

@@ -14,13 +14,23 @@ use krater_amphora_core::forwarded::{Existing, Scheme, headers};
 use super::refusal::Refusal;
 use crate::{upstream::Outgoing, world::ListenerState};
 
-/// A request as it is sent to a member, or why it is not.
+/// A request that can be served, with its target as an origin server takes it, or why it is not served.
+pub(super) fn checked(mut parts: Parts) -> Result<Parts, Refusal> {
+    if parts.method == Method::CONNECT {
+        return Err(Refusal::Connect);
+    }
+    check_host(&parts.headers, parts.version)?;
+    parts.uri = origin_form(parts.uri, &mut parts.headers)?;
+    Ok(parts)
+}
+
+/// A request that was [`checked`] as it is sent to a member.
 pub(super) fn request(
     parts: Parts,
     body: Outgoing,
     client: std::net::IpAddr,
     state: &ListenerState,
-) -> Result<Request<Outgoing>, Refusal> {
+) -> Request<Outgoing> {
     let Parts {
         method,
         uri,
@@ -28,11 +38,6 @@ pub(super) fn request(
         mut headers,
         ..
     } = parts;
-    if method == Method::CONNECT {
-        return Err(Refusal::Connect);
-    }
-    check_host(&headers, version)?;
-    let uri = origin_form(uri, &mut headers)?;
     let upgrade = if version == Version::HTTP_11 && body.is_end_stream() {
         upgrade_wanted(&headers)
     } else {
@@ -53,7 +58,7 @@ pub(super) fn request(
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
-    Ok(request)
+    request
 }
 
 /// Makes the head of a member's answer fit for the client.

@@ -16,6 +16,7 @@ use crate::testbed::{Bed, PATIENCE, eventually, member, nobody, pattern, read_al
 use talk::{Expect, Message, Talk, http_member, ok, show};
 
 mod faults;
+mod policies;
 mod talk;
 
 /// Counts the connections a member gets.

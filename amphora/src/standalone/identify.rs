@@ -57,19 +57,58 @@ pub(super) fn complete(
             .get("port")
             .map(ToString::to_string)
             .unwrap_or_default();
-        identify(
+        let listener_id = identify(
             listener,
             "id",
             &format!("{id}/listener"),
             &port,
             &mut siblings,
         );
-        let path = format!("{path}.listeners[{index}].default_pool");
-        resolve_pool(&path, listener, &pool_ids, flaws);
+        let path = format!("{path}.listeners[{index}]");
+        resolve_pool(
+            &format!("{path}.default_pool"),
+            listener,
+            "default_pool",
+            &pool_ids,
+            flaws,
+        );
+        complete_policies(&path, listener, listener_id, &pool_ids, flaws);
     }
     // Whatever the file says is a floor; the real number depends on what is in force.
     if balancer.get("generation").is_none_or(Value::is_null) {
         balancer.insert("generation".to_owned(), json!(1));
+    }
+}
+
+fn complete_policies(
+    path: &str,
+    listener: &mut Map<String, Value>,
+    listener_id: Uuid,
+    pools: &HashMap<String, Vec<Uuid>>,
+    flaws: &mut Vec<Flaw>,
+) {
+    let mut siblings = Seen::new();
+    for (index, policy) in array(listener, "policies")
+        .iter_mut()
+        .filter_map(Value::as_object_mut)
+        .enumerate()
+    {
+        identify(
+            policy,
+            "id",
+            &format!("{listener_id}/policy"),
+            &format!("#{index}"),
+            &mut siblings,
+        );
+        let path = format!("{path}.policies[{index}].action.{TO_POOL}");
+        let Some(action) = policy.get_mut("action").and_then(Value::as_object_mut) else {
+            continue;
+        };
+        resolve_pool(&path, action, TO_POOL, pools, flaws);
+        // A policy that sends nowhere is no policy; what is wrong with it was said.
+        if action.get(TO_POOL).is_some_and(Value::is_null) {
+            policy.insert("action".to_owned(), json!("reject"));
+        }
     }
 }
 
@@ -103,11 +142,12 @@ fn complete_pool(pool: &mut Map<String, Value>, pool_id: Uuid) {
 /// with the load balancer comes out too.
 fn resolve_pool(
     path: &str,
-    listener: &mut Map<String, Value>,
+    holder: &mut Map<String, Value>,
+    field: &str,
     pools: &HashMap<String, Vec<Uuid>>,
     flaws: &mut Vec<Flaw>,
 ) {
-    let Some(text) = listener.get("default_pool").and_then(Value::as_str) else {
+    let Some(text) = holder.get(field).and_then(Value::as_str) else {
         return;
     };
     if Uuid::parse_str(text).is_ok() {
@@ -130,7 +170,7 @@ fn resolve_pool(
             Value::Null
         }
     };
-    listener.insert("default_pool".to_owned(), resolved);
+    holder.insert(field.to_owned(), resolved);
 }
 
 /// The id that is written, or one made from what the thing is known by, which is then written.
@@ -176,6 +216,9 @@ fn array<'a>(object: &'a mut Map<String, Value>, field: &str) -> &'a mut [Value]
         .and_then(Value::as_array_mut)
         .map_or(&mut [], Vec::as_mut_slice)
 }
+
+/// The action that names a pool.
+const TO_POOL: &str = "redirect_to_pool";
 
 /// FNV-1a over 128 bits: stable for ever, and no secret depends on it.
 fn digest(text: &str) -> u128 {

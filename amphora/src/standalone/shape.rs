@@ -6,8 +6,8 @@
 use std::{collections::HashSet, net::IpAddr};
 
 use krater_amphora_api::{
-    Algorithm, ExpectedCodes, Generation, HealthMonitorId, HttpVersion, ListenerId,
-    ListenerProtocol, LoadBalancerId, MemberId, PoolId, PoolProtocol,
+    Algorithm, ExpectedCodes, Generation, HealthMonitorId, HttpVersion, L7PolicyId, ListenerId,
+    ListenerProtocol, LoadBalancerId, MemberId, PolicyAction, PoolId, PoolProtocol, RuleSpec,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -72,6 +72,18 @@ const LISTENER: Shape = &[
     optional("allowed_cidrs", leaf::<Vec<String>>()),
     optional("timeouts", Content::Part(TIMEOUTS)),
     optional("insert_headers", Content::Part(INSERT_HEADERS)),
+    optional("policies", Content::Resources(POLICY)),
+];
+
+const POLICY: Shape = &[
+    optional("id", leaf::<Option<L7PolicyId>>()),
+    // A pool in it by its id or its name.
+    required("action", leaf::<PolicyAction<String>>(), r#""reject""#),
+    required(
+        "rules",
+        leaf::<Vec<RuleSpec>>(),
+        r#"[{"subject": "path", "comparison": "starts_with", "value": "/"}]"#,
+    ),
 ];
 
 const TIMEOUTS: Shape = &[

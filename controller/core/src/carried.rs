@@ -6,24 +6,24 @@
 
 use alloc::{collections::BTreeSet, string::String};
 
-use crate::{change::Change, refusal::Refusal, resource::ResourceId, tree::Touch};
+use crate::{change::Change, refusal::Refusal};
 
 /// Something tenants can ask for that a data plane may not carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Feature {
-    /// L7 policies and rules (reference 10, 11).
-    L7Policies,
+    /// L7 rules about certificates that clients show (reference 11.2).
+    L7CertificateRules,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::L7Policies];
+    pub const ALL: [Self; 1] = [Self::L7CertificateRules];
 
     /// What it is, as the subject of a sentence that goes on with "cannot be had in this release".
     #[must_use]
     pub const fn subject(self) -> &'static str {
         match self {
-            Self::L7Policies => "L7 policies",
+            Self::L7CertificateRules => "L7 rules about client certificates",
         }
     }
 }
@@ -68,12 +68,9 @@ impl Carried {
 /// What the touched rows of a change need.
 fn needs(change: &Change) -> impl Iterator<Item = Feature> {
     let generation = change.tree.generation();
-    change
-        .tree
-        .facts()
-        .filter(move |facts| facts.generation == generation && facts.touch != Touch::Delete)
-        .filter_map(|facts| match facts.id {
-            ResourceId::L7Policy(_) | ResourceId::L7Rule(_) => Some(Feature::L7Policies),
-            _ => None,
-        })
+    let rules = change.tree.l7_rules.iter();
+    rules
+        .filter(move |row| row.generation == generation && !row.is_leaving())
+        .filter(|row| row.value.rule_type.looks_at_certificates())
+        .map(|_| Feature::L7CertificateRules)
 }

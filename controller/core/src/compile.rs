@@ -7,16 +7,18 @@ use alloc::{
 };
 
 use krater_amphora_api::{
-    Algorithm, HttpProbeSpec, InsertHeadersSpec, ListenerProtocol as Spoken, ListenerSpec,
-    MemberSpec, MonitorSpec, PoolId, PoolProtocol as SpokenToMembers, PoolSpec, ProbeSpec,
+    Algorithm, Comparison, HttpProbeSpec, InsertHeadersSpec, L7PolicyId, ListenerId,
+    ListenerProtocol as Spoken, ListenerSpec, MemberSpec, MonitorSpec, PolicyAction, PolicySpec,
+    PoolId, PoolProtocol as SpokenToMembers, PoolSpec, ProbeSpec, RuleSpec, RuleSubject,
     SnapshotSpec, TimeoutsSpec, VipSpec,
 };
 
 use crate::{
     limits,
     model::{
-        HealthMonitor, InsertHeaders, LbAlgorithm, Listener, ListenerProtocol, LoadBalancer,
-        Member, MonitorKind, Pool, PoolProtocol, Timeouts,
+        CompareType, HealthMonitor, InsertHeaders, L7Action, L7Rule, L7RuleType, LbAlgorithm,
+        Listener, ListenerProtocol, LoadBalancer, Member, MonitorKind, Pool, PoolProtocol,
+        Timeouts,
     },
     tree::{LoadBalancerTree, Row},
 };
@@ -61,6 +63,7 @@ pub fn compile(tree: &LoadBalancerTree, defaults: Defaults) -> SnapshotSpec {
         })
         .collect();
     let known: BTreeSet<PoolId> = pools.iter().map(|pool| pool.id).collect();
+    let mut policies = compile_policies(tree);
     SnapshotSpec {
         load_balancer: balancer.id,
         name: balancer.name.as_str().into(),
@@ -69,8 +72,10 @@ pub fn compile(tree: &LoadBalancerTree, defaults: Defaults) -> SnapshotSpec {
         vips: compile_vips(balancer),
         listeners: wanted(&tree.listeners)
             .map(|listener| {
+                let policies = policies.remove(&listener.id).unwrap_or_default();
                 compile_listener(
                     listener,
+                    policies,
                     &known,
                     balancer.steering.connections_max,
                     defaults,
@@ -101,6 +106,7 @@ fn compile_vips(balancer: &LoadBalancer) -> Vec<VipSpec> {
 
 fn compile_listener(
     listener: &Listener,
+    policies: Vec<PolicySpec>,
     known: &BTreeSet<PoolId>,
     connections_max: Option<u32>,
     defaults: Defaults,
@@ -135,7 +141,95 @@ fn compile_listener(
             tcp_inspect_ms,
         },
         insert_headers: compile_headers(&listener.insert_headers),
+        policies,
     }
+}
+
+/// The policies that are evaluated, by listener and position (reference 18.6, 19.6): those that are enabled, have a rule
+/// that is, and do not send to a pool that is not.
+fn compile_policies(tree: &LoadBalancerTree) -> BTreeMap<ListenerId, Vec<PolicySpec>> {
+    let pools: BTreeSet<PoolId> = wanted(&tree.pools)
+        .filter(|pool| pool.admin_state_up)
+        .map(|pool| pool.id)
+        .collect();
+    let mut rules = BTreeMap::<L7PolicyId, Option<Vec<RuleSpec>>>::new();
+    for rule in wanted(&tree.l7_rules).filter(|rule| rule.admin_state_up) {
+        let all = rules.entry(rule.policy).or_insert_with(|| Some(Vec::new()));
+        match (all.as_mut(), compile_rule(rule)) {
+            (Some(all), Some(rule)) => all.push(rule),
+            // Without one of its rules a policy would match more than it was made for.
+            _ => *all = None,
+        }
+    }
+    let mut compiled = BTreeMap::new();
+    for listener in wanted(&tree.listeners) {
+        let policies = tree.policies_of(listener).into_iter();
+        let policies = policies
+            .filter(|row| !row.is_leaving() && row.value.admin_state_up)
+            .filter(|row| {
+                let pool = row.value.action.pool();
+                pool.is_none_or(|pool| pools.contains(pool))
+            })
+            .filter_map(|row| {
+                Some(PolicySpec {
+                    id: row.value.id,
+                    action: compile_action(&row.value.action),
+                    rules: rules.remove(&row.value.id)??,
+                })
+            });
+        compiled.insert(listener.id, policies.collect());
+    }
+    compiled
+}
+
+fn compile_action(action: &L7Action) -> PolicyAction {
+    match action {
+        L7Action::Reject => PolicyAction::Reject,
+        L7Action::RedirectToUrl { url, code } => PolicyAction::RedirectToUrl {
+            url: url.as_str().into(),
+            code: code.number(),
+        },
+        L7Action::RedirectPrefix { prefix, code } => PolicyAction::RedirectPrefix {
+            prefix: prefix.as_str().into(),
+            code: code.number(),
+        },
+        L7Action::RedirectToPool(pool) => PolicyAction::RedirectToPool(*pool),
+    }
+}
+
+/// A rule in the data plane's words; `None` for what it cannot look at, which is refused before it gets here.
+fn compile_rule(rule: &L7Rule) -> Option<RuleSpec> {
+    let key = || rule.key.clone().unwrap_or_default();
+    let subject = match rule.rule_type {
+        L7RuleType::HostName => RuleSubject::HostName,
+        L7RuleType::Path | L7RuleType::FileType => RuleSubject::Path,
+        L7RuleType::Header => RuleSubject::Header(key()),
+        L7RuleType::Cookie => RuleSubject::Cookie(key()),
+        L7RuleType::SslConnHasCert | L7RuleType::SslVerifyResult | L7RuleType::SslDnField => {
+            return None;
+        }
+    };
+    let comparison = match rule.compare_type {
+        CompareType::Regex => Comparison::Regex,
+        CompareType::StartsWith => Comparison::StartsWith,
+        // A file type is how a path ends; no dot is implied.
+        CompareType::EqualTo if rule.rule_type == L7RuleType::FileType => Comparison::EndsWith,
+        CompareType::EndsWith => Comparison::EndsWith,
+        CompareType::Contains => Comparison::Contains,
+        CompareType::EqualTo => Comparison::EqualTo,
+    };
+    // Quotes are there to hold spaces and are no part of what is compared with (reference 11.3).
+    let value = rule.value.as_str();
+    let bare = value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .filter(|_| rule.compare_type != CompareType::Regex);
+    Some(RuleSpec {
+        subject,
+        comparison,
+        value: bare.unwrap_or(value).into(),
+        invert: rule.invert,
+    })
 }
 
 fn compile_headers(headers: &InsertHeaders) -> InsertHeadersSpec {

@@ -16,6 +16,7 @@ use krater_amphora_api::{
 use super::{
     Listener, Mode, Timeouts,
     parse::{Reasons, at_most, name, timer},
+    policy,
 };
 use crate::{forwarded::InsertHeaders, gate::Cidrs, limits};
 
@@ -40,6 +41,7 @@ pub(super) fn parse_all(spec: &SnapshotSpec, reasons: &mut Reasons) -> Vec<Liste
         Subject::LoadBalancer,
         reasons,
     );
+    policy::check_counts(&spec.listeners, reasons);
     let pools: BTreeMap<_, _> = spec
         .pools
         .iter()
@@ -90,6 +92,7 @@ fn parse(
         gate: gate(&spec.allowed_cidrs, subject, reasons),
         timeouts: timeouts(&spec.timeouts, subject, reasons),
         insert_headers: insert_headers(spec, reasons),
+        policies: policy::parse_all(spec, pools, reasons),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod arbitrary;
+mod policy;
 mod probe;
 
 fn parsed(change: impl FnOnce(&mut SnapshotSpec)) -> Result<Snapshot, Vec<Rejection>> {

@@ -174,7 +174,9 @@ fn everything() -> Value {
         "listeners": [{"id": id(2), "name": "b", "enabled": true, "protocol": "http", "port": 80,
             "connection_limit": 5, "default_pool": id(3), "allowed_cidrs": ["10.0.0.0/8"],
             "timeouts": {"client_data_ms": 1, "member_connect_ms": 1, "member_data_ms": 1, "tcp_inspect_ms": 1},
-            "insert_headers": {"x_forwarded_for": true, "x_forwarded_port": true, "x_forwarded_proto": true}}],
+            "insert_headers": {"x_forwarded_for": true, "x_forwarded_port": true, "x_forwarded_proto": true},
+            "policies": [{"id": id(6), "action": {"redirect_to_url": {"url": "http://a", "code": 302}}, "rules": [
+                {"subject": {"header": "x-a"}, "comparison": "regex", "value": "a+", "invert": true}]}]}],
         "pools": [{"id": id(3), "name": "c", "enabled": true, "protocol": "http", "algorithm": "source_ip",
             "members": [{"id": id(4), "name": "d", "enabled": true, "address": "192.0.2.1", "port": 80, "weight": 2,
                 "backup": false, "monitor_address": "192.0.2.2", "monitor_port": 81}],

@@ -7,9 +7,12 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    command::{Cascade, Command, ListenerUpdate, MemberUpdate},
-    model::AdditionalVip,
-    sample::{House, generation, http_kind, tcp_kind},
+    command::{
+        Cascade, Command, L7PolicyUpdate, L7RuleUpdate, ListenerUpdate, MemberUpdate, NewL7Policy,
+        NewL7Rule, PoolUpdate,
+    },
+    model::{AdditionalVip, RedirectCode, RedirectUrl},
+    sample::{House, generation, http_kind, new_policy, new_rule, path_rule, tcp_kind},
 };
 
 fn spec(house: &House) -> SnapshotSpec {
@@ -283,4 +286,221 @@ fn what_is_probed_instead_is_passed_on() {
         (Some(9_000), true, 256)
     );
     assert_eq!(member.monitor_address.unwrap().to_string(), "10.1.0.99");
+}
+
+#[test]
+fn policies_are_shipped_by_position_with_what_they_do() {
+    let mut house = House::with_policy();
+    let pool = house.tree.pools[1].value.id;
+    let url = |text: &str| RedirectUrl::parse(text.into()).unwrap();
+    let actions = [
+        L7Action::Reject,
+        L7Action::RedirectToUrl {
+            url: url("http://u"),
+            code: RedirectCode::SeeOther,
+        },
+        L7Action::RedirectPrefix {
+            prefix: url("http://p"),
+            code: RedirectCode::Permanent,
+        },
+    ];
+    for action in actions {
+        let new = NewL7Policy {
+            position: Some(1),
+            ..new_policy(action)
+        };
+        house.add_policy(new).unwrap();
+        let id = house.tree.l7_policies.last().unwrap().value.id;
+        let rule = Command::CreateL7Rule(id, Box::new(path_rule()));
+        house.run(rule).unwrap();
+    }
+    // Without a rule it is none.
+    house.add_policy(new_policy(L7Action::Reject)).unwrap();
+    let spec = spec(&house);
+    let actions: Vec<_> = spec.listeners[0]
+        .policies
+        .iter()
+        .map(|policy| policy.action.clone())
+        .collect();
+    assert_eq!(
+        actions,
+        [
+            PolicyAction::RedirectPrefix {
+                prefix: "http://p".into(),
+                code: 308
+            },
+            PolicyAction::RedirectToUrl {
+                url: "http://u".into(),
+                code: 303
+            },
+            PolicyAction::Reject,
+            PolicyAction::RedirectToPool(pool),
+        ]
+    );
+    assert_eq!(
+        spec.listeners[0].policies[3].rules,
+        [RuleSpec {
+            subject: RuleSubject::Path,
+            comparison: Comparison::StartsWith,
+            value: "/shop".into(),
+            invert: false
+        }]
+    );
+}
+
+#[test]
+fn rules_are_said_in_the_words_of_the_data_plane() {
+    use CompareType::{Contains, EndsWith, EqualTo, Regex, StartsWith};
+    let header = || RuleSubject::Header("X-A".into());
+    let cases = [
+        (
+            L7RuleType::HostName,
+            EqualTo,
+            "a",
+            RuleSubject::HostName,
+            Comparison::EqualTo,
+            "a",
+        ),
+        (
+            L7RuleType::Path,
+            EndsWith,
+            "/a",
+            RuleSubject::Path,
+            Comparison::EndsWith,
+            "/a",
+        ),
+        (
+            L7RuleType::FileType,
+            EqualTo,
+            "jpg",
+            RuleSubject::Path,
+            Comparison::EndsWith,
+            "jpg",
+        ),
+        (
+            L7RuleType::FileType,
+            Regex,
+            "jpe?g",
+            RuleSubject::Path,
+            Comparison::Regex,
+            "jpe?g",
+        ),
+        (
+            L7RuleType::Header,
+            Contains,
+            "\"a b\"",
+            header(),
+            Comparison::Contains,
+            "a b",
+        ),
+        (
+            L7RuleType::Header,
+            StartsWith,
+            "\"a",
+            header(),
+            Comparison::StartsWith,
+            "\"a",
+        ),
+        (
+            L7RuleType::Header,
+            EqualTo,
+            "\"",
+            header(),
+            Comparison::EqualTo,
+            "\"",
+        ),
+        (
+            L7RuleType::Header,
+            Regex,
+            "\"a b\"",
+            header(),
+            Comparison::Regex,
+            "\"a b\"",
+        ),
+        (
+            L7RuleType::Cookie,
+            EqualTo,
+            "v",
+            RuleSubject::Cookie("X-A".into()),
+            Comparison::EqualTo,
+            "v",
+        ),
+    ];
+    for (rule_type, compare, value, subject, comparison, bare) in cases {
+        let mut house = House::with_policy();
+        let new = NewL7Rule {
+            key: Some("X-A".into()),
+            invert: true,
+            ..new_rule(rule_type, compare, value)
+        };
+        house.add_rule(new).unwrap();
+        let expected = RuleSpec {
+            subject,
+            comparison,
+            value: bare.into(),
+            invert: true,
+        };
+        assert_eq!(spec(&house).listeners[0].policies[0].rules[1], expected);
+    }
+}
+
+#[test]
+fn what_is_switched_off_is_not_shipped() {
+    let policies = |house: &House| -> Vec<usize> {
+        let policies = spec(house).listeners[0].policies.clone();
+        policies.iter().map(|policy| policy.rules.len()).collect()
+    };
+    let house = || {
+        let mut house = House::with_policy();
+        house.add_rule(path_rule()).unwrap();
+        house
+    };
+    assert_eq!(policies(&house()), [2]);
+    let rule_off = |house: &House, number| {
+        let off = L7RuleUpdate {
+            admin_state_up: Some(false),
+            ..L7RuleUpdate::default()
+        };
+        Command::UpdateL7Rule(house.policy(0), house.rule(number), off)
+    };
+    let mut fewer = house();
+    fewer.run(rule_off(&fewer, 0)).unwrap();
+    assert_eq!(policies(&fewer), [1], "what is left of the rules decides");
+    fewer.run(rule_off(&fewer, 1)).unwrap();
+    assert_eq!(policies(&fewer), []);
+
+    let mut off = house();
+    let update = L7PolicyUpdate {
+        admin_state_up: Some(false),
+        ..L7PolicyUpdate::default()
+    };
+    let command = Command::UpdateL7Policy(off.policy(0), Box::new(update));
+    off.run(command).unwrap();
+    assert_eq!(policies(&off), []);
+
+    let mut pool_off = house();
+    let update = PoolUpdate {
+        admin_state_up: Some(false),
+        ..PoolUpdate::default()
+    };
+    let pool = pool_off.tree.pools[1].value.id;
+    pool_off.run(Command::UpdatePool(pool, update)).unwrap();
+    assert_eq!(policies(&pool_off), [], "evaluation goes on to the next");
+
+    let mut deleted = house();
+    deleted
+        .run(Command::DeleteL7Policy(deleted.policy(0)))
+        .unwrap();
+    assert_eq!(policies(&deleted), []);
+
+    // What a rule looks at that cannot be seen would be forgotten, and the policy would match more.
+    let mut blind = house();
+    blind
+        .add_rule(new_rule(
+            L7RuleType::SslConnHasCert,
+            CompareType::EqualTo,
+            "true",
+        ))
+        .unwrap();
+    assert_eq!(policies(&blind), []);
 }

@@ -65,6 +65,15 @@ impl L7RuleType {
         Self::SslDnField,
     ];
 
+    /// Whether it needs a certificate of the client's, which only TLS has.
+    #[must_use]
+    pub const fn looks_at_certificates(self) -> bool {
+        matches!(
+            self,
+            Self::SslConnHasCert | Self::SslVerifyResult | Self::SslDnField
+        )
+    }
+
     /// Octavia's name.
     #[must_use]
     pub const fn name(self) -> &'static str {

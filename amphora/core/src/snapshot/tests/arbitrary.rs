@@ -2,10 +2,12 @@
 
 use core::net::IpAddr;
 
-use krater_amphora_api::{ListenerSpec, MemberSpec, VipSpec};
+use krater_amphora_api::{
+    Comparison, ListenerSpec, MemberSpec, PolicyAction, PolicySpec, RuleSpec, RuleSubject, VipSpec,
+};
 use proptest::prelude::*;
 
-use super::*;
+use super::{policy::policy, *};
 
 fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![8 => "[a-z]{0,8}", 1 => ".{0,20}", 1 => Just("n".repeat(300))]
@@ -153,6 +155,46 @@ fn any_pool() -> impl Strategy<Value = PoolSpec> {
         )
 }
 
+fn any_policies() -> impl Strategy<Value = Vec<PolicySpec>> {
+    let url = || prop_oneof![6 => "https?://[a-z]{1,8}", 1 => any_text()];
+    let code = || prop_oneof![6 => Just(302_u16), 1 => any::<u16>()];
+    let action = prop_oneof![
+        Just(PolicyAction::Reject),
+        (url(), code()).prop_map(|(url, code)| PolicyAction::RedirectToUrl { url, code }),
+        (url(), code()).prop_map(|(prefix, code)| PolicyAction::RedirectPrefix { prefix, code }),
+        (0_u128..8).prop_map(|number| PolicyAction::RedirectToPool(pool_id(number))),
+    ];
+    let name = || prop_oneof![6 => "[a-z-]{1,8}", 1 => any_text()];
+    let subject = prop_oneof![
+        Just(RuleSubject::HostName),
+        Just(RuleSubject::Path),
+        name().prop_map(RuleSubject::Header),
+        name().prop_map(RuleSubject::Cookie),
+    ];
+    let comparison = prop_oneof![
+        Just(Comparison::Regex),
+        Just(Comparison::StartsWith),
+        Just(Comparison::EndsWith),
+        Just(Comparison::Contains),
+        Just(Comparison::EqualTo),
+    ];
+    let value = prop_oneof![6 => "[a-z/.]{0,8}", 1 => "[a-z(){}*0-9]{0,8}", 1 => any_text()];
+    let rule = (subject, comparison, value, any::<bool>()).prop_map(
+        |(subject, comparison, value, invert)| RuleSpec {
+            subject,
+            comparison,
+            value,
+            invert,
+        },
+    );
+    let rules = prop_oneof![12 => prop::collection::vec(rule, 1..4), 1 => Just(vec![])];
+    let policy = (0_u128..500, action, rules).prop_map(|(number, action, rules)| PolicySpec {
+        rules,
+        ..policy(number, action)
+    });
+    prop_oneof![2 => Just(vec![]), 1 => prop::collection::vec(policy, 1..4)]
+}
+
 fn any_listener() -> impl Strategy<Value = ListenerSpec> {
     let protocol = prop_oneof![Just(ListenerProtocol::Tcp), Just(ListenerProtocol::Http)];
     let pool = prop::option::weighted(0.6, (0_u128..8).prop_map(pool_id));
@@ -172,7 +214,7 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
         pool,
         cidrs,
         timers,
-        headers,
+        (headers, any_policies()),
     )
         .prop_map(
             |(
@@ -185,7 +227,7 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
                 pool,
                 cidrs,
                 timers,
-                headers,
+                (headers, policies),
             )| {
                 let (client_data_ms, member_connect_ms, member_data_ms, tcp_inspect_ms) = timers;
                 let (x_forwarded_for, x_forwarded_port, x_forwarded_proto) =
@@ -210,6 +252,7 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
                         x_forwarded_port,
                         x_forwarded_proto,
                     },
+                    policies,
                 }
             },
         )

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use crate::{
     carried::Carried,
     command::{
-        Cascade, Command, L7PolicyUpdate, NewL7Policy, NewListener, NewLoadBalancer, PoolRef,
-        Redirect,
+        Cascade, Command, L7PolicyUpdate, NewL7Policy, NewL7Rule, NewListener, NewLoadBalancer,
+        PoolRef, Redirect,
     },
     limits, matrix,
     model::{
@@ -459,13 +459,20 @@ fn policies_and_rules_are_counted() {
 
 #[test]
 fn what_is_not_carried_is_refused_until_it_goes() {
-    let mut house = House::furnished();
-    let change = house.add_policy(new_policy(REJECT)).unwrap();
+    let mut house = House::with_policy();
+    let about = |rule_type| NewL7Rule {
+        key: Some("CN".into()),
+        ..new_rule(rule_type, CompareType::EqualTo, "a")
+    };
+    let change = house.add_rule(about(L7RuleType::Header)).unwrap();
+    assert_eq!(Carried::release().check(&change), Ok(()));
+    let change = house.add_rule(about(L7RuleType::SslDnField)).unwrap();
     assert_eq!(Carried::everything().check(&change), Ok(()));
-    assert!(matches!(
+    let sentence = "L7 rules about client certificates cannot be had in this release.";
+    assert_eq!(
         Carried::release().check(&change),
-        Err(Refusal::NotSupported(_))
-    ));
+        Err(Refusal::NotSupported(sentence.into()))
+    );
     let change = house.run(Command::DeleteL7Policy(house.policy(0))).unwrap();
     assert_eq!(Carried::release().check(&change), Ok(()));
 }
