@@ -225,3 +225,40 @@ fn a_pool_without_members_is_not_passed_over() {
     assert_eq!(client.get("/x").status(), 302);
     assert_eq!(client.get("/").status(), 503);
 }
+
+#[test]
+fn policies_are_read_strictly() {
+    let read = |text: &str| serde_json::from_str::<PolicySpec>(text);
+    let id = "00000000-0000-4000-8000-000000000001";
+    let with_action = |action: &str| {
+        read(&format!(
+            r#"{{"id": "{id}", "action": {action}, "rules": [{{"subject": {{"header": "X"}}, "comparison": "equal_to", "value": "v"}}]}}"#
+        ))
+    };
+    for action in [
+        r#""reject""#,
+        r#"{"redirect_to_url": {"url": "http://a", "code": 302}}"#,
+        r#"{"redirect_prefix": {"prefix": "http://a", "code": 302}}"#,
+        &format!(r#"{{"redirect_to_pool": "{id}"}}"#),
+    ] {
+        with_action(action).unwrap();
+    }
+    for action in [
+        r#""allow""#,
+        r#"{"redirect_to_url": {"url": "http://a"}}"#,
+        r#"{"redirect_to_url": {"url": "http://a", "code": 302, "why": 1}}"#,
+    ] {
+        with_action(action).unwrap_err();
+    }
+    for rules in [
+        r#"[{"subject": "query", "comparison": "equal_to", "value": "v"}]"#,
+        r#"[{"subject": "path", "comparison": "like", "value": "v"}]"#,
+        r#"[{"subject": "path", "comparison": "equal_to", "value": "v", "not": true}]"#,
+        r#"[{"subject": "path", "comparison": "equal_to"}]"#,
+    ] {
+        read(&format!(
+            r#"{{"id": "{id}", "action": "reject", "rules": {rules}}}"#
+        ))
+        .unwrap_err();
+    }
+}

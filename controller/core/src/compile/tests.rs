@@ -350,83 +350,40 @@ fn policies_are_shipped_by_position_with_what_they_do() {
 
 #[test]
 fn rules_are_said_in_the_words_of_the_data_plane() {
-    use CompareType::{Contains, EndsWith, EqualTo, Regex, StartsWith};
-    let header = || RuleSubject::Header("X-A".into());
+    use CompareType as Way;
+    use L7RuleType::{Cookie, FileType, Header, HostName, Path};
+    let subject = |rule_type| match rule_type {
+        HostName => RuleSubject::HostName,
+        Header => RuleSubject::Header("X-A".into()),
+        Cookie => RuleSubject::Cookie("X-A".into()),
+        _ => RuleSubject::Path,
+    };
     let cases = [
+        (HostName, Way::EqualTo, "a", Comparison::EqualTo, "a"),
+        (Path, Way::EndsWith, "/a", Comparison::EndsWith, "/a"),
+        // A file type is how a path ends.
+        (FileType, Way::EqualTo, "jpg", Comparison::EndsWith, "jpg"),
+        (FileType, Way::Regex, "jpe?g", Comparison::Regex, "jpe?g"),
+        // Quotes hold spaces together, except in patterns.
         (
-            L7RuleType::HostName,
-            EqualTo,
-            "a",
-            RuleSubject::HostName,
-            Comparison::EqualTo,
-            "a",
-        ),
-        (
-            L7RuleType::Path,
-            EndsWith,
-            "/a",
-            RuleSubject::Path,
-            Comparison::EndsWith,
-            "/a",
-        ),
-        (
-            L7RuleType::FileType,
-            EqualTo,
-            "jpg",
-            RuleSubject::Path,
-            Comparison::EndsWith,
-            "jpg",
-        ),
-        (
-            L7RuleType::FileType,
-            Regex,
-            "jpe?g",
-            RuleSubject::Path,
-            Comparison::Regex,
-            "jpe?g",
-        ),
-        (
-            L7RuleType::Header,
-            Contains,
+            Header,
+            Way::Contains,
             "\"a b\"",
-            header(),
             Comparison::Contains,
             "a b",
         ),
         (
-            L7RuleType::Header,
-            StartsWith,
+            Header,
+            Way::StartsWith,
             "\"a",
-            header(),
             Comparison::StartsWith,
             "\"a",
         ),
-        (
-            L7RuleType::Header,
-            EqualTo,
-            "\"",
-            header(),
-            Comparison::EqualTo,
-            "\"",
-        ),
-        (
-            L7RuleType::Header,
-            Regex,
-            "\"a b\"",
-            header(),
-            Comparison::Regex,
-            "\"a b\"",
-        ),
-        (
-            L7RuleType::Cookie,
-            EqualTo,
-            "v",
-            RuleSubject::Cookie("X-A".into()),
-            Comparison::EqualTo,
-            "v",
-        ),
+        (Header, Way::EqualTo, "\"", Comparison::EqualTo, "\""),
+        (Header, Way::Regex, "\"a\"", Comparison::Regex, "\"a\""),
+        (Cookie, Way::EqualTo, "v", Comparison::EqualTo, "v"),
     ];
-    for (rule_type, compare, value, subject, comparison, bare) in cases {
+    for (rule_type, compare, value, comparison, bare) in cases {
         let mut house = House::with_policy();
         let new = NewL7Rule {
             key: Some("X-A".into()),
@@ -435,7 +392,7 @@ fn rules_are_said_in_the_words_of_the_data_plane() {
         };
         house.add_rule(new).unwrap();
         let expected = RuleSpec {
-            subject,
+            subject: subject(rule_type),
             comparison,
             value: bare.into(),
             invert: true,
