@@ -62,9 +62,10 @@ fn a_tree_created_at_once_routes_by_its_policies() {
     );
     let answer = get(at, "/static/a.png", &[("user-agent", "a bad bot 1.0")]);
     assert_eq!(answer.status, 403);
-    let policies = scene
-        .api
-        .get(&format!("l7policies?listener_id={}", tree.listener));
+    let policies = scene.api.get(&format!(
+        "l7policies?listener_id={}&sort=position",
+        tree.listener
+    ));
     let policies = policies["l7policies"].as_array().expect("policies").clone();
     assert_eq!(policies.len(), 5);
     let positions: Vec<&Value> = policies.iter().map(|policy| &policy["position"]).collect();
