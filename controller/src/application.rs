@@ -15,7 +15,8 @@ use krater_controller_core::{
     carried::Carried,
     change::Change,
     command::{Command, NewLoadBalancer, Operation, QuotaCommand},
-    model::{ListenerId, ProjectId},
+    model::{ListenerId, ProjectId, VipRequest},
+    network::NetworkView,
     policy::{self, Action},
     query::{
         AmphoraStatus, AmphoraView, Answer, Caller, ListenerStatistics, Query, ResourceId,
@@ -27,7 +28,7 @@ use krater_controller_core::{
     tree::{Observed, TreeView},
 };
 use krater_controller_store::{Committed, StoreError, Terms};
-use krater_driver::{AllocateError, AllocatedVip, Authenticator, DriverError, NetworkDriver};
+use krater_driver::{AllocatedVip, Authenticator, PortHolder, Taken};
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 
 use crate::{
@@ -35,6 +36,7 @@ use crate::{
     chance, clock,
     knowledge::Knowledge,
     limits::{RACES_MAX, SETTLE_WAIT_MAX},
+    networking::Networking,
     reconcile::{Agents, Reconciler, Urgency},
 };
 
@@ -51,7 +53,7 @@ pub(crate) struct Application {
 /// What an application is made of.
 pub(crate) struct Parts {
     pub(crate) known: Knowledge,
-    pub(crate) network: Arc<dyn NetworkDriver>,
+    pub(crate) networking: Networking,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) agents: Arc<dyn Agents>,
@@ -78,7 +80,13 @@ impl Application {
             .or_else(|| caller.project.clone())
             .ok_or(Refusal::MissingProject)?;
         permit(caller, &project, Action::Write)?;
+        let networking = &self.parts.networking;
+        let taken = self.taken(&new.vip).await?;
+        networking.check_request(caller, &new.vip, &taken).await?;
         admit::check_new(&new)?;
+        networking
+            .check_subnets(caller, new.member_subnets())
+            .await?;
         let command = Command::CreateLoadBalancer(Box::new(new.clone()));
         self.check_quota(caller, &project, &command.creates())
             .await?;
@@ -87,14 +95,12 @@ impl Application {
         let _alone = self.allocating.lock().await;
         let mut contested = BTreeSet::new();
         for _ in 0..RACES_MAX {
-            let mut taken = self.stored(self.parts.known.store.taken_addresses().await)?;
-            taken.extend(&contested);
-            let allocated = self
-                .parts
-                .network
-                .allocate_vip(id, &new.vip, port_id, &taken)
-                .await;
-            let AllocatedVip { vip, additional } = allocated.map_err(allocation_refused)?;
+            let mut taken = self.taken(&new.vip).await?;
+            taken.addresses.extend(&contested);
+            let allocated = networking
+                .allocate(caller, id, &new.vip, port_id, &taken)
+                .await?;
+            let AllocatedVip { vip, additional } = allocated;
             let ids = &mut chance::random_uuid;
             let change = admit::create(
                 new.clone(),
@@ -109,6 +115,8 @@ impl Application {
             match self.store(caller, &change).await? {
                 Committed::Done => return Ok(self.committed(change, Observed::default())),
                 Committed::AddressTaken(address) => claim(&mut contested, address)?,
+                // Who has it is told at the next look.
+                Committed::PortTaken => {}
                 Committed::QuotaMet(kind) => return Err(Refusal::QuotaMet(kind.name())),
                 Committed::LostRace => {
                     return Err(Refusal::Defect(
@@ -127,6 +135,8 @@ impl Application {
         command: Command,
     ) -> Result<Executed, Refusal> {
         let mut view = self.load(&command, target).await?;
+        permit(caller, view.tree.project(), Action::Write)?;
+        self.parts.networking.check_named(caller, &command).await?;
         let mut turn = self.turns.take_free(view.tree.id());
         for _ in 0..RACES_MAX {
             if turn.is_none() {
@@ -163,9 +173,9 @@ impl Application {
                 Committed::Done => return Ok(self.committed(change, observed)),
                 Committed::QuotaMet(kind) => return Err(Refusal::QuotaMet(kind.name())),
                 Committed::LostRace => view = self.load(&command, target).await?,
-                Committed::AddressTaken(address) => {
+                claimed @ (Committed::AddressTaken(_) | Committed::PortTaken) => {
                     return Err(Refusal::Defect(format!(
-                        "a change of a load balancer claimed the address {address}"
+                        "a change of a load balancer claimed something: {claimed:?}"
                     )));
                 }
             }
@@ -298,6 +308,34 @@ impl Application {
         self.stored(self.parts.known.store.apply_under(change, terms).await)
     }
 
+    /// What is not free of what a request may get.
+    async fn taken(&self, request: &VipRequest) -> Result<Taken, Refusal> {
+        let store = &self.parts.known.store;
+        let port = match request.port_id {
+            None => None,
+            Some(port) => self.stored(store.port_holder(port).await)?,
+        };
+        Ok(Taken {
+            addresses: self.stored(store.taken_addresses().await)?,
+            port: port.map(|(load_balancer, project)| PortHolder {
+                load_balancer,
+                project,
+            }),
+        })
+    }
+
+    /// The networks the caller may see, their ports with those who hold them.
+    async fn networks(&self, caller: &Caller) -> Result<Vec<NetworkView>, Refusal> {
+        let mut networks = self.parts.networking.views(caller).await?;
+        for port in networks.iter_mut().flat_map(|network| &mut network.ports) {
+            let holder = self.parts.known.store.port_holder(port.id).await;
+            if let Some((load_balancer, _)) = self.stored(holder)? {
+                port.device_id = Some(format!("lb-{load_balancer}"));
+            }
+        }
+        Ok(networks)
+    }
+
     fn committed(&self, change: Change, observed: Observed) -> Executed {
         let Change { tree, subject, .. } = change;
         let view = TreeView { tree, observed };
@@ -369,24 +407,6 @@ impl Application {
         ))
     }
 
-    async fn check_subnets(&self, command: &Command) -> Result<(), Refusal> {
-        for subnet in command.member_subnets() {
-            if !self
-                .parts
-                .network
-                .has_subnet(subnet)
-                .await
-                .map_err(|error| driver_refused(&error))?
-            {
-                return Err(Refusal::UnknownNetworkResource {
-                    kind: "Subnet",
-                    id: subnet.to_string(),
-                });
-            }
-        }
-        Ok(())
-    }
-
     /// Storage trouble as a refusal; logged and counted here, once.
     fn stored<T>(&self, result: Result<T, StoreError>) -> Result<T, Refusal> {
         result.map_err(|error| {
@@ -429,7 +449,6 @@ impl api::Application for Application {
     }
 
     async fn execute(&self, caller: &Caller, command: Command) -> Result<Executed, Refusal> {
-        self.check_subnets(&command).await?;
         match command {
             Command::CreateLoadBalancer(new) => Box::pin(self.create(caller, *new)).await,
             command => match command.target() {
@@ -471,10 +490,7 @@ impl api::Application for Application {
                 if !policy::permits_at_home(caller, Action::Read) {
                     return Err(Refusal::NotPermitted);
                 }
-                let networks = self.parts.network.networks().await;
-                Ok(Answer::Networks(
-                    networks.map_err(|error| driver_refused(&error))?,
-                ))
+                Ok(Answer::Networks(self.networks(caller).await?))
             }
             Query::Quota(project) => self.quota(caller, &project).await,
             Query::Quotas(project) => self.quotas(caller, project).await,
@@ -590,20 +606,6 @@ fn claim(contested: &mut BTreeSet<IpAddr>, address: IpAddr) -> Result<(), Refusa
 
 fn contended() -> Refusal {
     Refusal::Unavailable("too many changes of this load balancer at once: try again".to_owned())
-}
-
-fn allocation_refused(error: AllocateError) -> Refusal {
-    match error {
-        AllocateError::Unknown { kind, id } => Refusal::UnknownNetworkResource { kind, id },
-        AllocateError::Invalid(sentence) => Refusal::Invalid(sentence),
-        AllocateError::InUse { address, reason } => Refusal::AddressInUse { address, reason },
-        AllocateError::Driver(error) => driver_refused(&error),
-    }
-}
-
-fn driver_refused(error: &DriverError) -> Refusal {
-    tracing::error!(%error, "a driver could not do what a request asked");
-    Refusal::Unavailable(error.to_string())
 }
 
 #[cfg(test)]

@@ -599,6 +599,10 @@ fn print_fleet(fleet: &Fleet, out: &mut String) {
 
 fn print_network(network: &NetworkConfig, out: &mut String) {
     let _ = write!(out, "\n[[network]]\nname = {}\n", quoted(&network.name));
+    if let Some(projects) = &network.projects {
+        let projects: Vec<String> = projects.iter().map(|project| quoted(project)).collect();
+        let _ = writeln!(out, "projects = [{}]", projects.join(", "));
+    }
     for subnet in &network.subnets {
         let _ = write!(
             out,
@@ -606,9 +610,27 @@ fn print_network(network: &NetworkConfig, out: &mut String) {
             quoted(&subnet.name)
         );
         let _ = writeln!(out, "cidr = {}", quoted(&subnet.cidr));
-        for (name, address) in [("first", subnet.first), ("last", subnet.last)] {
+        for (name, address) in [
+            ("gateway", subnet.gateway),
+            ("first", subnet.first),
+            ("last", subnet.last),
+        ] {
             let _ = address.map(|address| writeln!(out, "{name} = \"{address}\""));
         }
+    }
+    for port in &network.ports {
+        let _ = write!(out, "[[network.ports]]\nname = {}\n", quoted(&port.name));
+        for (name, text) in [("project", &port.project), ("device_id", &port.device_id)] {
+            let _ = text
+                .as_ref()
+                .map(|text| writeln!(out, "{name} = {}", quoted(text)));
+        }
+        let fixed_ips = port.fixed_ips.iter().map(|ip| {
+            let subnet = quoted(&ip.subnet);
+            format!("{{ subnet = {subnet}, address = \"{}\" }}", ip.address)
+        });
+        let fixed_ips: Vec<String> = fixed_ips.collect();
+        let _ = writeln!(out, "fixed_ips = [{}]", fixed_ips.join(", "));
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use axum::middleware;
 use krater_amphora_api::Report;
 use krater_controller_api::{self as api, Healthcheck};
-use krater_controller_core::{carried::Carried, compile, query::TreeFilter};
+use krater_controller_core::{carried::Carried, compile, query::TreeFilter, vips::VipRules};
 use krater_controller_store::{Store, StoreError};
 use krater_driver::{Authenticator, DriverError, NetworkDriver};
 use krater_driver_local::{LocalNetwork, NoAuth, ProcessCompute, ProcessSettings, TokenFile};
@@ -34,6 +34,7 @@ use crate::{
     knowledge::Knowledge,
     limits::{INTAKE_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX, REPORTS_WAITING_MAX, STOP_TIME_MAX},
     metrics::Metrics,
+    networking::Networking,
     operator,
     pki::{self, Authority, PkiError, tls::Credentials},
     reconcile::{self, Reconciler},
@@ -274,7 +275,10 @@ impl Foundation {
         });
         let application = Arc::new(Application::new(application::Parts {
             known: known.clone(),
-            network,
+            networking: Networking {
+                driver: network,
+                rules: VipRules::default(),
+            },
             authenticator: authenticator(config)?,
             reconciler: Arc::clone(&reconciler),
             agents: fleet.clone(),

@@ -14,6 +14,7 @@ mod application;
 mod fleet;
 mod intake;
 mod knowledge;
+mod networking;
 mod operator;
 mod reconcile;
 mod request_log;

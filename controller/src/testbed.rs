@@ -26,6 +26,7 @@ use krater_controller_core::{
     query::{AmphoraStatus, AmphoraView, Answer, Caller, Persona, Query, ResourceId},
     refusal::Refusal,
     tree::TreeView,
+    vips::VipRules,
 };
 use krater_controller_store::{AmphoraRecord, Fate, Placement, Store, StoreError};
 use krater_driver_local::{LocalNetwork, NetworkConfig, NoAuth};
@@ -38,6 +39,7 @@ use crate::{
     clock,
     knowledge::Knowledge,
     metrics::Metrics,
+    networking::Networking,
     placements::Placements,
     reconcile::{self, Agents, Placed, Reconciler, Urgency},
 };
@@ -352,6 +354,22 @@ impl Agents for Pretended {
     }
 }
 
+/// What a controller for tests is built with.
+pub(crate) struct Setting {
+    /// The first subnet of the first is where load balancers go.
+    pub(crate) networks: Vec<NetworkConfig>,
+    pub(crate) rules: VipRules,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            networks: vec![NetworkConfig::loopback()],
+            rules: VipRules::default(),
+        }
+    }
+}
+
 /// A controller with everything but sockets.
 pub(crate) struct House {
     pub(crate) known: Knowledge,
@@ -364,6 +382,11 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) async fn build() -> Self {
+        Self::build_with(Setting::default()).await
+    }
+
+    /// With networks of one's own.
+    pub(crate) async fn build_with(setting: Setting) -> Self {
         let store = Store::in_memory().await.unwrap();
         for id in [AMPHORA, OTHER] {
             let record = AmphoraRecord {
@@ -383,7 +406,7 @@ impl House {
             store.put_amphora(&record).await.unwrap();
         }
         let network: Arc<dyn krater_driver::NetworkDriver> =
-            Arc::new(LocalNetwork::new(&[NetworkConfig::loopback()]).unwrap());
+            Arc::new(LocalNetwork::new(&setting.networks).unwrap());
         let subnet = network.networks().await.unwrap()[0].subnets[0].id;
         let known = Knowledge::gather(store, Metrics::declare().unwrap())
             .await
@@ -398,7 +421,10 @@ impl House {
         let project = ProjectId::parse("house").unwrap();
         let application = Application::new(application::Parts {
             known: known.clone(),
-            network,
+            networking: Networking {
+                driver: network,
+                rules: setting.rules,
+            },
             authenticator: Arc::new(NoAuth::new(project.clone())),
             reconciler: Arc::clone(&reconciler),
             agents: amphora.clone(),

@@ -488,6 +488,7 @@ fn balancer_update() -> BoxedStrategy<LoadBalancerUpdate> {
             description,
             admin_state_up,
             tags,
+            ..LoadBalancerUpdate::default()
         },
     )
     .boxed()

@@ -192,6 +192,9 @@ impl From<Refusal> for Fault {
             Refusal::HasChildren(id) => Self::validation(format!(
                 "Cannot delete Load Balancer {id} - it has children"
             )),
+            Refusal::VnicWithGroups => {
+                Self::bad_request("VIP Security Groups are not allowed with VNIC direct type")
+            }
             Refusal::MemberTwice => {
                 Self::bad_request("Member must be updated only once in the same request.")
             }

@@ -59,6 +59,8 @@ pub(crate) enum Place<'a> {
     Lookup(Lookup, &'a str),
     /// A collection of the network service in which there is nothing.
     Nothing(&'static str),
+    /// One of them, which there is not: what it is called, and its id.
+    Nowhere(&'static str, &'a str),
     /// A resource that this release does not have, and what it is called.
     NotYet(&'static str),
 }
@@ -184,8 +186,11 @@ fn place_beside<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
         ["ports"] => Place::Lookups(Lookup::Ports),
         ["ports", id] => Place::Lookup(Lookup::Ports, id),
         ["qos", "policies"] => Place::Nothing("policies"),
+        ["qos", "policies", id] => Place::Nowhere("QoS policy", id),
         ["security-groups"] => Place::Nothing("security_groups"),
+        ["security-groups", id] => Place::Nowhere("Security group", id),
         ["extensions"] => Place::Nothing("extensions"),
+        ["extensions", alias] => Place::Nowhere("Extension", alias),
         _ => return None,
     })
 }
@@ -227,7 +232,7 @@ impl Place<'_> {
             Self::AmphoraStatistics(_) => "amphorae/{id}/stats",
             Self::AmphoraAct(_, Act::Configure) => "amphorae/{id}/config",
             Self::AmphoraAct(_, Act::FailOver) => "amphorae/{id}/failover",
-            Self::Lookups(_) | Self::Lookup(..) | Self::Nothing(_) => "network",
+            Self::Lookups(_) | Self::Lookup(..) | Self::Nothing(_) | Self::Nowhere(..) => "network",
             Self::NotYet(_) => "unsupported",
         }
     }

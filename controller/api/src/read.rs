@@ -212,17 +212,12 @@ async fn lookups(context: &Context<'_>, lookup: Lookup) -> Result<Vec<Value>, Fa
         Lookup::Networks => networks::networks(&network_views(context).await?),
         Lookup::Subnets => networks::subnets(&network_views(context).await?),
         Lookup::Ports => {
-            let project = scope(context)?;
-            networks::ports(
-                &trees(
-                    context,
-                    TreeFilter {
-                        project,
-                        ..TreeFilter::default()
-                    },
-                )
-                .await?,
-            )
+            let filter = TreeFilter {
+                project: scope(context)?,
+                ..TreeFilter::default()
+            };
+            let balancers = trees(context, filter).await?;
+            networks::ports(&network_views(context).await?, &balancers)
         }
     })
 }

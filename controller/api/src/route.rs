@@ -166,6 +166,7 @@ async fn handle_get(context: &Context<'_>, place: Place<'_>) -> Result<Reply, Fa
         Place::Lookups(lookup) => read::list_lookups(context, lookup).await,
         Place::Lookup(lookup, id) => read::show_lookup(context, lookup, id).await,
         Place::Nothing(root) => Ok(Reply::ok(json!({root: []}))),
+        Place::Nowhere(kind, id) => Err(Fault::not_found(kind, id)),
         Place::NotYet(what) => Err(not_yet(what)),
         Place::Amphorae => amphorae::list(context).await,
         Place::Amphora(id) => amphorae::show(context, id).await,

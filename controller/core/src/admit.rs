@@ -69,6 +69,7 @@ pub fn create(
         additional_vips,
         id,
     );
+    load_balancer::check_vnic(&balancer.vip_sg_ids, balancer.vip_vnic_type)?;
     load_balancer::create(Draft::of_new(balancer, ids, now), listeners, pools)
 }
 

@@ -169,12 +169,7 @@ impl Command {
     #[must_use]
     pub fn member_subnets(&self) -> BTreeSet<Uuid> {
         match self {
-            Self::CreateLoadBalancer(new) => new
-                .pools
-                .iter()
-                .flat_map(|pool| &pool.members)
-                .filter_map(|member| member.subnet_id)
-                .collect(),
+            Self::CreateLoadBalancer(new) => new.member_subnets(),
             Self::CreatePool(_, new) => new
                 .members
                 .iter()
@@ -254,6 +249,18 @@ pub struct NewLoadBalancer {
     pub pools: Vec<NewPool>,
 }
 
+impl NewLoadBalancer {
+    /// The subnets that its members are to be reached through.
+    #[must_use]
+    pub fn member_subnets(&self) -> BTreeSet<Uuid> {
+        self.pools
+            .iter()
+            .flat_map(|pool| &pool.members)
+            .filter_map(|member| member.subnet_id)
+            .collect()
+    }
+}
+
 /// How a new listener names its default pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolRef {
@@ -272,6 +279,10 @@ pub struct LoadBalancerUpdate {
     pub description: Set<Description>,
     /// Whether it is to answer.
     pub admin_state_up: Set<bool>,
+    /// Policy of the network; `None` takes it away.
+    pub vip_qos_policy_id: Set<Option<Uuid>>,
+    /// Security groups, each once.
+    pub vip_sg_ids: Set<Vec<Uuid>>,
     /// Tags.
     pub tags: Set<Tags>,
 }

@@ -24,6 +24,8 @@ pub const ALLOWED_CIDRS_MAX: usize = 1_000;
 pub const ALLOWED_CIDRS_TOTAL_MAX: usize = 100_000;
 /// Addresses of one load balancer beside its first: more than any network gives one port.
 pub const ADDITIONAL_VIPS_MAX: usize = 63;
+/// Security groups of one load balancer: each is looked up, and no network takes more for one port.
+pub const SECURITY_GROUPS_MAX: usize = 64;
 /// The longest delay and timeout of a health monitor, about 24 days: what the data plane counts in milliseconds.
 pub const MONITOR_SECONDS_MAX: u32 = 2_147_483;
 /// Characters of a health monitor's path and domain name (reference 9.2).

@@ -19,7 +19,7 @@ pub use krater_amphora_api::{
 pub use l7_policy::{L7Action, L7ActionType, L7Policy, RedirectCode, RedirectUrl, UrlError};
 pub use l7_rule::{CompareType, L7Rule, L7RuleType};
 pub use listener::{InsertHeaders, Listener, ListenerProtocol, Timeouts};
-pub use load_balancer::{AdditionalVip, LoadBalancer, ProjectId, Vip, VipRequest};
+pub use load_balancer::{AdditionalVip, LoadBalancer, ProjectId, Vip, VipRequest, VnicType};
 pub use member::Member;
 pub use name::{Description, Name, TooLong};
 pub use pool::{LbAlgorithm, Pool, PoolProtocol};

@@ -3,6 +3,7 @@
 use crate::{
     caller::{Caller, Persona},
     model::ProjectId,
+    network::Viewer,
 };
 
 /// What a request does, as far as permission goes (reference 2.2).
@@ -114,6 +115,18 @@ pub fn permits_at_home(caller: &Caller, action: Action) -> bool {
         Reach::OwnProject => caller.project.is_some(),
         Reach::Everywhere => true,
     }
+}
+
+/// Whose eyes the caller looks at networks with.
+#[must_use]
+pub fn viewer(caller: &Caller) -> Viewer {
+    if permits_everywhere(caller, Action::Read) {
+        return Viewer::Operator;
+    }
+    caller
+        .project
+        .clone()
+        .map_or(Viewer::Stranger, Viewer::Project)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 pub use crate::{
     caller::{Caller, Persona},
+    network::{NetworkView, PortView, SubnetView},
     resource::ResourceId,
 };
 use crate::{
@@ -31,7 +32,8 @@ pub enum Query {
     Scan(Scan),
     /// Statistics of a load balancer or one of its listeners.
     Statistics(ResourceId),
-    /// Networks, subnets and ports of the network driver, for clients that look them up by name.
+    /// Networks, subnets and ports of the network driver that the caller may see, for clients that look them up by
+    /// name.
     Networks,
     /// The fleet.
     Amphorae,
@@ -79,30 +81,6 @@ pub enum Answer {
     Quotas(Vec<(ProjectId, Limits)>),
     /// To [`Query::AmphoraStatistics`]; never empty.
     AmphoraStatistics(Vec<ListenerStatistics>),
-}
-
-/// A network a VIP may be on, as the network driver knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkView {
-    /// Its id.
-    pub id: Uuid,
-    /// Its name.
-    pub name: String,
-    /// Its subnets.
-    pub subnets: Vec<SubnetView>,
-}
-
-/// A subnet a VIP may be from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubnetView {
-    /// Its id.
-    pub id: Uuid,
-    /// Its name.
-    pub name: String,
-    /// In CIDR notation.
-    pub cidr: String,
-    /// First and last address handed out, inclusive.
-    pub allocation: (core::net::IpAddr, core::net::IpAddr),
 }
 
 /// An amphora as the controller knows it.

@@ -41,10 +41,10 @@ pub enum Refusal {
         /// For which field.
         field: String,
     },
-    /// 400: a subnet, network or port that the network driver does not know.
+    /// 400: something of the network that the driver does not know or the caller may not see.
     #[error("{kind} {id} not found")]
     UnknownNetworkResource {
-        /// `Subnet`, `Network` or `Port`.
+        /// `Subnet`, `Network`, `Port`, `qos_policy` or `Security Group`.
         kind: &'static str,
         /// As sent.
         id: String,
@@ -72,6 +72,9 @@ pub enum Refusal {
     /// 400: the load balancer has children and cascade was not asked for.
     #[error("load balancer {0} has children")]
     HasChildren(LoadBalancerId),
+    /// 400: security groups where the VIP is plugged into the network directly.
+    #[error("VIP Security Groups are not allowed with VNIC direct type")]
+    VnicWithGroups,
     /// 400: one member twice in a batch.
     #[error("member must be updated only once in the same request")]
     MemberTwice,

@@ -1,22 +1,19 @@
 //! What every implementation of a trait must do, as checks to run against it in its tests. They see what a caller
 //! sees and nothing else, so they hold for a driver that talks to a cloud as for one that starts processes.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
 use krater_controller_core::{
-    model::VipRequest,
-    query::{NetworkView, SubnetView},
+    model::{ProjectId, VipRequest},
+    network::{Audience, NetworkView, PortView, SubnetView, Viewer},
 };
 use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
     AllocateError, AllocatedVip, AmphoraOrder, Authenticator, ComputeDriver, Credentials, Endpoint,
-    NetworkDriver, Unauthenticated,
+    NetworkDriver, PortHolder, Taken, Unauthenticated,
 };
 
 /// A rule that an implementation breaks.
@@ -131,28 +128,43 @@ async fn check_compute_inner(
     done(rule, driver.ensure(one.clone()).await).map(drop)
 }
 
+/// Which ids a network driver takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ids {
+    /// Those it lists.
+    Listed,
+    /// Any, as one without a network behind it.
+    Any,
+}
+
 /// Checks a network driver that has at least one subnet with two free addresses.
 ///
 /// # Errors
 /// The first [`Breach`].
-pub async fn check_network(driver: &dyn NetworkDriver) -> Result<(), Breach> {
+pub async fn check_network(driver: &dyn NetworkDriver, ids: Ids) -> Result<(), Breach> {
     let networks = driver
         .networks()
         .await
         .map_err(|error| breach("networks are listed", &error))?;
     check_ids(driver, &networks).await?;
-    check_unknown(driver).await?;
+    if ids == Ids::Listed {
+        check_unknown(driver).await?;
+    }
     for network in &networks {
         for subnet in &network.subnets {
             check_subnet(driver, network, subnet).await?;
         }
         check_whole_network(driver, network).await?;
+        check_audience(driver, network).await?;
+        for port in &network.ports {
+            check_port(driver, network, port).await?;
+        }
     }
     Ok(())
 }
 
 async fn check_ids(driver: &dyn NetworkDriver, networks: &[NetworkView]) -> Result<(), Breach> {
-    let rule = "each network and subnet has an id of its own, the same each time";
+    let rule = "each network, subnet and port has an id of its own, the same each time";
     let again = driver
         .networks()
         .await
@@ -166,33 +178,42 @@ async fn check_ids(driver: &dyn NetworkDriver, networks: &[NetworkView]) -> Resu
             .subnets
             .iter()
             .map(|subnet| (subnet.id, subnet.name.as_str()));
-        for (id, name) in std::iter::once((network.id, network.name.as_str())).chain(subnets) {
+        let ports = network
+            .ports
+            .iter()
+            .map(|port| (port.id, port.name.as_str()));
+        let own = std::iter::once((network.id, network.name.as_str()));
+        for (id, name) in own.chain(subnets).chain(ports) {
             let twice = seen.insert(id, name);
             hold(rule, twice.is_none(), || {
                 format!("{name} and {} are both {id}", twice.unwrap_or_default())
             })?;
         }
     }
-    let rule = "a subnet is known exactly if it is listed";
+    let rule = "what is listed is known";
     for subnet in networks.iter().flat_map(|network| &network.subnets) {
         let known = driver
-            .has_subnet(subnet.id)
+            .has_subnet(&Viewer::Operator, subnet.id)
             .await
             .map_err(|error| breach(rule, &error))?;
         hold(rule, known, || {
             format!("{} is listed and not known", subnet.id)
         })?;
     }
-    let known = driver
-        .has_subnet(NOWHERE)
-        .await
-        .map_err(|error| breach(rule, &error))?;
-    hold(rule, !known, || {
-        format!("{NOWHERE} is known and not listed")
-    })
+    Ok(())
 }
 
 async fn check_unknown(driver: &dyn NetworkDriver) -> Result<(), Breach> {
+    let rule = "what is not listed is not known";
+    let anybody = &Viewer::Operator;
+    for known in [
+        driver.has_subnet(anybody, NOWHERE).await,
+        driver.has_qos_policy(anybody, NOWHERE).await,
+        driver.has_security_group(anybody, NOWHERE).await,
+    ] {
+        let known = known.map_err(|error| breach(rule, &error))?;
+        hold(rule, !known, || format!("{NOWHERE} is known"))?;
+    }
     let requests = [
         (
             "Port",
@@ -217,16 +238,19 @@ async fn check_unknown(driver: &dyn NetworkDriver) -> Result<(), Breach> {
         ),
     ];
     for (kind, request) in requests {
-        let answer = ask(driver, &request, &BTreeSet::new()).await;
-        let expected = Err(AllocateError::Unknown {
+        let rule = "what is asked for and not known is named";
+        let unknown = AllocateError::Unknown {
             kind,
             id: NOWHERE.to_string(),
-        });
-        hold(
-            "what is asked for and not known is named",
-            answer == expected,
-            || format!("{kind}: {answer:?}"),
-        )?;
+        };
+        let answer = resolve(driver, &Viewer::Operator, &request).await;
+        hold(rule, answer == Err(unknown.clone()), || {
+            format!("{kind}: {answer:?}")
+        })?;
+        let answer = ask(driver, &request, &Taken::default()).await;
+        hold(rule, answer == Err(unknown), || {
+            format!("{kind}: {answer:?}")
+        })?;
     }
     Ok(())
 }
@@ -242,7 +266,7 @@ async fn check_subnet(
     };
     let rule =
         "a subnet alone gives an address of its range, on its network, with the port id asked for";
-    let first = ask(driver, &request, &BTreeSet::new())
+    let first = ask(driver, &request, &Taken::default())
         .await
         .map_err(|error| breach(rule, &error))?;
     let vip = &first.vip;
@@ -253,7 +277,10 @@ async fn check_subnet(
     hold(rule, right, || format!("{first:?} from {subnet:?}"))?;
 
     let rule = "an address that is taken is not given again, and refused when asked for";
-    let taken = BTreeSet::from([vip.address]);
+    let taken = Taken {
+        addresses: BTreeSet::from([vip.address]),
+        port: None,
+    };
     match ask(driver, &request, &taken).await {
         Ok(second) => hold(rule, second.vip.address != vip.address, || {
             format!("{second:?}")
@@ -272,7 +299,7 @@ async fn check_subnet(
     hold(rule, refused, || format!("{answer:?}"))?;
 
     let rule = "an address asked for is given when it is free";
-    let given = ask(driver, &wanted, &BTreeSet::new())
+    let given = ask(driver, &wanted, &Taken::default())
         .await
         .map_err(|error| breach(rule, &error))?;
     hold(rule, given.vip.address == vip.address, || {
@@ -299,7 +326,7 @@ async fn check_whole_network(
         network_id: Some(network.id),
         ..VipRequest::default()
     };
-    let given = ask(driver, &request, &BTreeSet::new())
+    let given = ask(driver, &request, &Taken::default())
         .await
         .map_err(|error| breach(rule, &error))?;
     let subnet = network
@@ -317,7 +344,7 @@ async fn check_whole_network(
         additional: vec![(given.vip.subnet_id, None)],
         ..request.clone()
     };
-    let answer = ask(driver, &doubled, &BTreeSet::new()).await;
+    let answer = ask(driver, &doubled, &Taken::default()).await;
     hold(
         rule,
         matches!(answer, Err(AllocateError::Invalid(_))),
@@ -335,7 +362,7 @@ async fn check_whole_network(
             additional: vec![(other.id, None)],
             ..VipRequest::default()
         };
-        let answer = ask(driver, &both, &BTreeSet::new())
+        let answer = ask(driver, &both, &Taken::default())
             .await
             .map_err(|error| breach(rule, &error))?;
         let right = answer
@@ -348,14 +375,125 @@ async fn check_whole_network(
     Ok(())
 }
 
+/// What is for some projects only does not exist for others.
+async fn check_audience(driver: &dyn NetworkDriver, network: &NetworkView) -> Result<(), Breach> {
+    let rule = "what somebody may not see does not exist for them";
+    let hidden = network.audience != Audience::Everybody;
+    let requests = network.subnets.iter().map(|subnet| VipRequest {
+        subnet_id: Some(subnet.id),
+        ..VipRequest::default()
+    });
+    let whole = VipRequest {
+        network_id: Some(network.id),
+        ..VipRequest::default()
+    };
+    for request in requests.chain([whole]) {
+        let answer = resolve(driver, &Viewer::Stranger, &request).await;
+        let right = match &answer {
+            Err(AllocateError::Unknown { .. }) => hidden,
+            Ok(id) => !hidden && *id == network.id,
+            Err(_) => false,
+        };
+        hold(rule, right, || format!("{request:?}: {answer:?}"))?;
+    }
+    for port in network.ports.iter().filter(|port| port.project.is_some()) {
+        let answer = resolve(driver, &Viewer::Stranger, &by_port(port)).await;
+        let unknown = AllocateError::Unknown {
+            kind: "Port",
+            id: port.id.to_string(),
+        };
+        hold(rule, answer == Err(unknown), || {
+            format!("{port:?}: {answer:?}")
+        })?;
+    }
+    Ok(())
+}
+
+async fn check_port(
+    driver: &dyn NetworkDriver,
+    network: &NetworkView,
+    port: &PortView,
+) -> Result<(), Breach> {
+    let rule = "a port in use is refused, and says by whom";
+    let holder = PortHolder {
+        load_balancer: OTHER_LOAD_BALANCER,
+        project: ProjectId::parse("kit").ok_or_else(|| breach(rule, &"no project"))?,
+    };
+    let held = Taken {
+        port: Some(holder),
+        ..Taken::default()
+    };
+    let in_use = |device: &str| {
+        let id = port.id;
+        Err(AllocateError::Invalid(format!(
+            "Port {id} is already used by device {device}"
+        )))
+    };
+    let answer = ask(driver, &by_port(port), &held).await;
+    let lb = format!("lb-{OTHER_LOAD_BALANCER}");
+    hold(rule, answer == in_use(&lb), || format!("{answer:?}"))?;
+    if let Some(device) = &port.device_id {
+        let answer = ask(driver, &by_port(port), &Taken::default()).await;
+        return hold(rule, answer == in_use(device), || format!("{answer:?}"));
+    }
+
+    for fixed_ip in &port.fixed_ips {
+        let rule = "a port gives its own address and itself";
+        let wanted = VipRequest {
+            address: Some(fixed_ip.address),
+            ..by_port(port)
+        };
+        let given = ask(driver, &wanted, &Taken::default())
+            .await
+            .map_err(|error| breach(rule, &error))?;
+        let vip = (given.vip.address, given.vip.port_id, given.vip.subnet_id);
+        let right = vip == (fixed_ip.address, port.id, fixed_ip.subnet_id)
+            && given.vip.network_id == network.id;
+        hold(rule, right, || format!("{given:?} of {port:?}"))?;
+
+        let rule = "an address of a port is given with the port only";
+        let alone = VipRequest {
+            subnet_id: Some(fixed_ip.subnet_id),
+            address: Some(fixed_ip.address),
+            ..VipRequest::default()
+        };
+        let answer = ask(driver, &alone, &Taken::default()).await;
+        let refused = matches!(&answer, Err(AllocateError::InUse { address, .. }) if *address == fixed_ip.address);
+        hold(rule, refused, || format!("{answer:?}"))?;
+    }
+    let rule = "a port of one address needs no more to be said";
+    let answer = ask(driver, &by_port(port), &Taken::default()).await;
+    let right = match (&answer, port.fixed_ips.as_slice()) {
+        (Ok(given), [only]) => given.vip.address == only.address,
+        (Err(AllocateError::Invalid(_)), [_, _, ..]) => true,
+        _ => false,
+    };
+    hold(rule, right, || format!("{answer:?} of {port:?}"))
+}
+
+fn by_port(port: &PortView) -> VipRequest {
+    VipRequest {
+        port_id: Some(port.id),
+        ..VipRequest::default()
+    }
+}
+
 async fn ask(
     driver: &dyn NetworkDriver,
     request: &VipRequest,
-    taken: &BTreeSet<IpAddr>,
+    taken: &Taken,
 ) -> Result<AllocatedVip, AllocateError> {
     driver
-        .allocate_vip(LOAD_BALANCER, request, PORT, taken)
+        .allocate_vip(LOAD_BALANCER, &Viewer::Operator, request, PORT, taken)
         .await
+}
+
+async fn resolve(
+    driver: &dyn NetworkDriver,
+    viewer: &Viewer,
+    request: &VipRequest,
+) -> Result<Uuid, AllocateError> {
+    driver.resolve_vip(viewer, request, &Taken::default()).await
 }
 
 fn hold(rule: &'static str, holds: bool, found: impl FnOnce() -> String) -> Result<(), Breach> {
@@ -383,5 +521,7 @@ fn breach(rule: &'static str, error: &dyn std::fmt::Display) -> Breach {
 /// Names nothing.
 const NOWHERE: Uuid = Uuid::from_u128(0xdead_0000_0000_4000_8000_0000_0000_dead);
 const PORT: Uuid = Uuid::from_u128(0x0000_0001_0000_4000_8000_0000_0000_0001);
+const OTHER_LOAD_BALANCER: LoadBalancerId =
+    LoadBalancerId::new(Uuid::from_u128(0x0000_0003_0000_4000_8000_0000_0000_0003));
 const LOAD_BALANCER: LoadBalancerId =
     LoadBalancerId::new(Uuid::from_u128(0x0000_0002_0000_4000_8000_0000_0000_0002));

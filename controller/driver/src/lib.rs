@@ -13,4 +13,4 @@ pub mod network;
 pub use auth::{Authenticator, Credentials, Unauthenticated};
 pub use compute::{AmphoraOrder, ComputeDriver, Endpoint};
 pub use error::DriverError;
-pub use network::{AllocateError, AllocatedVip, NetworkDriver};
+pub use network::{AllocateError, AllocatedVip, NetworkDriver, PortHolder, Taken};

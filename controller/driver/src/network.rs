@@ -5,13 +5,31 @@ use std::{collections::BTreeSet, net::IpAddr};
 use async_trait::async_trait;
 use krater_amphora_api::LoadBalancerId;
 use krater_controller_core::{
-    model::{AdditionalVip, Vip, VipRequest},
-    query::NetworkView,
+    model::{AdditionalVip, ProjectId, Vip, VipRequest},
+    network::{NetworkView, Viewer},
 };
 use thiserror::Error;
 use uuid::Uuid;
 
 use crate::DriverError;
+
+/// What load balancers hold, as the store knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Their addresses, on any network of the driver.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Who holds the port that is asked for.
+    pub port: Option<PortHolder>,
+}
+
+/// A load balancer that holds a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortHolder {
+    /// Which.
+    pub load_balancer: LoadBalancerId,
+    /// Whose.
+    pub project: ProjectId,
+}
 
 /// The addresses of one load balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,27 +70,41 @@ pub enum AllocateError {
 /// A source of addresses.
 #[async_trait]
 pub trait NetworkDriver: Send + Sync + 'static {
-    /// The networks tenants may choose from.
+    /// All networks, whoever may see them, with their subnets and with the ports that tenants may choose.
     ///
     /// # Errors
     /// [`DriverError`]
     async fn networks(&self) -> Result<Vec<NetworkView>, DriverError>;
 
-    /// Resolves a request (reference 5.3, 5.4) to addresses. `taken` are those the store knows to be in use on any
-    /// network of this driver; `port_id` is the id the port gets if the driver makes one. Calling again for the same
-    /// load balancer gives the same addresses or finds them taken.
+    /// Says on which network the VIP of a request will be, and what is wrong with the request until there
+    /// (reference 5.3 step 4): what is unknown or not to be seen, a port in use, a network without room. Nothing is
+    /// taken yet.
+    ///
+    /// # Errors
+    /// [`AllocateError`]
+    async fn resolve_vip(
+        &self,
+        viewer: &Viewer,
+        request: &VipRequest,
+        taken: &Taken,
+    ) -> Result<Uuid, AllocateError>;
+
+    /// Resolves a request, that of additional addresses too (reference 5.4), to addresses and takes them. `port_id` is
+    /// the id the port gets if the driver makes one; a port that the request names is adopted instead. Calling again
+    /// for the same load balancer gives the same addresses or finds them taken.
     ///
     /// # Errors
     /// [`AllocateError`]
     async fn allocate_vip(
         &self,
         load_balancer: LoadBalancerId,
+        viewer: &Viewer,
         request: &VipRequest,
         port_id: Uuid,
-        taken: &BTreeSet<IpAddr>,
+        taken: &Taken,
     ) -> Result<AllocatedVip, AllocateError>;
 
-    /// Gives the addresses back. Absent counts as done.
+    /// Gives the addresses back; a port that was adopted stays and is free again. Absent counts as done.
     ///
     /// # Errors
     /// [`DriverError`]
@@ -82,9 +114,21 @@ pub trait NetworkDriver: Send + Sync + 'static {
         vip: &Vip,
     ) -> Result<(), DriverError>;
 
-    /// Whether a member's subnet is known (reference 8.3).
+    /// Whether a member's subnet is known and to be seen (reference 8.3).
     ///
     /// # Errors
     /// [`DriverError`]
-    async fn has_subnet(&self, subnet: Uuid) -> Result<bool, DriverError>;
+    async fn has_subnet(&self, viewer: &Viewer, subnet: Uuid) -> Result<bool, DriverError>;
+
+    /// Whether a QoS policy is known and to be seen.
+    ///
+    /// # Errors
+    /// [`DriverError`]
+    async fn has_qos_policy(&self, viewer: &Viewer, policy: Uuid) -> Result<bool, DriverError>;
+
+    /// Whether a security group is known and to be seen.
+    ///
+    /// # Errors
+    /// [`DriverError`]
+    async fn has_security_group(&self, viewer: &Viewer, group: Uuid) -> Result<bool, DriverError>;
 }

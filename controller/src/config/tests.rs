@@ -24,7 +24,9 @@ fn settings_read_back_as_they_are_shown() {
                 [[fleet.zones]]\nname = \"north\"\namphorae = 2\n[[fleet.zones]]\nname = \"south\"\namphorae = 0\n\
                 [quota]\nload_balancer = 10\nl7rule = 0\n\
                 [log]\nfilter = \"warn,krater=debug\"\nformat = \"json\"\n\
-                [[network]]\nname = \"wide\"\n[[network.subnets]]\nname = \"w6\"\ncidr = \"2001:db8::/64\"\n";
+                [[network]]\nname = \"wide\"\nprojects = [\"p1\"]\n[[network.subnets]]\nname = \"w6\"\n\
+                cidr = \"2001:db8::/64\"\ngateway = \"2001:db8::1\"\n[[network.ports]]\nname = \"front \\\"1\\\"\"\nproject = \"p1\"\n\
+                device_id = \"vm-1\"\nfixed_ips = [{ subnet = \"w6\", address = \"2001:db8::9\" }]\n";
     let config = Config::parse(text, &overrides()).unwrap();
     assert_eq!(
         Config::parse(&config.print(), &Overrides::default()).unwrap(),

@@ -4,19 +4,21 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use jiff::Timestamp;
-use krater_amphora_api::Generation;
+use krater_amphora_api::{Generation, LoadBalancerId};
 use krater_controller_core::{
     change::Change,
+    model::ProjectId,
     query::{ResourceId, TreeFilter},
     quota::{Counted, Limits},
     tree::{LoadBalancerTree, Row, Touch, TreeView},
 };
 use serde::Serialize;
+use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use crate::{
     Store, StoreError,
-    engine::Statement,
+    engine::{Statement, Transaction},
     quota,
     row::{self, Trees, tree_columns},
 };
@@ -31,6 +33,8 @@ pub enum Committed {
     LostRace,
     /// Another load balancer has this address on the same network: allocate again.
     AddressTaken(IpAddr),
+    /// Another load balancer has the port.
+    PortTaken,
     /// The project would have more of a kind than it may.
     QuotaMet(Counted),
 }
@@ -110,7 +114,7 @@ impl Store {
     }
 
     /// Stores an admitted change if the tree is still at the generation it was admitted against. With a new load
-    /// balancer its addresses are claimed in the same transaction, in which also the terms are seen to.
+    /// balancer its port and addresses are claimed in the same transaction, in which also the terms are seen to.
     ///
     /// # Errors
     /// [`StoreError`]; nothing of the change is stored then.
@@ -145,15 +149,9 @@ impl Store {
             None => addresses_of(change),
             Some(_) => Vec::new(),
         };
-        for address in &claimed {
-            let statement = sqlx::query(CLAIM_ADDRESS)
-                .bind(row::id_text(change.tree.load_balancer.value.vip.network_id))
-                .bind(address.to_string())
-                .bind(root.id.clone());
-            if transaction.run(APPLYING, statement).await? == 0 {
-                transaction.rollback().await?;
-                return Ok(Committed::AddressTaken(*address));
-            }
+        if let Some(refused) = claim(&mut transaction, change, &claimed).await? {
+            transaction.rollback().await?;
+            return Ok(refused);
         }
         for child in &children {
             // A deleted row may be gone already: the data plane let go of it between load and now. It stays gone.
@@ -184,6 +182,27 @@ impl Store {
             .await
     }
 
+    /// The load balancer that has the port, and its project.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn port_holder(
+        &self,
+        port: Uuid,
+    ) -> Result<Option<(LoadBalancerId, ProjectId)>, StoreError> {
+        let statement = sqlx::query(PORT_HOLDER).bind(row::id_text(port));
+        let what = "the holder of a port";
+        let rows = self.all("look for the holder of a port", statement).await?;
+        let read = |found: &AnyRow| {
+            let id = row::read_id(found, 0, what)?;
+            let project: &str = row::column(found, 1, what)?;
+            let project = ProjectId::parse(project)
+                .ok_or_else(|| StoreError::unreadable(what, &"it has no project"))?;
+            Ok((LoadBalancerId::new(id), project))
+        };
+        rows.first().map(read).transpose()
+    }
+
     async fn views_of(&self, statement: Statement) -> Result<Vec<TreeView>, StoreError> {
         let mut trees = Trees::default();
         for found in &self.all("load load balancers", statement).await? {
@@ -191,6 +210,35 @@ impl Store {
         }
         Ok(trees.finish())
     }
+}
+
+/// Claims port and addresses of a new load balancer; answers why not when somebody has one of them.
+async fn claim(
+    transaction: &mut Transaction<'_>,
+    change: &Change,
+    addresses: &[IpAddr],
+) -> Result<Option<Committed>, StoreError> {
+    if change.basis.is_some() {
+        return Ok(None);
+    }
+    let vip = &change.tree.load_balancer.value.vip;
+    let load_balancer = row::id_text(change.tree.id().uuid());
+    let statement = sqlx::query(CLAIM_PORT)
+        .bind(row::id_text(vip.port_id))
+        .bind(load_balancer.clone());
+    if transaction.run(APPLYING, statement).await? == 0 {
+        return Ok(Some(Committed::PortTaken));
+    }
+    for address in addresses {
+        let statement = sqlx::query(CLAIM_ADDRESS)
+            .bind(row::id_text(vip.network_id))
+            .bind(address.to_string())
+            .bind(load_balancer.clone());
+        if transaction.run(APPLYING, statement).await? == 0 {
+            return Ok(Some(Committed::AddressTaken(*address)));
+        }
+    }
+    Ok(None)
 }
 
 fn addresses_of(change: &Change) -> Vec<IpAddr> {
@@ -407,6 +455,12 @@ const UPDATE_CHILD: &str = "UPDATE resource
 const COMPARE_AND_SWAP: &str = "UPDATE resource
     SET name = $2, generation = $3, touch = $4, updated_us = $5, document = $6
     WHERE id = $1 AND generation = $7";
+
+const CLAIM_PORT: &str = "INSERT INTO vip_port (port_id, load_balancer_id) VALUES ($1, $2)
+    ON CONFLICT (port_id) DO NOTHING";
+
+const PORT_HOLDER: &str = "SELECT p.load_balancer_id, r.project_id
+    FROM vip_port p JOIN resource r ON r.id = p.load_balancer_id WHERE p.port_id = $1";
 
 const CLAIM_ADDRESS: &str =
     "INSERT INTO vip (network_id, address, load_balancer_id) VALUES ($1, $2, $3)

@@ -253,10 +253,13 @@ fn network() -> NetworkView {
     NetworkView {
         id: uuid(3),
         name: "local".into(),
+        audience: krater_controller_core::network::Audience::Everybody,
+        ports: Vec::new(),
         subnets: vec![SubnetView {
             id: uuid(2),
             name: "local-v4".into(),
             cidr: "10.0.0.0/24".into(),
+            gateway: None,
             allocation: (first.into(), last.into()),
         }],
     }

@@ -1,6 +1,5 @@
 //! Load balancers as JSON (reference 5).
 
-use core::net::IpAddr;
 use std::collections::BTreeSet;
 
 use krater_controller_core::{
@@ -18,7 +17,7 @@ use super::{
     row::{self, Item},
 };
 use crate::{
-    body::{self, Fields},
+    body::{self, Fields, Given},
     fault::Fault,
     settings::Provider,
     unsupported::Unsupported,
@@ -43,7 +42,6 @@ fn read_new(
     providers: &[Provider],
 ) -> Result<(NewLoadBalancer, graph::Children, Unsupported), Fault> {
     let mut unsupported = Unsupported::default();
-    read_unsupported(fields, &mut unsupported)?;
     unsupported.note_if(fields.uuid("flavor_id")?.value().is_some(), "flavors");
     let zone = fields
         .text("availability_zone", body::TEXT_CHARACTERS_MAX)?
@@ -62,7 +60,7 @@ fn read_new(
         name: fields.name()?.or_default(),
         description: fields.description()?.or_default(),
         admin_state_up: fields.admin_state_up()?.or(true),
-        vip: read_vip(fields, &mut unsupported)?,
+        vip: read_vip(fields)?,
         provider,
         tags: fields.tags()?.unwrap_or_default(),
         listeners: Vec::new(),
@@ -74,21 +72,18 @@ fn read_new(
 
 /// Reads the body of PUT `/loadbalancers/{id}`.
 pub(crate) fn parse_update(body: Value) -> Result<LoadBalancerUpdate, Fault> {
-    let (update, unsupported) = body::read_root(body, ARGUMENT, ROOT, |value, path| {
+    body::read_root(body, ARGUMENT, ROOT, |value, path| {
         body::read(value, path, |fields| {
-            let mut unsupported = Unsupported::default();
-            read_unsupported(fields, &mut unsupported)?;
-            let update = LoadBalancerUpdate {
+            Ok(LoadBalancerUpdate {
                 name: fields.name()?.value(),
                 description: fields.description()?.value(),
                 admin_state_up: fields.admin_state_up()?.value(),
+                vip_qos_policy_id: fields.uuid("vip_qos_policy_id")?.clear(),
+                vip_sg_ids: security_groups(fields)?.set(Vec::new()),
                 tags: fields.tags()?,
-            };
-            Ok((update, unsupported))
+            })
         })
-    })?;
-    unsupported.refuse()?;
-    Ok(update)
+    })
 }
 
 /// A load balancer as JSON, its children by id only.
@@ -147,9 +142,9 @@ fn render_with(view: &TreeView, listeners: Value, pools: Value) -> Item {
             "vip_port_id": vip.port_id,
             "vip_subnet_id": vip.subnet_id,
             "vip_network_id": vip.network_id,
-            "vip_qos_policy_id": null,
-            "vip_vnic_type": "normal",
-            "vip_sg_ids": [],
+            "vip_qos_policy_id": load_balancer.vip_qos_policy_id,
+            "vip_vnic_type": load_balancer.vip_vnic_type.name(),
+            "vip_sg_ids": load_balancer.vip_sg_ids,
             "additional_vips": additional,
             "listeners": listeners,
             "pools": pools,
@@ -164,17 +159,16 @@ fn render_with(view: &TreeView, listeners: Value, pools: Value) -> Item {
     }
 }
 
-/// What neither a creation nor an update can have.
-fn read_unsupported(fields: &mut Fields, unsupported: &mut Unsupported) -> Result<(), Fault> {
-    unsupported.note_if(
-        fields.uuid("vip_qos_policy_id")?.value().is_some(),
-        "QoS policies on VIPs",
-    );
-    let groups = fields
-        .list("vip_sg_ids", |value| uuid("vip_sg_ids", &value))?
-        .or_default();
-    unsupported.note_if(!groups.is_empty(), "security groups on VIPs");
-    Ok(())
+/// Security groups, those given twice once.
+fn security_groups(fields: &mut Fields) -> Result<Given<Vec<Uuid>>, Fault> {
+    let groups = fields.list("vip_sg_ids", |value| uuid("vip_sg_ids", &value))?;
+    Ok(groups.map(|groups| {
+        let mut seen = BTreeSet::new();
+        groups
+            .into_iter()
+            .filter(|group| seen.insert(*group))
+            .collect()
+    }))
 }
 
 /// The project asked for, by either name; an empty one is none.
@@ -188,42 +182,31 @@ fn project(fields: &mut Fields) -> Result<Option<ProjectId>, Fault> {
     Ok(project.or(tenant).as_deref().and_then(ProjectId::parse))
 }
 
-/// The VIP asked for (reference 5.3 step 3, 5.4); whether it can be had is for the network driver to say.
-fn read_vip(fields: &mut Fields, unsupported: &mut Unsupported) -> Result<VipRequest, Fault> {
-    let vip = VipRequest {
-        address: fields.address("vip_address")?.value(),
-        port_id: fields.uuid("vip_port_id")?.value(),
-        subnet_id: fields.uuid("vip_subnet_id")?.value(),
-        network_id: fields.uuid("vip_network_id")?.value(),
-        additional: Vec::new(),
-    };
-    if vip.port_id.is_none() && vip.network_id.is_none() && vip.subnet_id.is_none() {
-        return Err(Fault::validation(
-            "VIP must contain one of: vip_port_id, vip_network_id, vip_subnet_id.",
-        ));
-    }
+/// The VIP asked for; whether it can be had is not for the body to say (reference 5.3, 5.4).
+fn read_vip(fields: &mut Fields) -> Result<VipRequest, Fault> {
+    let port_id = fields.uuid("vip_port_id")?.value();
     let path = fields.path_of("additional_vips");
     let entry = |value| {
         body::read(value, &path, |fields| {
             let port = fields.uuid("port_id")?.value();
-            // All addresses are on one port; another one would have to be plugged.
-            unsupported.note_if(
-                port.is_some() && port != vip.port_id,
-                "a port of its own for an additional VIP",
-            );
+            if port.is_some() && port != port_id {
+                return Err(Fault::validation(
+                    "additional_vips are on the port of the VIP and cannot have one of their own.",
+                ));
+            }
             let subnet = fields.uuid("subnet_id")?.mandatory("subnet_id")?;
             Ok((subnet, fields.address("ip_address")?.value()))
         })
     };
-    let additional: Vec<(Uuid, Option<IpAddr>)> =
-        fields.list("additional_vips", entry)?.or_default();
-    let mut subnets: BTreeSet<Uuid> = vip.subnet_id.into_iter().collect();
-    if !additional.iter().all(|(subnet, _)| subnets.insert(*subnet)) {
-        return Err(Fault::validation(
-            "Duplicate VIP subnet(s) specified. Only one IP can be bound per subnet.",
-        ));
-    }
-    Ok(VipRequest { additional, ..vip })
+    Ok(VipRequest {
+        address: fields.address("vip_address")?.value(),
+        port_id,
+        subnet_id: fields.uuid("vip_subnet_id")?.value(),
+        network_id: fields.uuid("vip_network_id")?.value(),
+        additional: fields.list("additional_vips", entry)?.or_default(),
+        qos_policy_id: fields.uuid("vip_qos_policy_id")?.value(),
+        security_group_ids: security_groups(fields)?.or_default(),
+    })
 }
 
 fn uuid(name: &str, value: &Value) -> Result<Uuid, Fault> {

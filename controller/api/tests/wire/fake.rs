@@ -28,6 +28,8 @@ use crate::sample;
 pub(crate) struct Fake {
     /// The trees there are.
     pub(crate) views: Mutex<Vec<TreeView>>,
+    /// The networks there are.
+    pub(crate) networks: Mutex<Vec<NetworkView>>,
     /// What the next command or query is refused with.
     pub(crate) refusal: Mutex<Option<Refusal>>,
     /// Who everybody is.
@@ -112,7 +114,7 @@ impl Application for Fake {
                     total_connections: 4_211,
                 })
             }
-            Query::Networks => Answer::Networks(networks()),
+            Query::Networks => Answer::Networks(self.networks.lock().unwrap().clone()),
             Query::Quota(_) | Query::QuotaDefaults(_) => {
                 Answer::Quota(self.quotas.lock().unwrap().0)
             }
@@ -183,10 +185,6 @@ fn subject(view: &TreeView, command: &Command) -> ResourceId {
     }
 }
 
-fn networks() -> Vec<NetworkView> {
-    vec![sample::network()]
-}
-
 /// The API over a fake.
 pub(crate) struct Api {
     /// The fake.
@@ -218,6 +216,7 @@ impl Api {
         let caller = Caller::new("admin", None, Persona::Admin);
         let fake = Arc::new(Fake {
             views: Mutex::new(views),
+            networks: Mutex::new(vec![sample::network()]),
             refusal: Mutex::default(),
             caller: Mutex::new(Ok(caller)),
             credentials: Mutex::default(),

@@ -1,10 +1,14 @@
 //! Look-ups of networks, subnets and ports.
 
+use krater_controller_core::{
+    model::ProjectId,
+    network::{Audience, FixedIp, PortView},
+};
 use serde_json::json;
 
 use crate::{
     fake::Api,
-    sample::{LOAD_BALANCER, NETWORK, PORT, PROJECT, STRANGER, SUBNET, SUBNET_6},
+    sample::{self, LOAD_BALANCER, NETWORK, PORT, PROJECT, STRANGER, SUBNET, SUBNET_6},
 };
 
 #[tokio::test]
@@ -52,6 +56,72 @@ async fn ports_are_those_of_vips() {
         api.get(&format!("/v2.0/ports/{PORT}")).await.json(),
         json!({"port": port})
     );
+}
+
+#[tokio::test]
+async fn ports_of_networks_are_shown_once_with_who_has_them() {
+    let api = Api::new();
+    let port = |id: &str, name: &str, project: Option<&str>, device: Option<&str>| PortView {
+        id: sample::id(id),
+        name: name.into(),
+        project: project.and_then(ProjectId::parse),
+        device_id: device.map(Into::into),
+        fixed_ips: vec![FixedIp {
+            address: "203.0.113.40".parse().unwrap(),
+            subnet_id: sample::id(SUBNET),
+        }],
+    };
+    let mut network = sample::network();
+    network.ports = vec![
+        port(PORT, "adopted", None, Some("lb-of-a-moment-ago")),
+        port(STRANGER, "free", Some("p1"), None),
+    ];
+    *api.fake.networks.lock().unwrap() = vec![network];
+    let fixed_ips = json!([{"subnet_id": SUBNET, "ip_address": "203.0.113.40"}]);
+    let body = api.get("/v2.0/ports").await.json();
+    assert_eq!(
+        body,
+        json!({"ports": [
+            {"id": PORT, "name": "adopted", "device_id": format!("lb-{LOAD_BALANCER}"), "device_owner": "Octavia",
+                "network_id": NETWORK, "fixed_ips": fixed_ips, "status": "DOWN", "admin_state_up": true,
+                "security_groups": [], "tenant_id": "", "project_id": ""},
+            {"id": STRANGER, "name": "free", "device_id": "", "device_owner": "", "network_id": NETWORK,
+                "fixed_ips": fixed_ips, "status": "DOWN", "admin_state_up": true, "security_groups": [],
+                "tenant_id": "p1", "project_id": "p1"},
+        ]})
+    );
+    for (query, found) in [
+        ("name=free", vec![STRANGER]),
+        ("device_owner=Octavia", vec![PORT]),
+        ("project_id=p1", vec![STRANGER]),
+        ("name=none", vec![]),
+    ] {
+        let path = format!("/v2.0/ports?{query}");
+        assert_eq!(api.get(&path).await.ids("ports"), found, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_network_for_some_is_not_shared() {
+    let api = Api::new();
+    let mut network = sample::network();
+    network.subnets[0].gateway = "203.0.113.1".parse().ok();
+    for (projects, owner) in [(&["p1"][..], "p1"), (&["p1", "p2"], "")] {
+        let projects = projects.iter().filter_map(|name| ProjectId::parse(name));
+        network.audience = Audience::Projects(projects.collect());
+        *api.fake.networks.lock().unwrap() = vec![network.clone()];
+        let shown = &api.get("/v2.0/networks").await.json()["networks"][0];
+        assert_eq!(shown["shared"], false);
+        assert_eq!(
+            (&shown["project_id"], &shown["tenant_id"]),
+            (&json!(owner), &json!(owner))
+        );
+        let shown = &api.get("/v2.0/subnets").await.json()["subnets"][0];
+        assert_eq!(
+            (&shown["project_id"], &shown["gateway_ip"]),
+            (&json!(owner), &json!("203.0.113.1"))
+        );
+    }
 }
 
 #[tokio::test]
@@ -111,6 +181,14 @@ async fn what_cannot_be_looked_up_is_404_or_an_empty_list() {
             api.post(&format!("/v2.0/{path}"), json!({})).await.status,
             405
         );
+    }
+    for (path, name) in [
+        ("qos/policies", "QoS policy"),
+        ("security-groups", "Security group"),
+        ("extensions", "Extension"),
+    ] {
+        let reply = api.get(&format!("/v2.0/{path}/{STRANGER}")).await;
+        reply.assert_fault(404, &format!("{name} {STRANGER} not found."));
     }
     assert_eq!(
         api.get("/v2.0/qos/policies").await.json(),

@@ -161,6 +161,9 @@ fn load_balancer() -> LoadBalancer {
             address: address("2001:db8::40"),
             subnet_id: id(SUBNET_6),
         }],
+        vip_qos_policy_id: None,
+        vip_sg_ids: vec![],
+        vip_vnic_type: krater_controller_core::model::VnicType::Normal,
         provider: "amphora".into(),
         flavor_id: None,
         availability_zone: None,
@@ -281,11 +284,14 @@ pub(crate) fn network() -> NetworkView {
         id: id(text),
         name: name.into(),
         cidr: cidr.into(),
+        gateway: None,
         allocation: (address(first), address(last)),
     };
     NetworkView {
         id: id(NETWORK),
         name: "local".into(),
+        audience: krater_controller_core::network::Audience::Everybody,
+        ports: vec![],
         subnets: vec![
             subnet(
                 SUBNET,

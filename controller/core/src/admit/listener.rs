@@ -202,7 +202,7 @@ pub(super) fn require_pool(draft: &Draft<'_>, pool: Option<&Row<Pool>>) -> Resul
 }
 
 /// The listeners that are not being deleted. One that is has given its port up: both happen in one apply.
-fn staying(tree: &LoadBalancerTree) -> impl Iterator<Item = &Listener> {
+pub(super) fn staying(tree: &LoadBalancerTree) -> impl Iterator<Item = &Listener> {
     tree.listeners
         .iter()
         .filter(|row| !row.is_leaving())
@@ -248,6 +248,7 @@ fn check_networks_of(
     networks: &[String],
 ) -> Result<(), Refusal> {
     let balancer = &tree.load_balancer.value;
+    load_balancer::check_groups(&balancer.vip_sg_ids, core::iter::once(networks))?;
     check_networks(
         networks,
         &load_balancer::addresses(&balancer.vip, &balancer.additional_vips),

@@ -1,9 +1,10 @@
 //! Rules of the load balancer itself and of whole trees (reference 5, 17).
 
-use alloc::{collections::BTreeSet, format, vec::Vec};
+use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
 use core::net::IpAddr;
 
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
+use uuid::Uuid;
 
 use super::{
     draft::{Draft, Mark},
@@ -13,7 +14,7 @@ use crate::{
     change::Change,
     command::{Cascade, LoadBalancerUpdate, NewListener, NewLoadBalancer, NewPool, PoolRef},
     limits, matrix,
-    model::{AdditionalVip, ListenerProtocol, LoadBalancer, ProjectId, Steering, Vip},
+    model::{AdditionalVip, ListenerProtocol, LoadBalancer, ProjectId, Steering, Vip, VnicType},
     refusal::Refusal,
     resource::ResourceId,
     tree::LoadBalancerTree,
@@ -23,13 +24,7 @@ use crate::{
 const PROVIDER_DEFAULT: &str = "amphora";
 
 pub(super) fn check_new(new: &NewLoadBalancer) -> Result<(), Refusal> {
-    let vip = &new.vip;
-    if vip.port_id.is_none() && vip.network_id.is_none() && vip.subnet_id.is_none() {
-        return Err(Refusal::Invalid(
-            "VIP must contain one of: vip_port_id, vip_network_id, vip_subnet_id.".into(),
-        ));
-    }
-    if vip.additional.len() > limits::ADDITIONAL_VIPS_MAX {
+    if new.vip.additional.len() > limits::ADDITIONAL_VIPS_MAX {
         return Err(Refusal::Invalid(format!(
             "at most {} additional_vips are allowed.",
             limits::ADDITIONAL_VIPS_MAX
@@ -43,6 +38,12 @@ pub(super) fn check_new(new: &NewLoadBalancer) -> Result<(), Refusal> {
     for pool in &new.pools {
         pool::check_new(pool)?;
     }
+    check_groups(
+        &new.vip.security_group_ids,
+        new.listeners
+            .iter()
+            .map(|listener| listener.allowed_cidrs.as_slice()),
+    )?;
     check_counts(new)?;
     let mut ports = BTreeSet::new();
     for listener in &new.listeners {
@@ -58,6 +59,34 @@ pub(super) fn check_new(new: &NewLoadBalancer) -> Result<(), Refusal> {
     let with_policies = |listener: &&NewListener| !listener.l7_policies.is_empty();
     let mut listeners = new.listeners.iter().filter(with_policies);
     listeners.try_for_each(|listener| l7_policy::check_listener(listener.protocol))
+}
+
+/// That at most one of security groups and the listeners' own networks says who is let in (reference 6.4), and that
+/// there are not too many groups.
+pub(super) fn check_groups<'a>(
+    groups: &[Uuid],
+    mut networks: impl Iterator<Item = &'a [String]>,
+) -> Result<(), Refusal> {
+    if groups.len() > limits::SECURITY_GROUPS_MAX {
+        return Err(Refusal::Invalid(format!(
+            "at most {} vip_sg_ids are allowed.",
+            limits::SECURITY_GROUPS_MAX
+        )));
+    }
+    if !groups.is_empty() && networks.any(|networks| !networks.is_empty()) {
+        return Err(Refusal::Invalid(
+            "Allowed CIDRs are not allowed when using custom VIP Security Groups.".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// That what is plugged into the network directly has no security groups (reference 5.3): nothing could enforce them.
+pub(super) fn check_vnic(groups: &[Uuid], vnic: VnicType) -> Result<(), Refusal> {
+    if !groups.is_empty() && vnic == VnicType::Direct {
+        return Err(Refusal::VnicWithGroups);
+    }
+    Ok(())
 }
 
 fn check_default_pool(listener: &NewListener, pools: &[NewPool]) -> Result<(), Refusal> {
@@ -159,6 +188,9 @@ pub(super) fn with_address(
         admin_state_up: new.admin_state_up,
         vip,
         additional_vips,
+        vip_qos_policy_id: new.vip.qos_policy_id,
+        vip_sg_ids: new.vip.security_group_ids,
+        vip_vnic_type: VnicType::default(),
         provider: new.provider.unwrap_or_else(|| PROVIDER_DEFAULT.into()),
         flavor_id: None,
         availability_zone: None,
@@ -194,17 +226,28 @@ pub(super) fn update(
     update: LoadBalancerUpdate,
 ) -> Result<Change, Refusal> {
     require(&draft.tree, id)?;
-    draft.require_balancer()?;
     let LoadBalancerUpdate {
         name,
         description,
         admin_state_up,
+        vip_qos_policy_id,
+        vip_sg_ids,
         tags,
     } = update;
+    if let Some(groups) = &vip_sg_ids {
+        check_vnic(groups, draft.tree.load_balancer.value.vip_vnic_type)?;
+        check_groups(
+            groups,
+            listener::staying(&draft.tree).map(|listener| listener.allowed_cidrs.as_slice()),
+        )?;
+    }
+    draft.require_balancer()?;
     let balancer = draft.balancer_mut();
     super::set(&mut balancer.name, name);
     super::set(&mut balancer.description, description);
     super::set(&mut balancer.admin_state_up, admin_state_up);
+    super::set(&mut balancer.vip_qos_policy_id, vip_qos_policy_id);
+    super::set(&mut balancer.vip_sg_ids, vip_sg_ids);
     super::set(&mut balancer.tags, tags);
     Ok(draft.finish_balancer(Mark::Named))
 }

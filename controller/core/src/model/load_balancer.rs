@@ -51,6 +51,15 @@ pub struct LoadBalancer {
     pub vip: Vip,
     /// Further addresses on the same port (of the network).
     pub additional_vips: Vec<AdditionalVip>,
+    /// How much may go through it: a policy of the network.
+    #[serde(default)]
+    pub vip_qos_policy_id: Option<Uuid>,
+    /// The security groups that decide who reaches it, instead of its listeners' own rules.
+    #[serde(default)]
+    pub vip_sg_ids: Vec<Uuid>,
+    /// How its amphorae are plugged into the network.
+    #[serde(default)]
+    pub vip_vnic_type: VnicType,
     /// The provider as the tenant named it, `amphora` or its alias `octavia`.
     pub provider: String,
     /// The flavor it was created with.
@@ -88,7 +97,28 @@ pub struct AdditionalVip {
     pub subnet_id: Uuid,
 }
 
-/// The address a tenant asks for; at least one of port, network and subnet is given.
+/// How something is plugged into a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VnicType {
+    /// By a virtual port.
+    #[default]
+    Normal,
+    /// By a part of the network card itself (SR-IOV).
+    Direct,
+}
+
+impl VnicType {
+    /// Its name in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// Where a tenant wants a load balancer to be reached, and under which rules of the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VipRequest {
     /// An address of the tenant's choice.
@@ -101,4 +131,8 @@ pub struct VipRequest {
     pub network_id: Option<Uuid>,
     /// Additional addresses: a subnet each and, if the tenant chose one, the address.
     pub additional: Vec<(Uuid, Option<IpAddr>)>,
+    /// A policy of the network on how much may go through.
+    pub qos_policy_id: Option<Uuid>,
+    /// Security groups, each once.
+    pub security_group_ids: Vec<Uuid>,
 }

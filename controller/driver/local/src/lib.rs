@@ -8,6 +8,8 @@ mod process;
 mod tokens;
 
 pub use auth::NoAuth;
-pub use network::{ConfigError, LocalNetwork, NetworkConfig, SubnetConfig};
+pub use network::{
+    ConfigError, FixedIpConfig, LocalNetwork, NetworkConfig, PortConfig, SubnetConfig,
+};
 pub use process::{ProcessCompute, ProcessSettings};
 pub use tokens::{TokenFile, TokenFileError};

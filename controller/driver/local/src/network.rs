@@ -9,19 +9,21 @@ use async_trait::async_trait;
 use krater_amphora_api::LoadBalancerId;
 use krater_controller_core::{
     model::{Vip, VipRequest},
-    query::{NetworkView, SubnetView},
+    network::{NetworkView, PortView, SubnetView, Viewer},
 };
-use krater_driver::{AllocateError, AllocatedVip, DriverError, NetworkDriver};
+use krater_driver::{AllocateError, AllocatedVip, DriverError, NetworkDriver, Taken};
 use uuid::Uuid;
 
 use self::choice::Choice;
-use self::config::Network;
-pub use self::config::{ConfigError, NetworkConfig, SubnetConfig};
+pub use self::config::{ConfigError, FixedIpConfig, NetworkConfig, PortConfig, SubnetConfig};
+use self::config::{Network, Port, Subnet};
 
-/// Addresses from configured ranges. It remembers nothing: what is taken the store tells.
+/// Addresses from configured ranges and ports. It remembers nothing: what is taken the store tells.
 #[derive(Clone, Debug)]
 pub struct LocalNetwork {
     networks: Vec<Network>,
+    /// The addresses of ports.
+    reserved: BTreeSet<IpAddr>,
 }
 
 impl LocalNetwork {
@@ -30,44 +32,50 @@ impl LocalNetwork {
     /// # Errors
     /// Every reason against the configuration at once.
     pub fn new(networks: &[NetworkConfig]) -> Result<Self, Vec<ConfigError>> {
-        Ok(Self {
-            networks: config::parse(networks)?,
-        })
+        let networks = config::parse(networks)?;
+        let ports = networks.iter().flat_map(|network| &network.ports);
+        let reserved = ports
+            .flat_map(|port| &port.fixed_ips)
+            .map(|fixed_ip| fixed_ip.address)
+            .collect();
+        Ok(Self { networks, reserved })
+    }
+
+    fn choice<'a>(&'a self, viewer: &'a Viewer, taken: &'a Taken) -> Choice<'a> {
+        Choice {
+            networks: &self.networks,
+            reserved: &self.reserved,
+            taken,
+            viewer,
+        }
     }
 }
 
 #[async_trait]
 impl NetworkDriver for LocalNetwork {
     async fn networks(&self) -> Result<Vec<NetworkView>, DriverError> {
-        let view = |network: &Network| NetworkView {
-            id: network.id,
-            name: network.name.clone(),
-            subnets: network
-                .subnets
-                .iter()
-                .map(|subnet| SubnetView {
-                    id: subnet.id,
-                    name: subnet.name.clone(),
-                    cidr: subnet.cidr.to_string(),
-                    allocation: subnet.allocation,
-                })
-                .collect(),
-        };
-        Ok(self.networks.iter().map(view).collect())
+        Ok(self.networks.iter().map(Network::view).collect())
+    }
+
+    async fn resolve_vip(
+        &self,
+        viewer: &Viewer,
+        request: &VipRequest,
+        taken: &Taken,
+    ) -> Result<Uuid, AllocateError> {
+        let place = self.choice(viewer, taken).resolve(request)?;
+        Ok(place.network.id)
     }
 
     async fn allocate_vip(
         &self,
         _load_balancer: LoadBalancerId,
+        viewer: &Viewer,
         request: &VipRequest,
         port_id: Uuid,
-        taken: &BTreeSet<IpAddr>,
+        taken: &Taken,
     ) -> Result<AllocatedVip, AllocateError> {
-        Choice {
-            networks: &self.networks,
-            taken,
-        }
-        .choose(request, port_id)
+        self.choice(viewer, taken).choose(request, port_id)
     }
 
     async fn release_vip(
@@ -79,12 +87,59 @@ impl NetworkDriver for LocalNetwork {
         Ok(())
     }
 
-    async fn has_subnet(&self, subnet: Uuid) -> Result<bool, DriverError> {
-        Ok(self
-            .networks
-            .iter()
-            .flat_map(|network| &network.subnets)
-            .any(|known| known.id == subnet))
+    async fn has_subnet(&self, viewer: &Viewer, subnet: Uuid) -> Result<bool, DriverError> {
+        let taken = Taken::default();
+        Ok(self.choice(viewer, &taken).subnet(subnet).is_ok())
+    }
+
+    async fn has_qos_policy(&self, _viewer: &Viewer, _policy: Uuid) -> Result<bool, DriverError> {
+        // Nothing on this host limits what goes through a VIP.
+        Ok(false)
+    }
+
+    async fn has_security_group(
+        &self,
+        _viewer: &Viewer,
+        _group: Uuid,
+    ) -> Result<bool, DriverError> {
+        // Listeners let clients in or not, nobody else.
+        Ok(false)
+    }
+}
+
+impl Network {
+    fn view(&self) -> NetworkView {
+        NetworkView {
+            id: self.id,
+            name: self.name.clone(),
+            audience: self.audience.clone(),
+            subnets: self.subnets.iter().map(Subnet::view).collect(),
+            ports: self.ports.iter().map(Port::view).collect(),
+        }
+    }
+}
+
+impl Subnet {
+    fn view(&self) -> SubnetView {
+        SubnetView {
+            id: self.id,
+            name: self.name.clone(),
+            cidr: self.cidr.to_string(),
+            gateway: self.gateway,
+            allocation: self.allocation,
+        }
+    }
+}
+
+impl Port {
+    fn view(&self) -> PortView {
+        PortView {
+            id: self.id,
+            name: self.name.clone(),
+            project: self.project.clone(),
+            device_id: self.device_id.clone(),
+            fixed_ips: self.fixed_ips.clone(),
+        }
     }
 }
 

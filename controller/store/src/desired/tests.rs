@@ -250,6 +250,45 @@ async fn an_address_is_had_by_one_load_balancer_only_primary_or_additional() {
 }
 
 #[tokio::test]
+async fn a_port_is_one_load_balancers_until_that_is_forgotten() {
+    let store = store_with(2).await;
+    let port = tree(1, 0).load_balancer.value.vip.port_id;
+    let holder = (lb_id(1), tree(1, 0).project().clone());
+    assert_eq!(store.port_holder(port).await.unwrap(), Some(holder.clone()));
+    let mut other = tree(7, 0);
+    other.load_balancer.value.vip.port_id = port;
+    assert_eq!(
+        store.apply(&creation(other.clone())).await.unwrap(),
+        Committed::PortTaken
+    );
+    assert!(
+        store
+            .view(ResourceId::LoadBalancer(lb_id(7)))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(!store.taken_addresses().await.unwrap().contains(&address(7)));
+
+    let going = store
+        .tree(ResourceId::LoadBalancer(lb_id(1)))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        store.apply(&deletion(going)).await.unwrap(),
+        Committed::Done
+    );
+    assert_eq!(store.port_holder(port).await.unwrap(), Some(holder));
+    store.forget(lb_id(1)).await.unwrap();
+    assert_eq!(store.port_holder(port).await.unwrap(), None);
+    assert_eq!(
+        store.apply(&creation(other)).await.unwrap(),
+        Committed::Done
+    );
+}
+
+#[tokio::test]
 async fn the_addresses_in_use_are_those_of_the_table_whatever_happened() {
     let store = store_with(3).await;
     let asked = |numbers: &[u32]| numbers.iter().map(|n| address(*n)).collect::<BTreeSet<_>>();

@@ -1,15 +1,21 @@
 //! Rules of load balancers and whole trees.
 
-use alloc::{string::ToString, vec};
+use alloc::{
+    boxed::Box,
+    string::{String, ToString},
+    vec,
+};
 
 use krater_amphora_api::AmphoraId;
 use uuid::Uuid;
 
 use crate::{
     admit::check_new,
-    command::{Cascade, Command, LoadBalancerUpdate, NewListener, NewPool, PoolRef},
+    command::{
+        Cascade, Command, ListenerUpdate, LoadBalancerUpdate, NewListener, NewPool, PoolRef,
+    },
     limits,
-    model::{ListenerProtocol, LoadBalancerId, PoolId, PoolProtocol, VipRequest},
+    model::{ListenerProtocol, LoadBalancerId, PoolId, PoolProtocol, VnicType},
     refusal::Refusal,
     resource::ResourceId,
     sample::{
@@ -19,18 +25,11 @@ use crate::{
 };
 
 #[test]
-fn a_load_balancer_needs_a_port_a_network_or_a_subnet() {
+fn additional_addresses_are_bounded() {
     let mut new = new_balancer();
+    new.vip.additional = vec![(Uuid::nil(), None); limits::ADDITIONAL_VIPS_MAX];
     assert_eq!(check_new(&new), Ok(()));
-    new.vip = VipRequest::default();
-    let refusal = check_new(&new).unwrap_err();
-    assert_eq!(
-        refusal.to_string(),
-        "VIP must contain one of: vip_port_id, vip_network_id, vip_subnet_id."
-    );
-    new.vip.network_id = Some(Uuid::nil());
-    assert_eq!(check_new(&new), Ok(()));
-    new.vip.additional = vec![(Uuid::nil(), None); limits::ADDITIONAL_VIPS_MAX + 1];
+    new.vip.additional.push((Uuid::nil(), None));
     assert!(matches!(check_new(&new), Err(Refusal::Invalid(_))));
 }
 
@@ -282,4 +281,104 @@ fn what_is_being_deleted_does_not_fail_over() {
         house.run(Command::FailOver(id, from)).unwrap_err(),
         Refusal::BeingDeleted(ResourceId::LoadBalancer(id))
     );
+}
+
+#[test]
+fn security_groups_and_allowed_networks_exclude_each_other() {
+    const REFUSED: &str = "Allowed CIDRs are not allowed when using custom VIP Security Groups.";
+    let groups = vec![Uuid::from_u128(7)];
+    let networks = vec![String::from("10.0.0.0/8")];
+    let listener = |port, networks: &[String]| NewListener {
+        allowed_cidrs: networks.to_vec(),
+        ..new_listener(ListenerProtocol::Http, port)
+    };
+    let refused = Refusal::Invalid(REFUSED.into());
+
+    let mut new = new_balancer();
+    new.vip.security_group_ids = groups.clone();
+    new.listeners = vec![listener(80, &[])];
+    assert_eq!(check_new(&new), Ok(()));
+    new.listeners = vec![listener(80, &networks)];
+    assert_eq!(check_new(&new), Err(refused.clone()));
+    new.vip.security_group_ids.clear();
+    assert_eq!(check_new(&new), Ok(()));
+
+    // Groups first, then networks.
+    let mut house = House::empty();
+    let update = |groups: &[Uuid]| LoadBalancerUpdate {
+        vip_sg_ids: Some(groups.to_vec()),
+        ..LoadBalancerUpdate::default()
+    };
+    let id = house.id();
+    house
+        .run(Command::UpdateLoadBalancer(id, update(&groups)))
+        .unwrap();
+    assert_eq!(house.tree.load_balancer.value.vip_sg_ids, groups);
+    assert_eq!(
+        house.add_listener(listener(80, &networks)),
+        Err(refused.clone())
+    );
+    house.add_listener(listener(80, &[])).unwrap();
+    let allow = ListenerUpdate {
+        allowed_cidrs: Some(networks.clone()),
+        ..ListenerUpdate::default()
+    };
+    let allow = Command::UpdateListener(house.listener(), Box::new(allow));
+    assert_eq!(house.ask(allow.clone()), Err(refused.clone()));
+
+    // Networks first, then groups.
+    house
+        .run(Command::UpdateLoadBalancer(id, update(&[])))
+        .unwrap();
+    house.run(allow).unwrap();
+    assert_eq!(
+        house.ask(Command::UpdateLoadBalancer(id, update(&groups))),
+        Err(refused)
+    );
+    let gone = house.listener();
+    house.run(Command::DeleteListener(gone)).unwrap();
+    house
+        .run(Command::UpdateLoadBalancer(id, update(&groups)))
+        .unwrap();
+}
+
+#[test]
+fn groups_need_a_virtual_port_and_are_not_too_many() {
+    let mut house = House::empty();
+    let id = house.id();
+    let update = |count: u128| {
+        let update = LoadBalancerUpdate {
+            vip_sg_ids: Some((0..count).map(Uuid::from_u128).collect()),
+            ..LoadBalancerUpdate::default()
+        };
+        Command::UpdateLoadBalancer(id, update)
+    };
+    let most = limits::SECURITY_GROUPS_MAX as u128;
+    assert!(house.ask(update(most)).is_ok());
+    assert!(matches!(
+        house.ask(update(most + 1)),
+        Err(Refusal::Invalid(_))
+    ));
+    house.tree.load_balancer.value.vip_vnic_type = VnicType::Direct;
+    assert_eq!(house.ask(update(1)), Err(Refusal::VnicWithGroups));
+    assert!(house.ask(update(0)).is_ok());
+}
+
+#[test]
+fn a_policy_of_the_network_is_set_and_taken_away() {
+    let mut new = new_balancer();
+    new.vip.qos_policy_id = Some(Uuid::from_u128(7));
+    let mut house = House::of(new).unwrap();
+    let policy = |house: &House| house.tree.load_balancer.value.vip_qos_policy_id;
+    assert_eq!(policy(&house), Some(Uuid::from_u128(7)));
+    for wanted in [Some(Uuid::from_u128(8)), None] {
+        let update = LoadBalancerUpdate {
+            vip_qos_policy_id: Some(wanted),
+            ..LoadBalancerUpdate::default()
+        };
+        house
+            .run(Command::UpdateLoadBalancer(house.id(), update))
+            .unwrap();
+        assert_eq!(policy(&house), wanted);
+    }
 }

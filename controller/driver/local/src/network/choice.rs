@@ -2,39 +2,55 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use krater_controller_core::model::{AdditionalVip, Vip, VipRequest};
-use krater_driver::{AllocateError, AllocatedVip};
+use krater_controller_core::{
+    model::{AdditionalVip, Vip, VipRequest},
+    network::Viewer,
+};
+use krater_driver::{AllocateError, AllocatedVip, Taken};
 use uuid::Uuid;
 
-use super::config::{Network, Subnet, from_number, to_number};
+use super::config::{Network, Port, Subnet, from_number, to_number};
 
 /// What a choice is made from.
 pub(crate) struct Choice<'a> {
     pub(crate) networks: &'a [Network],
-    /// Addresses that load balancers have.
-    pub(crate) taken: &'a BTreeSet<IpAddr>,
+    /// Addresses that are not handed out: those of configured ports.
+    pub(crate) reserved: &'a BTreeSet<IpAddr>,
+    /// What load balancers have.
+    pub(crate) taken: &'a Taken,
+    /// What they may not see is not there.
+    pub(crate) viewer: &'a Viewer,
+}
+
+/// Where the primary address is to be.
+pub(crate) struct Place<'a> {
+    pub(crate) network: &'a Network,
+    subnet: &'a Subnet,
+    /// The address asked for, or that of the port.
+    address: Option<IpAddr>,
+    /// The port asked for.
+    port: Option<&'a Port>,
 }
 
 impl<'a> Choice<'a> {
-    /// Resolves a request to addresses: those asked for, else the lowest free ones.
+    /// Resolves a request to addresses: those asked for or those of the port, else the lowest free ones.
     pub(crate) fn choose(
         &self,
         request: &VipRequest,
         port_id: Uuid,
     ) -> Result<AllocatedVip, AllocateError> {
-        let (network, subnet) = self.resolve(request)?;
-        let additional = self.resolve_additional(network, subnet, request)?;
-        let address = self.address_in(subnet, request.address)?;
+        let place = self.resolve(request)?;
+        let additional = self.resolve_additional(&place, request)?;
         let vip = Vip {
-            address,
-            port_id,
-            subnet_id: subnet.id,
-            network_id: network.id,
+            address: self.address_in(place.subnet, place.address, place.port)?,
+            port_id: place.port.map_or(port_id, |port| port.id),
+            subnet_id: place.subnet.id,
+            network_id: place.network.id,
         };
         let additional = additional
             .into_iter()
             .map(|(subnet, wanted)| {
-                let address = self.address_in(subnet, wanted)?;
+                let address = self.address_in(subnet, wanted, place.port)?;
                 Ok(AdditionalVip {
                     address,
                     subnet_id: subnet.id,
@@ -44,26 +60,101 @@ impl<'a> Choice<'a> {
         Ok(AllocatedVip { vip, additional })
     }
 
-    /// The subnet of the primary address.
-    fn resolve(&self, request: &VipRequest) -> Result<(&'a Network, &'a Subnet), AllocateError> {
+    /// Network and subnet of the primary address.
+    pub(crate) fn resolve(&self, request: &VipRequest) -> Result<Place<'a>, AllocateError> {
         if let Some(port) = request.port_id {
-            // Ports here are those of load balancers and come and go with them: there is none to adopt.
-            return Err(unknown("Port", port));
+            return self.resolve_port(port, request);
         }
-        match (request.network_id, request.subnet_id) {
-            (None, None) => Err(invalid(
-                "VIP must contain one of: vip_port_id, vip_network_id, vip_subnet_id.",
-            )),
-            (None, Some(subnet)) => self.subnet(subnet).ok_or_else(|| unknown("Subnet", subnet)),
+        let (network, subnet) = match (request.network_id, request.subnet_id) {
+            (None, None) => {
+                return Err(invalid(
+                    "VIP must contain one of: vip_port_id, vip_network_id, vip_subnet_id.",
+                ));
+            }
+            (None, Some(subnet)) => self.subnet(subnet)?,
             (Some(network), Some(subnet)) => {
                 let network = self.network(network)?;
                 let found = network.subnets.iter().find(|known| known.id == subnet);
-                Ok((network, found.ok_or_else(|| unknown("Subnet", subnet))?))
+                (network, found.ok_or_else(|| unknown("Subnet", subnet))?)
             }
             (Some(network), None) => {
                 let network = self.network(network)?;
-                Ok((network, self.subnet_of(network, request.address)?))
+                (network, self.subnet_of(network, request.address)?)
             }
+        };
+        Ok(Place {
+            network,
+            subnet,
+            address: request.address,
+            port: None,
+        })
+    }
+
+    /// The port decides; what else is said must agree with it.
+    fn resolve_port(&self, id: Uuid, request: &VipRequest) -> Result<Place<'a>, AllocateError> {
+        let (network, port) = self.free_port(id)?;
+        if let Some(wanted) = request.network_id
+            && self.network(wanted)?.id != network.id
+        {
+            return Err(invalid(&format!(
+                "Port {id} is not on the supplied network {wanted}."
+            )));
+        }
+        let (subnet, address) = match (request.subnet_id, request.address) {
+            (Some(subnet), address) => {
+                let (_, subnet) = self.subnet(subnet)?;
+                (subnet, Some(port_address(port, subnet.id, address)?))
+            }
+            (None, Some(address)) => {
+                let fixed_ip = port
+                    .fixed_ips
+                    .iter()
+                    .find(|fixed_ip| fixed_ip.address == address);
+                let fixed_ip = fixed_ip.ok_or_else(|| invalid(NOT_ON_PORT))?;
+                (self.subnet(fixed_ip.subnet_id)?.1, Some(address))
+            }
+            (None, None) => match port.fixed_ips.as_slice() {
+                [only] => (self.subnet(only.subnet_id)?.1, Some(only.address)),
+                _ => {
+                    return Err(invalid(
+                        "VIP port's subnet could not be determined. Please specify either a VIP subnet or address.",
+                    ));
+                }
+            },
+        };
+        Ok(Place {
+            network,
+            subnet,
+            address,
+            port: Some(port),
+        })
+    }
+
+    /// A port that nobody uses.
+    fn free_port(&self, id: Uuid) -> Result<(&'a Network, &'a Port), AllocateError> {
+        let known = self.visible().find_map(|network| {
+            let mut ports = network.ports.iter();
+            let port =
+                ports.find(|port| port.id == id && self.viewer.sees_of(port.project.as_ref()))?;
+            Some((network, port))
+        });
+        let holder = self.taken.port.as_ref();
+        let device = match (known, holder) {
+            // A port that was made for a load balancer is not ours to know, but in use.
+            (None, Some(holder)) if self.viewer.sees_of(Some(&holder.project)) => {
+                Some(format!("lb-{}", holder.load_balancer))
+            }
+            (None, _) => return Err(unknown("Port", id)),
+            (Some((_, port)), holder) => holder
+                .map(|holder| format!("lb-{}", holder.load_balancer))
+                .or_else(|| port.device_id.clone()),
+        };
+        match (device, known) {
+            (None, Some(free)) => Ok(free),
+            (device, _) => Err(invalid(&format!(
+                "Port {id} is already used by device {}",
+                device.unwrap_or_default()
+            ))),
         }
     }
 
@@ -97,18 +188,18 @@ impl<'a> Choice<'a> {
             .ok_or_else(exhausted)
     }
 
-    /// The subnets of the additional addresses: of the same network, each once (reference 5.4).
+    /// The subnets of the additional addresses: of the same network, each once (reference 5.4). With a port each
+    /// takes the port's address in its subnet.
     fn resolve_additional(
         &self,
-        network: &Network,
-        primary: &Subnet,
+        place: &Place<'a>,
         request: &VipRequest,
     ) -> Result<Vec<(&'a Subnet, Option<IpAddr>)>, AllocateError> {
-        let mut used = BTreeSet::from([primary.id]);
+        let mut used = BTreeSet::from([place.subnet.id]);
         let mut found = Vec::with_capacity(request.additional.len());
         for &(id, wanted) in &request.additional {
-            let (its_network, subnet) = self.subnet(id).ok_or_else(|| unknown("Subnet", id))?;
-            if its_network.id != network.id {
+            let (its_network, subnet) = self.subnet(id)?;
+            if its_network.id != place.network.id {
                 return Err(invalid("All VIP subnets must belong to the same network."));
             }
             if !used.insert(id) {
@@ -116,23 +207,33 @@ impl<'a> Choice<'a> {
                     "Duplicate VIP subnet(s) specified. Only one IP can be bound per subnet.",
                 ));
             }
-            found.push((subnet, wanted));
+            let address = match place.port {
+                None => wanted,
+                Some(port) => Some(port_address(port, id, wanted)?),
+            };
+            found.push((subnet, address));
         }
         Ok(found)
     }
 
     /// The address asked for, which need not be in the range handed out from, or the lowest free one of that range.
-    fn address_in(&self, subnet: &Subnet, wanted: Option<IpAddr>) -> Result<IpAddr, AllocateError> {
+    fn address_in(
+        &self,
+        subnet: &Subnet,
+        wanted: Option<IpAddr>,
+        port: Option<&Port>,
+    ) -> Result<IpAddr, AllocateError> {
         let Some(address) = wanted else {
             return self.lowest_free(subnet).ok_or_else(exhausted);
         };
-        if !subnet.cidr.has_host(address) {
+        if !subnet.cidr.has_host(address) || subnet.gateway == Some(address) {
             return Err(invalid(&format!(
                 "IP address {address} is not a valid IP for the specified subnet {} ({}).",
                 subnet.id, subnet.cidr
             )));
         }
-        if self.taken.contains(&address) {
+        let reserved = port.is_none() && self.reserved.contains(&address);
+        if reserved || self.taken.addresses.contains(&address) {
             let reason = format!(
                 "IP address {address} already allocated in subnet {}",
                 subnet.id
@@ -142,31 +243,66 @@ impl<'a> Choice<'a> {
         Ok(address)
     }
 
-    /// Walks along what is taken until there is a gap.
+    /// Walks along what is not free until there is a gap.
     fn lowest_free(&self, subnet: &Subnet) -> Option<IpAddr> {
         let (first, last) = subnet.allocation;
         let mut candidate = to_number(first);
-        for taken in self.taken.range(first..=last) {
-            if to_number(*taken) != candidate {
-                break;
+        let mut taken = self.taken.addresses.range(first..=last).peekable();
+        let mut reserved = self.reserved.range(first..=last).peekable();
+        let gateway = subnet.gateway.map(to_number);
+        while candidate <= to_number(last) {
+            let is_candidate = |address: &&IpAddr| to_number(**address) == candidate;
+            let is_taken = taken.next_if(is_candidate).is_some();
+            let is_reserved = reserved.next_if(is_candidate).is_some();
+            if !is_taken && !is_reserved && gateway != Some(candidate) {
+                return Some(from_number(candidate, first));
             }
             candidate = candidate.checked_add(1)?;
         }
-        (candidate <= to_number(last)).then(|| from_number(candidate, first))
+        None
+    }
+
+    fn visible(&self) -> impl Iterator<Item = &'a Network> {
+        self.networks
+            .iter()
+            .filter(|network| self.viewer.sees(&network.audience))
     }
 
     fn network(&self, id: Uuid) -> Result<&'a Network, AllocateError> {
-        self.networks
-            .iter()
+        self.visible()
             .find(|network| network.id == id)
             .ok_or_else(|| unknown("Network", id))
     }
 
-    fn subnet(&self, id: Uuid) -> Option<(&'a Network, &'a Subnet)> {
-        self.networks.iter().find_map(|network| {
-            let subnet = network.subnets.iter().find(|subnet| subnet.id == id)?;
-            Some((network, subnet))
-        })
+    pub(crate) fn subnet(&self, id: Uuid) -> Result<(&'a Network, &'a Subnet), AllocateError> {
+        self.visible()
+            .find_map(|network| {
+                let subnet = network.subnets.iter().find(|subnet| subnet.id == id)?;
+                Some((network, subnet))
+            })
+            .ok_or_else(|| unknown("Subnet", id))
+    }
+}
+
+/// The port's address in a subnet: the one asked for, else its first.
+fn port_address(
+    port: &Port,
+    subnet: Uuid,
+    wanted: Option<IpAddr>,
+) -> Result<IpAddr, AllocateError> {
+    let mut addresses = port
+        .fixed_ips
+        .iter()
+        .filter(|fixed_ip| fixed_ip.subnet_id == subnet)
+        .map(|fixed_ip| fixed_ip.address);
+    let first = addresses.clone().next().ok_or_else(|| {
+        invalid("No VIP address found on the specified VIP port within the specified subnet.")
+    })?;
+    match wanted {
+        None => Ok(first),
+        Some(wanted) => addresses
+            .find(|address| *address == wanted)
+            .ok_or_else(|| invalid(NOT_ON_PORT)),
     }
 }
 
@@ -184,3 +320,5 @@ fn invalid(sentence: &str) -> AllocateError {
 fn exhausted() -> AllocateError {
     invalid("Subnet(s) in the supplied network do not contain enough available IPs.")
 }
+
+const NOT_ON_PORT: &str = "Specified VIP address not found on the specified VIP port.";

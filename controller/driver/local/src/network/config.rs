@@ -2,6 +2,10 @@
 
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
+use krater_controller_core::{
+    model::ProjectId,
+    network::{Audience, FixedIp},
+};
 use serde::Deserialize;
 use thiserror::Error;
 use uuid::{Builder, Uuid};
@@ -12,8 +16,14 @@ use uuid::{Builder, Uuid};
 pub struct NetworkConfig {
     /// Its name. Its id is derived from it.
     pub name: String,
+    /// The projects that see it; without it everybody does.
+    #[serde(default)]
+    pub projects: Option<Vec<String>>,
     /// Its subnets, at least one.
     pub subnets: Vec<SubnetConfig>,
+    /// Its ports: places for load balancers that are known before any is created.
+    #[serde(default)]
+    pub ports: Vec<PortConfig>,
 }
 
 /// A subnet as configured.
@@ -24,12 +34,41 @@ pub struct SubnetConfig {
     pub name: String,
     /// In CIDR notation.
     pub cidr: String,
+    /// The router's address: nobody gets it.
+    #[serde(default)]
+    pub gateway: Option<IpAddr>,
     /// The first address handed out without being asked for by a tenant; without it the first usable one.
     #[serde(default)]
     pub first: Option<IpAddr>,
     /// The last one; without it the last usable one.
     #[serde(default)]
     pub last: Option<IpAddr>,
+}
+
+/// A port as configured.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortConfig {
+    /// Its name. Its id is derived from it and the network's.
+    pub name: String,
+    /// Its addresses, at least one. Nobody gets them without naming the port.
+    pub fixed_ips: Vec<FixedIpConfig>,
+    /// The project that sees it; without it everybody does who sees the network.
+    #[serde(default)]
+    pub project: Option<String>,
+    /// Who uses it, if it is not free for load balancers.
+    #[serde(default)]
+    pub device_id: Option<String>,
+}
+
+/// An address of a port as configured.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FixedIpConfig {
+    /// The name of a subnet of the network.
+    pub subnet: String,
+    /// The address.
+    pub address: IpAddr,
 }
 
 impl NetworkConfig {
@@ -40,16 +79,20 @@ impl NetworkConfig {
         let v4 = |last_two: [u8; 2]| Some(IpAddr::from([127, 77, last_two[0], last_two[1]]));
         Self {
             name: "local".to_owned(),
+            projects: None,
+            ports: Vec::new(),
             subnets: vec![
                 SubnetConfig {
                     name: "local-v4".to_owned(),
                     cidr: "127.77.0.0/16".to_owned(),
+                    gateway: None,
                     first: v4([0, 2]),
                     last: v4([255, 254]),
                 },
                 SubnetConfig {
                     name: "local-v6".to_owned(),
                     cidr: "::1/128".to_owned(),
+                    gateway: None,
                     first: None,
                     last: None,
                 },
@@ -73,7 +116,9 @@ pub struct ConfigError {
 pub(crate) struct Network {
     pub(crate) id: Uuid,
     pub(crate) name: String,
+    pub(crate) audience: Audience,
     pub(crate) subnets: Vec<Subnet>,
+    pub(crate) ports: Vec<Port>,
 }
 
 /// A subnet, parsed: its range lies in its CIDR and is not empty.
@@ -82,7 +127,18 @@ pub(crate) struct Subnet {
     pub(crate) id: Uuid,
     pub(crate) name: String,
     pub(crate) cidr: Cidr,
+    pub(crate) gateway: Option<IpAddr>,
     pub(crate) allocation: (IpAddr, IpAddr),
+}
+
+/// A port, parsed: its addresses are of its network, and of no other port.
+#[derive(Clone, Debug)]
+pub(crate) struct Port {
+    pub(crate) id: Uuid,
+    pub(crate) name: String,
+    pub(crate) project: Option<ProjectId>,
+    pub(crate) device_id: Option<String>,
+    pub(crate) fixed_ips: Vec<FixedIp>,
 }
 
 /// A network address with its prefix length, host bits zero.
@@ -175,59 +231,174 @@ pub(crate) fn from_number(number: u128, like: IpAddr) -> IpAddr {
 
 /// Parses all networks, or tells everything that is wrong with them.
 pub(crate) fn parse(configs: &[NetworkConfig]) -> Result<Vec<Network>, Vec<ConfigError>> {
-    let mut errors = Vec::new();
-    let mut names = BTreeSet::new();
-    let mut networks: Vec<Network> = Vec::new();
+    let mut parser = Parser::default();
     for config in configs {
-        let mut complain = |place: &str, reason: String| {
-            errors.push(ConfigError {
-                place: format!("network {place}"),
-                reason,
-            });
-        };
-        if !names.insert(config.name.as_str()) {
-            complain(&config.name, "the name is used twice".to_owned());
+        parser.take_network(config);
+    }
+    if parser.errors.is_empty() {
+        Ok(parser.networks)
+    } else {
+        Err(parser.errors)
+    }
+}
+
+/// The networks so far, with all that is wrong with them.
+#[derive(Default)]
+struct Parser {
+    networks: Vec<Network>,
+    /// Addresses of ports.
+    addresses: BTreeSet<IpAddr>,
+    errors: Vec<ConfigError>,
+}
+
+impl Parser {
+    fn take_network(&mut self, config: &NetworkConfig) {
+        let place = format!("network {}", config.name);
+        let twice = self.networks.iter().any(|known| known.name == config.name);
+        if twice {
+            self.complain(&place, "the name is used twice".to_owned());
         }
         if config.subnets.is_empty() {
-            complain(&config.name, "it has no subnet".to_owned());
+            self.complain(&place, "it has no subnet".to_owned());
         }
-        let mut subnets: Vec<Subnet> = Vec::new();
-        for subnet in &config.subnets {
-            let place = format!("{}, subnet {}", config.name, subnet.name);
-            match parse_subnet(&config.name, subnet) {
-                Err(reason) => complain(&place, reason),
-                Ok(parsed) => {
-                    let known = networks
-                        .iter()
-                        .flat_map(|network| &network.subnets)
-                        .chain(&subnets);
-                    for other in known {
-                        if other.id == parsed.id {
-                            complain(&place, "the name is used twice".to_owned());
-                        } else if other.cidr.overlaps(&parsed.cidr) {
-                            complain(
-                                &place,
-                                format!(
-                                    "{} overlaps with {} of {}",
-                                    parsed.cidr, other.cidr, other.name
-                                ),
-                            );
-                        }
-                    }
-                    subnets.push(parsed);
-                }
-            }
-        }
-        networks.push(Network {
+        let mut network = Network {
             id: derive_id(&[&config.name]),
             name: config.name.clone(),
-            subnets,
-        });
+            audience: self.take_audience(&place, config.projects.as_deref()),
+            subnets: Vec::new(),
+            ports: Vec::new(),
+        };
+        for subnet in &config.subnets {
+            self.take_subnet(&mut network, subnet);
+        }
+        for port in &config.ports {
+            self.take_port(&mut network, config, port);
+        }
+        self.networks.push(network);
     }
-    if errors.is_empty() {
-        Ok(networks)
-    } else {
-        Err(errors)
+
+    fn take_audience(&mut self, place: &str, projects: Option<&[String]>) -> Audience {
+        let Some(projects) = projects else {
+            return Audience::Everybody;
+        };
+        if projects.is_empty() {
+            let reason = "nobody sees it; leave projects out to show it to everybody";
+            self.complain(place, reason.to_owned());
+        }
+        let parsed = projects
+            .iter()
+            .filter_map(|project| self.take_project(place, project))
+            .collect();
+        Audience::Projects(parsed)
+    }
+
+    fn take_project(&mut self, place: &str, project: &str) -> Option<ProjectId> {
+        let parsed = ProjectId::parse(project);
+        if parsed.is_none() {
+            let reason = format!("the project {project:?} has not 1 to 36 characters");
+            self.complain(place, reason);
+        }
+        parsed
+    }
+
+    fn take_subnet(&mut self, network: &mut Network, config: &SubnetConfig) {
+        let place = format!("network {}, subnet {}", network.name, config.name);
+        let subnet = match parse_subnet(&network.name, config) {
+            Ok(subnet) => subnet,
+            Err(reason) => return self.complain(&place, reason),
+        };
+        let known = self.networks.iter().flat_map(|network| &network.subnets);
+        let reasons: Vec<String> = known
+            .chain(&network.subnets)
+            .filter_map(|other| {
+                if other.id == subnet.id {
+                    return Some("the name is used twice".to_owned());
+                }
+                let (ours, theirs) = (subnet.cidr, other.cidr);
+                theirs
+                    .overlaps(&ours)
+                    .then(|| format!("{ours} overlaps with {theirs} of {}", other.name))
+            })
+            .collect();
+        for reason in reasons {
+            self.complain(&place, reason);
+        }
+        network.subnets.push(subnet);
+    }
+
+    fn take_port(&mut self, network: &mut Network, of: &NetworkConfig, config: &PortConfig) {
+        let place = format!("network {}, port {}", network.name, config.name);
+        let project = config
+            .project
+            .as_deref()
+            .and_then(|project| self.take_project(&place, project));
+        if let (Some(project), Audience::Projects(projects)) = (&project, &network.audience)
+            && !projects.contains(project)
+        {
+            let reason = format!("its project {project} does not see the network");
+            self.complain(&place, reason);
+        }
+        if config.device_id.as_deref().is_some_and(str::is_empty) {
+            self.complain(&place, "its device_id is empty; leave it out".to_owned());
+        }
+        if config.fixed_ips.is_empty() {
+            self.complain(&place, "it has no address".to_owned());
+        }
+        let port = Port {
+            id: derive_id(&[&network.name, "port", &config.name]),
+            name: config.name.clone(),
+            project,
+            device_id: config.device_id.clone(),
+            fixed_ips: config
+                .fixed_ips
+                .iter()
+                .filter_map(|fixed_ip| self.take_fixed_ip(&place, network, of, fixed_ip))
+                .collect(),
+        };
+        if network.ports.iter().any(|known| known.id == port.id) {
+            self.complain(&place, "the name is used twice".to_owned());
+        }
+        network.ports.push(port);
+    }
+
+    fn take_fixed_ip(
+        &mut self,
+        place: &str,
+        network: &Network,
+        of: &NetworkConfig,
+        config: &FixedIpConfig,
+    ) -> Option<FixedIp> {
+        let FixedIpConfig { subnet, address } = config;
+        let mut subnets = network.subnets.iter();
+        let Some(known) = subnets.find(|known| known.name == *subnet) else {
+            // One that is there and wrong was complained of already.
+            if of.subnets.iter().all(|known| known.name != *subnet) {
+                self.complain(place, format!("the network has no subnet {subnet}"));
+            }
+            return None;
+        };
+        if !known.cidr.has_host(*address) || known.gateway == Some(*address) {
+            let reason = format!(
+                "{address} is not an address that {} can hand out",
+                known.cidr
+            );
+            self.complain(place, reason);
+            return None;
+        }
+        let subnet_id = known.id;
+        if !self.addresses.insert(*address) {
+            self.complain(place, format!("the address {address} is used twice"));
+            return None;
+        }
+        Some(FixedIp {
+            address: *address,
+            subnet_id,
+        })
+    }
+
+    fn complain(&mut self, place: &str, reason: String) {
+        let place = place.to_owned();
+        self.errors.push(ConfigError { place, reason });
     }
 }
 
@@ -235,7 +406,10 @@ fn parse_subnet(network: &str, config: &SubnetConfig) -> Result<Subnet, String> 
     let cidr = Cidr::parse(&config.cidr)?;
     let (first, last) = cidr.hosts();
     let allocation = (config.first.unwrap_or(first), config.last.unwrap_or(last));
-    for end in [allocation.0, allocation.1] {
+    for end in [allocation.0, allocation.1]
+        .into_iter()
+        .chain(config.gateway)
+    {
         if !cidr.has_host(end) {
             return Err(format!("{end} is not an address that {cidr} can hand out"));
         }
@@ -250,6 +424,7 @@ fn parse_subnet(network: &str, config: &SubnetConfig) -> Result<Subnet, String> 
         id: derive_id(&[network, &config.name]),
         name: config.name.clone(),
         cidr,
+        gateway: config.gateway,
         allocation,
     })
 }
