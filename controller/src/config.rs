@@ -13,13 +13,15 @@ use std::{
 };
 
 use krater_controller_core::{model::ProjectId, quota::Limits};
-use krater_driver_local::{LocalNetwork, NetworkConfig};
+use krater_driver_local::NetworkConfig;
 use serde::Deserialize;
 
 use self::auth::{Auth, AuthFile};
+pub(crate) use self::network::{Network, NetworkDriverName};
 use self::quantity::{parse_bytes, parse_duration, print_bytes, print_duration};
 
 pub(crate) mod auth;
+mod network;
 pub(crate) mod quantity;
 mod quota;
 
@@ -32,10 +34,9 @@ pub(crate) struct Config {
     pub(crate) intake: SocketAddr,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) fleet: Fleet,
-    /// Checked: the driver accepts them.
-    pub(crate) networks: Vec<NetworkConfig>,
     /// What projects may have for which nothing was set.
     pub(crate) quota: Limits,
+    pub(crate) network: Network,
     pub(crate) log: Log,
 }
 
@@ -162,7 +163,8 @@ struct ConfigFile {
     metrics: MetricsFile,
     fleet: FleetFile,
     quota: quota::QuotaFile,
-    network: Option<Vec<NetworkConfig>>,
+    network: network::NetworkFile,
+    networks: Option<Vec<NetworkConfig>>,
     log: LogFile,
 }
 
@@ -237,12 +239,8 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
         text => flaws.keep("metrics.listen", parse_address(text)).map(Some),
     };
     let fleet = parse_fleet(file.fleet, overrides, flaws);
-    let networks = check_networks(
-        file.network
-            .unwrap_or_else(|| vec![NetworkConfig::loopback()]),
-        flaws,
-    );
     let quota = quota::parse(&file.quota, &mut flaws.0);
+    let network = network::parse(file.network, file.networks, flaws);
     let log = parse_log(file.log, overrides, flaws);
     Some(Config {
         state_dir: state_dir?,
@@ -251,8 +249,8 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
         intake: intake?,
         metrics: metrics?,
         fleet: fleet?,
-        networks: networks?,
         quota,
+        network: network?,
         log: log?,
     })
 }
@@ -415,18 +413,6 @@ fn parse_zones(
     }
 }
 
-fn check_networks(networks: Vec<NetworkConfig>, flaws: &mut Flaws) -> Option<Vec<NetworkConfig>> {
-    match LocalNetwork::new(&networks) {
-        Ok(_) => Some(networks),
-        Err(reasons) => {
-            flaws
-                .0
-                .extend(reasons.iter().map(|reason| format!("network: {reason}")));
-            None
-        }
-    }
-}
-
 fn parse_log(file: LogFile, overrides: &Overrides, flaws: &mut Flaws) -> Option<Log> {
     let filter = overrides
         .log
@@ -558,10 +544,7 @@ fn print(config: &Config) -> String {
     quota::print(&config.quota, &mut out);
     let (filter, format) = (quoted(&config.log.filter), config.log.format.name());
     let _ = write!(out, "\n[log]\nfilter = {filter}\nformat = \"{format}\"\n");
-    config
-        .networks
-        .iter()
-        .for_each(|network| print_network(network, &mut out));
+    network::print(&config.network, &mut out);
     out
 }
 
@@ -594,43 +577,6 @@ fn print_fleet(fleet: &Fleet, out: &mut String) {
             out,
             "[[fleet.zones]]\nname = {name}\namphorae = {amphorae}\n"
         );
-    }
-}
-
-fn print_network(network: &NetworkConfig, out: &mut String) {
-    let _ = write!(out, "\n[[network]]\nname = {}\n", quoted(&network.name));
-    if let Some(projects) = &network.projects {
-        let projects: Vec<String> = projects.iter().map(|project| quoted(project)).collect();
-        let _ = writeln!(out, "projects = [{}]", projects.join(", "));
-    }
-    for subnet in &network.subnets {
-        let _ = write!(
-            out,
-            "[[network.subnets]]\nname = {}\n",
-            quoted(&subnet.name)
-        );
-        let _ = writeln!(out, "cidr = {}", quoted(&subnet.cidr));
-        for (name, address) in [
-            ("gateway", subnet.gateway),
-            ("first", subnet.first),
-            ("last", subnet.last),
-        ] {
-            let _ = address.map(|address| writeln!(out, "{name} = \"{address}\""));
-        }
-    }
-    for port in &network.ports {
-        let _ = write!(out, "[[network.ports]]\nname = {}\n", quoted(&port.name));
-        for (name, text) in [("project", &port.project), ("device_id", &port.device_id)] {
-            let _ = text
-                .as_ref()
-                .map(|text| writeln!(out, "{name} = {}", quoted(text)));
-        }
-        let fixed_ips = port.fixed_ips.iter().map(|ip| {
-            let subnet = quoted(&ip.subnet);
-            format!("{{ subnet = {subnet}, address = \"{}\" }}", ip.address)
-        });
-        let fixed_ips: Vec<String> = fixed_ips.collect();
-        let _ = writeln!(out, "fixed_ips = [{}]", fixed_ips.join(", "));
     }
 }
 

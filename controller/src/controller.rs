@@ -12,10 +12,12 @@ use std::{
 use axum::middleware;
 use krater_amphora_api::Report;
 use krater_controller_api::{self as api, Healthcheck};
-use krater_controller_core::{carried::Carried, compile, query::TreeFilter, vips::VipRules};
+use krater_controller_core::{carried::Carried, compile, query::TreeFilter};
 use krater_controller_store::{Store, StoreError};
 use krater_driver::{Authenticator, DriverError, NetworkDriver};
-use krater_driver_local::{LocalNetwork, NoAuth, ProcessCompute, ProcessSettings, TokenFile};
+use krater_driver_local::{
+    ConfigError, LocalNetwork, NoAuth, NoopNetwork, ProcessCompute, ProcessSettings, TokenFile,
+};
 use krater_driver_openstack::Keystone;
 use tokio::{
     net::TcpListener,
@@ -28,7 +30,7 @@ use crate::{
     application::{self, Application},
     cause::chain,
     clock,
-    config::{Config, auth::Auth},
+    config::{Config, NetworkDriverName, auth::Auth},
     fleet::{self, Fleet},
     intake::Intake,
     knowledge::Knowledge,
@@ -249,7 +251,7 @@ impl Foundation {
         warn_of_expiry(&authority);
         let credentials = Arc::new(Credentials::load(&authority, clock::now())?);
         let compute = Arc::new(compute(config)?);
-        let network: Arc<dyn NetworkDriver> = Arc::new(network(config)?);
+        let network = network(config)?;
         let metrics = Metrics::declare().map_err(|error| StartError::Metrics(error.to_string()))?;
         let known = Knowledge::gather(store, metrics).await?;
         let (report_sender, reports) = mpsc::channel(REPORTS_WAITING_MAX);
@@ -277,7 +279,7 @@ impl Foundation {
             known: known.clone(),
             networking: Networking {
                 driver: network,
-                rules: VipRules::default(),
+                rules: config.network.rules.clone(),
             },
             authenticator: authenticator(config)?,
             reconciler: Arc::clone(&reconciler),
@@ -378,10 +380,16 @@ fn authenticator(config: &Config) -> Result<Arc<dyn Authenticator>, StartError> 
     })
 }
 
-fn network(config: &Config) -> Result<LocalNetwork, StartError> {
-    LocalNetwork::new(&config.networks).map_err(|errors| {
+fn network(config: &Config) -> Result<Arc<dyn NetworkDriver>, StartError> {
+    let unusable = |errors: Vec<ConfigError>| {
         let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
         StartError::Network(reasons.join("; "))
+    };
+    Ok(match config.network.driver {
+        NetworkDriverName::Local => {
+            Arc::new(LocalNetwork::new(&config.network.networks).map_err(unusable)?)
+        }
+        NetworkDriverName::Noop => Arc::new(NoopNetwork::new().map_err(unusable)?),
     })
 }
 

@@ -133,6 +133,7 @@ impl Screen {
                 || controller.fleet.status(*id) == AmphoraStatus::Allocated
         };
         let subnet = config
+            .network
             .networks
             .first()
             .and_then(|network| network.subnets.first());
@@ -163,7 +164,7 @@ impl Screen {
                 .map(|metrics| format!("http://{metrics}/metrics")),
             state: shortened(&config.state_dir),
             log: None,
-            subnet: subnet.map(|subnet| subnet.name.clone()).unwrap_or_default(),
+            subnet: subnet.map_or_else(|| "noop-v4".to_owned(), |subnet| subnet.name.clone()),
             serving: ids.iter().filter(|id| serves(id)).count(),
             amphorae: ids.len(),
             demo: None,

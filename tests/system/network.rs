@@ -178,9 +178,9 @@ fn the_namespaces_of_tests_do_not_see_each_other() {
 }
 
 const OWN_SUBNET: &str = r#"
-[[network]]
+[[networks]]
 name = "own"
-[[network.subnets]]
+[[networks.subnets]]
 name = "own-v6"
 cidr = "fd77::/64"
 first = "fd77::2"
@@ -188,9 +188,9 @@ last = "fd77::ffff"
 "#;
 
 const ROUTED_SUBNET: &str = r#"
-[[network]]
+[[networks]]
 name = "routed"
-[[network.subnets]]
+[[networks.subnets]]
 name = "routed"
 cidr = "10.77.0.0/16"
 first = "10.77.0.2"

@@ -147,8 +147,9 @@ pub async fn check_network(driver: &dyn NetworkDriver, ids: Ids) -> Result<(), B
         .await
         .map_err(|error| breach("networks are listed", &error))?;
     check_ids(driver, &networks).await?;
-    if ids == Ids::Listed {
-        check_unknown(driver).await?;
+    match ids {
+        Ids::Listed => check_unknown(driver).await?,
+        Ids::Any => check_any(driver).await?,
     }
     for network in &networks {
         for subnet in &network.subnets {
@@ -251,6 +252,48 @@ async fn check_unknown(driver: &dyn NetworkDriver) -> Result<(), Breach> {
         hold(rule, answer == Err(unknown), || {
             format!("{kind}: {answer:?}")
         })?;
+    }
+    Ok(())
+}
+
+async fn check_any(driver: &dyn NetworkDriver) -> Result<(), Breach> {
+    let rule = "any id names something, and the same each time";
+    let viewer = &Viewer::Stranger;
+    for known in [
+        driver.has_subnet(viewer, NOWHERE).await,
+        driver.has_qos_policy(viewer, NOWHERE).await,
+        driver.has_security_group(viewer, NOWHERE).await,
+    ] {
+        let known = known.map_err(|error| breach(rule, &error))?;
+        hold(rule, known, || format!("{NOWHERE} is not known"))?;
+    }
+    let requests = [
+        VipRequest {
+            port_id: Some(NOWHERE),
+            ..VipRequest::default()
+        },
+        VipRequest {
+            network_id: Some(NOWHERE),
+            ..VipRequest::default()
+        },
+        VipRequest {
+            subnet_id: Some(NOWHERE),
+            ..VipRequest::default()
+        },
+    ];
+    for request in requests {
+        let network = resolve(driver, viewer, &request)
+            .await
+            .map_err(|error| breach(rule, &error))?;
+        let given = ask(driver, &request, &Taken::default())
+            .await
+            .map_err(|error| breach(rule, &error))?;
+        let vip = &given.vip;
+        let right = vip.network_id == network
+            && request.port_id.unwrap_or(PORT) == vip.port_id
+            && request.network_id.is_none_or(|id| id == network)
+            && request.subnet_id.is_none_or(|id| id == vip.subnet_id);
+        hold(rule, right, || format!("{given:?} for {request:?}"))?;
     }
     Ok(())
 }

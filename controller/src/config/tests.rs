@@ -24,8 +24,8 @@ fn settings_read_back_as_they_are_shown() {
                 [[fleet.zones]]\nname = \"north\"\namphorae = 2\n[[fleet.zones]]\nname = \"south\"\namphorae = 0\n\
                 [quota]\nload_balancer = 10\nl7rule = 0\n\
                 [log]\nfilter = \"warn,krater=debug\"\nformat = \"json\"\n\
-                [[network]]\nname = \"wide\"\nprojects = [\"p1\"]\n[[network.subnets]]\nname = \"w6\"\n\
-                cidr = \"2001:db8::/64\"\ngateway = \"2001:db8::1\"\n[[network.ports]]\nname = \"front \\\"1\\\"\"\nproject = \"p1\"\n\
+                [[networks]]\nname = \"wide\"\nprojects = [\"p1\"]\n[[networks.subnets]]\nname = \"w6\"\n\
+                cidr = \"2001:db8::/64\"\ngateway = \"2001:db8::1\"\n[[networks.ports]]\nname = \"front \\\"1\\\"\"\nproject = \"p1\"\n\
                 device_id = \"vm-1\"\nfixed_ips = [{ subnet = \"w6\", address = \"2001:db8::9\" }]\n";
     let config = Config::parse(text, &overrides()).unwrap();
     assert_eq!(
@@ -59,7 +59,7 @@ fn a_flag_wins_over_the_file() {
 fn every_flaw_is_reported_at_once() {
     let text = "[api]\nlisten = \"here\"\npage_items_max = 0\nheader_timeout = \"0s\"\nbody_max = \"9\"\n\
                 default_project = \"\"\n[intake]\nlisten = \"there\"\n[fleet]\namphorae = 0\nsilence = \"x\"\n\
-                [log]\nformat = \"xml\"\n[[network]]\nname = \"n\"\n[[network.subnets]]\nname = \"s\"\n\
+                [log]\nformat = \"xml\"\n[[networks]]\nname = \"n\"\n[[networks.subnets]]\nname = \"s\"\n\
                 cidr = \"10.0.0.1/24\"\n";
     let flaws = Config::parse(text, &overrides()).unwrap_err();
     for setting in [
@@ -72,7 +72,7 @@ fn every_flaw_is_reported_at_once() {
         "fleet.amphorae",
         "fleet.silence",
         "log.format",
-        "network: ",
+        "networks: ",
     ] {
         assert!(
             flaws.iter().any(|flaw| flaw.starts_with(setting)),

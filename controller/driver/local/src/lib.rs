@@ -1,4 +1,4 @@
-//! Drivers that need nothing but this host: amphorae as processes, addresses from configured ranges,
+//! Drivers that need nothing but this host: amphorae as processes, addresses from configured ranges or made up,
 //! callers from a file of tokens or not told apart at all.
 #![deny(missing_docs)]
 
@@ -9,7 +9,7 @@ mod tokens;
 
 pub use auth::NoAuth;
 pub use network::{
-    ConfigError, FixedIpConfig, LocalNetwork, NetworkConfig, PortConfig, SubnetConfig,
+    ConfigError, FixedIpConfig, LocalNetwork, NetworkConfig, NoopNetwork, PortConfig, SubnetConfig,
 };
 pub use process::{ProcessCompute, ProcessSettings};
 pub use tokens::{TokenFile, TokenFileError};

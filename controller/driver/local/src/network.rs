@@ -2,6 +2,7 @@
 
 mod choice;
 mod config;
+mod noop;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -17,6 +18,7 @@ use uuid::Uuid;
 use self::choice::Choice;
 pub use self::config::{ConfigError, FixedIpConfig, NetworkConfig, PortConfig, SubnetConfig};
 use self::config::{Network, Port, Subnet};
+pub use self::noop::NoopNetwork;
 
 /// Addresses from configured ranges and ports. It remembers nothing: what is taken the store tells.
 #[derive(Clone, Debug)]
@@ -39,6 +41,12 @@ impl LocalNetwork {
             .map(|fixed_ip| fixed_ip.address)
             .collect();
         Ok(Self { networks, reserved })
+    }
+
+    /// The id of a network, by its name or written out; `None` when there is no such network.
+    #[must_use]
+    pub fn network_id(&self, text: &str) -> Option<Uuid> {
+        network_id(&self.networks, text)
     }
 
     fn choice<'a>(&'a self, viewer: &'a Viewer, taken: &'a Taken) -> Choice<'a> {
@@ -105,6 +113,16 @@ impl NetworkDriver for LocalNetwork {
         // Listeners let clients in or not, nobody else.
         Ok(false)
     }
+}
+
+/// The network of a name, or else of an id that is written out.
+fn network_id(networks: &[Network], text: &str) -> Option<Uuid> {
+    let ids = || networks.iter().map(|network| network.id);
+    let named = networks.iter().find(|network| network.name == text);
+    named.map(|network| network.id).or_else(|| {
+        let written = Uuid::parse_str(text).ok()?;
+        ids().find(|id| *id == written)
+    })
 }
 
 impl Network {

@@ -41,8 +41,10 @@ impl<'a> Choice<'a> {
     ) -> Result<AllocatedVip, AllocateError> {
         let place = self.resolve(request)?;
         let additional = self.resolve_additional(&place, request)?;
+        let mut given = BTreeSet::new();
+        let address = self.address_in(place.subnet, place.address, place.port, &given)?;
         let vip = Vip {
-            address: self.address_in(place.subnet, place.address, place.port)?,
+            address,
             port_id: place.port.map_or(port_id, |port| port.id),
             subnet_id: place.subnet.id,
             network_id: place.network.id,
@@ -50,7 +52,9 @@ impl<'a> Choice<'a> {
         let additional = additional
             .into_iter()
             .map(|(subnet, wanted)| {
-                let address = self.address_in(subnet, wanted, place.port)?;
+                given.insert(address);
+                let address = self.address_in(subnet, wanted, place.port, &given)?;
+                given.insert(address);
                 Ok(AdditionalVip {
                     address,
                     subnet_id: subnet.id,
@@ -184,7 +188,7 @@ impl<'a> Choice<'a> {
         };
         let mut by_preference = family(true).chain(family(false));
         by_preference
-            .find(|subnet| self.lowest_free(subnet).is_some())
+            .find(|subnet| self.lowest_free(subnet, &BTreeSet::new()).is_some())
             .ok_or_else(exhausted)
     }
 
@@ -222,9 +226,10 @@ impl<'a> Choice<'a> {
         subnet: &Subnet,
         wanted: Option<IpAddr>,
         port: Option<&Port>,
+        given: &BTreeSet<IpAddr>,
     ) -> Result<IpAddr, AllocateError> {
         let Some(address) = wanted else {
-            return self.lowest_free(subnet).ok_or_else(exhausted);
+            return self.lowest_free(subnet, given).ok_or_else(exhausted);
         };
         if !subnet.cidr.has_host(address) || subnet.gateway == Some(address) {
             return Err(invalid(&format!(
@@ -233,7 +238,7 @@ impl<'a> Choice<'a> {
             )));
         }
         let reserved = port.is_none() && self.reserved.contains(&address);
-        if reserved || self.taken.addresses.contains(&address) {
+        if reserved || given.contains(&address) || self.taken.addresses.contains(&address) {
             let reason = format!(
                 "IP address {address} already allocated in subnet {}",
                 subnet.id
@@ -243,8 +248,8 @@ impl<'a> Choice<'a> {
         Ok(address)
     }
 
-    /// Walks along what is not free until there is a gap.
-    fn lowest_free(&self, subnet: &Subnet) -> Option<IpAddr> {
+    /// Walks along what is not free, or `given` to this very request, until there is a gap.
+    fn lowest_free(&self, subnet: &Subnet, given: &BTreeSet<IpAddr>) -> Option<IpAddr> {
         let (first, last) = subnet.allocation;
         let mut candidate = to_number(first);
         let mut taken = self.taken.addresses.range(first..=last).peekable();
@@ -255,7 +260,10 @@ impl<'a> Choice<'a> {
             let is_taken = taken.next_if(is_candidate).is_some();
             let is_reserved = reserved.next_if(is_candidate).is_some();
             if !is_taken && !is_reserved && gateway != Some(candidate) {
-                return Some(from_number(candidate, first));
+                let free = from_number(candidate, first);
+                if !given.contains(&free) {
+                    return Some(free);
+                }
             }
             candidate = candidate.checked_add(1)?;
         }
