@@ -9,7 +9,7 @@ use std::{
 use krater_amphora_api::LoadBalancerId;
 use krater_controller_api::Application as _;
 use krater_controller_core::{
-    command::{Cascade, Command, LoadBalancerUpdate},
+    command::{Cascade, Command, LoadBalancerUpdate, NewMember},
     model::{ProjectId, VipRequest},
     query::{Answer, Caller, Persona, Query},
     refusal::Refusal,
@@ -140,112 +140,119 @@ impl Asked {
 
 const NOWHERE: Uuid = Uuid::from_u128(0xdead);
 
+const NO_REFERENCE: &str = "VIP must contain one of: vip_port_id, vip_network_id, vip_subnet_id.";
+const UNKNOWN: &str = "0000dead not found";
+
+/// What is asked for, one after the other, with the address given or why none is.
+const ASKED: &[(Asked, Result<&str, &str>)] = &[
+    (Asked(None, None, Some("wide"), None, &[]), Ok("10.0.0.2")),
+    (Asked(None, Some("net"), None, None, &[]), Ok("10.0.0.3")),
+    (
+        Asked(None, Some("net"), Some("six"), None, &[]),
+        Ok("2001:db8::"),
+    ),
+    (
+        Asked(None, Some("net"), None, Some("10.1.0.2"), &[]),
+        Ok("10.1.0.2"),
+    ),
+    (
+        Asked(None, None, Some("six"), Some("2001:DB8:0::5"), &[]),
+        Ok("2001:db8::5"),
+    ),
+    (
+        Asked(None, None, Some("narrow"), None, &["six"]),
+        Ok("10.1.0.1"),
+    ),
+    (Asked(Some("single"), None, None, None, &[]), Ok("10.0.0.8")),
+    (
+        Asked(Some("front"), Some("net"), Some("six"), None, &["wide"]),
+        Ok("2001:db8::9"),
+    ),
+    (Asked(None, None, None, None, &[]), Err(NO_REFERENCE)),
+    (
+        Asked(None, None, None, Some("10.0.0.77"), &[]),
+        Err(NO_REFERENCE),
+    ),
+    (
+        Asked(Some("none"), None, Some("wide"), None, &[]),
+        Err(UNKNOWN),
+    ),
+    (Asked(None, Some("none"), None, None, &[]), Err(UNKNOWN)),
+    (Asked(None, None, Some("none"), None, &[]), Err(UNKNOWN)),
+    (
+        Asked(None, Some("secret"), Some("wide"), None, &[]),
+        Err("Subnet "),
+    ),
+    (
+        Asked(None, None, Some("wide"), None, &["none"]),
+        Err(UNKNOWN),
+    ),
+    (
+        Asked(Some("busy"), None, None, None, &[]),
+        Err("is already used by device vm-1"),
+    ),
+    (
+        Asked(Some("single"), None, None, None, &[]),
+        Err("is already used by device lb-"),
+    ),
+    (
+        Asked(None, Some("net"), None, Some("192.0.2.1"), &[]),
+        Err("Supplied network does not contain a subnet for VIP address specified."),
+    ),
+    (
+        Asked(None, None, Some("narrow"), None, &[]),
+        Err("Subnet(s) in the supplied network do not contain enough available IPs."),
+    ),
+    (
+        Asked(None, None, Some("wide"), None, &["wide"]),
+        Err("Duplicate VIP subnet(s) specified. Only one IP can be bound per subnet."),
+    ),
+    (
+        Asked(None, None, Some("wide"), None, &["six", "six"]),
+        Err("Duplicate VIP subnet(s) specified. Only one IP can be bound per subnet."),
+    ),
+    (
+        Asked(None, None, Some("wide"), None, &["hidden"]),
+        Err("All VIP subnets must belong to the same network."),
+    ),
+    (
+        Asked(None, None, Some("wide"), Some("10.0.0.1"), &[]),
+        Err("is not a valid IP"),
+    ),
+    (
+        Asked(None, None, Some("wide"), Some("10.0.0.0"), &[]),
+        Err("is not a valid IP"),
+    ),
+    (
+        Asked(None, None, Some("wide"), Some("10.0.255.255"), &[]),
+        Err("is not a valid IP"),
+    ),
+    (
+        Asked(None, None, Some("wide"), Some("10.1.0.9"), &[]),
+        Err("is not a valid IP"),
+    ),
+    (
+        Asked(None, None, Some("wide"), Some("10.0.0.2"), &[]),
+        Err("the VIP address 10.0.0.2 is already in use"),
+    ),
+    (
+        Asked(None, None, Some("six"), Some("2001:db8:0:0::5"), &[]),
+        Err("the VIP address 2001:db8::5 is already in use"),
+    ),
+    (
+        Asked(None, None, Some("wide"), Some("10.0.0.7"), &[]),
+        Err("the VIP address 10.0.0.7 is already in use"),
+    ),
+];
+
 #[tokio::test]
 async fn every_way_to_ask_for_a_vip_is_answered_as_documented() {
     let house = house(VipRules::default()).await;
     let ids = ids().await;
-    let nobody = "VIP must contain one of: vip_port_id, vip_network_id, vip_subnet_id.";
-    let unknown = "0000dead not found";
-    for (asked, expected) in [
-        (Asked(None, None, Some("wide"), None, &[]), Ok("10.0.0.2")),
-        (Asked(None, Some("net"), None, None, &[]), Ok("10.0.0.3")),
-        (
-            Asked(None, Some("net"), Some("six"), None, &[]),
-            Ok("2001:db8::"),
-        ),
-        (
-            Asked(None, Some("net"), None, Some("10.1.0.2"), &[]),
-            Ok("10.1.0.2"),
-        ),
-        (
-            Asked(None, None, Some("six"), Some("2001:DB8:0::5"), &[]),
-            Ok("2001:db8::5"),
-        ),
-        (
-            Asked(None, None, Some("narrow"), None, &["six"]),
-            Ok("10.1.0.1"),
-        ),
-        (Asked(Some("single"), None, None, None, &[]), Ok("10.0.0.8")),
-        (
-            Asked(Some("front"), Some("net"), Some("six"), None, &["wide"]),
-            Ok("2001:db8::9"),
-        ),
-        (Asked(None, None, None, None, &[]), Err(nobody)),
-        (Asked(None, None, None, Some("10.0.0.77"), &[]), Err(nobody)),
-        (
-            Asked(Some("none"), None, Some("wide"), None, &[]),
-            Err(unknown),
-        ),
-        (Asked(None, Some("none"), None, None, &[]), Err(unknown)),
-        (Asked(None, None, Some("none"), None, &[]), Err(unknown)),
-        (
-            Asked(None, Some("secret"), Some("wide"), None, &[]),
-            Err("Subnet "),
-        ),
-        (
-            Asked(None, None, Some("wide"), None, &["none"]),
-            Err(unknown),
-        ),
-        (
-            Asked(Some("busy"), None, None, None, &[]),
-            Err("is already used by device vm-1"),
-        ),
-        (
-            Asked(Some("single"), None, None, None, &[]),
-            Err("is already used by device lb-"),
-        ),
-        (
-            Asked(None, Some("net"), None, Some("192.0.2.1"), &[]),
-            Err("Supplied network does not contain a subnet for VIP address specified."),
-        ),
-        (
-            Asked(None, None, Some("narrow"), None, &[]),
-            Err("Subnet(s) in the supplied network do not contain enough available IPs."),
-        ),
-        (
-            Asked(None, None, Some("wide"), None, &["wide"]),
-            Err("Duplicate VIP subnet(s) specified. Only one IP can be bound per subnet."),
-        ),
-        (
-            Asked(None, None, Some("wide"), None, &["six", "six"]),
-            Err("Duplicate VIP subnet(s) specified. Only one IP can be bound per subnet."),
-        ),
-        (
-            Asked(None, None, Some("wide"), None, &["hidden"]),
-            Err("All VIP subnets must belong to the same network."),
-        ),
-        (
-            Asked(None, None, Some("wide"), Some("10.0.0.1"), &[]),
-            Err("is not a valid IP"),
-        ),
-        (
-            Asked(None, None, Some("wide"), Some("10.0.0.0"), &[]),
-            Err("is not a valid IP"),
-        ),
-        (
-            Asked(None, None, Some("wide"), Some("10.0.255.255"), &[]),
-            Err("is not a valid IP"),
-        ),
-        (
-            Asked(None, None, Some("wide"), Some("10.1.0.9"), &[]),
-            Err("is not a valid IP"),
-        ),
-        (
-            Asked(None, None, Some("wide"), Some("10.0.0.2"), &[]),
-            Err("the VIP address 10.0.0.2 is already in use"),
-        ),
-        (
-            Asked(None, None, Some("six"), Some("2001:db8:0:0::5"), &[]),
-            Err("the VIP address 2001:db8::5 is already in use"),
-        ),
-        (
-            Asked(None, None, Some("wide"), Some("10.0.0.7"), &[]),
-            Err("the VIP address 10.0.0.7 is already in use"),
-        ),
-    ] {
+    for (asked, expected) in ASKED {
         let request = asked.request(&ids);
         let answer = house.create(&house.caller, request.clone()).await;
-        match expected {
+        match *expected {
             Ok(expected) => {
                 let view = answer.unwrap_or_else(|error| panic!("{error} for {request:?}"));
                 let balancer = &view.tree.load_balancer.value;
@@ -273,6 +280,65 @@ async fn every_way_to_ask_for_a_vip_is_answered_as_documented() {
     }
 }
 
+/// Whether somebody asks who may only read, whether a policy and a group are named, and what is refused: each has what
+/// the one before was refused for put right.
+const IN_ORDER: &[(bool, (bool, bool), Asked, &str)] = &[
+    (
+        true,
+        (true, true),
+        Asked(Some("none"), None, Some("none"), None, &["none"]),
+        "policy does not allow this request",
+    ),
+    (
+        false,
+        (true, true),
+        Asked(Some("none"), None, Some("none"), None, &["none"]),
+        "use of vip_port_id is disallowed by this deployment's configuration.",
+    ),
+    (
+        false,
+        (true, true),
+        Asked(None, None, None, Some("10.2.0.255"), &["none"]),
+        "VIP must contain one of: vip_network_id, vip_subnet_id.",
+    ),
+    (
+        false,
+        (true, true),
+        Asked(None, None, Some("none"), Some("10.2.0.255"), &["none"]),
+        "Subnet 00000000-0000-0000-0000-00000000dead not found",
+    ),
+    (
+        false,
+        (true, true),
+        Asked(None, None, Some("hidden"), Some("10.2.0.255"), &["none"]),
+        "qos_policy 00000000-0000-0000-0000-00000000dead not found",
+    ),
+    (
+        false,
+        (false, true),
+        Asked(None, None, Some("hidden"), Some("10.2.0.255"), &["none"]),
+        "Security Group 00000000-0000-0000-0000-00000000dead not found",
+    ),
+    (
+        false,
+        (false, false),
+        Asked(None, None, Some("hidden"), Some("10.2.0.255"), &["none"]),
+        "Supplied VIP network_id is not allowed by the configuration of this deployment.",
+    ),
+    (
+        false,
+        (false, false),
+        Asked(None, None, Some("wide"), Some("10.0.255.255"), &["none"]),
+        "Subnet 00000000-0000-0000-0000-00000000dead not found",
+    ),
+    (
+        false,
+        (false, false),
+        Asked(None, None, Some("wide"), Some("10.0.255.255"), &["six"]),
+        "IP address 10.0.255.255 is not a valid IP for the specified subnet",
+    ),
+];
+
 #[tokio::test]
 async fn what_is_wrong_is_told_in_the_documented_order() {
     let ids = ids().await;
@@ -284,95 +350,13 @@ async fn what_is_wrong_is_told_in_the_documented_order() {
     let house = house(rules).await;
     let reader = Caller::new("somebody", ProjectId::parse("own"), Persona::Observer);
     let own = member_of("own");
-    let with = |policy: bool, group: bool, asked: Asked| VipRequest {
-        qos_policy_id: policy.then_some(NOWHERE),
-        security_group_ids: group.then_some(NOWHERE).into_iter().collect(),
-        ..asked.request(&ids)
-    };
-    // Each request has what the one before was refused for put right.
-    for (caller, request, expected) in [
-        (
-            &reader,
-            with(
-                true,
-                true,
-                Asked(Some("none"), None, Some("none"), None, &["none"]),
-            ),
-            "policy does not allow this request",
-        ),
-        (
-            &own,
-            with(
-                true,
-                true,
-                Asked(Some("none"), None, Some("none"), None, &["none"]),
-            ),
-            "use of vip_port_id is disallowed by this deployment's configuration.",
-        ),
-        (
-            &own,
-            with(
-                true,
-                true,
-                Asked(None, None, None, Some("10.2.0.255"), &["none"]),
-            ),
-            "VIP must contain one of: vip_network_id, vip_subnet_id.",
-        ),
-        (
-            &own,
-            with(
-                true,
-                true,
-                Asked(None, None, Some("none"), Some("10.2.0.255"), &["none"]),
-            ),
-            "Subnet 00000000-0000-0000-0000-00000000dead not found",
-        ),
-        (
-            &own,
-            with(
-                true,
-                true,
-                Asked(None, None, Some("hidden"), Some("10.2.0.255"), &["none"]),
-            ),
-            "qos_policy 00000000-0000-0000-0000-00000000dead not found",
-        ),
-        (
-            &own,
-            with(
-                false,
-                true,
-                Asked(None, None, Some("hidden"), Some("10.2.0.255"), &["none"]),
-            ),
-            "Security Group 00000000-0000-0000-0000-00000000dead not found",
-        ),
-        (
-            &own,
-            with(
-                false,
-                false,
-                Asked(None, None, Some("hidden"), Some("10.2.0.255"), &["none"]),
-            ),
-            "Supplied VIP network_id is not allowed by the configuration of this deployment.",
-        ),
-        (
-            &own,
-            with(
-                false,
-                false,
-                Asked(None, None, Some("wide"), Some("10.0.255.255"), &["none"]),
-            ),
-            "Subnet 00000000-0000-0000-0000-00000000dead not found",
-        ),
-        (
-            &own,
-            with(
-                false,
-                false,
-                Asked(None, None, Some("wide"), Some("10.0.255.255"), &["six"]),
-            ),
-            "IP address 10.0.255.255 is not a valid IP for the specified subnet",
-        ),
-    ] {
+    for (reads, (policy, group), asked, expected) in IN_ORDER {
+        let caller = if *reads { &reader } else { &own };
+        let request = VipRequest {
+            qos_policy_id: policy.then_some(NOWHERE),
+            security_group_ids: group.then_some(NOWHERE).into_iter().collect(),
+            ..asked.request(&ids)
+        };
         let refusal = house.create(caller, request).await.unwrap_err().to_string();
         assert!(
             refusal.starts_with(expected),
@@ -422,7 +406,7 @@ async fn what_one_project_sees_is_nowhere_for_another() {
     // Members are reached through what their project sees.
     let member = new_member([10, 9, 9, 9].into());
     let through = |subnet: &str| {
-        let member = krater_controller_core::command::NewMember {
+        let member = NewMember {
             subnet_id: Some(ids[subnet]),
             ..member.clone()
         };
@@ -434,7 +418,7 @@ async fn what_one_project_sees_is_nowhere_for_another() {
         .await
         .unwrap();
     let mut theirs = house.new_load_balancer();
-    theirs.pools[0].members = vec![krater_controller_core::command::NewMember {
+    theirs.pools[0].members = vec![NewMember {
         subnet_id: Some(ids["hidden"]),
         ..member.clone()
     }];

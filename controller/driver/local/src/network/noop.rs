@@ -97,11 +97,13 @@ impl NoopNetwork {
 
     /// What is left to ask for when any port will do: an address of the network it is on.
     fn without_port(&self, request: &VipRequest) -> VipRequest {
-        let noop = self.listed.first().map(|network| network.id);
-        let nothing = request.network_id.is_none() && request.subnet_id.is_none();
+        let network_id = match (request.network_id, request.subnet_id) {
+            (None, None) => self.listed.first().map(|network| network.id),
+            (given, _) => given,
+        };
         VipRequest {
             port_id: None,
-            network_id: request.network_id.or(noop.filter(|_| nothing)),
+            network_id,
             ..request.clone()
         }
     }
