@@ -15,8 +15,7 @@ use krater_controller_core::{
     carried::Carried,
     change::Change,
     command::{Command, NewLoadBalancer, Operation, QuotaCommand},
-    model::{ListenerId, ProjectId, VipRequest},
-    network::NetworkView,
+    model::{ListenerId, ProjectId},
     policy::{self, Action},
     query::{
         AmphoraStatus, AmphoraView, Answer, Caller, ListenerStatistics, Query, ResourceId,
@@ -28,7 +27,7 @@ use krater_controller_core::{
     tree::{Observed, TreeView},
 };
 use krater_controller_store::{Committed, StoreError, Terms};
-use krater_driver::{AllocatedVip, Authenticator, PortHolder, Taken};
+use krater_driver::{AllocatedVip, Authenticator};
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 
 use crate::{
@@ -41,6 +40,7 @@ use crate::{
 };
 
 mod quotas;
+mod vips;
 
 /// The controller as the API sees it.
 pub(crate) struct Application {
@@ -306,34 +306,6 @@ impl Application {
             limits: self.binding(caller),
         };
         self.stored(self.parts.known.store.apply_under(change, terms).await)
-    }
-
-    /// What is not free of what a request may get.
-    async fn taken(&self, request: &VipRequest) -> Result<Taken, Refusal> {
-        let store = &self.parts.known.store;
-        let port = match request.port_id {
-            None => None,
-            Some(port) => self.stored(store.port_holder(port).await)?,
-        };
-        Ok(Taken {
-            addresses: self.stored(store.taken_addresses().await)?,
-            port: port.map(|(load_balancer, project)| PortHolder {
-                load_balancer,
-                project,
-            }),
-        })
-    }
-
-    /// The networks the caller may see, their ports with those who hold them.
-    async fn networks(&self, caller: &Caller) -> Result<Vec<NetworkView>, Refusal> {
-        let mut networks = self.parts.networking.views(caller).await?;
-        for port in networks.iter_mut().flat_map(|network| &mut network.ports) {
-            let holder = self.parts.known.store.port_holder(port.id).await;
-            if let Some((load_balancer, _)) = self.stored(holder)? {
-                port.device_id = Some(format!("lb-{load_balancer}"));
-            }
-        }
-        Ok(networks)
     }
 
     fn committed(&self, change: Change, observed: Observed) -> Executed {

@@ -17,10 +17,12 @@ use krater_driver_local::NetworkConfig;
 use serde::Deserialize;
 
 use self::auth::{Auth, AuthFile};
+pub(crate) use self::log::{Log, LogFormat};
 pub(crate) use self::network::{Network, NetworkDriverName};
 use self::quantity::{parse_bytes, parse_duration, print_bytes, print_duration};
 
 pub(crate) mod auth;
+mod log;
 mod network;
 pub(crate) mod quantity;
 mod quota;
@@ -74,22 +76,6 @@ pub(crate) struct Zone {
     pub(crate) name: String,
     /// Shared ones that are kept there; more come when these are full.
     pub(crate) amphorae: usize,
-}
-
-/// What is logged and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Log {
-    pub(crate) filter: String,
-    pub(crate) format: LogFormat,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// What flags and the environment say; they win over the file.
@@ -165,7 +151,7 @@ struct ConfigFile {
     quota: quota::QuotaFile,
     network: network::NetworkFile,
     networks: Option<Vec<NetworkConfig>>,
-    log: LogFile,
+    log: log::LogFile,
 }
 
 #[derive(Default, Deserialize)]
@@ -207,13 +193,6 @@ struct FleetFile {
     silence: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct LogFile {
-    filter: Option<String>,
-    format: Option<String>,
-}
-
 /// Takes every setting, so that all flaws are found, and only then gives up if one is missing.
 fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Option<Config> {
     let state_dir = overrides
@@ -241,7 +220,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
     let fleet = parse_fleet(file.fleet, overrides, flaws);
     let quota = quota::parse(&file.quota, &mut flaws.0);
     let network = network::parse(file.network, file.networks, flaws);
-    let log = parse_log(file.log, overrides, flaws);
+    let log = log::parse(file.log, overrides, flaws);
     Some(Config {
         state_dir: state_dir?,
         api: api?,
@@ -413,26 +392,6 @@ fn parse_zones(
     }
 }
 
-fn parse_log(file: LogFile, overrides: &Overrides, flaws: &mut Flaws) -> Option<Log> {
-    let filter = overrides
-        .log
-        .clone()
-        .or(file.filter)
-        .unwrap_or_else(|| DEFAULT_FILTER.to_owned());
-    let parsed = tracing_subscriber::EnvFilter::try_new(&filter).map_err(|error| error.to_string());
-    let filter = flaws.keep("log.filter", parsed.map(|_| filter));
-    let format = match file.format.as_deref() {
-        None | Some("text") => Ok(LogFormat::Text),
-        Some("json") => Ok(LogFormat::Json),
-        Some(other) => Err(format!("{other:?} is neither \"text\" nor \"json\"")),
-    };
-    let format = flaws.keep("log.format", format);
-    Some(Log {
-        filter: filter?,
-        format: format?,
-    })
-}
-
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("{text:?} is not an address and a port like 192.0.2.1:9876 or [::1]:9876")
@@ -542,8 +501,7 @@ fn print(config: &Config) -> String {
     );
     print_fleet(&config.fleet, &mut out);
     quota::print(&config.quota, &mut out);
-    let (filter, format) = (quoted(&config.log.filter), config.log.format.name());
-    let _ = write!(out, "\n[log]\nfilter = {filter}\nformat = \"{format}\"\n");
+    log::print(&config.log, &mut out);
     network::print(&config.network, &mut out);
     out
 }
@@ -585,21 +543,11 @@ fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-impl LogFormat {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        }
-    }
-}
-
 const DEFAULT_LISTEN: &str = "127.0.0.1:9876";
 const DEFAULT_INTAKE: &str = "127.0.0.1:9877";
 const DEFAULT_METRICS: &str = "127.0.0.1:9878";
 const DEFAULT_PROJECT: &str = "6b726174657200000000000000000001";
 const DEFAULT_ZONE: &str = "local";
-const DEFAULT_FILTER: &str = "info";
 /// More than this on one host is a mistake in the number.
 const AMPHORAE_MAX: usize = 256;
 /// As many as an amphora takes.
