@@ -23,6 +23,7 @@ use krater_controller_core::{
     },
     quota::Limits,
     refusal::Refusal,
+    rules::Rules,
     scan::{Excerpt, Scan},
     tree::{Observed, TreeView},
 };
@@ -61,6 +62,8 @@ pub(crate) struct Parts {
     pub(crate) carried: Carried,
     /// What projects may have for which nothing was set.
     pub(crate) quota_defaults: Limits,
+    /// What the deployment allows and fills in.
+    pub(crate) rules: Rules,
 }
 
 impl Application {
@@ -83,7 +86,8 @@ impl Application {
         let networking = &self.parts.networking;
         let taken = self.taken(&new.vip).await?;
         networking.check_request(caller, &new.vip, &taken).await?;
-        admit::check_new(&new)?;
+        let rules = &self.parts.rules;
+        admit::check_new(&new, rules)?;
         networking
             .check_subnets(caller, new.member_subnets())
             .await?;
@@ -105,9 +109,9 @@ impl Application {
             let change = admit::create(
                 new.clone(),
                 project.clone(),
-                vip,
-                additional,
+                (vip, additional),
                 id,
+                rules,
                 ids,
                 clock::now(),
             )?;
@@ -150,8 +154,15 @@ impl Application {
             let resolved = self.resolved(command.clone());
             let ids = &mut chance::random_uuid;
             let project = tree.project().clone();
-            let admitted = admit::admit(tree, observed.settled, resolved, ids, clock::now())
-                .and_then(|change| self.parts.carried.check(&change).map(|()| change));
+            let admitted = admit::admit(
+                tree,
+                observed.settled,
+                resolved,
+                &self.parts.rules,
+                ids,
+                clock::now(),
+            )
+            .and_then(|change| self.parts.carried.check(&change).map(|()| change));
             let change = match admitted {
                 Ok(change) => change,
                 Err(refusal) => {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use krater_controller_core::{model::ProjectId, quota::Limits};
+use krater_controller_core::{model::ProjectId, quota::Limits, rules::Rules};
 use krater_driver_local::NetworkConfig;
 use serde::Deserialize;
 
@@ -26,6 +26,7 @@ mod log;
 mod network;
 pub(crate) mod quantity;
 mod quota;
+mod rules;
 
 /// Everything the controller needs to know, typed and complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) intake: SocketAddr,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) fleet: Fleet,
+    /// What tenants may ask for.
+    pub(crate) rules: Rules,
     /// What projects may have for which nothing was set.
     pub(crate) quota: Limits,
     pub(crate) network: Network,
@@ -149,6 +152,7 @@ struct ConfigFile {
     metrics: MetricsFile,
     fleet: FleetFile,
     quota: quota::QuotaFile,
+    rules: rules::RulesFile,
     network: network::NetworkFile,
     networks: Option<Vec<NetworkConfig>>,
     log: log::LogFile,
@@ -218,6 +222,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
         text => flaws.keep("metrics.listen", parse_address(text)).map(Some),
     };
     let fleet = parse_fleet(file.fleet, overrides, flaws);
+    let rules = rules::parse(file.rules, flaws);
     let quota = quota::parse(&file.quota, &mut flaws.0);
     let network = network::parse(file.network, file.networks, flaws);
     let log = log::parse(file.log, overrides, flaws);
@@ -228,6 +233,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
         intake: intake?,
         metrics: metrics?,
         fleet: fleet?,
+        rules: rules?,
         quota,
         network: network?,
         log: log?,
@@ -501,6 +507,7 @@ fn print(config: &Config) -> String {
     );
     print_fleet(&config.fleet, &mut out);
     quota::print(&config.quota, &mut out);
+    rules::print(&config.rules, &mut out);
     log::print(&config.log, &mut out);
     network::print(&config.network, &mut out);
     out

@@ -286,6 +286,7 @@ impl Foundation {
             agents: fleet.clone(),
             carried: Carried::release(),
             quota_defaults: config.quota,
+            rules: config.rules.clone(),
         }));
         let intake = Arc::new(Intake {
             known: known.clone(),

@@ -430,6 +430,7 @@ impl House {
             agents: amphora.clone(),
             carried: krater_controller_core::carried::Carried::release(),
             quota_defaults: krater_controller_core::quota::Limits::default(),
+            rules: krater_controller_core::rules::Rules::default(),
         });
         let caller = Caller::new("anybody", Some(project), Persona::Admin);
         Self {
@@ -477,6 +478,8 @@ impl House {
                 admin_state_up: true,
                 protocol: PoolProtocol::Tcp,
                 lb_algorithm: LbAlgorithm::RoundRobin,
+                session_persistence: None,
+                tls: Default::default(),
                 tags: Tags::default(),
                 members: Vec::new(),
                 health_monitor: None,
@@ -559,6 +562,8 @@ pub(crate) fn new_listener(port: u16, default_pool: Option<PoolRef>) -> NewListe
         allowed_cidrs: Vec::new(),
         timeouts: Timeouts::default(),
         insert_headers: InsertHeaders::default(),
+        tls: Default::default(),
+        hsts: Default::default(),
         l7_policies: Vec::new(),
         tags: Tags::default(),
     }
@@ -575,6 +580,7 @@ pub(crate) fn new_member(address: IpAddr) -> NewMember {
         subnet_id: None,
         monitor_address: None,
         monitor_port: None,
+        request_sriov: false,
         tags: Tags::default(),
     }
 }

@@ -9,6 +9,7 @@ use std::{
 use krater_amphora_api::{ExpectedCodes, Generation, HttpVersion, SnapshotSpec};
 use krater_amphora_core::{limits as amphora, snapshot::Snapshot};
 use krater_controller_core::{
+    carried::Carried,
     change::Change,
     command::{NewHealthMonitor, NewL7Policy, NewL7Rule, NewListener, NewMember, NewPool, PoolRef},
     compile::{Defaults, compile},
@@ -45,6 +46,17 @@ proptest! {
                 check_compiled(house);
             }
         });
+    }
+
+    #[test]
+    fn what_an_amphora_has_no_words_for_is_left_out_of_what_it_is_sent(
+        new in new_balancer(),
+        (vip, additional) in addresses(),
+        wishes in wishes(40),
+    ) {
+        let (mut house, _) = House::found_on(Carried::everything(), new, vip, additional);
+        check_left_out(&house);
+        follow(&mut house, wishes, |_, _, house| check_left_out(house));
     }
 
     #[test]
@@ -155,6 +167,8 @@ fn largest_listener(port: usize, name: &Name) -> NewListener {
         allowed_cidrs: (0..most).map(network).collect(),
         timeouts: Timeouts::default(),
         insert_headers: InsertHeaders::default(),
+        tls: Default::default(),
+        hsts: Default::default(),
         l7_policies: largest_policies(port, name),
         tags: Tags::default(),
     }
@@ -224,6 +238,7 @@ fn largest_members(pool: usize, name: &Name) -> Vec<NewMember> {
         subnet_id: None,
         monitor_address: Some(address(0)),
         monitor_port: Some(u16::MAX),
+        request_sriov: false,
         tags: Tags::default(),
     };
     let most = u16::try_from(limits::MEMBERS_MAX / limits::POOLS_MAX).expect("few");
@@ -319,6 +334,15 @@ fn check_compiled(house: &House) {
             "a pool that no policy names"
         );
     }
+    check_again(&snapshot);
+}
+
+/// The snapshot, which an amphora takes, has nothing that the tree has not.
+fn check_left_out(house: &House) {
+    let snapshot = parsed(&house.tree);
+    let sent = ids(snapshot.spec());
+    let known: BTreeSet<_> = house.tree.facts().map(|facts| facts.id.uuid()).collect();
+    assert!(sent.is_subset(&known));
     check_again(&snapshot);
 }
 

@@ -5,11 +5,13 @@ use krater_amphora_api::{Generation, LoadBalancerId, SnapshotSpec};
 use krater_amphora_core::snapshot::Snapshot;
 use krater_controller_core::{
     admit,
+    carried::Carried,
     change::Change,
     command::{Command, NewLoadBalancer},
     compile::{Defaults, compile},
     model::{AdditionalVip, ProjectId, Vip},
     refusal::Refusal,
+    rules::Rules,
     tree::{LoadBalancerTree, Observed, TreeView},
 };
 use uuid::Uuid;
@@ -19,6 +21,7 @@ use uuid::Uuid;
 pub(crate) struct House {
     pub(crate) tree: LoadBalancerTree,
     pub(crate) settled: Option<Generation>,
+    carried: Carried,
     ids: u128,
     seconds: i64,
 }
@@ -30,7 +33,16 @@ impl House {
         vip: Vip,
         additional: Vec<AdditionalVip>,
     ) -> Result<(Self, Change), Refusal> {
-        admit::check_new(&new)?;
+        Self::build_on(Carried::release(), new, vip, additional)
+    }
+
+    fn build_on(
+        carried: Carried,
+        new: NewLoadBalancer,
+        vip: Vip,
+        additional: Vec<AdditionalVip>,
+    ) -> Result<(Self, Change), Refusal> {
+        admit::check_new(&new, &Rules::default())?;
         let mut ids = FIRST_ID;
         let id = LoadBalancerId::new(uuid(ids));
         let project = new.project.clone().unwrap_or_else(project);
@@ -38,15 +50,17 @@ impl House {
         let change = admit::create(
             new,
             project,
-            vip,
-            additional,
+            (vip, additional),
             id,
+            &Rules::default(),
             &mut || next(&mut ids),
             now,
         )?;
+        carried.check(&change)?;
         let house = Self {
             tree: change.tree.clone(),
             settled: None,
+            carried,
             ids,
             seconds: 0,
         };
@@ -59,13 +73,23 @@ impl House {
         vip: Vip,
         additional: Vec<AdditionalVip>,
     ) -> (Self, Change) {
+        Self::found_on(Carried::release(), new, vip, additional)
+    }
+
+    /// The same on a data plane that carries what `carried` says.
+    pub(crate) fn found_on(
+        carried: Carried,
+        new: NewLoadBalancer,
+        vip: Vip,
+        additional: Vec<AdditionalVip>,
+    ) -> (Self, Change) {
         let alone = NewLoadBalancer {
             listeners: Vec::new(),
             pools: Vec::new(),
             ..new.clone()
         };
-        Self::build(new, vip.clone(), additional.clone())
-            .or_else(|_| Self::build(alone, vip, additional))
+        Self::build_on(carried.clone(), new, vip.clone(), additional.clone())
+            .or_else(|_| Self::build_on(carried, alone, vip, additional))
             .expect("nothing is wrong about the load balancer itself")
     }
 
@@ -75,7 +99,15 @@ impl House {
         let ids = &mut self.ids;
         let tree = self.tree.clone();
         let now = moment(self.seconds);
-        let change = admit::admit(tree, self.settled, command, &mut || next(ids), now)?;
+        let change = admit::admit(
+            tree,
+            self.settled,
+            command,
+            &Rules::default(),
+            &mut || next(ids),
+            now,
+        )?;
+        self.carried.check(&change)?;
         self.tree = change.tree.clone();
         Ok(change)
     }

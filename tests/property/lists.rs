@@ -19,6 +19,7 @@ use krater_controller_core::{
     query::{Answer, Caller, Persona, Query},
     quota::Limits,
     refusal::Refusal,
+    rules::Rules,
     tree::LoadBalancerTree,
 };
 use krater_controller_store::{Committed, Store};
@@ -239,14 +240,15 @@ fn built(plot: Plot, number: usize) -> Change {
     let project = ProjectId::parse(plot.project).expect("a project id");
     let now = Timestamp::UNIX_EPOCH;
     let mut create = |new: NewLoadBalancer| {
-        admit::check_new(&new)?;
+        let rules = Rules::default();
+        admit::check_new(&new, &rules)?;
         let vip = vip([10, 0, 0, host].into());
         admit::create(
             new,
             project.clone(),
-            vip,
-            Vec::new(),
+            (vip, Vec::new()),
             balancer,
+            &rules,
             &mut id,
             now,
         )

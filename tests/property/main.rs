@@ -10,6 +10,7 @@ mod house;
 mod lists;
 mod rosters;
 mod stored;
+mod tls;
 mod value;
 mod wire;
 mod wish;

@@ -24,7 +24,11 @@ use crate::{
     cases,
     house::House,
     value,
-    wish::{self, member_update, new_member, pool_of},
+    wish::{
+        self,
+        member::{member_update, new_member},
+        pool_of,
+    },
 };
 
 /// One change of one member.

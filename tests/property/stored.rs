@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use krater_amphora_api::Generation;
 use krater_controller_core::{
+    carried::Carried,
     change::Change,
     query::TreeFilter,
     quota::{Counted, Growth, Limit, Limits},
@@ -27,7 +28,7 @@ proptest! {
         (vip, additional) in addresses(),
         wishes in wishes(24),
     ) {
-        let (house, change) = House::found(new, vip, additional);
+        let (house, change) = House::found_on(Carried::everything(), new, vip, additional);
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

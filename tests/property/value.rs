@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use krater_amphora_api::{ExpectedCodes, HttpVersion};
 use krater_controller_core::model::{
-    Description, HttpMonitor, InsertHeaders, LbAlgorithm, ListenerProtocol, MonitorKind, Name,
-    PoolProtocol, Tags, Timeouts,
+    Description, HttpMonitor, InsertHeaders, LbAlgorithm, ListenerProtocol, MonitorKind,
+    MonitorType, Name, PoolProtocol, Tags, Timeouts,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use uuid::Uuid;
 
 /// A text of at most 255 characters, whatever they are.
-fn text() -> BoxedStrategy<String> {
+pub(crate) fn text() -> BoxedStrategy<String> {
     prop_oneof![
         8 => "[a-z0-9-]{0,8}",
         1 => any::<String>().prop_map(|text| text.chars().take(255).collect()),
@@ -125,6 +125,9 @@ pub(crate) fn insert_headers() -> BoxedStrategy<InsertHeaders> {
         "X-Forwarded-For",
         "X-Forwarded-Port",
         "X-Forwarded-Proto",
+        "X-SSL-Client-DN",
+        "X-Real-IP",
+        "x-forwarded-for",
     ]);
     vec((name.prop_map(String::from), value), 1..4)
         .prop_map(|headers| InsertHeaders(headers.into_iter().collect::<BTreeMap<_, _>>()))
@@ -132,11 +135,20 @@ pub(crate) fn insert_headers() -> BoxedStrategy<InsertHeaders> {
 }
 
 pub(crate) fn listener_protocol() -> BoxedStrategy<ListenerProtocol> {
-    select(vec![ListenerProtocol::Tcp, ListenerProtocol::Http]).boxed()
+    prop_oneof![
+        8 => select(vec![ListenerProtocol::Tcp, ListenerProtocol::Http]),
+        1 => select(ListenerProtocol::ALL.to_vec()),
+    ]
+    .boxed()
 }
 
 pub(crate) fn pool_protocol() -> BoxedStrategy<PoolProtocol> {
-    prop_oneof![1 => Just(PoolProtocol::Tcp), 2 => Just(PoolProtocol::Http)].boxed()
+    prop_oneof![
+        4 => Just(PoolProtocol::Tcp),
+        8 => Just(PoolProtocol::Http),
+        2 => select(PoolProtocol::ALL.to_vec()),
+    ]
+    .boxed()
 }
 
 pub(crate) fn algorithm() -> BoxedStrategy<LbAlgorithm> {
@@ -208,22 +220,25 @@ pub(crate) fn monitor_kind() -> BoxedStrategy<MonitorKind> {
             1 => (option::of(http_version()), option::of(domain_name())),
         ]
     };
+    let monitor = prop_oneof![
+        4 => select(vec![MonitorType::Tcp, MonitorType::Ping]),
+        5 => Just(MonitorType::Http),
+        1 => select(MonitorType::ALL.to_vec()),
+    ];
     let http = (http_method(), url_path(), expected_codes(), host());
-    prop_oneof![
-        1 => host().prop_map(|(http_version, domain_name)| MonitorKind::Tcp { http_version, domain_name }),
-        1 => host().prop_map(|(http_version, domain_name)| MonitorKind::Ping { http_version, domain_name }),
-        2 => http.prop_map(|(http_method, url_path, (expected_codes, expected), (http_version, domain_name))| {
-            MonitorKind::Http(HttpMonitor {
+    (monitor, http)
+        .prop_map(|(monitor, (http_method, url_path, codes, host))| {
+            let http = HttpMonitor {
                 http_method,
                 url_path,
-                expected_codes,
-                expected,
-                http_version,
-                domain_name,
-            })
-        }),
-    ]
-    .boxed()
+                expected_codes: codes.0,
+                expected: codes.1,
+                http_version: host.0,
+                domain_name: host.1,
+            };
+            MonitorKind::new(monitor, http)
+        })
+        .boxed()
 }
 
 const ODD_ADDRESSES: &[&str] = &[

@@ -6,7 +6,7 @@ use krater_controller_core::{
     command::{
         BatchMember, BatchMode, Cascade, Command, HealthMonitorUpdate, ListenerUpdate,
         LoadBalancerUpdate, MemberUpdate, NewHealthMonitor, NewL7Policy, NewListener,
-        NewLoadBalancer, NewMember, NewPool, PoolParent, PoolRef, PoolUpdate,
+        NewLoadBalancer, NewMember, NewPool, PoolParent, PoolRef, PoolTlsUpdate, PoolUpdate,
     },
     model::{
         AdditionalVip, Description, L7Action, LbAlgorithm, ListenerId, ListenerProtocol, Name,
@@ -21,7 +21,9 @@ use proptest::{
     sample::{Index, select},
 };
 
-use crate::{house::uuid, value};
+use crate::{house::uuid, tls, value};
+
+pub(crate) mod member;
 
 mod l7;
 mod listener;
@@ -88,7 +90,7 @@ impl Wish {
                 };
                 Command::CreatePool(parent, Box::new(new))
             }
-            Self::Pool(at, update) => Command::UpdatePool(pool(at)?, update),
+            Self::Pool(at, update) => Command::UpdatePool(pool(at)?, Box::new(update)),
             Self::DeletePool(at) => Command::DeletePool(pool(at)?),
             Self::NewMember(at, new) => Command::CreateMember(pool(at)?, Box::new(new)),
             Self::Member(at, update) => {
@@ -137,14 +139,14 @@ fn wish() -> BoxedStrategy<Wish> {
         1 => at().prop_map(Wish::DeletePool),
     ];
     let of_member = prop_oneof![
-        5 => (at(), new_member()).prop_map(|(at, new)| Wish::NewMember(at, new)),
-        4 => (at(), member_update()).prop_map(|(at, update)| Wish::Member(at, update)),
+        5 => (at(), member::new_member()).prop_map(|(at, new)| Wish::NewMember(at, new)),
+        4 => (at(), member::member_update()).prop_map(|(at, update)| Wish::Member(at, update)),
         2 => at().prop_map(Wish::DeleteMember),
-        2 => (at(), vec(batch_member(), 0..6), mode).prop_map(|(at, entries, mode)| Wish::Batch(at, entries, mode)),
+        2 => (at(), vec(member::batch_member(), 0..6), mode).prop_map(|(at, entries, mode)| Wish::Batch(at, entries, mode)),
     ];
     let of_monitor = prop_oneof![
-        4 => (at(), new_monitor()).prop_map(|(at, new)| Wish::NewMonitor(at, new)),
-        5 => (at(), monitor_update()).prop_map(|(at, update)| Wish::Monitor(at, update)),
+        4 => (at(), member::new_monitor()).prop_map(|(at, new)| Wish::NewMonitor(at, new)),
+        5 => (at(), member::monitor_update()).prop_map(|(at, update)| Wish::Monitor(at, update)),
         2 => at().prop_map(Wish::DeleteMonitor),
     ];
     prop_oneof![
@@ -166,8 +168,8 @@ pub(crate) fn new_balancer() -> BoxedStrategy<NewLoadBalancer> {
     let children = (
         vec((listener::new_listener(), option::of(any::<Index>())), 0..3),
         vec(new_pool(), 0..3),
-        vec(vec(new_member(), 0..4), 3),
-        vec(option::of(new_monitor()), 3),
+        vec(vec(member::new_member(), 0..4), 3),
+        vec(option::of(member::new_monitor()), 3),
         vec(
             vec((l7::whole_policy(), option::of(any::<Index>())), 0..3),
             3,
@@ -301,15 +303,28 @@ fn new_pool() -> BoxedStrategy<NewPool> {
         value::mostly_true(),
         value::pool_protocol(),
         value::algorithm(),
+        option::weighted(0.05, tls::persistence()),
+        tls::pool_tls(),
         value::tags(),
     );
     all.prop_map(
-        |(name, description, admin_state_up, protocol, lb_algorithm, tags)| NewPool {
+        |(
             name,
             description,
             admin_state_up,
             protocol,
             lb_algorithm,
+            session_persistence,
+            tls,
+            tags,
+        )| NewPool {
+            name,
+            description,
+            admin_state_up,
+            protocol,
+            lb_algorithm,
+            session_persistence,
+            tls,
             tags,
             members: Vec::new(),
             health_monitor: None,
@@ -324,155 +339,24 @@ fn pool_update() -> BoxedStrategy<PoolUpdate> {
         set(value::description()),
         set(any::<bool>()),
         set(value::algorithm()),
+        option::weighted(0.1, option::of(tls::persistence_update())),
+        prop_oneof![4 => Just(PoolTlsUpdate::default()), 1 => tls::pool_tls_update()],
         set(value::tags()),
     );
     all.prop_map(
-        |(name, description, admin_state_up, lb_algorithm, tags)| PoolUpdate {
-            name,
-            description,
-            admin_state_up,
-            lb_algorithm,
-            tags,
-        },
-    )
-    .boxed()
-}
-
-pub(crate) fn new_member() -> BoxedStrategy<NewMember> {
-    let all = (
-        value::name(),
-        value::mostly_true(),
-        value::address(),
-        value::port(),
-        value::weight(),
-        prop::bool::weighted(0.25),
-        option::of(value::some_uuid()),
-        option::weighted(0.2, value::address()),
-        option::weighted(0.2, value::port()),
-        value::tags(),
-    );
-    all.prop_map(|all| {
-        let (name, admin_state_up, address, protocol_port, weight, backup, subnet_id, to, at, tags) =
-            all;
-        NewMember {
-            name,
-            admin_state_up,
-            address,
-            protocol_port,
-            weight,
-            backup,
-            subnet_id,
-            monitor_address: to,
-            monitor_port: at,
-            tags,
-        }
-    })
-    .boxed()
-}
-
-pub(crate) fn member_update() -> BoxedStrategy<MemberUpdate> {
-    let all = (
-        set(value::name()),
-        set(any::<bool>()),
-        set(value::weight()),
-        set(any::<bool>()),
-        set(option::of(value::address())),
-        set(option::of(value::port())),
-        set(value::tags()),
-    );
-    all.prop_map(
-        |(name, admin_state_up, weight, backup, monitor_address, monitor_port, tags)| {
-            MemberUpdate {
+        |(name, description, admin_state_up, lb_algorithm, session_persistence, tls, tags)| {
+            PoolUpdate {
                 name,
+                description,
                 admin_state_up,
-                weight,
-                backup,
-                monitor_address,
-                monitor_port,
+                lb_algorithm,
+                session_persistence,
+                tls,
                 tags,
             }
         },
     )
     .boxed()
-}
-
-fn batch_member() -> BoxedStrategy<BatchMember> {
-    let all = (new_member(), any::<bool>(), any::<bool>(), any::<bool>());
-    all.prop_map(|(member, names, tags, subnet)| BatchMember {
-        member,
-        names,
-        tags,
-        subnet,
-    })
-    .boxed()
-}
-
-fn new_monitor() -> BoxedStrategy<NewHealthMonitor> {
-    let all = (
-        value::name(),
-        value::mostly_true(),
-        value::monitor_kind(),
-        value::seconds(),
-        value::seconds(),
-        value::retries(),
-        value::retries(),
-        value::tags(),
-    );
-    all.prop_map(|all| {
-        let (name, admin_state_up, kind, delay, timeout, max_retries, max_retries_down, tags) = all;
-        NewHealthMonitor {
-            name,
-            admin_state_up,
-            kind,
-            delay_seconds: delay,
-            timeout_seconds: timeout,
-            max_retries,
-            max_retries_down,
-            tags,
-        }
-    })
-    .boxed()
-}
-
-fn monitor_update() -> BoxedStrategy<HealthMonitorUpdate> {
-    let own = (
-        set(value::name()),
-        set(any::<bool>()),
-        set(value::seconds()),
-        set(value::seconds()),
-        set(value::retries()),
-        set(value::retries()),
-        set(value::tags()),
-    );
-    let http = (
-        set(value::http_method()),
-        set(value::url_path()),
-        set(value::expected_codes()),
-        set(option::of(value::http_version())),
-        set(option::of(value::domain_name())),
-    );
-    // Half of them leave alone what only HTTP monitors have.
-    let http = prop_oneof![Just((None, None, None, None, None)), http];
-    (own, http)
-        .prop_map(|(own, http)| {
-            let (name, admin_state_up, delay, timeout, max_retries, max_retries_down, tags) = own;
-            let (http_method, url_path, expected_codes, http_version, domain_name) = http;
-            HealthMonitorUpdate {
-                name,
-                admin_state_up,
-                delay_seconds: delay,
-                timeout_seconds: timeout,
-                max_retries,
-                max_retries_down,
-                http_method,
-                url_path,
-                expected_codes,
-                http_version,
-                domain_name,
-                tags,
-            }
-        })
-        .boxed()
 }
 
 fn balancer_update() -> BoxedStrategy<LoadBalancerUpdate> {
@@ -509,6 +393,8 @@ pub(crate) fn pool_of(members: Vec<NewMember>, lb_algorithm: LbAlgorithm) -> New
         admin_state_up: true,
         protocol: PoolProtocol::Tcp,
         lb_algorithm,
+        session_persistence: None,
+        tls: Default::default(),
         tags: Tags::default(),
         members,
         health_monitor: None,

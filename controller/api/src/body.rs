@@ -1,7 +1,7 @@
 //! Reads JSON objects field by field: coercions, bounds and the sentences of reference 1.3. What no reader took is an
 //! unknown attribute, so nothing can be accepted and forgotten.
 
-use core::{fmt::Write, net::IpAddr};
+use core::net::IpAddr;
 
 use krater_controller_core::model::{Description, Name, Tags};
 use serde_json::{Map, Value};
@@ -266,6 +266,17 @@ impl Fields {
         self.take(name).parse(|value| choice(name, &value, options))
     }
 
+    /// One of `all`, by its name.
+    pub(crate) fn one_of<T: Copy>(
+        &mut self,
+        name: &str,
+        all: &[T],
+        word: impl Fn(T) -> &'static str,
+    ) -> Result<Given<T>, Fault> {
+        self.take(name)
+            .parse(|value| one_of(name, &value, all, word))
+    }
+
     /// A list, each of whose entries `entry` reads.
     pub(crate) fn list<T>(
         &mut self,
@@ -389,6 +400,24 @@ pub(crate) fn choice(
     })
 }
 
+/// One of `all`, by its name.
+pub(crate) fn one_of<T: Copy>(
+    name: &str,
+    value: &Value,
+    all: &[T],
+    word: impl Fn(T) -> &'static str,
+) -> Result<T, Fault> {
+    let named = |text: &str| all.iter().copied().find(|one| word(*one) == text);
+    value.as_str().and_then(named).ok_or_else(|| {
+        let words: Vec<_> = all.iter().map(|one| word(*one)).collect();
+        Fault::input(
+            name,
+            &echo(value),
+            format!("Value should be one of: {}", words.join(", ")),
+        )
+    })
+}
+
 /// The value as the reference prints it, cut to a bearable length.
 pub(crate) fn echo(value: &Value) -> String {
     match value {
@@ -398,18 +427,6 @@ pub(crate) fn echo(value: &Value) -> String {
         Value::String(text) => abridge(text),
         other => abridge(&other.to_string()),
     }
-}
-
-/// The list of names as the reference prints it.
-pub(crate) fn bracketed(names: &[&str]) -> String {
-    let mut list = String::from("[");
-    for (position, name) in names.iter().enumerate() {
-        let comma = if position == 0 { "" } else { ", " };
-        // Writing to a string cannot fail.
-        let _ = write!(list, "{comma}'{}'", abridge(name));
-    }
-    list.push(']');
-    list
 }
 
 /// The truth a text or number unambiguously stands for (reference 1.3).

@@ -180,15 +180,11 @@ impl From<Refusal> for Fault {
                 pool.name(),
                 listener.name()
             )),
-            Refusal::InvalidL7Policy(detail) => {
-                Self::bad_request(format!("Invalid L7 Policy arguments: {detail}"))
-            }
-            Refusal::UnknownL7Action(action) => {
-                Self::bad_request(format!("Invalid L7 Policy action specified: {action}"))
-            }
-            Refusal::InvalidL7Rule(detail) => {
-                Self::bad_request(format!("Error parsing L7Rule: {detail}"))
-            }
+            wrong @ (Refusal::Disallowed { .. }
+            | Refusal::ChildOfPrometheus
+            | Refusal::InvalidL7Policy(_)
+            | Refusal::UnknownL7Action(_)
+            | Refusal::InvalidL7Rule(_)) => Self::bad_request(wrong_sentence(&wrong)),
             Refusal::HasChildren(id) => Self::validation(format!(
                 "Cannot delete Load Balancer {id} - it has children"
             )),
@@ -245,6 +241,24 @@ impl From<Unauthenticated> for Fault {
                 },
             },
         }
+    }
+}
+
+/// The sentences of those 400 that have their own (reference 1.6).
+fn wrong_sentence(wrong: &Refusal) -> String {
+    match wrong {
+        Refusal::Disallowed { kind, name } => {
+            format!("The selected {kind} is not allowed in this deployment: {name}")
+        }
+        Refusal::ChildOfPrometheus => {
+            "Protocol PROMETHEUS listeners cannot have child objects.".into()
+        }
+        Refusal::InvalidL7Policy(detail) => format!("Invalid L7 Policy arguments: {detail}"),
+        Refusal::UnknownL7Action(action) => {
+            format!("Invalid L7 Policy action specified: {action}")
+        }
+        Refusal::InvalidL7Rule(detail) => format!("Error parsing L7Rule: {detail}"),
+        other => other.to_string(),
     }
 }
 

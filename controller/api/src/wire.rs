@@ -19,6 +19,8 @@ pub(crate) mod member;
 
 pub(crate) mod amphora;
 
+pub(crate) mod persistence;
+
 pub(crate) mod tls;
 
 pub(crate) mod row;

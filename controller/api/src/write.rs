@@ -72,7 +72,7 @@ pub(crate) async fn update(
         Kind::Listener => {
             Command::UpdateListener(ListenerId::new(id), Box::new(listener::parse_update(body)?))
         }
-        Kind::Pool => Command::UpdatePool(PoolId::new(id), pool::parse_update(body)?),
+        Kind::Pool => Command::UpdatePool(PoolId::new(id), Box::new(pool::parse_update(body)?)),
         Kind::HealthMonitor => {
             let update = health_monitor::parse_update(body)?;
             Command::UpdateHealthMonitor(HealthMonitorId::new(id), Box::new(update))

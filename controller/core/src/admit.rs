@@ -14,6 +14,7 @@ use crate::{
     command::{Command, NewLoadBalancer},
     model::{AdditionalVip, ProjectId, Vip},
     refusal::Refusal,
+    rules::Rules,
     tree::LoadBalancerTree,
 };
 
@@ -24,11 +25,14 @@ mod health_monitor;
 mod l7_policy;
 mod l7_rule;
 mod listener;
+mod listener_tls;
 mod load_balancer;
 mod member;
+mod persistence;
 mod pool;
 #[cfg(test)]
 mod tests;
+mod tls_terms;
 
 use draft::Draft;
 
@@ -36,24 +40,25 @@ use draft::Draft;
 ///
 /// # Errors
 /// The first rule it breaks.
-pub fn check_new(new: &NewLoadBalancer) -> Result<(), Refusal> {
-    load_balancer::check_new(new)
+pub fn check_new(new: &NewLoadBalancer, rules: &Rules) -> Result<(), Refusal> {
+    load_balancer::check_new(new, rules)
 }
 
-/// Admits a new load balancer with its children, which all get ids from `ids`.
+/// Admits a new load balancer at its addresses, the primary and the additional ones, with its children, which all get
+/// ids from `ids`.
 ///
 /// # Errors
 /// As [`check_new`]; and when allowed networks do not fit the addresses.
 pub fn create(
     new: NewLoadBalancer,
     project: ProjectId,
-    vip: Vip,
-    additional_vips: Vec<AdditionalVip>,
+    (vip, additional_vips): (Vip, Vec<AdditionalVip>),
     id: LoadBalancerId,
+    rules: &Rules,
     ids: &mut dyn FnMut() -> Uuid,
     now: Timestamp,
 ) -> Result<Change, Refusal> {
-    load_balancer::check_new(&new)?;
+    load_balancer::check_new(&new, rules)?;
     load_balancer::check_networks(&new, &vip, &additional_vips)?;
     let NewLoadBalancer {
         listeners, pools, ..
@@ -70,7 +75,7 @@ pub fn create(
         id,
     );
     load_balancer::check_vnic(&balancer.vip_sg_ids, balancer.vip_vnic_type)?;
-    load_balancer::create(Draft::of_new(balancer, ids, now), listeners, pools)
+    load_balancer::create(Draft::of_new(balancer, ids, now), listeners, pools, rules)
 }
 
 /// Admits every other command against its tree. `settled` is the generation that settled last: what is younger and
@@ -82,6 +87,7 @@ pub fn admit(
     tree: LoadBalancerTree,
     settled: Option<Generation>,
     command: Command,
+    rules: &Rules,
     ids: &mut dyn FnMut() -> Uuid,
     now: Timestamp,
 ) -> Result<Change, Refusal> {
@@ -93,18 +99,22 @@ pub fn admit(
         Command::UpdateLoadBalancer(id, update) => load_balancer::update(draft, id, update),
         Command::DeleteLoadBalancer(id, cascade) => load_balancer::delete(draft, id, cascade),
         Command::FailOver(id, from) => load_balancer::fail_over(draft, id, from),
-        Command::CreateListener(balancer, new) => listener::create(draft, balancer, *new),
-        Command::UpdateListener(id, update) => listener::update(draft, id, *update),
+        Command::CreateListener(balancer, new) => listener::create(draft, balancer, *new, rules),
+        Command::UpdateListener(id, update) => listener::update(draft, id, *update, rules),
         Command::DeleteListener(id) => listener::delete(draft, id),
-        Command::CreatePool(parent, new) => pool::create(draft, parent, *new),
-        Command::UpdatePool(id, update) => pool::update(draft, id, update),
+        Command::CreatePool(parent, new) => pool::create(draft, parent, *new, rules),
+        Command::UpdatePool(id, update) => pool::update(draft, id, *update, rules),
         Command::DeletePool(id) => pool::delete(draft, id),
-        Command::CreateMember(pool, new) => member::create(draft, pool, *new),
-        Command::UpdateMember(pool, id, update) => member::update(draft, pool, id, update),
+        Command::CreateMember(pool, new) => member::create(draft, pool, *new, rules),
+        Command::UpdateMember(pool, id, update) => member::update(draft, pool, id, update, rules),
         Command::DeleteMember(pool, id) => member::delete(draft, pool, id),
-        Command::BatchMembers(pool, entries, mode) => batch::admit(draft, pool, entries, mode),
-        Command::CreateHealthMonitor(pool, new) => health_monitor::create(draft, pool, *new),
-        Command::UpdateHealthMonitor(id, update) => health_monitor::update(draft, id, *update),
+        Command::BatchMembers(pool, entries, mode) => {
+            batch::admit(draft, pool, entries, mode, rules)
+        }
+        Command::CreateHealthMonitor(pool, new) => health_monitor::create(draft, pool, *new, rules),
+        Command::UpdateHealthMonitor(id, update) => {
+            health_monitor::update(draft, id, *update, rules)
+        }
         Command::DeleteHealthMonitor(id) => health_monitor::delete(draft, id),
         Command::CreateL7Policy(listener, new) => l7_policy::create(draft, listener, *new),
         Command::UpdateL7Policy(id, update) => l7_policy::update(draft, id, *update),

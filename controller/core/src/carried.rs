@@ -5,24 +5,95 @@
 //! nothing is accepted and then forgotten. The release that carries a feature takes it out of [`Carried::release`].
 
 use alloc::{collections::BTreeSet, string::String};
+use core::net::IpAddr;
 
-use crate::{change::Change, refusal::Refusal};
+use crate::{
+    change::Change,
+    model::{
+        HeaderKind, HealthMonitor, Listener, ListenerProtocol, Member, MonitorType, Pool,
+        PoolProtocol, VnicType, header_kind,
+    },
+    refusal::Refusal,
+    tree::{LoadBalancerTree, Row},
+};
 
 /// Something tenants can ask for that a data plane may not carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Feature {
+    /// Listeners and pools of HTTPS: TLS that is passed on as it is.
+    TlsPassThrough,
+    /// Listeners that end TLS.
+    TlsTermination,
+    /// Listeners and pools of UDP.
+    Udp,
+    /// Listeners and pools of SCTP.
+    Sctp,
+    /// Listeners that tell metrics.
+    Prometheus,
+    /// The client's address under names that are no standard.
+    ClientAddressHeaders,
+    /// Pools of PROXY and PROXYV2.
+    ProxyProtocol,
+    /// TLS toward members.
+    TlsToMembers,
+    /// Session persistence.
+    SessionPersistence,
+    /// Members of UDP and SCTP pools that none of the load balancer's addresses can reach (reference 8.3).
+    MixedFamilies,
+    /// Members on a part of a network card.
+    Sriov,
+    /// HTTPS monitors.
+    HttpsMonitors,
+    /// TLS-HELLO monitors.
+    TlsHelloMonitors,
+    /// UDP-CONNECT monitors.
+    UdpConnectMonitors,
+    /// SCTP monitors.
+    SctpMonitors,
     /// L7 rules about certificates that clients show (reference 11.2).
     L7CertificateRules,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::L7CertificateRules];
+    pub const ALL: [Self; 16] = [
+        Self::TlsPassThrough,
+        Self::TlsTermination,
+        Self::Udp,
+        Self::Sctp,
+        Self::Prometheus,
+        Self::ClientAddressHeaders,
+        Self::ProxyProtocol,
+        Self::TlsToMembers,
+        Self::SessionPersistence,
+        Self::MixedFamilies,
+        Self::Sriov,
+        Self::HttpsMonitors,
+        Self::TlsHelloMonitors,
+        Self::UdpConnectMonitors,
+        Self::SctpMonitors,
+        Self::L7CertificateRules,
+    ];
 
     /// What it is, as the subject of a sentence that goes on with "cannot be had in this release".
     #[must_use]
     pub const fn subject(self) -> &'static str {
         match self {
+            Self::TlsPassThrough => "the protocol HTTPS",
+            Self::TlsTermination => "TLS termination by certificate references",
+            Self::Udp => "the protocol UDP",
+            Self::Sctp => "the protocol SCTP",
+            Self::Prometheus => "the protocol PROMETHEUS",
+            Self::ClientAddressHeaders => "insertion of X-Forwarded-IP, X-Client-IP and X-Real-IP",
+            Self::ProxyProtocol => "the PROXY protocol toward members",
+            Self::TlsToMembers => "TLS toward members",
+            Self::SessionPersistence => "session_persistence",
+            Self::MixedFamilies => "UDP and SCTP members whose IP version none of the VIPs has",
+            Self::Sriov => "request_sriov",
+            Self::HttpsMonitors => "health monitors of type HTTPS",
+            Self::TlsHelloMonitors => "health monitors of type TLS-HELLO",
+            Self::UdpConnectMonitors => "health monitors of type UDP-CONNECT",
+            Self::SctpMonitors => "health monitors of type SCTP",
             Self::L7CertificateRules => "L7 rules about client certificates",
         }
     }
@@ -67,10 +138,92 @@ impl Carried {
 
 /// What the touched rows of a change need.
 fn needs(change: &Change) -> impl Iterator<Item = Feature> {
-    let generation = change.tree.generation();
-    let rules = change.tree.l7_rules.iter();
-    rules
-        .filter(move |row| row.generation == generation && !row.is_leaving())
-        .filter(|row| row.value.rule_type.looks_at_certificates())
-        .map(|_| Feature::L7CertificateRules)
+    let tree = &change.tree;
+    let listeners = touched(change, &tree.listeners).flat_map(of_listener);
+    let pools = touched(change, &tree.pools).flat_map(of_pool);
+    let members = touched(change, &tree.members).flat_map(move |member| of_member(tree, member));
+    let monitors = touched(change, &tree.health_monitors).flat_map(of_monitor);
+    let rules = touched(change, &tree.l7_rules)
+        .filter(|rule| rule.rule_type.looks_at_certificates())
+        .map(|_| Feature::L7CertificateRules);
+    listeners
+        .chain(pools)
+        .chain(members)
+        .chain(monitors)
+        .chain(rules)
 }
+
+/// The rows that the change touches and that stay. Those carry the generation it gave the tree.
+fn touched<'a, T>(change: &'a Change, rows: &'a [Row<T>]) -> impl Iterator<Item = &'a T> {
+    let generation = change.tree.generation();
+    let any = !change.is_empty();
+    rows.iter()
+        .filter(move |row| any && row.generation == generation && !row.is_leaving())
+        .map(|row| &row.value)
+}
+
+fn of_listener(listener: &Listener) -> impl Iterator<Item = Feature> {
+    let spoken = match listener.protocol {
+        ListenerProtocol::Tcp | ListenerProtocol::Http => None,
+        ListenerProtocol::Https => Some(Feature::TlsPassThrough),
+        ListenerProtocol::TerminatedHttps => Some(Feature::TlsTermination),
+        ListenerProtocol::Udp => Some(Feature::Udp),
+        ListenerProtocol::Sctp => Some(Feature::Sctp),
+        ListenerProtocol::Prometheus => Some(Feature::Prometheus),
+    };
+    let tls = (listener.tls.has_certificate() || listener.tls.client_ca.is_some())
+        .then_some(Feature::TlsTermination);
+    let told = listener.insert_headers.0.keys();
+    let told = told
+        .filter(|name| header_kind(name) == Some(HeaderKind::ClientAddress))
+        .map(|_| Feature::ClientAddressHeaders);
+    spoken.into_iter().chain(tls).chain(told)
+}
+
+fn of_pool(pool: &Pool) -> impl Iterator<Item = Feature> {
+    let spoken = match pool.protocol {
+        PoolProtocol::Tcp | PoolProtocol::Http => None,
+        PoolProtocol::Https => Some(Feature::TlsPassThrough),
+        PoolProtocol::Proxy | PoolProtocol::ProxyV2 => Some(Feature::ProxyProtocol),
+        PoolProtocol::Udp => Some(Feature::Udp),
+        PoolProtocol::Sctp => Some(Feature::Sctp),
+    };
+    let tls = &pool.tls;
+    // References are refused even where they would have no effect: nothing reads the secrets behind them.
+    let tls = tls.enabled || tls.certificate.is_some() || tls.ca.is_some() || tls.crl.is_some();
+    let kept = pool
+        .session_persistence
+        .as_ref()
+        .map(|_| Feature::SessionPersistence);
+    spoken
+        .into_iter()
+        .chain(tls.then_some(Feature::TlsToMembers))
+        .chain(kept)
+}
+
+fn of_member(tree: &LoadBalancerTree, member: &Member) -> impl Iterator<Item = Feature> {
+    let streamless = tree
+        .pool(member.pool)
+        .is_some_and(|pool| pool.value.protocol.is_streamless());
+    let balancer = &tree.load_balancer.value;
+    let others = balancer.additional_vips.iter().map(|vip| vip.address);
+    let reached = core::iter::once(balancer.vip.address)
+        .chain(others)
+        .any(|vip: IpAddr| vip.is_ipv4() == member.address.is_ipv4());
+    let mixed = (streamless && !reached).then_some(Feature::MixedFamilies);
+    let direct = (member.vnic_type == VnicType::Direct).then_some(Feature::Sriov);
+    mixed.into_iter().chain(direct)
+}
+
+fn of_monitor(monitor: &HealthMonitor) -> Option<Feature> {
+    match monitor.kind.monitor_type() {
+        MonitorType::Tcp | MonitorType::Ping | MonitorType::Http => None,
+        MonitorType::Https => Some(Feature::HttpsMonitors),
+        MonitorType::TlsHello => Some(Feature::TlsHelloMonitors),
+        MonitorType::UdpConnect => Some(Feature::UdpConnectMonitors),
+        MonitorType::Sctp => Some(Feature::SctpMonitors),
+    }
+}
+
+#[cfg(test)]
+mod tests;

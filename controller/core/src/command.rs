@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::{
     model::{
-        Description, InsertHeaders, LbAlgorithm, ListenerProtocol, Name, PoolProtocol, ProjectId,
-        Tags, Timeouts, VipRequest,
+        Description, Hsts, InsertHeaders, LbAlgorithm, ListenerProtocol, ListenerTls, Name,
+        PoolProtocol, PoolTls, ProjectId, SessionPersistence, Tags, Timeouts, VipRequest,
     },
     quota::{Growth, QuotaUpdate},
     refusal::Refusal,
@@ -21,8 +21,10 @@ use crate::{
 };
 
 mod l7;
+mod tls;
 
 pub use l7::{L7PolicyUpdate, L7RuleUpdate, NewL7Policy, NewL7Rule, Redirect};
+pub use tls::{HstsUpdate, ListenerTlsUpdate, PersistenceUpdate, PoolTlsUpdate, TlsTermsUpdate};
 
 /// A change somebody asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +47,7 @@ pub enum Command {
     /// POST /pools
     CreatePool(PoolParent, Box<NewPool>),
     /// PUT /pools/{id}
-    UpdatePool(PoolId, PoolUpdate),
+    UpdatePool(PoolId, Box<PoolUpdate>),
     /// DELETE /pools/{id}
     DeletePool(PoolId),
     /// POST /pools/{id}/members
@@ -310,6 +312,10 @@ pub struct NewListener {
     pub timeouts: Timeouts,
     /// Headers to add.
     pub insert_headers: InsertHeaders,
+    /// TLS toward clients.
+    pub tls: ListenerTls,
+    /// What browsers are told about coming back over TLS.
+    pub hsts: Hsts,
     /// Its L7 policies, in the order in which they are to be created; only with a whole tree.
     pub l7_policies: Vec<NewL7Policy>,
     /// Its tags.
@@ -341,6 +347,10 @@ pub struct ListenerUpdate {
     pub tcp_inspect_ms: Set<u32>,
     /// Headers to add; replaces the whole map.
     pub insert_headers: Set<InsertHeaders>,
+    /// TLS toward clients.
+    pub tls: ListenerTlsUpdate,
+    /// What browsers are told about coming back over TLS.
+    pub hsts: HstsUpdate,
     /// Tags.
     pub tags: Set<Tags>,
 }
@@ -367,6 +377,10 @@ pub struct NewPool {
     pub protocol: PoolProtocol,
     /// How a member is chosen.
     pub lb_algorithm: LbAlgorithm,
+    /// How a client is kept with its member.
+    pub session_persistence: Option<SessionPersistence>,
+    /// TLS toward members.
+    pub tls: PoolTls,
     /// Its tags.
     pub tags: Tags,
     /// Its members.
@@ -386,6 +400,10 @@ pub struct PoolUpdate {
     pub admin_state_up: Set<bool>,
     /// How a member is chosen.
     pub lb_algorithm: Set<LbAlgorithm>,
+    /// How a client is kept with its member; replaces the whole object but for its type.
+    pub session_persistence: Set<Option<PersistenceUpdate>>,
+    /// TLS toward members.
+    pub tls: PoolTlsUpdate,
     /// Tags.
     pub tags: Set<Tags>,
 }
@@ -411,6 +429,8 @@ pub struct NewMember {
     pub monitor_address: Option<IpAddr>,
     /// Probed instead of `protocol_port`.
     pub monitor_port: Option<u16>,
+    /// Whether it is to be reached through a part of a network card (SR-IOV).
+    pub request_sriov: bool,
     /// Its tags.
     pub tags: Tags,
 }

@@ -39,7 +39,8 @@ impl Default for Defaults {
     }
 }
 
-/// Compiles a tree. Rows that are being deleted are left out; what names them is left without.
+/// Compiles a tree. Rows that are being deleted are left out, and so is what the data plane has no words for, which
+/// [`crate::carried`] refuses to begin with; what names them is left without.
 #[must_use]
 pub fn compile(tree: &LoadBalancerTree, defaults: Defaults) -> SnapshotSpec {
     let balancer = &tree.load_balancer.value;
@@ -51,10 +52,10 @@ pub fn compile(tree: &LoadBalancerTree, defaults: Defaults) -> SnapshotSpec {
             .push(compile_member(member));
     }
     let mut monitors: BTreeMap<PoolId, MonitorSpec> = wanted(&tree.health_monitors)
-        .map(|monitor| (monitor.pool, compile_monitor(monitor)))
+        .filter_map(|monitor| Some((monitor.pool, compile_monitor(monitor)?)))
         .collect();
     let pools: Vec<PoolSpec> = wanted(&tree.pools)
-        .map(|pool| {
+        .filter_map(|pool| {
             compile_pool(
                 pool,
                 members.remove(&pool.id).unwrap_or_default(),
@@ -71,7 +72,7 @@ pub fn compile(tree: &LoadBalancerTree, defaults: Defaults) -> SnapshotSpec {
         enabled: balancer.admin_state_up && !tree.load_balancer.is_leaving(),
         vips: compile_vips(balancer),
         listeners: wanted(&tree.listeners)
-            .map(|listener| {
+            .filter_map(|listener| {
                 let policies = policies.remove(&listener.id).unwrap_or_default();
                 compile_listener(
                     listener,
@@ -110,7 +111,16 @@ fn compile_listener(
     known: &BTreeSet<PoolId>,
     connections_max: Option<u32>,
     defaults: Defaults,
-) -> ListenerSpec {
+) -> Option<ListenerSpec> {
+    let protocol = match listener.protocol {
+        ListenerProtocol::Tcp => Spoken::Tcp,
+        ListenerProtocol::Http => Spoken::Http,
+        ListenerProtocol::Https
+        | ListenerProtocol::TerminatedHttps
+        | ListenerProtocol::Udp
+        | ListenerProtocol::Sctp
+        | ListenerProtocol::Prometheus => return None,
+    };
     let Timeouts {
         client_data_ms,
         member_connect_ms,
@@ -122,14 +132,11 @@ fn compile_listener(
         .filter(|limit| *limit > 0)
         .unwrap_or(defaults.connection_limit)
         .min(connections_max.unwrap_or(u32::MAX));
-    ListenerSpec {
+    Some(ListenerSpec {
         id: listener.id,
         name: listener.name.as_str().into(),
         enabled: listener.admin_state_up,
-        protocol: match listener.protocol {
-            ListenerProtocol::Tcp => Spoken::Tcp,
-            ListenerProtocol::Http => Spoken::Http,
-        },
+        protocol,
         port: listener.protocol_port,
         connection_limit: limit.max(1),
         default_pool: listener.default_pool.filter(|pool| known.contains(pool)),
@@ -142,14 +149,14 @@ fn compile_listener(
         },
         insert_headers: compile_headers(&listener.insert_headers),
         policies,
-    }
+    })
 }
 
 /// The policies that are evaluated, by listener and position (reference 18.6, 19.6): those that are enabled, have a rule
 /// that is, and do not send to a pool that is not.
 fn compile_policies(tree: &LoadBalancerTree) -> BTreeMap<ListenerId, Vec<PolicySpec>> {
     let pools: BTreeSet<PoolId> = wanted(&tree.pools)
-        .filter(|pool| pool.admin_state_up)
+        .filter(|pool| pool.admin_state_up && compile_pool_protocol(pool).is_some())
         .map(|pool| pool.id)
         .collect();
     let mut rules = BTreeMap::<L7PolicyId, Option<Vec<RuleSpec>>>::new();
@@ -240,15 +247,16 @@ fn compile_headers(headers: &InsertHeaders) -> InsertHeadersSpec {
     }
 }
 
-fn compile_pool(pool: &Pool, members: Vec<MemberSpec>, monitor: Option<MonitorSpec>) -> PoolSpec {
-    PoolSpec {
+fn compile_pool(
+    pool: &Pool,
+    members: Vec<MemberSpec>,
+    monitor: Option<MonitorSpec>,
+) -> Option<PoolSpec> {
+    Some(PoolSpec {
         id: pool.id,
         name: pool.name.as_str().into(),
         enabled: pool.admin_state_up,
-        protocol: match pool.protocol {
-            PoolProtocol::Tcp => SpokenToMembers::Tcp,
-            PoolProtocol::Http => SpokenToMembers::Http,
-        },
+        protocol: compile_pool_protocol(pool)?,
         algorithm: match pool.lb_algorithm {
             LbAlgorithm::RoundRobin => Algorithm::RoundRobin,
             LbAlgorithm::LeastConnections => Algorithm::LeastConnections,
@@ -257,6 +265,21 @@ fn compile_pool(pool: &Pool, members: Vec<MemberSpec>, monitor: Option<MonitorSp
         },
         members,
         monitor,
+    })
+}
+
+/// What the members of a pool are spoken to in; `None` where the data plane cannot.
+fn compile_pool_protocol(pool: &Pool) -> Option<SpokenToMembers> {
+    match pool.protocol {
+        // A member that expects TLS must not be sent what it would have protected.
+        _ if pool.tls.enabled => None,
+        PoolProtocol::Tcp => Some(SpokenToMembers::Tcp),
+        PoolProtocol::Http => Some(SpokenToMembers::Http),
+        PoolProtocol::Https
+        | PoolProtocol::Proxy
+        | PoolProtocol::ProxyV2
+        | PoolProtocol::Udp
+        | PoolProtocol::Sctp => None,
     }
 }
 
@@ -274,8 +297,8 @@ fn compile_member(member: &Member) -> MemberSpec {
     }
 }
 
-fn compile_monitor(monitor: &HealthMonitor) -> MonitorSpec {
-    MonitorSpec {
+fn compile_monitor(monitor: &HealthMonitor) -> Option<MonitorSpec> {
+    Some(MonitorSpec {
         id: monitor.id,
         enabled: monitor.admin_state_up,
         probe: match &monitor.kind {
@@ -288,12 +311,16 @@ fn compile_monitor(monitor: &HealthMonitor) -> MonitorSpec {
                 version: http.http_version,
                 domain_name: http.domain_name.as_deref().map(String::from),
             }),
+            MonitorKind::Https(_)
+            | MonitorKind::TlsHello { .. }
+            | MonitorKind::UdpConnect { .. }
+            | MonitorKind::Sctp { .. } => return None,
         },
         delay_ms: milliseconds(monitor.delay_seconds),
         timeout_ms: milliseconds(monitor.timeout_seconds),
         rise: monitor.max_retries,
         fall: monitor.max_retries_down,
-    }
+    })
 }
 
 fn milliseconds(seconds: u32) -> u32 {

@@ -27,6 +27,7 @@ pub mod refusal;
 pub mod resource;
 pub mod retry;
 pub mod rollup;
+pub mod rules;
 #[cfg(test)]
 mod sample;
 pub mod scan;

@@ -28,6 +28,10 @@ pub const ADDITIONAL_VIPS_MAX: usize = 63;
 pub const SECURITY_GROUPS_MAX: usize = 64;
 /// The longest delay and timeout of a health monitor, about 24 days: what the data plane counts in milliseconds.
 pub const MONITOR_SECONDS_MAX: u32 = 2_147_483;
+/// Characters of a list of ciphers (reference 6.2).
+pub const CIPHERS_CHARACTERS_MAX: usize = 2_048;
+/// Certificates a listener may have beside its default one: as many as its snapshot's message should carry.
+pub const SNI_CERTIFICATES_MAX: usize = 1_000;
 /// Characters of a health monitor's path and domain name (reference 9.2).
 pub const PROBE_TEXT_CHARACTERS_MAX: usize = 255;
 /// Characters of a health monitor's expected codes (reference 9.2).

@@ -6,25 +6,73 @@ use crate::model::{CompareType, L7RuleType, ListenerProtocol, MonitorType, PoolP
 pub const LISTENER_TO_POOL: &[(ListenerProtocol, &[PoolProtocol])] = &[
     (
         ListenerProtocol::Tcp,
-        &[PoolProtocol::Tcp, PoolProtocol::Http],
+        &[
+            PoolProtocol::Tcp,
+            PoolProtocol::Http,
+            PoolProtocol::Https,
+            PoolProtocol::Proxy,
+            PoolProtocol::ProxyV2,
+        ],
     ),
-    (ListenerProtocol::Http, &[PoolProtocol::Http]),
+    (
+        ListenerProtocol::Http,
+        &[
+            PoolProtocol::Http,
+            PoolProtocol::Proxy,
+            PoolProtocol::ProxyV2,
+        ],
+    ),
+    (
+        ListenerProtocol::Https,
+        &[
+            PoolProtocol::Tcp,
+            PoolProtocol::Https,
+            PoolProtocol::Proxy,
+            PoolProtocol::ProxyV2,
+        ],
+    ),
+    (
+        ListenerProtocol::TerminatedHttps,
+        &[
+            PoolProtocol::Http,
+            PoolProtocol::Proxy,
+            PoolProtocol::ProxyV2,
+        ],
+    ),
+    (ListenerProtocol::Udp, &[PoolProtocol::Udp]),
+    (ListenerProtocol::Sctp, &[PoolProtocol::Sctp]),
+    (ListenerProtocol::Prometheus, &[]),
+];
+
+/// Health monitor types of pools of streams, and of the others. Source: reference 21.3.
+const OF_STREAMS: &[MonitorType] = &[
+    MonitorType::Http,
+    MonitorType::Https,
+    MonitorType::Ping,
+    MonitorType::Tcp,
+    MonitorType::TlsHello,
+];
+const STREAMLESS: &[MonitorType] = &[
+    MonitorType::UdpConnect,
+    MonitorType::Sctp,
+    MonitorType::Tcp,
+    MonitorType::Http,
 ];
 
 /// Health monitor types each pool protocol may have. Source: reference 21.3.
 pub const POOL_TO_MONITOR: &[(PoolProtocol, &[MonitorType])] = &[
-    (
-        PoolProtocol::Tcp,
-        &[MonitorType::Http, MonitorType::Ping, MonitorType::Tcp],
-    ),
-    (
-        PoolProtocol::Http,
-        &[MonitorType::Http, MonitorType::Ping, MonitorType::Tcp],
-    ),
+    (PoolProtocol::Tcp, OF_STREAMS),
+    (PoolProtocol::Http, OF_STREAMS),
+    (PoolProtocol::Https, OF_STREAMS),
+    (PoolProtocol::Proxy, OF_STREAMS),
+    (PoolProtocol::ProxyV2, OF_STREAMS),
+    (PoolProtocol::Udp, STREAMLESS),
+    (PoolProtocol::Sctp, STREAMLESS),
 ];
 
 /// Listener protocols that may have L7 policies. Source: reference 21.1.
-pub const LISTENERS_WITH_POLICIES: &[ListenerProtocol] = &[ListenerProtocol::Http];
+pub const LISTENERS_WITH_POLICIES: &[ListenerProtocol] =
+    &[ListenerProtocol::Http, ListenerProtocol::TerminatedHttps];
 
 /// How each type of L7 rule may compare. Source: reference 11.3.
 pub const RULE_TO_COMPARE: &[(L7RuleType, &[CompareType])] = &[
@@ -107,15 +155,51 @@ pub fn judges(pool: PoolProtocol, monitor: MonitorType) -> bool {
 mod tests {
     use super::*;
 
+    /// Each row of reference 21.2 as it is printed there, its columns in the order of [`PoolProtocol::ALL`].
+    const PRINTED_POOLS: [(ListenerProtocol, &str); 7] = [
+        (ListenerProtocol::Tcp, "yyyyy--"),
+        (ListenerProtocol::Http, "-y-yy--"),
+        (ListenerProtocol::Https, "y-yyy--"),
+        (ListenerProtocol::TerminatedHttps, "-y-yy--"),
+        (ListenerProtocol::Udp, "-----y-"),
+        (ListenerProtocol::Sctp, "------y"),
+        (ListenerProtocol::Prometheus, "-------"),
+    ];
+
+    /// The same of reference 21.3, its columns in the order of [`MonitorType::ALL`].
+    const PRINTED_MONITORS: [(PoolProtocol, &str); 7] = [
+        (PoolProtocol::Tcp, "yyyyy--"),
+        (PoolProtocol::Http, "yyyyy--"),
+        (PoolProtocol::Https, "yyyyy--"),
+        (PoolProtocol::Proxy, "yyyyy--"),
+        (PoolProtocol::ProxyV2, "yyyyy--"),
+        (PoolProtocol::Udp, "y--y-yy"),
+        (PoolProtocol::Sctp, "y--y-yy"),
+    ];
+
     #[test]
     fn protocols_pair_as_the_reference_says() {
-        assert!(carries(ListenerProtocol::Tcp, PoolProtocol::Tcp));
-        assert!(carries(ListenerProtocol::Tcp, PoolProtocol::Http));
-        assert!(carries(ListenerProtocol::Http, PoolProtocol::Http));
-        assert!(!carries(ListenerProtocol::Http, PoolProtocol::Tcp));
-        for pool in [PoolProtocol::Tcp, PoolProtocol::Http] {
-            for monitor in [MonitorType::Tcp, MonitorType::Ping, MonitorType::Http] {
-                assert!(judges(pool, monitor));
+        assert_eq!(
+            PRINTED_POOLS.map(|(listener, _)| listener),
+            ListenerProtocol::ALL
+        );
+        for (listener, row) in PRINTED_POOLS {
+            for (pool, cell) in PoolProtocol::ALL.into_iter().zip(row.chars()) {
+                assert_eq!(
+                    carries(listener, pool),
+                    cell == 'y',
+                    "{listener:?} {pool:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn monitors_judge_pools_as_the_reference_says() {
+        assert_eq!(PRINTED_MONITORS.map(|(pool, _)| pool), PoolProtocol::ALL);
+        for (pool, row) in PRINTED_MONITORS {
+            for (monitor, cell) in MonitorType::ALL.into_iter().zip(row.chars()) {
+                assert_eq!(judges(pool, monitor), cell == 'y', "{pool:?} {monitor:?}");
             }
         }
     }

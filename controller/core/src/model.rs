@@ -10,6 +10,7 @@ mod name;
 mod pool;
 mod steering;
 mod tags;
+mod tls;
 
 pub use health_monitor::{HealthMonitor, HttpMonitor, MonitorKind, MonitorType};
 pub use krater_amphora_api::{
@@ -18,10 +19,16 @@ pub use krater_amphora_api::{
 };
 pub use l7_policy::{L7Action, L7ActionType, L7Policy, RedirectCode, RedirectUrl, UrlError};
 pub use l7_rule::{CompareType, L7Rule, L7RuleType};
-pub use listener::{InsertHeaders, Listener, ListenerProtocol, Timeouts};
+pub use listener::{
+    HeaderKind, InsertHeaders, Listener, ListenerProtocol, PortFamily, Timeouts, header_kind,
+};
 pub use load_balancer::{AdditionalVip, LoadBalancer, ProjectId, Vip, VipRequest, VnicType};
 pub use member::Member;
 pub use name::{Description, Name, TooLong};
-pub use pool::{LbAlgorithm, Pool, PoolProtocol};
+pub use pool::{LbAlgorithm, PersistenceType, Pool, PoolProtocol, SessionPersistence};
 pub use steering::{Steering, Tenancy, Topology};
 pub use tags::{TagError, Tags};
+pub use tls::{
+    AlpnProtocol, Ciphers, ClientAuthentication, Hsts, ListenerTls, PoolTls, SecretRef, TlsTerms,
+    TlsVersion,
+};

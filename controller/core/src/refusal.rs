@@ -60,6 +60,17 @@ pub enum Refusal {
         /// The pool's.
         pool: PoolProtocol,
     },
+    /// 400: the deployment has switched `name`, a `kind` such as `protocol`, off.
+    #[error("the selected {kind} is not allowed in this deployment: {name}")]
+    Disallowed {
+        /// Of what it is one.
+        kind: &'static str,
+        /// As clients name it.
+        name: String,
+    },
+    /// 400: a PROMETHEUS listener has neither pool nor policies.
+    #[error("protocol PROMETHEUS listeners cannot have child objects")]
+    ChildOfPrometheus,
     /// 400: the action and the targets of an L7 policy do not fit each other.
     #[error("invalid L7 policy arguments: {0}")]
     InvalidL7Policy(String),

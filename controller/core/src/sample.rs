@@ -17,12 +17,13 @@ use crate::{
         NewLoadBalancer, NewMember, NewPool, PoolParent, PoolRef,
     },
     model::{
-        CompareType, Description, HttpMonitor, InsertHeaders, L7Action, L7PolicyId, L7RuleId,
-        L7RuleType, LbAlgorithm, ListenerProtocol, MonitorKind, Name, PoolProtocol, ProjectId,
-        Tags, Timeouts, Vip, VipRequest,
+        CompareType, Description, Hsts, HttpMonitor, InsertHeaders, L7Action, L7PolicyId, L7RuleId,
+        L7RuleType, LbAlgorithm, ListenerProtocol, ListenerTls, MonitorKind, Name, PoolProtocol,
+        PoolTls, ProjectId, SecretRef, Tags, Timeouts, Vip, VipRequest,
     },
     refusal::Refusal,
     resource::ResourceId,
+    rules::Rules,
     tree::{LoadBalancerTree, Observed, TreeView},
 };
 
@@ -64,7 +65,10 @@ pub(crate) fn new_balancer() -> NewLoadBalancer {
     }
 }
 
+/// A listener; one that ends TLS has a certificate.
 pub(crate) fn new_listener(protocol: ListenerProtocol, port: u16) -> NewListener {
+    let certificate = (protocol == ListenerProtocol::TerminatedHttps)
+        .then(|| SecretRef::parse("certificate".into()).unwrap());
     NewListener {
         name: name("web"),
         description: Description::default(),
@@ -76,6 +80,11 @@ pub(crate) fn new_listener(protocol: ListenerProtocol, port: u16) -> NewListener
         allowed_cidrs: Vec::new(),
         timeouts: Timeouts::default(),
         insert_headers: InsertHeaders::default(),
+        tls: ListenerTls {
+            certificate,
+            ..ListenerTls::default()
+        },
+        hsts: Hsts::default(),
         l7_policies: Vec::new(),
         tags: Tags::default(),
     }
@@ -88,6 +97,8 @@ pub(crate) fn new_pool(protocol: PoolProtocol) -> NewPool {
         admin_state_up: true,
         protocol,
         lb_algorithm: LbAlgorithm::RoundRobin,
+        session_persistence: None,
+        tls: PoolTls::default(),
         tags: Tags::default(),
         members: Vec::new(),
         health_monitor: None,
@@ -105,6 +116,7 @@ pub(crate) fn new_member(address: &str, port: u16) -> NewMember {
         subnet_id: None,
         monitor_address: None,
         monitor_port: None,
+        request_sriov: false,
         tags: Tags::default(),
     }
 }
@@ -184,6 +196,7 @@ pub(crate) fn path_rule() -> NewL7Rule {
 pub(crate) struct House {
     pub(crate) tree: LoadBalancerTree,
     pub(crate) settled: Option<Generation>,
+    pub(crate) rules: Rules,
     ids: u128,
     seconds: i64,
 }
@@ -196,15 +209,16 @@ impl House {
         let change = create(
             new,
             project(),
-            vip("10.0.0.2"),
-            Vec::new(),
+            (vip("10.0.0.2"), Vec::new()),
             id,
+            &Rules::default(),
             &mut next(&mut ids),
             at(0),
         )?;
         Ok(Self {
             tree: change.tree,
             settled: None,
+            rules: Rules::default(),
             ids,
             seconds: 0,
         })
@@ -254,6 +268,7 @@ impl House {
             self.tree.clone(),
             self.settled,
             command,
+            &self.rules,
             &mut next(&mut self.ids),
             now,
         )?;

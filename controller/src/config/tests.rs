@@ -23,6 +23,9 @@ fn settings_read_back_as_they_are_shown() {
                 [metrics]\nlisten = \"off\"\n[fleet]\namphorae_max = 9\nload_balancers_max = 7\namphora_binary = \"/opt/a \\\"b\\\"\"\n\
                 [[fleet.zones]]\nname = \"north\"\namphorae = 2\n[[fleet.zones]]\nname = \"south\"\namphorae = 0\n\
                 [quota]\nload_balancer = 10\nl7rule = 0\n\
+                [rules]\nping_health_monitors = false\nudp_connect_delay_min = \"1m\"\n\
+                tls_version_min = \"TLSv1.2\"\nreserved_addresses = [\"::1\"]\nciphers_prohibited = [\"RC4-SHA\"]\n\
+                [rules.pools]\ntls_versions = [\"TLSv1.3\"]\n\
                 [log]\nfilter = \"warn,krater=debug\"\nformat = \"json\"\n\
                 [[networks]]\nname = \"wide\"\nprojects = [\"p1\"]\n[[networks.subnets]]\nname = \"w6\"\n\
                 cidr = \"2001:db8::/64\"\ngateway = \"2001:db8::1\"\n[[networks.ports]]\nname = \"front \\\"1\\\"\"\nproject = \"p1\"\n\
@@ -79,6 +82,60 @@ fn every_flaw_is_reported_at_once() {
             "{setting} is missing in {flaws:#?}"
         );
     }
+}
+
+#[test]
+fn rules_are_read_and_keep_themselves() {
+    let flaws = |text: &str| Config::parse(text, &overrides()).unwrap_err().join("\n");
+    for (text, flaw) in [
+        (
+            "[rules]\nudp_connect_delay_min = \"1500ms\"\ntls_version_min = \"TLSv9\"\n",
+            "rules.tls_version_min: \"TLSv9\" is none of SSLv3",
+        ),
+        (
+            "[rules]\nudp_connect_delay_min = \"1500ms\"\n",
+            "rules.udp_connect_delay_min: \"1500ms\" is not a number of whole seconds",
+        ),
+        (
+            "[rules]\nreserved_addresses = [\"10.0.0.0/8\"]\n",
+            "rules.reserved_addresses: \"10.0.0.0/8\" is not an address",
+        ),
+        (
+            "[rules]\nciphers_prohibited = [\"A:B\"]\n",
+            "rules.ciphers_prohibited: \"A:B\" is not the name of a cipher",
+        ),
+        (
+            "[rules.listeners]\ntls_ciphers = \"a b\"\nalpn_protocols = [\"h3\"]\n",
+            "rules.listeners.tls_ciphers: must be",
+        ),
+        (
+            "[rules.pools]\nalpn_protocols = [\"h3\"]\n",
+            "rules.pools.alpn_protocols: \"h3\" is none of h2",
+        ),
+        (
+            "[rules.pools]\ntls_versions = []\n",
+            "rules.pools: Empty TLS version list.",
+        ),
+        (
+            "[rules]\ntls_version_min = \"TLSv1.3\"\n",
+            "rules.listeners: Requested TLS versions are less than the minimum: TLSv1.2 < TLSv1.3",
+        ),
+        (
+            "[rules]\nciphers_prohibited = [\"DHE-RSA-AES128-GCM-SHA256\"]\n",
+            "rules.pools: The following ciphers have been prohibited by an administrator: DHE-RSA-AES128-GCM-SHA256",
+        ),
+    ] {
+        let flaws = flaws(text);
+        assert!(flaws.contains(flaw), "{flaws}");
+    }
+    let text =
+        "[rules]\nprometheus_listeners = false\n[rules.listeners]\ntls_versions = [\"TLSv1.3\"]\n";
+    let rules = Config::parse(text, &overrides()).unwrap().rules;
+    let versions = Some(vec![krater_controller_core::model::TlsVersion::Tls13]);
+    assert_eq!(
+        (rules.prometheus_listeners, rules.listener_terms.versions),
+        (false, versions)
+    );
 }
 
 #[test]

@@ -272,6 +272,7 @@ async fn what_is_pending_in_the_store_is_found_without_a_poke() {
         tree,
         observed.settled,
         renamed(&view, "unsaid"),
+        &krater_controller_core::rules::Rules::default(),
         ids,
         crate::clock::now(),
     )

@@ -118,6 +118,8 @@ pub(crate) fn listener(lb: u32, n: u32) -> Listener {
         allowed_cidrs: vec!["10.0.0.0/8".to_owned()],
         timeouts: Timeouts::default(),
         insert_headers: InsertHeaders::default(),
+        tls: Default::default(),
+        hsts: Default::default(),
         tags: Tags::default(),
     }
 }
@@ -130,6 +132,8 @@ pub(crate) fn pool(lb: u32, n: u32) -> Pool {
         admin_state_up: true,
         protocol: PoolProtocol::Http,
         lb_algorithm: LbAlgorithm::RoundRobin,
+        session_persistence: None,
+        tls: Default::default(),
         tags: Tags::default(),
     }
 }
@@ -147,6 +151,7 @@ pub(crate) fn member(lb: u32, n: u32) -> Member {
         subnet_id: None,
         monitor_address: None,
         monitor_port: Some(9),
+        vnic_type: Default::default(),
         tags: Tags::default(),
     }
 }

@@ -181,9 +181,12 @@ pub(super) fn of_route(method: &Method, path: &str, names: &[(&'static str, Stri
         ("POST", "pools") => json!({"pool": {
             "loadbalancer_id": fill("{balancer}"), "listener_id": null, "protocol": "HTTP",
             "lb_algorithm": "SOURCE_IP", "name": "other", "description": "", "admin_state_up": true, "tags": [],
-            "session_persistence": null, "tls_enabled": false,
+            "session_persistence": null, "tls_enabled": false, "tls_ciphers": "HIGH", "tls_versions": ["TLSv1.3"],
+            "alpn_protocols": ["http/1.1"], "tls_container_ref": null, "ca_tls_container_ref": null,
+            "crl_container_ref": null,
         }}),
         ("PUT", "pools/{pool}") => json!({"pool": {
+            "session_persistence": null, "tls_enabled": null, "tls_versions": null, "crl_container_ref": "",
             "name": "app", "description": null, "admin_state_up": true, "lb_algorithm": "LEAST_CONNECTIONS", "tags": ["a"],
         }}),
         ("POST", "pools/{pool}/members") => json!({"member": member("10.1.0.9", 80)}),
@@ -257,6 +260,10 @@ fn listener(port: u16) -> Value {
         "insert_headers": {"X-Forwarded-For": "true", "X-Forwarded-Port": "true", "X-Forwarded-Proto": "false"},
         "timeout_client_data": 50_000, "timeout_member_connect": 5_000, "timeout_member_data": 50_000,
         "timeout_tcp_inspect": 0, "l7policies": [], "sni_container_refs": [], "client_authentication": "NONE",
+        "default_tls_container_ref": null, "client_ca_tls_container_ref": null, "client_crl_container_ref": null,
+        "tls_ciphers": "ECDHE-RSA-AES128-GCM-SHA256", "tls_versions": ["TLSv1.2", "TLSv1.3"],
+        "alpn_protocols": ["h2", "http/1.1"], "hsts_max_age": null, "hsts_include_subdomains": false,
+        "hsts_preload": false,
     })
 }
 
@@ -277,7 +284,7 @@ fn rule() -> Value {
 fn member(address: &str, port: u16) -> Value {
     json!({
         "name": "m", "admin_state_up": true, "address": address, "protocol_port": port, "weight": 3, "backup": false,
-        "subnet_id": null, "monitor_address": null, "monitor_port": 8080, "tags": [],
+        "subnet_id": null, "monitor_address": null, "monitor_port": 8080, "request_sriov": false, "tags": [],
     })
 }
 
@@ -343,6 +350,15 @@ const KEYS: &[&str] = &[
     "address",
     "monitor_port",
     "request_sriov",
+    "persistence_timeout",
+    "persistence_granularity",
+    "cookie_name",
+    "tls_versions",
+    "sni_container_refs",
+    "client_ca_tls_container_ref",
+    "client_crl_container_ref",
+    "crl_container_ref",
+    "ca_tls_container_ref",
     "type",
     "delay",
     "session_persistence",
@@ -402,7 +418,18 @@ const TEXTS: &[&str] = &[
     "PROMETHEUS",
     "TERMINATED_HTTPS",
     "SOURCE_IP",
+    "APP_COOKIE",
+    "HTTP_COOKIE",
     "SOURCE_IP_PORT",
+    "SCTP",
+    "PROXYV2",
+    "UDP-CONNECT",
+    "OPTIONAL",
+    "MANDATORY",
+    "TLSv1.3",
+    "SSLv3",
+    "h2",
+    "HIGH:!aNULL",
     "PING",
     "REJECT",
     "REDIRECT_TO_POOL",

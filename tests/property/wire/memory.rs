@@ -12,6 +12,7 @@ use krater_amphora_api::{Counters, ExpectedCodes, LoadBalancerId};
 use krater_controller_api::{Application, Credentials, Executed, Unauthenticated};
 use krater_controller_core::{
     admit,
+    carried::Carried,
     command::{
         Command, NewHealthMonitor, NewL7Policy, NewL7Rule, NewListener, NewLoadBalancer, NewMember,
         NewPool, Operation, PoolRef, QuotaCommand,
@@ -23,6 +24,7 @@ use krater_controller_core::{
     query::{Answer, Caller, NetworkView, Query, ResourceId, SubnetView},
     quota::{Limits, QuotaRecord},
     refusal::Refusal,
+    rules::Rules,
     scan,
     tree::{Observed, TreeView},
 };
@@ -156,7 +158,8 @@ impl Inner {
     }
 
     fn create(&mut self, new: NewLoadBalancer) -> Result<Executed, Refusal> {
-        admit::check_new(&new)?;
+        let rules = Rules::default();
+        admit::check_new(&new, &rules)?;
         let vip = wish::vip(self.allocate(new.vip.address, &BTreeSet::new())?);
         let mut given = BTreeSet::from([vip.address]);
         let mut additional = Vec::new();
@@ -171,7 +174,16 @@ impl Inner {
         let id = LoadBalancerId::new(self.next());
         let owner = new.project.clone().unwrap_or_else(project);
         let now = self.now();
-        let change = admit::create(new, owner, vip, additional, id, &mut || self.next(), now)?;
+        let change = admit::create(
+            new,
+            owner,
+            (vip, additional),
+            id,
+            &rules,
+            &mut || self.next(),
+            now,
+        )?;
+        Carried::release().check(&change)?;
         parsed(&change.tree);
         let view = TreeView {
             tree: change.tree,
@@ -191,7 +203,8 @@ impl Inner {
         let TreeView { tree, mut observed } = self.views[at].clone();
         let now = self.now();
         let ids = &mut || self.next();
-        let change = admit::admit(tree, observed.settled, command, ids, now)?;
+        let change = admit::admit(tree, observed.settled, command, &Rules::default(), ids, now)?;
+        Carried::release().check(&change)?;
         parsed(&change.tree);
         // What one command asked for is in force when the next but one comes.
         observed.settled = change.basis;
@@ -276,6 +289,7 @@ fn furniture() -> NewLoadBalancer {
         subnet_id: None,
         monitor_address: None,
         monitor_port: None,
+        request_sriov: false,
         tags: Tags::default(),
     };
     let listener = NewListener {
@@ -289,6 +303,8 @@ fn furniture() -> NewLoadBalancer {
         allowed_cidrs: Vec::new(),
         timeouts: Timeouts::default(),
         insert_headers: InsertHeaders::default(),
+        tls: Default::default(),
+        hsts: Default::default(),
         l7_policies: vec![policy()],
         tags: Tags::default(),
     };

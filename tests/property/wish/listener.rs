@@ -1,10 +1,10 @@
 //! Wishes about listeners.
 
-use krater_controller_core::command::{ListenerUpdate, NewListener};
+use krater_controller_core::command::{HstsUpdate, ListenerTlsUpdate, ListenerUpdate, NewListener};
 use proptest::prelude::*;
 
 use super::set;
-use crate::value;
+use crate::{tls, value};
 
 pub(super) fn new_listener() -> BoxedStrategy<NewListener> {
     let headers = prop_oneof![3 => Just(None), 1 => value::insert_headers().prop_map(Some)];
@@ -17,6 +17,7 @@ pub(super) fn new_listener() -> BoxedStrategy<NewListener> {
         value::allowed_cidrs(),
         value::timeouts(),
         headers,
+        (tls::listener_tls(), tls::hsts()),
     );
     (own, rest)
         .prop_map(|((name, description, tags), rest)| {
@@ -28,6 +29,7 @@ pub(super) fn new_listener() -> BoxedStrategy<NewListener> {
                 allowed_cidrs,
                 timeouts,
                 headers,
+                (tls, hsts),
             ) = rest;
             NewListener {
                 name,
@@ -40,6 +42,8 @@ pub(super) fn new_listener() -> BoxedStrategy<NewListener> {
                 allowed_cidrs,
                 timeouts,
                 insert_headers: headers.unwrap_or_default(),
+                tls,
+                hsts,
                 l7_policies: Vec::new(),
                 tags,
             }
@@ -65,8 +69,12 @@ pub(super) fn listener_update() -> BoxedStrategy<ListenerUpdate> {
         set(value::allowed_cidrs()),
         set(value::insert_headers()),
     );
-    (own, timers, rest)
-        .prop_map(|((name, description, tags), timers, rest)| {
+    let tls = prop_oneof![
+        4 => Just((ListenerTlsUpdate::default(), HstsUpdate::default())),
+        1 => (tls::listener_tls_update(), tls::hsts_update()),
+    ];
+    (own, timers, rest, tls)
+        .prop_map(|((name, description, tags), timers, rest, (tls, hsts))| {
             let (client_data_ms, member_connect_ms, member_data_ms, tcp_inspect_ms) = timers;
             let (admin_state_up, connection_limit, allowed_cidrs, insert_headers) = rest;
             ListenerUpdate {
@@ -81,6 +89,8 @@ pub(super) fn listener_update() -> BoxedStrategy<ListenerUpdate> {
                 member_data_ms,
                 tcp_inspect_ms,
                 insert_headers,
+                tls,
+                hsts,
                 tags,
             }
         })

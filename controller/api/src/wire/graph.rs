@@ -114,14 +114,10 @@ impl Children {
                 .into_iter()
                 .map(|(child, target)| child.into_new(target))
                 .collect::<Result<Vec<_>, _>>()?;
-            listeners.push(listener.into_new(target, policies)?);
+            listeners.push(listener.into_new(target, policies));
         }
-        let pools = self
-            .pools
-            .into_iter()
-            .map(PoolChild::into_new)
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok((listeners, pools))
+        let pools = self.pools.into_iter().map(PoolChild::into_new);
+        Ok((listeners, pools.collect()))
     }
 }
 
@@ -132,14 +128,10 @@ impl PolicyChild {
 }
 
 impl PoolChild {
-    fn into_new(self) -> Result<NewPool, Fault> {
-        let members = self
-            .members
-            .into_iter()
-            .map(MemberBody::into_new)
-            .collect::<Result<Vec<_>, _>>()?;
-        let health_monitor = self.health_monitor.map(MonitorBody::into_new).transpose()?;
-        self.pool.into_new(members, health_monitor)
+    fn into_new(self) -> NewPool {
+        let members = self.members.into_iter().map(MemberBody::into_new);
+        let health_monitor = self.health_monitor.map(MonitorBody::into_new);
+        self.pool.into_new(members.collect(), health_monitor)
     }
 }
 

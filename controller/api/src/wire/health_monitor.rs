@@ -4,7 +4,8 @@ use http::uri::PathAndQuery;
 use krater_controller_core::{
     command::{HealthMonitorUpdate, NewHealthMonitor},
     model::{
-        ExpectedCodes, HealthMonitor, HttpMonitor, HttpVersion, MonitorKind, Name, PoolId, Tags,
+        ExpectedCodes, HealthMonitor, HttpMonitor, HttpVersion, MonitorKind, MonitorType, Name,
+        PoolId, Tags,
     },
     status::{OperatingStatus, ProvisioningStatus},
     tree::{Row, TreeView},
@@ -26,7 +27,7 @@ pub(crate) fn parse_new(body: Value) -> Result<(PoolId, NewHealthMonitor), Fault
             Ok((PoolId::new(pool), MonitorBody::read(fields)?))
         })
     })?;
-    Ok((pool, monitor.into_new()?))
+    Ok((pool, monitor.into_new()))
 }
 
 /// Reads a monitor inside a pool of a whole tree.
@@ -38,11 +39,6 @@ pub(crate) fn read_nested(value: Value, path: &str) -> Result<MonitorBody, Fault
 pub(crate) fn parse_update(body: Value) -> Result<HealthMonitorUpdate, Fault> {
     body::read_root(body, ARGUMENT, ROOT, |value, path| {
         body::read(value, path, |fields| {
-            let version = http_version(fields)?;
-            let domain = domain_name(fields)?;
-            if let (Given::Value(_), Some(version)) = (&domain, version.clone().clear()) {
-                check_domain(version)?;
-            }
             Ok(HealthMonitorUpdate {
                 name: fields.name()?.value(),
                 admin_state_up: fields.admin_state_up()?.value(),
@@ -64,8 +60,8 @@ pub(crate) fn parse_update(body: Value) -> Result<HealthMonitorUpdate, Fault> {
                     .set(METHOD_DEFAULT.into()),
                 url_path: url_path(fields)?.set(PATH_DEFAULT.into()),
                 expected_codes: expected_codes(fields)?.set(codes_default()),
-                http_version: version.clear(),
-                domain_name: domain.clear(),
+                http_version: http_version(fields)?.clear(),
+                domain_name: domain_name(fields)?.clear(),
                 tags: fields.tags()?,
             })
         })
@@ -76,7 +72,7 @@ pub(crate) fn parse_update(body: Value) -> Result<HealthMonitorUpdate, Fault> {
 pub(crate) struct MonitorBody {
     name: Name,
     admin_state_up: bool,
-    kind: Result<MonitorKind, &'static str>,
+    kind: MonitorKind,
     delay_seconds: u32,
     timeout_seconds: u32,
     max_retries: u8,
@@ -107,38 +103,32 @@ impl MonitorBody {
         })
     }
 
-    /// The monitor, unless it asks for what cannot be had.
-    pub(crate) fn into_new(self) -> Result<NewHealthMonitor, Fault> {
-        let kind = self.kind.map_err(|kind| {
-            Fault::unsupported_option(&format!(
-                "health monitors of type {kind} cannot be had in this release."
-            ))
-        })?;
-        Ok(NewHealthMonitor {
+    /// The monitor.
+    pub(crate) fn into_new(self) -> NewHealthMonitor {
+        NewHealthMonitor {
             name: self.name,
             admin_state_up: self.admin_state_up,
-            kind,
+            kind: self.kind,
             delay_seconds: self.delay_seconds,
             timeout_seconds: self.timeout_seconds,
             max_retries: self.max_retries,
             max_retries_down: self.max_retries_down,
             tags: self.tags,
-        })
+        }
     }
 }
 
-/// Reads `type` and what depends on it; a type that cannot be had is named.
-fn read_kind(fields: &mut Fields) -> Result<Result<MonitorKind, &'static str>, Fault> {
-    let kind = fields.choice("type", KINDS)?.mandatory("type")?;
+/// Reads `type` and what depends on it.
+fn read_kind(fields: &mut Fields) -> Result<MonitorKind, Fault> {
+    let kind = fields
+        .one_of("type", &MonitorType::ALL, MonitorType::name)?
+        .mandatory("type")?;
     let http_method = fields.choice("http_method", METHODS)?.value();
     let url_path = url_path(fields)?.value();
     let expected = expected_codes(fields)?.value();
     let http_version = http_version(fields)?.value();
     let domain_name = domain_name(fields)?.value();
-    if domain_name.is_some() {
-        check_domain(http_version)?;
-    }
-    if !matches!(kind, "HTTP" | "HTTPS") {
+    if !kind.asks_http() {
         let given = [
             ("http_method", http_method.is_some()),
             ("url_path", url_path.is_some()),
@@ -147,32 +137,20 @@ fn read_kind(fields: &mut Fields) -> Result<Result<MonitorKind, &'static str>, F
         if let Some((name, _)) = given.into_iter().find(|(_, given)| *given) {
             return Err(Fault::option(
                 name,
-                &format!("health monitors of type {kind}"),
+                &format!("health monitors of type {}", kind.name()),
             ));
         }
     }
-    Ok(match kind {
-        "TCP" => Ok(MonitorKind::Tcp {
-            http_version,
-            domain_name,
-        }),
-        "PING" => Ok(MonitorKind::Ping {
-            http_version,
-            domain_name,
-        }),
-        "HTTP" => {
-            let (expected_codes, expected) = expected.unwrap_or_else(codes_default);
-            Ok(MonitorKind::Http(HttpMonitor {
-                http_method: http_method.unwrap_or(METHOD_DEFAULT).into(),
-                url_path: url_path.unwrap_or_else(|| PATH_DEFAULT.into()),
-                expected_codes,
-                expected,
-                http_version,
-                domain_name,
-            }))
-        }
-        other => Err(other),
-    })
+    let (expected_codes, expected) = expected.unwrap_or_else(codes_default);
+    let http = HttpMonitor {
+        http_method: http_method.unwrap_or(METHOD_DEFAULT).into(),
+        url_path: url_path.unwrap_or_else(|| PATH_DEFAULT.into()),
+        expected_codes,
+        expected,
+        http_version,
+        domain_name,
+    };
+    Ok(MonitorKind::new(kind, http))
 }
 
 /// A monitor of `view` as JSON.
@@ -205,25 +183,15 @@ pub(crate) fn render_nested(view: &TreeView, row: &Row<HealthMonitor>) -> Item {
             "max_retries_down": monitor.max_retries_down,
         }),
     );
-    let (http, http_version, domain_name) = match &monitor.kind {
-        MonitorKind::Http(http) => (Some(http), http.http_version, &http.domain_name),
-        MonitorKind::Tcp {
-            http_version,
-            domain_name,
-        }
-        | MonitorKind::Ping {
-            http_version,
-            domain_name,
-        } => (None, *http_version, domain_name),
-    };
+    let http = monitor.kind.http();
     row::extend(
         &mut object,
         json!({
             "http_method": http.map(|http| &http.http_method),
             "url_path": http.map(|http| &http.url_path),
             "expected_codes": http.map(|http| &http.expected_codes),
-            "http_version": http_version.map(version_number),
-            "domain_name": domain_name,
+            "http_version": monitor.kind.http_version().map(version_number),
+            "domain_name": monitor.kind.domain_name(),
         }),
     );
     Item {
@@ -376,20 +344,6 @@ fn domain_name(fields: &mut Fields) -> Result<Given<String>, Fault> {
         })
 }
 
-/// Whether a domain name may be sent: a Host header is known to HTTP/1.1 only (reference 9.3).
-fn check_domain(version: Option<HttpVersion>) -> Result<(), Fault> {
-    match version {
-        Some(HttpVersion::Http11) => Ok(()),
-        Some(HttpVersion::Http10) => Err(Fault::option(
-            "http_version 1.0",
-            "health monitors HTTP 1.1 domain name health check",
-        )),
-        None => Err(Fault::validation(
-            "'http_version' must be specified when 'domain_name' is provided.",
-        )),
-    }
-}
-
 fn codes_default() -> (String, Vec<ExpectedCodes>) {
     (
         "200".into(),
@@ -427,15 +381,6 @@ pub(crate) const ARGUMENT: &str = "health_monitor_";
 pub(crate) const ROOT: &str = "healthmonitor";
 /// The key of many.
 pub(crate) const ROOT_LIST: &str = "healthmonitors";
-const KINDS: &[&str] = &[
-    "HTTP",
-    "HTTPS",
-    "PING",
-    "TCP",
-    "TLS-HELLO",
-    "UDP-CONNECT",
-    "SCTP",
-];
 const METHODS: &[&str] = &[
     "GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "OPTIONS", "CONNECT", "PATCH",
 ];

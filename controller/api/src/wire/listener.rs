@@ -7,8 +7,8 @@ use krater_controller_core::{
     command::{ListenerUpdate, NewL7Policy, NewListener, PoolRef},
     limits,
     model::{
-        Description, InsertHeaders, L7PolicyId, Listener, ListenerProtocol, LoadBalancerId, Name,
-        PoolId, Tags, Timeouts,
+        Description, Hsts, InsertHeaders, L7PolicyId, Listener, ListenerProtocol, ListenerTls,
+        LoadBalancerId, Name, PoolId, Tags, Timeouts,
     },
     scan::Related,
     status::OperatingStatus,
@@ -20,12 +20,11 @@ use super::{
     l7_policy,
     member::PORT_MAX,
     row::{self, Item},
-    tls::ListenerTls,
+    tls,
 };
 use crate::{
     body::{self, Fields, Given},
     fault::Fault,
-    unsupported::Unsupported,
 };
 
 /// Reads the body of POST `/listeners`.
@@ -56,19 +55,15 @@ pub(crate) fn parse_new(body: Value) -> Result<(LoadBalancerId, NewListener), Fa
         })
     })?;
     let default_pool = default_pool.map(|id| PoolRef::Existing(PoolId::new(id)));
-    Ok((parent, listener.into_new(default_pool, Vec::new())?))
+    Ok((parent, listener.into_new(default_pool, Vec::new())))
 }
 
 /// Reads the body of PUT `/listeners/{id}`.
 pub(crate) fn parse_update(body: Value) -> Result<ListenerUpdate, Fault> {
-    let (update, unsupported) = body::read_root(body, ARGUMENT, ROOT, |value, path| {
+    body::read_root(body, ARGUMENT, ROOT, |value, path| {
         body::read(value, path, |fields| {
-            let mut unsupported = Unsupported::default();
-            let tls = ListenerTls::read(fields)?;
-            tls.check_client_authentication()?;
-            tls.note(&mut unsupported);
             let defaults = Timeouts::default();
-            let update = ListenerUpdate {
+            Ok(ListenerUpdate {
                 name: fields.name()?.value(),
                 description: fields.description()?.value(),
                 admin_state_up: fields.admin_state_up()?.value(),
@@ -84,16 +79,12 @@ pub(crate) fn parse_update(body: Value) -> Result<ListenerUpdate, Fault> {
                 tcp_inspect_ms: timeout(fields, "timeout_tcp_inspect")?
                     .set(defaults.tcp_inspect_ms),
                 insert_headers: insert_headers(fields)?.set(InsertHeaders::default()),
+                tls: tls::read_listener_update(fields)?,
+                hsts: tls::read_hsts_update(fields)?,
                 tags: fields.tags()?,
-            };
-            if let Some(headers) = &update.insert_headers {
-                check_headers(headers, None, &mut unsupported)?;
-            }
-            Ok((update, unsupported))
+            })
         })
-    })?;
-    unsupported.refuse()?;
-    Ok(update)
+    })
 }
 
 /// All that the body of a new listener says, but for its pool.
@@ -101,29 +92,25 @@ pub(crate) struct ListenerBody {
     name: Name,
     description: Description,
     admin_state_up: bool,
-    protocol: &'static str,
+    protocol: ListenerProtocol,
     protocol_port: u16,
     connection_limit: Option<u32>,
     allowed_cidrs: Vec<String>,
     timeouts: Timeouts,
     insert_headers: InsertHeaders,
+    tls: ListenerTls,
+    hsts: Hsts,
     tags: Tags,
-    unsupported: Unsupported,
 }
 
 impl ListenerBody {
     /// Reads the fields that a listener has wherever it is created.
     pub(crate) fn read(fields: &mut Fields) -> Result<Self, Fault> {
-        let mut unsupported = Unsupported::default();
         let protocol = fields
-            .choice("protocol", PROTOCOLS)?
+            .one_of("protocol", &ListenerProtocol::ALL, ListenerProtocol::name)?
             .mandatory("protocol")?;
-        let tls = ListenerTls::read(fields)?;
-        tls.check_new(protocol)?;
-        let headers = insert_headers(fields)?.or_default();
-        check_headers(&headers, Some(protocol), &mut unsupported)?;
         let defaults = Timeouts::default();
-        let body = Self {
+        Ok(Self {
             name: fields.name()?.or_default(),
             description: fields.description()?.or_default(),
             admin_state_up: fields.admin_state_up()?.or(true),
@@ -140,50 +127,35 @@ impl ListenerBody {
                 member_data_ms: timeout(fields, "timeout_member_data")?.or(defaults.member_data_ms),
                 tcp_inspect_ms: timeout(fields, "timeout_tcp_inspect")?.or(defaults.tcp_inspect_ms),
             },
-            insert_headers: headers,
+            insert_headers: insert_headers(fields)?.or_default(),
+            tls: tls::read_listener(fields)?,
+            hsts: tls::read_hsts(fields)?,
             tags: fields.tags()?.unwrap_or_default(),
-            unsupported: {
-                tls.note(&mut unsupported);
-                unsupported
-            },
-        };
-        Ok(body)
+        })
     }
 
-    /// The listener, unless it asks for what cannot be had.
+    /// The listener.
     pub(crate) fn into_new(
         self,
         default_pool: Option<PoolRef>,
         l7_policies: Vec<NewL7Policy>,
-    ) -> Result<NewListener, Fault> {
-        let children = default_pool.is_some() || !l7_policies.is_empty();
-        if self.protocol == "PROMETHEUS" && children {
-            return Err(Fault::bad_request(CHILDREN_OF_PROMETHEUS));
-        }
-        let protocol = CARRIED
-            .into_iter()
-            .find(|protocol| protocol.name() == self.protocol)
-            .ok_or_else(|| {
-                Fault::unsupported_option(&format!(
-                    "listeners of protocol {} cannot be had in this release.",
-                    self.protocol
-                ))
-            })?;
-        self.unsupported.refuse()?;
-        Ok(NewListener {
+    ) -> NewListener {
+        NewListener {
             name: self.name,
             description: self.description,
             admin_state_up: self.admin_state_up,
-            protocol,
+            protocol: self.protocol,
             protocol_port: self.protocol_port,
             connection_limit: self.connection_limit,
             default_pool,
             allowed_cidrs: self.allowed_cidrs,
             timeouts: self.timeouts,
             insert_headers: self.insert_headers,
+            tls: self.tls,
+            hsts: self.hsts,
             l7_policies,
             tags: self.tags,
-        })
+        }
     }
 }
 
@@ -244,7 +216,11 @@ fn render_with(view: &TreeView, row: &Row<Listener>, policies: Value) -> Item {
             "timeout_tcp_inspect": listener.timeouts.tcp_inspect_ms,
         }),
     );
-    row::extend(&mut object, unset_keys());
+    row::extend(
+        &mut object,
+        tls::render_listener(&listener.tls, listener.hsts),
+    );
+    row::extend(&mut object, json!({"l7policies": []}));
     Item {
         created_at: row.created_at,
         object,
@@ -262,23 +238,6 @@ pub(crate) fn render_status(view: &TreeView, row: &Row<Listener>) -> Map<String,
         json!({"id": id, "name": listener.name.as_str()}),
     );
     object
-}
-
-/// Keys of what no listener can have yet, with the values the API gives them then.
-fn unset_keys() -> Value {
-    json!({
-        "default_tls_container_ref": null,
-        "sni_container_refs": [],
-        "client_ca_tls_container_ref": null,
-        "client_authentication": "NONE",
-        "client_crl_container_ref": null,
-        "tls_ciphers": null,
-        "tls_versions": null,
-        "alpn_protocols": null,
-        "hsts_max_age": null,
-        "hsts_include_subdomains": false,
-        "hsts_preload": false,
-    })
 }
 
 /// `connection_limit`, where -1 stands for none of its own.
@@ -374,53 +333,6 @@ fn insert_headers(fields: &mut Fields) -> Result<Given<InsertHeaders>, Fault> {
     })
 }
 
-/// Checks the names of headers against the protocol, where it is known (reference 6.4).
-fn check_headers(
-    headers: &InsertHeaders,
-    protocol: Option<&str>,
-    unsupported: &mut Unsupported,
-) -> Result<(), Fault> {
-    if headers.0.is_empty() {
-        return Ok(());
-    }
-    let named = |wanted: &dyn Fn(&str) -> bool| -> Vec<&str> {
-        headers
-            .0
-            .keys()
-            .map(String::as_str)
-            .filter(|name| wanted(name))
-            .collect()
-    };
-    if let Some(protocol) = protocol
-        && !matches!(protocol, "HTTP" | "TERMINATED_HTTPS")
-    {
-        return Err(Fault::validation(format!(
-            "insert-headers is not a valid option for a {protocol} protocol listener."
-        )));
-    }
-    let known = |name: &str| {
-        HEADERS_INSERTED.contains(&name)
-            || HEADERS_OF_TLS.contains(&name)
-            || HEADERS_WITHOUT_EFFECT.contains(&name)
-    };
-    let unknown = named(&|name| !known(name));
-    if !unknown.is_empty() {
-        return Err(Fault::option(&body::bracketed(&unknown), "insert_headers"));
-    }
-    let of_tls = named(&|name| HEADERS_OF_TLS.contains(&name));
-    // An update finds a listener without TLS, there are no others.
-    if !of_tls.is_empty() && protocol != Some("TERMINATED_HTTPS") {
-        return Err(Fault::option(
-            &body::bracketed(&of_tls),
-            "HTTP protocol listener.",
-        ));
-    }
-    for name in named(&|name| HEADERS_WITHOUT_EFFECT.contains(&name)) {
-        unsupported.note_if(true, &format!("insertion of {name}"));
-    }
-    Ok(())
-}
-
 /// What listeners can be filtered and sorted by, beside what all resources can (reference 4.1).
 pub(crate) const ATTRIBUTES: &[&str] = &[
     "description",
@@ -448,31 +360,8 @@ pub(crate) const ARGUMENT: &str = "listener_";
 pub(crate) const ROOT: &str = "listener";
 /// The key of many.
 pub(crate) const ROOT_LIST: &str = "listeners";
-const CARRIED: [ListenerProtocol; 2] = [ListenerProtocol::Tcp, ListenerProtocol::Http];
-const PROTOCOLS: &[&str] = &[
-    "TCP",
-    "HTTP",
-    "HTTPS",
-    "TERMINATED_HTTPS",
-    "UDP",
-    "SCTP",
-    "PROMETHEUS",
-];
-const CHILDREN_OF_PROMETHEUS: &str = "Protocol PROMETHEUS listeners cannot have child objects.";
 /// 24 days, the longest timer of the proxy the API was made for (reference 6.2).
 const TIMEOUT_MS_MAX: i64 = 2_073_600_000;
-const HEADERS_INSERTED: &[&str] = &["X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto"];
-const HEADERS_WITHOUT_EFFECT: &[&str] = &["X-Forwarded-IP", "X-Client-IP", "X-Real-IP"];
-const HEADERS_OF_TLS: &[&str] = &[
-    "X-SSL-Client-Verify",
-    "X-SSL-Client-Has-Cert",
-    "X-SSL-Client-DN",
-    "X-SSL-Client-CN",
-    "X-SSL-Issuer",
-    "X-SSL-Client-SHA1",
-    "X-SSL-Client-Not-Before",
-    "X-SSL-Client-Not-After",
-];
 
 #[cfg(test)]
 mod tests;

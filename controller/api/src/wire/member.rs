@@ -1,7 +1,5 @@
 //! Members as JSON (reference 8).
 
-use core::net::{IpAddr, Ipv4Addr};
-
 use krater_controller_core::{
     command::{BatchMember, MemberUpdate, NewMember},
     model::{Member, PoolId},
@@ -14,7 +12,6 @@ use super::row::{self, Item};
 use crate::{
     body::{self, Fields, Given},
     fault::Fault,
-    unsupported::Unsupported,
 };
 
 /// Reads the body of POST `/pools/{id}/members`.
@@ -24,8 +21,8 @@ pub(crate) fn parse_new(body: Value) -> Result<NewMember, Fault> {
             fields.project_of_child()?;
             MemberBody::read(fields)
         })
-    })?
-    .into_new()
+    })
+    .map(MemberBody::into_new)
 }
 
 /// Reads a member inside a pool of a whole tree.
@@ -62,7 +59,7 @@ pub(crate) fn parse_batch(body: Value) -> Result<Vec<BatchMember>, Fault> {
         };
         fields.list(ROOT_LIST, entry)?.mandatory(ROOT_LIST)
     })?;
-    bodies.into_iter().map(MemberBody::into_batch).collect()
+    Ok(bodies.into_iter().map(MemberBody::into_batch).collect())
 }
 
 /// All that the body of a new member says.
@@ -71,7 +68,6 @@ pub(crate) struct MemberBody {
     names: bool,
     tags: bool,
     subnet: bool,
-    unsupported: Unsupported,
 }
 
 impl MemberBody {
@@ -79,8 +75,6 @@ impl MemberBody {
         let name = fields.name()?;
         let tags = fields.tags()?;
         let subnet = fields.uuid("subnet_id")?;
-        let mut unsupported = Unsupported::default();
-        unsupported.note_if(fields.boolean("request_sriov")?.or(false), "request_sriov");
         Ok(Self {
             names: name != Given::Absent,
             tags: tags.is_some(),
@@ -88,7 +82,7 @@ impl MemberBody {
             member: NewMember {
                 name: name.or_default(),
                 admin_state_up: fields.admin_state_up()?.or(true),
-                address: member_address(fields.address("address")?.mandatory("address")?)?,
+                address: fields.address("address")?.mandatory("address")?,
                 protocol_port: fields
                     .integer("protocol_port", 1, PORT_MAX)?
                     .mandatory("protocol_port")?,
@@ -100,26 +94,24 @@ impl MemberBody {
                 subnet_id: subnet.value(),
                 monitor_address: fields.address("monitor_address")?.value(),
                 monitor_port: fields.integer("monitor_port", 1, PORT_MAX)?.value(),
+                request_sriov: fields.boolean("request_sriov")?.or(false),
                 tags: tags.unwrap_or_default(),
             },
-            unsupported,
         })
     }
 
-    /// The member, unless it asks for what cannot be had.
-    pub(crate) fn into_new(self) -> Result<NewMember, Fault> {
-        self.unsupported.refuse()?;
-        Ok(self.member)
+    /// The member.
+    pub(crate) fn into_new(self) -> NewMember {
+        self.member
     }
 
-    fn into_batch(self) -> Result<BatchMember, Fault> {
-        self.unsupported.refuse()?;
-        Ok(BatchMember {
+    fn into_batch(self) -> BatchMember {
+        BatchMember {
             member: self.member,
             names: self.names,
             tags: self.tags,
             subnet: self.subnet,
-        })
+        }
     }
 }
 
@@ -140,7 +132,7 @@ pub(crate) fn render(view: &TreeView, row: &Row<Member>) -> Item {
             "subnet_id": member.subnet_id,
             "monitor_address": member.monitor_address,
             "monitor_port": member.monitor_port,
-            "vnic_type": "normal",
+            "vnic_type": member.vnic_type.name(),
         }),
     );
     Item {
@@ -190,18 +182,6 @@ fn idle_status(view: &TreeView, pool: PoolId) -> OperatingStatus {
     }
 }
 
-/// Refuses the address of the metadata service: a member there would hand a tenant the host's credentials
-/// (reference 8.3, `reserved_ips`).
-fn member_address(address: IpAddr) -> Result<IpAddr, Fault> {
-    if address.to_canonical() == IpAddr::V4(METADATA_ADDRESS) {
-        return Err(Fault::option(
-            &METADATA_ADDRESS.to_string(),
-            "member address",
-        ));
-    }
-    Ok(address)
-}
-
 /// What members can be filtered and sorted by, beside what all resources can (reference 4.1).
 pub(crate) const ATTRIBUTES: &[&str] = &[
     "address",
@@ -226,4 +206,3 @@ pub(crate) const ROOT: &str = "member";
 pub(crate) const ROOT_LIST: &str = "members";
 const WEIGHT_MAX: i64 = 256;
 const WEIGHT_DEFAULT: u16 = 1;
-const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);

@@ -4,7 +4,7 @@ use krater_controller_core::{
     command::{NewHealthMonitor, NewMember, NewPool, PoolParent, PoolUpdate},
     model::{
         Description, LbAlgorithm, ListenerId, LoadBalancerId, MemberId, Name, Pool, PoolProtocol,
-        Tags,
+        PoolTls, SessionPersistence, Tags,
     },
     query::ResourceId,
     scan::Related,
@@ -14,14 +14,13 @@ use krater_controller_core::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    health_monitor, member,
+    health_monitor, member, persistence,
     row::{self, Item},
     tls,
 };
 use crate::{
-    body::{self, Fields},
+    body::{self, Fields, Given},
     fault::Fault,
-    unsupported::Unsupported,
 };
 
 /// Reads the body of POST `/pools`.
@@ -53,31 +52,24 @@ pub(crate) fn parse_new(body: Value) -> Result<(PoolParent, NewPool), Fault> {
             Ok((parent, PoolBody::read(fields)?))
         })
     })?;
-    Ok((parent, pool.into_new(Vec::new(), None)?))
+    Ok((parent, pool.into_new(Vec::new(), None)))
 }
 
 /// Reads the body of PUT `/pools/{id}`.
 pub(crate) fn parse_update(body: Value) -> Result<PoolUpdate, Fault> {
-    let (update, unsupported) = body::read_root(body, ARGUMENT, ROOT, |value, path| {
+    body::read_root(body, ARGUMENT, ROOT, |value, path| {
         body::read(value, path, |fields| {
-            let mut unsupported = Unsupported::default();
-            tls::read_persistence(fields, None, &mut unsupported)?;
-            tls::read_pool(fields, &mut unsupported)?;
-            let update = PoolUpdate {
+            Ok(PoolUpdate {
                 name: fields.name()?.value(),
                 description: fields.description()?.value(),
                 admin_state_up: fields.admin_state_up()?.value(),
-                lb_algorithm: fields
-                    .choice(ALGORITHM, ALGORITHMS)?
-                    .parse(algorithm)?
-                    .set_not_null(ALGORITHM)?,
+                lb_algorithm: algorithm(fields)?.set_not_null(ALGORITHM)?,
+                session_persistence: persistence::read_update(fields)?.clear(),
+                tls: tls::read_pool_update(fields)?,
                 tags: fields.tags()?,
-            };
-            Ok((update, unsupported))
+            })
         })
-    })?;
-    unsupported.refuse()?;
-    Ok(update)
+    })
 }
 
 /// All that the body of a new pool says, but for what is below it.
@@ -85,32 +77,27 @@ pub(crate) struct PoolBody {
     name: Name,
     description: Description,
     admin_state_up: bool,
-    protocol: &'static str,
+    protocol: PoolProtocol,
     lb_algorithm: LbAlgorithm,
+    session_persistence: Option<SessionPersistence>,
+    tls: PoolTls,
     tags: Tags,
-    unsupported: Unsupported,
 }
 
 impl PoolBody {
     /// Reads the fields that a pool has wherever it is created.
     pub(crate) fn read(fields: &mut Fields) -> Result<Self, Fault> {
-        let mut unsupported = Unsupported::default();
-        let protocol = fields
-            .choice("protocol", PROTOCOLS)?
-            .mandatory("protocol")?;
-        tls::read_persistence(fields, Some(protocol), &mut unsupported)?;
-        tls::read_pool(fields, &mut unsupported)?;
         Ok(Self {
             name: fields.name()?.or_default(),
             description: fields.description()?.or_default(),
             admin_state_up: fields.admin_state_up()?.or(true),
-            protocol,
-            lb_algorithm: fields
-                .choice(ALGORITHM, ALGORITHMS)?
-                .parse(algorithm)?
-                .mandatory(ALGORITHM)?,
+            protocol: fields
+                .one_of("protocol", &PoolProtocol::ALL, PoolProtocol::name)?
+                .mandatory("protocol")?,
+            lb_algorithm: algorithm(fields)?.mandatory(ALGORITHM)?,
+            session_persistence: persistence::read_new(fields)?,
+            tls: tls::read_pool(fields)?,
             tags: fields.tags()?.unwrap_or_default(),
-            unsupported,
         })
     }
 
@@ -119,32 +106,24 @@ impl PoolBody {
         self.name.as_str()
     }
 
-    /// The pool, unless it asks for what cannot be had.
+    /// The pool.
     pub(crate) fn into_new(
         self,
         members: Vec<NewMember>,
         health_monitor: Option<NewHealthMonitor>,
-    ) -> Result<NewPool, Fault> {
-        let protocol = CARRIED
-            .into_iter()
-            .find(|protocol| protocol.name() == self.protocol)
-            .ok_or_else(|| {
-                Fault::unsupported_option(&format!(
-                    "pools of protocol {} cannot be had in this release.",
-                    self.protocol
-                ))
-            })?;
-        self.unsupported.refuse()?;
-        Ok(NewPool {
+    ) -> NewPool {
+        NewPool {
             name: self.name,
             description: self.description,
             admin_state_up: self.admin_state_up,
-            protocol,
+            protocol: self.protocol,
             lb_algorithm: self.lb_algorithm,
+            session_persistence: self.session_persistence,
+            tls: self.tls,
             tags: self.tags,
             members,
             health_monitor,
-        })
+        }
     }
 }
 
@@ -231,27 +210,18 @@ fn render_own(view: &TreeView, row: &Row<Pool>, related: &Related) -> Item {
             "protocol": pool.protocol.name(),
             "lb_algorithm": pool.lb_algorithm.name(),
             "listeners": row::references(related.listeners.iter().copied().map(ListenerId::uuid)),
-            "session_persistence": null,
-            "tls_enabled": false,
-            "tls_container_ref": null,
-            "ca_tls_container_ref": null,
-            "crl_container_ref": null,
-            "tls_ciphers": null,
-            "tls_versions": null,
-            "alpn_protocols": null,
+            persistence::ROOT: persistence::render(pool.session_persistence.as_ref()),
         }),
     );
+    row::extend(&mut object, tls::render_pool(&pool.tls));
     Item {
         created_at: row.created_at,
         object,
     }
 }
 
-fn algorithm(name: &'static str) -> Result<LbAlgorithm, Fault> {
-    let found = LbAlgorithm::ALL
-        .into_iter()
-        .find(|algorithm| algorithm.name() == name);
-    found.ok_or_else(|| Fault::option(name, ALGORITHM))
+fn algorithm(fields: &mut Fields) -> Result<Given<LbAlgorithm>, Fault> {
+    fields.one_of(ALGORITHM, &LbAlgorithm::ALL, LbAlgorithm::name)
 }
 
 /// What pools can be filtered and sorted by, beside what all resources can (reference 4.1).
@@ -273,11 +243,3 @@ pub(crate) const ROOT: &str = "pool";
 /// The key of many.
 pub(crate) const ROOT_LIST: &str = "pools";
 const ALGORITHM: &str = "lb_algorithm";
-const ALGORITHMS: &[&str] = &[
-    "ROUND_ROBIN",
-    "LEAST_CONNECTIONS",
-    "SOURCE_IP",
-    "SOURCE_IP_PORT",
-];
-const CARRIED: [PoolProtocol; 2] = [PoolProtocol::Tcp, PoolProtocol::Http];
-const PROTOCOLS: &[&str] = &["TCP", "HTTP", "HTTPS", "PROXY", "PROXYV2", "UDP", "SCTP"];

@@ -1,256 +1,263 @@
-//! Fields about TLS, HSTS and persistence: this release carries none of it, yet what is wrong about them is told first.
+//! TLS and HSTS of listeners, TLS of pools, as JSON (reference 6.2, 7.2). Which of it fits which protocol is for the
+//! domain to say.
+
+use krater_controller_core::{
+    command::{HstsUpdate, ListenerTlsUpdate, PoolTlsUpdate, TlsTermsUpdate},
+    limits,
+    model::{
+        AlpnProtocol, Ciphers, ClientAuthentication, Hsts, ListenerTls, PoolTls, SecretRef,
+        TlsTerms, TlsVersion,
+    },
+};
+use serde_json::{Value, json};
 
 use crate::{
-    body::{self, Fields},
+    body::{self, Fields, Given},
     fault::Fault,
-    unsupported::Unsupported,
 };
 
-/// What a listener's body asks of TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ListenerTls {
-    default_certificate: bool,
-    sni_certificates: bool,
-    client_ca: bool,
-    client_crl: bool,
-    client_authentication: Option<&'static str>,
-    ciphers: bool,
-    versions: bool,
-    alpn: bool,
-    hsts_max_age: bool,
-    hsts_flags: bool,
-}
-
-impl ListenerTls {
-    /// Reads the fields (reference 6.2).
-    pub(crate) fn read(fields: &mut Fields) -> Result<Self, Fault> {
-        Ok(Self {
-            default_certificate: reference(fields, "default_tls_container_ref")?,
-            sni_certificates: {
-                let entry =
-                    |value| body::text("sni_container_refs", value, body::TEXT_CHARACTERS_MAX);
-                fields
-                    .list("sni_container_refs", entry)?
-                    .value()
-                    .is_some_and(|list| !list.is_empty())
-            },
-            client_ca: reference(fields, "client_ca_tls_container_ref")?,
-            client_crl: reference(fields, "client_crl_container_ref")?,
-            client_authentication: fields
-                .choice("client_authentication", CLIENT_AUTHENTICATION)?
-                .value()
-                .filter(|choice| *choice != "NONE"),
-            ciphers: ciphers(fields)?,
-            versions: words(fields, "tls_versions", TLS_VERSIONS)?,
-            alpn: words(fields, "alpn_protocols", ALPN_PROTOCOLS)?,
-            hsts_max_age: fields
-                .integer::<i64>("hsts_max_age", 0, i64::from(i32::MAX))?
-                .value()
-                .is_some(),
-            hsts_flags: {
-                let subdomains = fields.boolean("hsts_include_subdomains")?.or(false);
-                fields.boolean("hsts_preload")?.or(false) || subdomains
-            },
-        })
-    }
-
-    /// Refuses what a new listener of `protocol` may not ask for (reference 6.4).
-    pub(crate) fn check_new(&self, protocol: &str) -> Result<(), Fault> {
-        let certificate = self.default_certificate || self.sni_certificates;
-        let any = certificate
-            || self.client_ca
-            || self.client_crl
-            || self.client_authentication.is_some();
-        match protocol {
-            "UDP" | "SCTP" if any => {
-                return Err(Fault::validation(format!(
-                    "{protocol} protocol listener does not support TLS."
-                )));
-            }
-            "HTTP" | "HTTPS" | "TCP" if certificate => {
-                return Err(Fault::validation(format!(
-                    "Certificate container references are not allowed on {protocol} protocol listeners."
-                )));
-            }
-            "TERMINATED_HTTPS" if !certificate => {
+/// Reads what a new listener asks of TLS.
+pub(crate) fn read_listener(fields: &mut Fields) -> Result<ListenerTls, Fault> {
+    let client_ca = reference(fields, CLIENT_CA)?.value();
+    Ok(ListenerTls {
+        certificate: reference(fields, CERTIFICATE)?.value(),
+        sni_certificates: references(fields)?.or_default(),
+        client_authentication: match client_authentication(fields)? {
+            // Null needs a client CA as the other values do (reference 6.2).
+            Given::Null if client_ca.is_none() => {
                 return Err(Fault::validation(
-                    "An SNI or default certificate container reference must be provided for TERMINATED_HTTPS \
-                     protocol listeners.",
+                    "Client authentication setting None requires a client CA container reference.",
                 ));
             }
-            _ => {}
-        }
-        if self.client_ca && !certificate {
-            return Err(Fault::validation(
-                "An SNI or default certificate container reference must be provided with a client CA container \
-                 reference.",
-            ));
-        }
-        if self.hsts_max_age && protocol != "TERMINATED_HTTPS" {
-            return Err(Fault::validation(
-                "The HSTS feature can only be used for listeners using the TERMINATED_HTTPS protocol.",
-            ));
-        }
-        if self.hsts_flags && !self.hsts_max_age {
-            return Err(Fault::validation(
-                "HSTS configuration options hsts_include_subdomains and hsts_preload only make sense if \
-                 hsts_max_age is set.",
-            ));
-        }
-        self.check_client_authentication()
-    }
-
-    /// Refuses what contradicts itself whatever the listener's protocol. No stored listener has a client CA.
-    pub(crate) fn check_client_authentication(&self) -> Result<(), Fault> {
-        if self.client_crl && !self.client_ca {
-            return Err(Fault::validation(
-                "A client authentication CA reference is required to specify a client authentication revocation \
-                 list.",
-            ));
-        }
-        match self.client_authentication {
-            Some(choice) if !self.client_ca => Err(Fault::validation(format!(
-                "Client authentication setting {choice} requires a client CA container reference."
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// Notes what was asked for.
-    pub(crate) fn note(&self, unsupported: &mut Unsupported) {
-        let certificate = self.default_certificate || self.sni_certificates;
-        unsupported.note_if(certificate, "TLS termination by certificate references");
-        unsupported.note_if(
-            self.client_ca || self.client_crl,
-            "client authentication by certificate references",
-        );
-        unsupported.note_if(
-            self.client_authentication.is_some(),
-            "client_authentication",
-        );
-        unsupported.note_if(self.ciphers, "tls_ciphers");
-        unsupported.note_if(self.versions, "tls_versions");
-        unsupported.note_if(self.alpn, "alpn_protocols");
-        unsupported.note_if(self.hsts_max_age || self.hsts_flags, "HSTS");
-    }
+            given => given.or_default(),
+        },
+        client_ca,
+        client_crl: reference(fields, CLIENT_CRL)?.value(),
+        terms: read_terms(fields)?,
+    })
 }
 
-/// Reads what a pool's body asks of TLS to members (reference 7.2), and notes it.
-pub(crate) fn read_pool(fields: &mut Fields, unsupported: &mut Unsupported) -> Result<(), Fault> {
-    let enabled = fields.boolean("tls_enabled")?.or(false);
-    let certificate = reference(fields, "tls_container_ref")?;
-    let ca = reference(fields, "ca_tls_container_ref")?;
-    let crl = reference(fields, "crl_container_ref")?;
-    if crl && !ca {
-        return Err(Fault::validation(
-            "A CA reference is required to specify a certificate revocation list.",
-        ));
-    }
-    unsupported.note_if(enabled || certificate || ca, "TLS to members");
-    let ciphers = ciphers(fields)?;
-    unsupported.note_if(ciphers, "tls_ciphers");
-    let versions = words(fields, "tls_versions", TLS_VERSIONS)?;
-    unsupported.note_if(versions, "tls_versions");
-    let alpn = words(fields, "alpn_protocols", ALPN_PROTOCOLS)?;
-    unsupported.note_if(alpn, "alpn_protocols");
-    Ok(())
+/// Reads what a listener's update changes of TLS.
+pub(crate) fn read_listener_update(fields: &mut Fields) -> Result<ListenerTlsUpdate, Fault> {
+    Ok(ListenerTlsUpdate {
+        certificate: reference(fields, CERTIFICATE)?.clear(),
+        sni_certificates: references(fields)?.set(Vec::new()),
+        client_ca: reference(fields, CLIENT_CA)?.clear(),
+        client_crl: reference(fields, CLIENT_CRL)?.clear(),
+        client_authentication: client_authentication(fields)?.clear(),
+        terms: read_terms_update(fields)?,
+    })
 }
 
-/// Reads `session_persistence` (reference 7.4) of a pool of `protocol`, which an update does not know, and notes it.
-pub(crate) fn read_persistence(
-    fields: &mut Fields,
-    protocol: Option<&str>,
-    unsupported: &mut Unsupported,
-) -> Result<(), Fault> {
-    let path = fields.path_of("session_persistence");
-    let Some(value) = fields.take("session_persistence").value() else {
-        return Ok(());
+/// Reads what browsers are to be told by a new listener.
+pub(crate) fn read_hsts(fields: &mut Fields) -> Result<Hsts, Fault> {
+    Ok(Hsts {
+        max_age_seconds: max_age(fields)?.value(),
+        include_subdomains: fields.boolean(HSTS_SUBDOMAINS)?.or(false),
+        preload: fields.boolean(HSTS_PRELOAD)?.or(false),
+    })
+}
+
+/// Reads what a listener's update changes of it.
+pub(crate) fn read_hsts_update(fields: &mut Fields) -> Result<HstsUpdate, Fault> {
+    Ok(HstsUpdate {
+        max_age_seconds: max_age(fields)?.clear(),
+        include_subdomains: fields.boolean(HSTS_SUBDOMAINS)?.set(false),
+        preload: fields.boolean(HSTS_PRELOAD)?.set(false),
+    })
+}
+
+/// Reads what a new pool asks of TLS.
+pub(crate) fn read_pool(fields: &mut Fields) -> Result<PoolTls, Fault> {
+    Ok(PoolTls {
+        enabled: fields.boolean(ENABLED)?.or(false),
+        certificate: reference(fields, POOL_CERTIFICATE)?.value(),
+        ca: reference(fields, POOL_CA)?.value(),
+        crl: reference(fields, POOL_CRL)?.value(),
+        terms: read_terms(fields)?,
+    })
+}
+
+/// Reads what a pool's update changes of TLS.
+pub(crate) fn read_pool_update(fields: &mut Fields) -> Result<PoolTlsUpdate, Fault> {
+    Ok(PoolTlsUpdate {
+        enabled: fields.boolean(ENABLED)?.set(false),
+        certificate: reference(fields, POOL_CERTIFICATE)?.clear(),
+        ca: reference(fields, POOL_CA)?.clear(),
+        crl: reference(fields, POOL_CRL)?.clear(),
+        terms: read_terms_update(fields)?,
+    })
+}
+
+/// The keys of a listener that are about TLS.
+pub(crate) fn render_listener(tls: &ListenerTls, hsts: Hsts) -> Value {
+    let sni: Vec<_> = tls.sni_certificates.iter().map(SecretRef::as_str).collect();
+    let mut object = render_terms(&tls.terms);
+    for (key, value) in [
+        (CERTIFICATE, rendered(tls.certificate.as_ref())),
+        (SNI_CERTIFICATES, json!(sni)),
+        (CLIENT_CA, rendered(tls.client_ca.as_ref())),
+        (CLIENT_CRL, rendered(tls.client_crl.as_ref())),
+        (
+            CLIENT_AUTHENTICATION,
+            json!(tls.client_authentication.name()),
+        ),
+        (HSTS_MAX_AGE, json!(hsts.max_age_seconds)),
+        (HSTS_SUBDOMAINS, json!(hsts.include_subdomains)),
+        (HSTS_PRELOAD, json!(hsts.preload)),
+    ] {
+        object.insert(key.into(), value);
+    }
+    Value::Object(object)
+}
+
+/// The keys of a pool that are about TLS.
+pub(crate) fn render_pool(tls: &PoolTls) -> Value {
+    let mut object = render_terms(&tls.terms);
+    for (key, value) in [
+        (ENABLED, json!(tls.enabled)),
+        (POOL_CERTIFICATE, rendered(tls.certificate.as_ref())),
+        (POOL_CA, rendered(tls.ca.as_ref())),
+        (POOL_CRL, rendered(tls.crl.as_ref())),
+    ] {
+        object.insert(key.into(), value);
+    }
+    Value::Object(object)
+}
+
+fn render_terms(terms: &TlsTerms) -> serde_json::Map<String, Value> {
+    let versions = terms.versions.as_ref();
+    let versions = versions.map(|list| {
+        list.iter()
+            .map(|version| version.name())
+            .collect::<Vec<_>>()
+    });
+    let alpn = terms.alpn.as_ref();
+    let alpn = alpn.map(|list| {
+        list.iter()
+            .map(|protocol| protocol.name())
+            .collect::<Vec<_>>()
+    });
+    [
+        (CIPHERS, json!(terms.ciphers.as_ref().map(Ciphers::as_str))),
+        (VERSIONS, json!(versions)),
+        (ALPN, json!(alpn)),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
+}
+
+fn rendered(reference: Option<&SecretRef>) -> Value {
+    json!(reference.map(SecretRef::as_str))
+}
+
+fn read_terms(fields: &mut Fields) -> Result<TlsTerms, Fault> {
+    Ok(TlsTerms {
+        ciphers: ciphers(fields)?.value(),
+        versions: versions(fields)?.value(),
+        alpn: alpn(fields)?.value(),
+    })
+}
+
+fn read_terms_update(fields: &mut Fields) -> Result<TlsTermsUpdate, Fault> {
+    Ok(TlsTermsUpdate {
+        ciphers: ciphers(fields)?.clear(),
+        versions: versions(fields)?.clear(),
+        alpn: alpn(fields)?.clear(),
+    })
+}
+
+/// A reference to a secret; an empty one is none, as clients send for "unset".
+fn reference(fields: &mut Fields, name: &str) -> Result<Given<SecretRef>, Fault> {
+    Ok(match fields.text(name, body::TEXT_CHARACTERS_MAX)? {
+        Given::Absent => Given::Absent,
+        Given::Null => Given::Null,
+        Given::Value(text) => SecretRef::parse(text).map_or(Given::Null, Given::Value),
+    })
+}
+
+fn references(fields: &mut Fields) -> Result<Given<Vec<SecretRef>>, Fault> {
+    let entry = |value| {
+        let text = body::text(SNI_CERTIFICATES, value, body::TEXT_CHARACTERS_MAX)?;
+        SecretRef::parse(text).ok_or_else(|| {
+            Fault::input(
+                SNI_CERTIFICATES,
+                "",
+                "Value should have a minimum character requirement of 1",
+            )
+        })
     };
-    body::read(value, &path, |fields| {
-        let kind = fields.choice("type", PERSISTENCE)?;
-        // Pools hold no persistence yet, so an update finds no type to go on with either.
-        let kind = match protocol {
-            Some(_) => kind.mandatory("type")?,
-            None => kind
-                .value()
-                .ok_or_else(|| Fault::validation("Invalid session_persistence provided."))?,
-        };
-        let cookie = fields
-            .text("cookie_name", body::TEXT_CHARACTERS_MAX)?
-            .value();
-        let timeout = fields
-            .integer::<i64>("persistence_timeout", 0, i64::from(i32::MAX))?
-            .value()
-            .is_some();
-        let granularity = fields.address("persistence_granularity")?.value().is_some();
-        check_persistence(kind, cookie.as_deref(), protocol, timeout || granularity)
-    })?;
-    unsupported.note_if(true, "session_persistence");
-    Ok(())
+    fields.list(SNI_CERTIFICATES, entry)
 }
 
-fn check_persistence(
-    kind: &str,
-    cookie: Option<&str>,
-    protocol: Option<&str>,
-    timers: bool,
-) -> Result<(), Fault> {
-    let datagrams = matches!(protocol, Some("UDP" | "SCTP"));
-    if datagrams && kind != "SOURCE_IP" {
-        return Err(Fault::validation(format!(
-            "Session persistence of type {kind} is not supported for UDP/SCTP protocol pools."
-        )));
+fn client_authentication(fields: &mut Fields) -> Result<Given<ClientAuthentication>, Fault> {
+    fields.one_of(
+        CLIENT_AUTHENTICATION,
+        &ClientAuthentication::ALL,
+        ClientAuthentication::name,
+    )
+}
+
+fn max_age(fields: &mut Fields) -> Result<Given<u32>, Fault> {
+    fields.integer(HSTS_MAX_AGE, 0, i64::from(i32::MAX))
+}
+
+fn ciphers(fields: &mut Fields) -> Result<Given<Ciphers>, Fault> {
+    let given = fields.text(CIPHERS, limits::CIPHERS_CHARACTERS_MAX)?;
+    if given == Given::Value(String::new()) {
+        return Ok(Given::Null);
     }
-    match cookie {
-        None if kind == "APP_COOKIE" => Err(Fault::validation(
-            "Field \"cookie_name\" must be specified when using the \"APP_COOKIE\" session persistence type.",
-        )),
-        Some(_) if kind != "APP_COOKIE" => Err(Fault::validation(
-            "Field \"cookie_name\" can only be specified with session persistence of type \"APP_COOKIE\".",
-        )),
-        Some(name) if name.is_empty() || !name.chars().all(is_cookie_character) => {
-            Err(Fault::validation("Supplied \"cookie_name\" is invalid."))
-        }
-        _ if timers && !datagrams => Err(Fault::validation(
-            "persistence_timeout and persistence_granularity is only for UDP and SCTP protocol pools.",
-        )),
-        _ => Ok(()),
-    }
+    given.parse(|text| {
+        Ciphers::parse(text).ok_or_else(|| {
+            Fault::validation(
+                "Invalid characters in cipher string. Only A-Za-z0-9-+!:@=_. are allowed.",
+            )
+        })
+    })
 }
 
-/// A token of RFC 2616 as cookie names use it (reference 7.4).
-fn is_cookie_character(character: char) -> bool {
-    character.is_ascii_graphic() && !"\"(),/:;<=>?@[\\]{}".contains(character)
+fn versions(fields: &mut Fields) -> Result<Given<Vec<TlsVersion>>, Fault> {
+    let entry = |value: Value| body::one_of(VERSIONS, &value, &TlsVersion::ALL, TlsVersion::name);
+    Ok(fields.list(VERSIONS, entry)?.map(distinct))
 }
 
-fn reference(fields: &mut Fields, name: &str) -> Result<bool, Fault> {
-    Ok(fields
-        .text(name, body::TEXT_CHARACTERS_MAX)?
-        .value()
-        .is_some_and(|text| !text.is_empty()))
-}
-
-fn ciphers(fields: &mut Fields) -> Result<bool, Fault> {
-    let Some(ciphers) = fields.text("tls_ciphers", CIPHERS_CHARACTERS_MAX)?.value() else {
-        return Ok(false);
+fn alpn(fields: &mut Fields) -> Result<Given<Vec<AlpnProtocol>>, Fault> {
+    let entry = |value: Value| {
+        body::one_of(ALPN, &value, &AlpnProtocol::ALL, AlpnProtocol::name).map_err(|_| {
+            Fault::input(
+                ALPN,
+                &body::echo(&value),
+                "Value should be a valid ALPN protocol ID",
+            )
+        })
     };
-    let fits =
-        |character: char| character.is_ascii_alphanumeric() || "-+!:@=_.".contains(character);
-    if !ciphers.chars().all(fits) {
-        return Err(Fault::validation(
-            "Invalid characters in cipher string. Only A-Za-z0-9-+!:@=_. are allowed.",
-        ));
+    Ok(fields.list(ALPN, entry)?.map(distinct))
+}
+
+/// The list without what is in it already, in its order.
+fn distinct<T: PartialEq>(list: Vec<T>) -> Vec<T> {
+    let mut kept = Vec::new();
+    for one in list {
+        if !kept.contains(&one) {
+            kept.push(one);
+        }
     }
-    Ok(!ciphers.is_empty())
+    kept
 }
 
-fn words(fields: &mut Fields, name: &str, options: &'static [&'static str]) -> Result<bool, Fault> {
-    let words = fields.list(name, |value| body::choice(name, &value, options))?;
-    Ok(words.value().is_some_and(|words| !words.is_empty()))
-}
-
-const CLIENT_AUTHENTICATION: &[&str] = &["NONE", "OPTIONAL", "MANDATORY"];
-const TLS_VERSIONS: &[&str] = &["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
-const ALPN_PROTOCOLS: &[&str] = &["h2", "http/1.1", "http/1.0"];
-const PERSISTENCE: &[&str] = &["SOURCE_IP", "HTTP_COOKIE", "APP_COOKIE"];
-const CIPHERS_CHARACTERS_MAX: usize = 2048;
+const CERTIFICATE: &str = "default_tls_container_ref";
+const SNI_CERTIFICATES: &str = "sni_container_refs";
+const CLIENT_CA: &str = "client_ca_tls_container_ref";
+const CLIENT_CRL: &str = "client_crl_container_ref";
+const CLIENT_AUTHENTICATION: &str = "client_authentication";
+const HSTS_MAX_AGE: &str = "hsts_max_age";
+const HSTS_SUBDOMAINS: &str = "hsts_include_subdomains";
+const HSTS_PRELOAD: &str = "hsts_preload";
+const ENABLED: &str = "tls_enabled";
+const POOL_CERTIFICATE: &str = "tls_container_ref";
+const POOL_CA: &str = "ca_tls_container_ref";
+const POOL_CRL: &str = "crl_container_ref";
+const CIPHERS: &str = "tls_ciphers";
+const VERSIONS: &str = "tls_versions";
+const ALPN: &str = "alpn_protocols";

@@ -11,13 +11,16 @@ use krater_controller_api::{
     Application, Credentials, Executed, RouteName, Settings, Unauthenticated, router,
 };
 use krater_controller_core::{
+    admit,
+    carried::Carried,
     command::{Command, Operation, QuotaCommand},
-    model::ProjectId,
+    model::{LoadBalancer, LoadBalancerId, ProjectId},
     query::{Answer, Caller, NetworkView, Persona, Query, ResourceId},
     quota::Limits,
     refusal::Refusal,
+    rules::Rules,
     scan::{self, Among, Scan},
-    tree::TreeView,
+    tree::{Observed, TreeView},
 };
 use serde_json::Value;
 use tower::ServiceExt;
@@ -30,6 +33,8 @@ pub(crate) struct Fake {
     pub(crate) views: Mutex<Vec<TreeView>>,
     /// The networks there are.
     pub(crate) networks: Mutex<Vec<NetworkView>>,
+    /// What admits commands; without it all of them are executed as they are, and change nothing.
+    pub(crate) admission: Option<Admission>,
     /// What the next command or query is refused with.
     pub(crate) refusal: Mutex<Option<Refusal>>,
     /// Who everybody is.
@@ -48,6 +53,58 @@ pub(crate) struct Fake {
     pub(crate) quotas: Mutex<(Limits, Vec<ProjectId>)>,
 }
 
+/// What there is to admit commands by.
+#[derive(Clone, Debug)]
+pub(crate) struct Admission {
+    /// What the deployment allows.
+    pub(crate) rules: Rules,
+    /// What the data plane can do.
+    pub(crate) carried: Carried,
+}
+
+impl Admission {
+    /// What the command makes of the trees there are, which stay as they are.
+    fn admit(&self, views: &[TreeView], command: Command) -> Result<Executed, Refusal> {
+        let mut number = 0xa000;
+        let ids = &mut || {
+            number += 1;
+            sample::uuid(number)
+        };
+        let now = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+        let change = match command {
+            Command::CreateLoadBalancer(new) => {
+                admit::check_new(&new, &self.rules)?;
+                let LoadBalancer {
+                    project,
+                    vip,
+                    additional_vips,
+                    ..
+                } = sample::view().tree.load_balancer.value;
+                let id = LoadBalancerId::new(sample::uuid(0x9000));
+                let addresses = (vip, additional_vips);
+                admit::create(*new, project, addresses, id, &self.rules, ids, now)?
+            }
+            command => {
+                let target = command.target().expect("all others have one");
+                let mut views = views.iter();
+                let view = views
+                    .find(|view| holds(view, target))
+                    .ok_or_else(|| command.target_missing(target))?;
+                let settled = view.observed.settled;
+                admit::admit(view.tree.clone(), settled, command, &self.rules, ids, now)?
+            }
+        };
+        self.carried.check(&change)?;
+        Ok(Executed {
+            view: TreeView {
+                tree: change.tree,
+                observed: Observed::default(),
+            },
+            subject: change.subject,
+        })
+    }
+}
+
 #[async_trait]
 impl Application for Fake {
     async fn authenticate(&self, credentials: &Credentials) -> Result<Caller, Unauthenticated> {
@@ -56,6 +113,12 @@ impl Application for Fake {
     }
 
     async fn execute(&self, _: &Caller, command: Command) -> Result<Executed, Refusal> {
+        if let Some(admission) = &self.admission {
+            let views = self.views.lock().unwrap().clone();
+            let executed = admission.admit(&views, command.clone())?;
+            self.commands.lock().unwrap().push(command);
+            return Ok(executed);
+        }
         let view = self.views.lock().unwrap()[0].clone();
         let subject = subject(&view, &command);
         self.commands.lock().unwrap().push(command);
@@ -213,10 +276,29 @@ impl Api {
 
     /// With other settings and trees.
     pub(crate) fn with(settings: Settings, views: Vec<TreeView>) -> Self {
+        Self::build(settings, views, None)
+    }
+
+    /// With the sample tree and everything that refuses commands, but for what the data plane cannot do.
+    pub(crate) fn admitting(rules: Rules) -> Self {
+        let carried = Carried::everything();
+        let admission = Admission { rules, carried };
+        Self::build(Settings::default(), vec![sample::view()], Some(admission))
+    }
+
+    /// The same, and what the data plane cannot do is refused too.
+    pub(crate) fn of_this_release() -> Self {
+        let (rules, carried) = (Rules::default(), Carried::release());
+        let admission = Admission { rules, carried };
+        Self::build(Settings::default(), vec![sample::view()], Some(admission))
+    }
+
+    fn build(settings: Settings, views: Vec<TreeView>, admission: Option<Admission>) -> Self {
         let caller = Caller::new("admin", None, Persona::Admin);
         let fake = Arc::new(Fake {
             views: Mutex::new(views),
             networks: Mutex::new(vec![sample::network()]),
+            admission,
             refusal: Mutex::default(),
             caller: Mutex::new(Ok(caller)),
             credentials: Mutex::default(),

@@ -178,6 +178,19 @@ fn further_refusals() -> Vec<(Refusal, u16, String)> {
         ),
         (Refusal::NoQuotaRecord(krater_controller_core::model::ProjectId::parse("p1").unwrap()), 404,
             "Quotas p1 not found.".into()),
+        (
+            Refusal::Disallowed {
+                kind: "protocol",
+                name: "PROMETHEUS".into(),
+            },
+            400,
+            "The selected protocol is not allowed in this deployment: PROMETHEUS".into(),
+        ),
+        (
+            Refusal::ChildOfPrometheus,
+            400,
+            "Protocol PROMETHEUS listeners cannot have child objects.".into(),
+        ),
         (Refusal::QuotaMet("Listener"), 403, "Quota has been met for resources: Listener".into()),
         (
             Refusal::NotSupported("moons.".into()),

@@ -7,6 +7,7 @@ mod sample;
 
 #[cfg(test)]
 mod amphorae;
+#[cfg(test)]
 mod discovery;
 #[cfg(test)]
 mod faults;
@@ -19,19 +20,31 @@ mod l7_policies;
 #[cfg(test)]
 mod l7_rules;
 #[cfg(test)]
+mod listener_rules;
+#[cfg(test)]
+mod listener_tls;
+#[cfg(test)]
 mod listeners;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod load_balancers;
 #[cfg(test)]
+mod member_rules;
+#[cfg(test)]
 mod members;
 #[cfg(test)]
+mod monitor_rules;
+#[cfg(test)]
 mod networks;
+#[cfg(test)]
+mod not_carried;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod permission;
+#[cfg(test)]
+mod pool_rules;
 #[cfg(test)]
 mod pools;
 #[cfg(test)]

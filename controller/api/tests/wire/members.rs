@@ -1,6 +1,7 @@
 //! Members: how they look, what a body may say, batches.
 
 use krater_amphora_api::{MemberId, PoolId};
+use krater_controller_core::rules::Rules;
 use krater_controller_core::{
     command::{BatchMember, BatchMode, Command, MemberUpdate, NewMember},
     model::{Name, Tags},
@@ -39,6 +40,7 @@ fn plain() -> NewMember {
         subnet_id: None,
         monitor_address: None,
         monitor_port: None,
+        request_sriov: false,
         tags: Tags::default(),
     }
 }
@@ -114,6 +116,7 @@ async fn bodies_are_taken_word_for_word() {
             subnet_id: Some(id(SUBNET)),
             monitor_address: Some("10.9.9.9".parse().unwrap()),
             monitor_port: Some(1),
+            request_sriov: false,
             tags: sample::tags(&["t"]),
         }
     );
@@ -186,7 +189,7 @@ const WRONG: &[(&str, &str)] = &[
 
 #[tokio::test]
 async fn wrong_bodies_are_refused() {
-    let api = Api::new();
+    let api = Api::admitting(Rules::default());
     for (patch, sentence) in WRONG {
         let patch: Value = serde_json::from_str(patch).unwrap();
         api.post(&path(), json!({"member": new(&patch)}))
@@ -207,13 +210,14 @@ async fn wrong_bodies_are_refused() {
         new(&json!({"request_sriov": true})),
         new(&json!({"request_sriov": 1})),
     ] {
-        let sentence = "Provider 'amphora' does not support a requested option: request_sriov";
+        let sentence =
+            "Validation failure: The load balancer flavor does not allow SR-IOV member ports.";
         api.post(&path(), json!({"member": body}))
             .await
-            .assert_fault(501, sentence);
+            .assert_fault(400, sentence);
         api.put(&path(), json!({"members": [body]}))
             .await
-            .assert_fault(501, sentence);
+            .assert_fault(400, sentence);
     }
     for (body, sentence) in [
         (

@@ -11,7 +11,7 @@ use krater_controller_core::{
         HttpMonitor, HttpVersion, InsertHeaders, L7Action, L7Policy, L7PolicyId, L7Rule, L7RuleId,
         L7RuleType, LbAlgorithm, Listener, ListenerId, ListenerProtocol, LoadBalancer,
         LoadBalancerId, Member, MemberId, MonitorKind, Name, Pool, PoolId, PoolProtocol, ProjectId,
-        RedirectCode, RedirectUrl, Tags, Tenancy, Timeouts, Vip,
+        RedirectCode, RedirectUrl, Tags, Tenancy, Timeouts, Vip, VnicType,
     },
     query::{AmphoraStatus, AmphoraView, Answer, ListenerStatistics, NetworkView, SubnetView},
     refusal::Refusal,
@@ -192,6 +192,8 @@ pub(crate) fn listener() -> Listener {
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
         ),
+        tls: Default::default(),
+        hsts: Default::default(),
         tags: Tags::default(),
     }
 }
@@ -204,6 +206,8 @@ pub(crate) fn pool() -> Pool {
         admin_state_up: true,
         protocol: PoolProtocol::Http,
         lb_algorithm: LbAlgorithm::RoundRobin,
+        session_persistence: None,
+        tls: Default::default(),
         tags: Tags::default(),
     }
 }
@@ -221,6 +225,7 @@ pub(crate) fn member(text: &str, name: &str, at: &str) -> Member {
         subnet_id: Some(id(SUBNET)),
         monitor_address: None,
         monitor_port: Some(9000),
+        vnic_type: VnicType::Normal,
         tags: tags(&["blue"]),
     }
 }

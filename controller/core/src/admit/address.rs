@@ -1,19 +1,15 @@
 //! Rules about addresses that several resources share.
 
 use alloc::{format, string::ToString};
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 
-use crate::refusal::Refusal;
-
-/// Addresses no member may have (reference 8.3 `reserved_ips`): whoever reaches the metadata service through a
-/// load balancer learns what is meant for the host alone.
-pub(super) const RESERVED: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254))];
+use crate::{refusal::Refusal, rules::Rules};
 
 /// Checks an address that must name one host; `field` is what the refusal calls it.
-pub(super) fn check_host(address: IpAddr, field: &str) -> Result<(), Refusal> {
+pub(super) fn check_host(address: IpAddr, field: &str, rules: &Rules) -> Result<(), Refusal> {
     let canonical = address.to_canonical();
     let broadcast = matches!(canonical, IpAddr::V4(v4) if v4.is_broadcast());
-    if RESERVED.contains(&canonical)
+    if rules.reserved_addresses.contains(&canonical)
         || canonical.is_unspecified()
         || canonical.is_multicast()
         || broadcast

@@ -18,6 +18,7 @@ use crate::{
     model::Member,
     refusal::Refusal,
     resource::ResourceId,
+    rules::Rules,
 };
 
 pub(super) fn admit(
@@ -25,15 +26,21 @@ pub(super) fn admit(
     pool: PoolId,
     entries: Vec<BatchMember>,
     mode: BatchMode,
+    rules: &Rules,
 ) -> Result<Change, Refusal> {
     let row = member::find_pool(&draft.tree, pool)?;
     entries
         .iter()
-        .try_for_each(|entry| member::check_new(&entry.member))?;
+        .try_for_each(|entry| member::check_new(&entry.member, rules))?;
     let present: BTreeMap<_, _> = member::staying(&draft.tree, pool)
         .map(|member| (member::key(member.address, member.protocol_port), member.id))
         .collect();
     let sorted = sort(entries, &present)?;
+    // What exists stays as it is connected, whatever its entry asks for.
+    sorted
+        .new
+        .iter()
+        .try_for_each(|new| member::check_sriov(new, &draft.tree.load_balancer.value.steering))?;
     check_count(&draft, &sorted, present.len(), mode)?;
     draft.require_staying(row, ResourceId::Pool(pool))?;
     if let Some(twice) = sorted.new_twice {

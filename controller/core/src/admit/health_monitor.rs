@@ -3,6 +3,7 @@
 use alloc::{
     format,
     string::{String, ToString},
+    vec::Vec,
 };
 
 use krater_amphora_api::{HealthMonitorId, HttpVersion, PoolId};
@@ -15,32 +16,73 @@ use crate::{
     change::Change,
     command::{HealthMonitorUpdate, NewHealthMonitor},
     limits, matrix,
-    model::{HealthMonitor, HttpMonitor, MonitorKind, PoolProtocol},
+    model::{HealthMonitor, HttpMonitor, MonitorKind, MonitorType, PoolProtocol},
     refusal::Refusal,
     resource::ResourceId,
+    rules::Rules,
     tree::{LoadBalancerTree, Row},
 };
 
 /// What can be checked knowing the protocol of its pool.
-pub(super) fn check_new(new: &NewHealthMonitor, pool: PoolProtocol) -> Result<(), Refusal> {
+pub(super) fn check_new(
+    new: &NewHealthMonitor,
+    pool: PoolProtocol,
+    rules: &Rules,
+) -> Result<(), Refusal> {
     let monitor = new.kind.monitor_type();
+    if monitor == MonitorType::Ping && !rules.ping_monitors {
+        return Err(Refusal::Disallowed {
+            kind: "type",
+            name: monitor.name().into(),
+        });
+    }
     if !matrix::judges(pool, monitor) {
+        return Err(Refusal::Invalid(if pool.is_streamless() {
+            format!(
+                "The associated pool protocol is {}, so only a {} health monitor is supported.",
+                pool.name(),
+                judges_of(pool)
+            )
+        } else {
+            format!(
+                "The {} type is only supported for pools of type UDP/SCTP.",
+                monitor.name()
+            )
+        }));
+    }
+    check_udp_delay(&new.kind, new.delay_seconds, rules)?;
+    check(&new.kind, new.delay_seconds, new.timeout_seconds)
+}
+
+/// The types of monitors that may judge a pool of `protocol`, as a sentence lists them.
+fn judges_of(protocol: PoolProtocol) -> String {
+    let by = matrix::POOL_TO_MONITOR
+        .iter()
+        .filter(|(judged, _)| *judged == protocol)
+        .flat_map(|(_, by)| by.iter().map(|monitor| monitor.name()));
+    by.collect::<Vec<_>>().join("/")
+}
+
+/// What nobody answers must not be asked too often (reference 9.3).
+fn check_udp_delay(kind: &MonitorKind, delay_seconds: u32, rules: &Rules) -> Result<(), Refusal> {
+    let least = rules.udp_connect_delay_min_seconds;
+    if kind.monitor_type() == MonitorType::UdpConnect && delay_seconds < least {
         return Err(Refusal::Invalid(format!(
-            "The associated pool protocol is {}, so a {} health monitor is not supported.",
-            pool.name(),
-            monitor.name()
+            "The request delay value {delay_seconds} should be larger than {least} for UDP-CONNECT health monitor \
+             type."
         )));
     }
-    check(&new.kind, new.delay_seconds, new.timeout_seconds)
+    Ok(())
 }
 
 pub(super) fn create(
     mut draft: Draft<'_>,
     pool: PoolId,
     new: NewHealthMonitor,
+    rules: &Rules,
 ) -> Result<Change, Refusal> {
     let row = pool::find(&draft.tree, pool)?;
-    check_new(&new, row.value.protocol)?;
+    check_new(&new, row.value.protocol, rules)?;
     draft.require_staying(row, ResourceId::Pool(pool))?;
     if draft
         .tree
@@ -76,9 +118,13 @@ pub(super) fn update(
     mut draft: Draft<'_>,
     id: HealthMonitorId,
     update: HealthMonitorUpdate,
+    rules: &Rules,
 ) -> Result<Change, Refusal> {
     let row = find(&draft.tree, id)?;
     check_fields(&row.value.kind, &update)?;
+    if let Some(delay_seconds) = update.delay_seconds {
+        check_udp_delay(&row.value.kind, delay_seconds, rules)?;
+    }
     // The rules hold for what comes out, not for what went in: clearing one field can break what another needs.
     let mut changed = row.value.clone();
     apply(&mut changed, update);
@@ -97,9 +143,9 @@ pub(super) fn update(
     Ok(draft.finish(ResourceId::HealthMonitor(id)))
 }
 
-/// Fields that only HTTP monitors have; even null is refused on others (reference 9.3).
+/// Fields that only HTTP and HTTPS monitors have; even null is refused on others (reference 9.3).
 fn check_fields(kind: &MonitorKind, update: &HealthMonitorUpdate) -> Result<(), Refusal> {
-    if matches!(kind, MonitorKind::Http(_)) {
+    if kind.monitor_type().asks_http() {
         return Ok(());
     }
     let field = [
@@ -140,27 +186,15 @@ fn apply(monitor: &mut HealthMonitor, update: HealthMonitorUpdate) {
     super::set(&mut monitor.max_retries, max_retries);
     super::set(&mut monitor.max_retries_down, max_retries_down);
     super::set(&mut monitor.tags, tags);
-    match &mut monitor.kind {
-        MonitorKind::Tcp {
-            http_version: version,
-            domain_name: domain,
-        }
-        | MonitorKind::Ping {
-            http_version: version,
-            domain_name: domain,
-        } => {
-            super::set(version, http_version);
-            super::set(domain, domain_name);
-        }
-        MonitorKind::Http(http) => {
-            super::set(&mut http.http_method, http_method);
-            super::set(&mut http.url_path, url_path);
-            if let Some((written, parsed)) = expected_codes {
-                http.expected_codes = written;
-                http.expected = parsed;
-            }
-            super::set(&mut http.http_version, http_version);
-            super::set(&mut http.domain_name, domain_name);
+    let (version, domain) = monitor.kind.host_mut();
+    super::set(version, http_version);
+    super::set(domain, domain_name);
+    if let Some(http) = monitor.kind.http_mut() {
+        super::set(&mut http.http_method, http_method);
+        super::set(&mut http.url_path, url_path);
+        if let Some((written, parsed)) = expected_codes {
+            http.expected_codes = written;
+            http.expected = parsed;
         }
     }
 }
@@ -208,10 +242,7 @@ fn check(kind: &MonitorKind, delay_seconds: u32, timeout_seconds: u32) -> Result
             Some(HttpVersion::Http11) => (),
         }
     }
-    match kind {
-        MonitorKind::Http(http) => check_http(http),
-        MonitorKind::Tcp { .. } | MonitorKind::Ping { .. } => Ok(()),
-    }
+    kind.http().map_or(Ok(()), check_http)
 }
 
 /// What a probe writes into its request must be able to stand there.

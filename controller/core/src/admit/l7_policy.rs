@@ -20,6 +20,9 @@ use crate::{
 
 /// What can be checked of the policies of a new listener that comes with `pools`.
 pub(super) fn check_nested(listener: &NewListener, pools: &[NewPool]) -> Result<(), Refusal> {
+    if !listener.l7_policies.is_empty() {
+        check_parent(listener.protocol)?;
+    }
     for policy in &listener.l7_policies {
         if let Some(pool) = policy.action.pool() {
             load_balancer::check_pool_ref(listener.protocol, *pool, pools)?;
@@ -28,6 +31,14 @@ pub(super) fn check_nested(listener: &NewListener, pools: &[NewPool]) -> Result<
         if policy.rules.len() > limits::L7_RULES_PER_POLICY_MAX {
             return Err(Refusal::TooManyRules(policy.name.to_string()));
         }
+    }
+    Ok(())
+}
+
+/// A PROMETHEUS listener has no children at all (reference 6.4).
+fn check_parent(protocol: ListenerProtocol) -> Result<(), Refusal> {
+    if protocol == ListenerProtocol::Prometheus {
+        return Err(Refusal::ChildOfPrometheus);
     }
     Ok(())
 }
@@ -69,8 +80,9 @@ pub(super) fn create(
             ));
         }
     };
+    check_parent(row.value.protocol)?;
     new.rules.iter().try_for_each(l7_rule::check_new)?;
-    listener::check_pool_protocol(row.value.protocol, pool)?;
+    listener::check_pool_protocol(row.value.protocol, pool.map(|row| row.value.protocol))?;
     let staying = draft
         .tree
         .l7_policies
@@ -191,7 +203,7 @@ fn check_pool(
     pool: Option<&Row<Pool>>,
 ) -> Result<(), Refusal> {
     let row = listener::find(tree, listener)?;
-    listener::check_pool_protocol(row.value.protocol, pool)
+    listener::check_pool_protocol(row.value.protocol, pool.map(|row| row.value.protocol))
 }
 
 /// Its rules go with it, and the policies behind it move up.

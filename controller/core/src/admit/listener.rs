@@ -8,28 +8,54 @@ use krater_amphora_api::{ListenerId, LoadBalancerId, PoolId};
 use super::{
     address::{Family, network_family},
     draft::{Draft, Mark},
-    l7_policy, load_balancer,
+    l7_policy, listener_tls, load_balancer,
 };
 use crate::{
     change::Change,
     command::{ListenerUpdate, NewListener, PoolRef},
     limits, matrix,
-    model::{InsertHeaders, Listener, ListenerProtocol, Pool},
+    model::{
+        HeaderKind, InsertHeaders, Listener, ListenerProtocol, Pool, PoolProtocol, header_kind,
+    },
     refusal::Refusal,
     resource::ResourceId,
+    rules::Rules,
     tree::{LoadBalancerTree, Row},
 };
 
 /// What can be checked without a tree.
-pub(super) fn check_new(new: &NewListener) -> Result<(), Refusal> {
+pub(super) fn check_new(new: &NewListener, rules: &Rules) -> Result<(), Refusal> {
+    check_allowed(new.protocol, rules)?;
+    listener_tls::check_new(new, rules)?;
     check_headers(new.protocol, &new.insert_headers)?;
     check_networks_count(&new.allowed_cidrs)
+}
+
+/// That the deployment has listeners of `protocol`.
+fn check_allowed(protocol: ListenerProtocol, rules: &Rules) -> Result<(), Refusal> {
+    let allowed = match protocol {
+        ListenerProtocol::TerminatedHttps => rules.tls_terminated_listeners,
+        ListenerProtocol::Prometheus => rules.prometheus_listeners,
+        ListenerProtocol::Tcp
+        | ListenerProtocol::Http
+        | ListenerProtocol::Https
+        | ListenerProtocol::Udp
+        | ListenerProtocol::Sctp => true,
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(Refusal::Disallowed {
+        kind: "protocol",
+        name: protocol.name().into(),
+    })
 }
 
 pub(super) fn create(
     mut draft: Draft<'_>,
     balancer: LoadBalancerId,
     new: NewListener,
+    rules: &Rules,
 ) -> Result<Change, Refusal> {
     load_balancer::require(&draft.tree, balancer)?;
     let default_pool = match new.default_pool {
@@ -44,21 +70,22 @@ pub(super) fn create(
     let pool = default_pool
         .map(|id| find_pool(&draft.tree, id))
         .transpose()?;
-    check_new(&new)?;
-    check_pool_protocol(new.protocol, pool)?;
+    check_new(&new, rules)?;
+    check_pool_protocol(new.protocol, pool.map(|row| row.value.protocol))?;
     check_networks_of(&draft.tree, None, &new.allowed_cidrs)?;
     if staying(&draft.tree).count() >= limits::LISTENERS_MAX {
         return Err(Refusal::QuotaMet("Listener"));
     }
     require_pool(&draft, pool)?;
-    // Both protocols are of one family: the port alone tells listeners apart (reference 6.3).
-    if staying(&draft.tree).any(|other| other.protocol_port == new.protocol_port) {
+    let key = |protocol: ListenerProtocol, port| (protocol.family(), port);
+    let wanted = key(new.protocol, new.protocol_port);
+    if staying(&draft.tree).any(|other| key(other.protocol, other.protocol_port) == wanted) {
         return Err(Refusal::DuplicatePort {
             protocol: new.protocol,
             port: new.protocol_port,
         });
     }
-    let id = add(&mut draft, new, default_pool, &[])?;
+    let id = add(&mut draft, new, default_pool, &[], rules)?;
     Ok(draft.finish(ResourceId::Listener(id)))
 }
 
@@ -68,8 +95,13 @@ pub(super) fn add(
     new: NewListener,
     default_pool: Option<PoolId>,
     pools: &[PoolId],
+    rules: &Rules,
 ) -> Result<ListenerId, Refusal> {
     let id = ListenerId::new(draft.next_id());
+    let mut tls = new.tls;
+    if new.protocol == ListenerProtocol::TerminatedHttps {
+        tls.terms.complete(&rules.listener_terms);
+    }
     draft.add_listener(Listener {
         id,
         name: new.name,
@@ -83,6 +115,8 @@ pub(super) fn add(
         allowed_cidrs: new.allowed_cidrs,
         timeouts: new.timeouts,
         insert_headers: new.insert_headers,
+        tls,
+        hsts: new.hsts,
         tags: new.tags,
     });
     for policy in new.l7_policies {
@@ -95,6 +129,7 @@ pub(super) fn update(
     mut draft: Draft<'_>,
     id: ListenerId,
     update: ListenerUpdate,
+    rules: &Rules,
 ) -> Result<Change, Refusal> {
     let row = find(&draft.tree, id)?;
     let pool = update
@@ -102,10 +137,11 @@ pub(super) fn update(
         .flatten()
         .map(|id| find_pool(&draft.tree, id))
         .transpose()?;
+    listener_tls::check_update(&row.value, &update, rules)?;
     if let Some(headers) = &update.insert_headers {
         check_headers(row.value.protocol, headers)?;
     }
-    check_pool_protocol(row.value.protocol, pool)?;
+    check_pool_protocol(row.value.protocol, pool.map(|row| row.value.protocol))?;
     if let Some(networks) = &update.allowed_cidrs {
         check_networks_count(networks)?;
         check_networks_of(&draft.tree, Some(id), networks)?;
@@ -115,13 +151,13 @@ pub(super) fn update(
     let mut update = Some(update);
     draft.change_listener(id, Mark::Named, |listener| {
         if let Some(update) = update.take() {
-            apply(listener, update);
+            apply(listener, update, rules);
         }
     });
     Ok(draft.finish(ResourceId::Listener(id)))
 }
 
-fn apply(listener: &mut Listener, update: ListenerUpdate) {
+fn apply(listener: &mut Listener, update: ListenerUpdate, rules: &Rules) {
     let ListenerUpdate {
         name,
         description,
@@ -134,6 +170,8 @@ fn apply(listener: &mut Listener, update: ListenerUpdate) {
         member_data_ms,
         tcp_inspect_ms,
         insert_headers,
+        tls,
+        hsts,
         tags,
     } = update;
     super::set(&mut listener.name, name);
@@ -147,6 +185,8 @@ fn apply(listener: &mut Listener, update: ListenerUpdate) {
     super::set(&mut listener.timeouts.member_data_ms, member_data_ms);
     super::set(&mut listener.timeouts.tcp_inspect_ms, tcp_inspect_ms);
     super::set(&mut listener.insert_headers, insert_headers);
+    listener_tls::apply(&mut listener.tls, tls, rules);
+    listener_tls::apply_hsts(&mut listener.hsts, hsts);
     super::set(&mut listener.tags, tags);
 }
 
@@ -172,17 +212,15 @@ pub(super) fn find(tree: &LoadBalancerTree, id: ListenerId) -> Result<&Row<Liste
         .ok_or(Refusal::NotFound(ResourceId::Listener(id)))
 }
 
-/// That a listener of protocol `listener` may send to `pool`, if there is one (reference 21.2).
+/// That a listener of protocol `listener` may send to a pool of protocol `pool`, if there is one (reference 21.2).
 pub(super) fn check_pool_protocol(
     listener: ListenerProtocol,
-    pool: Option<&Row<Pool>>,
+    pool: Option<PoolProtocol>,
 ) -> Result<(), Refusal> {
     match pool {
-        Some(pool) if !matrix::carries(listener, pool.value.protocol) => {
-            Err(Refusal::ProtocolMismatch {
-                listener,
-                pool: pool.value.protocol,
-            })
+        Some(_) if listener == ListenerProtocol::Prometheus => Err(Refusal::ChildOfPrometheus),
+        Some(pool) if !matrix::carries(listener, pool) => {
+            Err(Refusal::ProtocolMismatch { listener, pool })
         }
         _ => Ok(()),
     }
@@ -209,16 +247,55 @@ pub(super) fn staying(tree: &LoadBalancerTree) -> impl Iterator<Item = &Listener
         .map(|row| &row.value)
 }
 
-/// Only HTTP has headers (reference 6.4). No headers are fine everywhere.
+/// Only HTTP has headers, and only those a listener knows (reference 6.4). No headers are fine everywhere.
 fn check_headers(protocol: ListenerProtocol, headers: &InsertHeaders) -> Result<(), Refusal> {
-    if protocol == ListenerProtocol::Http || headers.0.is_empty() {
+    if headers.0.is_empty() {
         return Ok(());
     }
-    Err(Refusal::InvalidOption {
-        value: "insert-headers".into(),
-        field: format!("a {} protocol listener.", protocol.name()),
-    })
+    let refused = |value: String, field: String| Err(Refusal::InvalidOption { value, field });
+    let certificates = match protocol {
+        ListenerProtocol::TerminatedHttps => true,
+        ListenerProtocol::Http => false,
+        ListenerProtocol::Tcp
+        | ListenerProtocol::Https
+        | ListenerProtocol::Udp
+        | ListenerProtocol::Sctp
+        | ListenerProtocol::Prometheus => {
+            let field = format!("a {} protocol listener.", protocol.name());
+            return refused("insert-headers".into(), field);
+        }
+    };
+    if let Some(unknown) = quoted(headers, |kind| kind.is_none()) {
+        return refused(unknown, "insert_headers".into());
+    }
+    match quoted(headers, |kind| kind == Some(HeaderKind::ClientCertificate)) {
+        Some(names) if !certificates => {
+            refused(names, format!("{} protocol listener.", protocol.name()))
+        }
+        _ => Ok(()),
+    }
 }
+
+/// The names of the headers whose kind `which` picks, as the reference prints them; `None` when there are none.
+fn quoted(headers: &InsertHeaders, which: impl Fn(Option<HeaderKind>) -> bool) -> Option<String> {
+    let names: Vec<_> = headers
+        .0
+        .keys()
+        .filter(|name| which(header_kind(name)))
+        .map(|name| {
+            format!(
+                "'{}'",
+                name.chars()
+                    .take(HEADER_ECHO_CHARACTERS_MAX)
+                    .collect::<String>()
+            )
+        })
+        .collect();
+    (!names.is_empty()).then(|| format!("[{}]", names.join(", ")))
+}
+
+/// More than any header's name has: what a refusal repeats is not for the caller to size.
+const HEADER_ECHO_CHARACTERS_MAX: usize = 64;
 
 fn check_networks_count(networks: &[String]) -> Result<(), Refusal> {
     if networks.len() > limits::ALLOWED_CIDRS_MAX {

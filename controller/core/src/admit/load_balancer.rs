@@ -8,22 +8,23 @@ use uuid::Uuid;
 
 use super::{
     draft::{Draft, Mark},
-    l7_policy, listener, pool,
+    l7_policy, listener, member, pool,
 };
 use crate::{
     change::Change,
     command::{Cascade, LoadBalancerUpdate, NewListener, NewLoadBalancer, NewPool, PoolRef},
-    limits, matrix,
+    limits,
     model::{AdditionalVip, ListenerProtocol, LoadBalancer, ProjectId, Steering, Vip, VnicType},
     refusal::Refusal,
     resource::ResourceId,
+    rules::Rules,
     tree::LoadBalancerTree,
 };
 
 /// The provider of a load balancer that names none (reference 5.2).
 const PROVIDER_DEFAULT: &str = "amphora";
 
-pub(super) fn check_new(new: &NewLoadBalancer) -> Result<(), Refusal> {
+pub(super) fn check_new(new: &NewLoadBalancer, rules: &Rules) -> Result<(), Refusal> {
     if new.vip.additional.len() > limits::ADDITIONAL_VIPS_MAX {
         return Err(Refusal::Invalid(format!(
             "at most {} additional_vips are allowed.",
@@ -31,12 +32,16 @@ pub(super) fn check_new(new: &NewLoadBalancer) -> Result<(), Refusal> {
         )));
     }
     for listener in &new.listeners {
-        listener::check_new(listener)?;
+        listener::check_new(listener, rules)?;
         check_default_pool(listener, &new.pools)?;
         l7_policy::check_nested(listener, &new.pools)?;
     }
     for pool in &new.pools {
-        pool::check_new(pool)?;
+        pool::check_new(pool, rules)?;
+        // Only a flavor can allow it, and a load balancer without one has none.
+        pool.members
+            .iter()
+            .try_for_each(|member| member::check_sriov(member, &Steering::default()))?;
     }
     check_groups(
         &new.vip.security_group_ids,
@@ -47,8 +52,7 @@ pub(super) fn check_new(new: &NewLoadBalancer) -> Result<(), Refusal> {
     check_counts(new)?;
     let mut ports = BTreeSet::new();
     for listener in &new.listeners {
-        // Both protocols are of one family: the port alone tells them apart (reference 6.3).
-        if !ports.insert(listener.protocol_port) {
+        if !ports.insert((listener.protocol.family(), listener.protocol_port)) {
             return Err(Refusal::DuplicatePort {
                 protocol: listener.protocol,
                 port: listener.protocol_port,
@@ -111,13 +115,7 @@ pub(super) fn check_pool_ref(
                     pools.len()
                 ))
             })?;
-            if matrix::carries(protocol, pool.protocol) {
-                return Ok(());
-            }
-            Err(Refusal::ProtocolMismatch {
-                listener: protocol,
-                pool: pool.protocol,
-            })
+            listener::check_pool_protocol(protocol, Some(pool.protocol))
         }
     }
 }
@@ -204,10 +202,11 @@ pub(super) fn create(
     mut draft: Draft<'_>,
     listeners: Vec<NewListener>,
     pools: Vec<NewPool>,
+    rules: &Rules,
 ) -> Result<Change, Refusal> {
     let pools: Vec<_> = pools
         .into_iter()
-        .map(|new| pool::add(&mut draft, new))
+        .map(|new| pool::add(&mut draft, new, rules))
         .collect();
     for new in listeners {
         let default_pool = match new.default_pool {
@@ -215,7 +214,7 @@ pub(super) fn create(
             Some(PoolRef::Existing(id)) => Some(id),
             None => None,
         };
-        listener::add(&mut draft, new, default_pool, &pools)?;
+        listener::add(&mut draft, new, default_pool, &pools, rules)?;
     }
     Ok(draft.finish_balancer(Mark::Named))
 }

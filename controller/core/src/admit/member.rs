@@ -12,21 +12,34 @@ use crate::{
     change::Change,
     command::{MemberUpdate, NewMember},
     limits,
-    model::{Member, Pool},
+    model::{Member, Pool, Steering, VnicType},
     refusal::Refusal,
     resource::ResourceId,
+    rules::Rules,
     tree::{LoadBalancerTree, Row},
 };
 
 /// What can be checked without a tree.
-pub(super) fn check_new(new: &NewMember) -> Result<(), Refusal> {
-    check_host(new.address, "member address")?;
-    new.monitor_address.map_or(Ok(()), check_monitor_address)
+pub(super) fn check_new(new: &NewMember, rules: &Rules) -> Result<(), Refusal> {
+    check_host(new.address, "member address", rules)?;
+    check_monitor_address(new.monitor_address, rules)
 }
 
 /// Probes reach whatever their address names, so it obeys the rules of the address itself.
-fn check_monitor_address(address: IpAddr) -> Result<(), Refusal> {
-    check_host(address, "member monitor_address")
+fn check_monitor_address(address: Option<IpAddr>, rules: &Rules) -> Result<(), Refusal> {
+    address.map_or(Ok(()), |address| {
+        check_host(address, "member monitor_address", rules)
+    })
+}
+
+/// That the flavor of the load balancer lets `new` have the port it asks for (reference 8.3).
+pub(super) fn check_sriov(new: &NewMember, steering: &Steering) -> Result<(), Refusal> {
+    if new.request_sriov && !steering.member_sriov {
+        return Err(Refusal::Invalid(
+            "The load balancer flavor does not allow SR-IOV member ports.".into(),
+        ));
+    }
+    Ok(())
 }
 
 /// That `more` members fit into the tree.
@@ -42,9 +55,11 @@ pub(super) fn create(
     mut draft: Draft<'_>,
     pool: PoolId,
     new: NewMember,
+    rules: &Rules,
 ) -> Result<Change, Refusal> {
     let row = find_pool(&draft.tree, pool)?;
-    check_new(&new)?;
+    check_new(&new, rules)?;
+    check_sriov(&new, &draft.tree.load_balancer.value.steering)?;
     check_count(&draft.tree, 1)?;
     draft.require_staying(row, ResourceId::Pool(pool))?;
     let taken = key(new.address, new.protocol_port);
@@ -74,6 +89,11 @@ pub(super) fn add(draft: &mut Draft<'_>, pool: PoolId, new: NewMember) -> Member
         subnet_id: new.subnet_id,
         monitor_address: new.monitor_address,
         monitor_port: new.monitor_port,
+        vnic_type: if new.request_sriov {
+            VnicType::Direct
+        } else {
+            VnicType::Normal
+        },
         tags: new.tags,
     });
     id
@@ -84,13 +104,11 @@ pub(super) fn update(
     pool: PoolId,
     id: MemberId,
     update: MemberUpdate,
+    rules: &Rules,
 ) -> Result<Change, Refusal> {
     let parent = find_pool(&draft.tree, pool)?;
     let row = find(&draft.tree, pool, id)?;
-    update
-        .monitor_address
-        .flatten()
-        .map_or(Ok(()), check_monitor_address)?;
+    check_monitor_address(update.monitor_address.flatten(), rules)?;
     draft.require_staying(parent, ResourceId::Pool(pool))?;
     draft.require_staying(row, ResourceId::Member(id))?;
     let mut update = Some(update);

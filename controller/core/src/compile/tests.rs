@@ -9,10 +9,13 @@ use super::*;
 use crate::{
     command::{
         Cascade, Command, L7PolicyUpdate, L7RuleUpdate, ListenerUpdate, MemberUpdate, NewL7Policy,
-        NewL7Rule, PoolUpdate,
+        NewL7Rule, NewPool, PoolUpdate,
     },
-    model::{AdditionalVip, RedirectCode, RedirectUrl},
-    sample::{House, generation, http_kind, new_policy, new_rule, path_rule, tcp_kind},
+    model::{AdditionalVip, MonitorType, PoolTls, RedirectCode, RedirectUrl},
+    sample::{
+        House, generation, http_kind, new_listener, new_monitor, new_policy, new_pool, new_rule,
+        path_rule, tcp_kind,
+    },
 };
 
 fn spec(house: &House) -> SnapshotSpec {
@@ -93,6 +96,59 @@ fn a_furnished_tree_is_shipped_whole() {
             last: 204
         }]
     );
+}
+
+#[test]
+fn what_the_data_plane_has_no_words_for_is_left_out() {
+    let mut house = House::furnished();
+    for (port, protocol) in (90..).zip(ListenerProtocol::ALL) {
+        house.add_listener(new_listener(protocol, port)).unwrap();
+    }
+    let sent: Vec<_> = spec(&house)
+        .listeners
+        .iter()
+        .map(|listener| listener.port)
+        .collect();
+    assert_eq!(sent, [80, 90, 91]);
+    for protocol in PoolProtocol::ALL {
+        house.add_pool(new_pool(protocol)).unwrap();
+    }
+    let tls = NewPool {
+        tls: PoolTls {
+            enabled: true,
+            ..PoolTls::default()
+        },
+        ..new_pool(PoolProtocol::Http)
+    };
+    house.add_pool(tls).unwrap();
+    assert_eq!(spec(&house).pools.len(), 3);
+    house
+        .run(Command::DeleteHealthMonitor(house.monitor()))
+        .unwrap();
+    for monitor in MonitorType::ALL {
+        let kind = MonitorKind::new(monitor, http_kind().http().unwrap().clone());
+        // Those of UDP fit another pool only, and are compiled like any other.
+        let pool = &mut house.tree.pools[0].value;
+        pool.protocol = if matches!(monitor, MonitorType::UdpConnect | MonitorType::Sctp) {
+            PoolProtocol::Udp
+        } else {
+            PoolProtocol::Http
+        };
+        let new = Command::CreateHealthMonitor(house.pool(), Box::new(new_monitor(kind)));
+        house.run(new).unwrap();
+        house.tree.pools[0].value.protocol = PoolProtocol::Http;
+        let carried = matches!(
+            monitor,
+            MonitorType::Http | MonitorType::Tcp | MonitorType::Ping
+        );
+        assert_eq!(
+            spec(&house).pools[0].monitor.is_some(),
+            carried,
+            "{monitor:?}"
+        );
+        let id = house.tree.monitor_of(house.pool()).unwrap().value.id;
+        house.run(Command::DeleteHealthMonitor(id)).unwrap();
+    }
 }
 
 #[test]
@@ -441,7 +497,9 @@ fn what_is_switched_off_is_not_shipped() {
         ..PoolUpdate::default()
     };
     let pool = pool_off.tree.pools[1].value.id;
-    pool_off.run(Command::UpdatePool(pool, update)).unwrap();
+    pool_off
+        .run(Command::UpdatePool(pool, Box::new(update)))
+        .unwrap();
     assert_eq!(policies(&pool_off), [], "evaluation goes on to the next");
 
     let mut deleted = house();

@@ -32,10 +32,11 @@ pub struct HealthMonitor {
     pub tags: Tags,
 }
 
-/// What a probe does. Types the data plane does not carry yet are refused with 501 at the wire.
+/// What a probe does. `http_version` and `domain_name` are accepted on every type (reference 9.3) and shown; they act
+/// on HTTP and HTTPS only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MonitorKind {
-    /// A TCP handshake. `http_version` and `domain_name` are accepted on it without effect (reference 9.3) and shown.
+    /// A TCP handshake.
     Tcp {
         /// Shown, no effect.
         http_version: Option<HttpVersion>,
@@ -51,6 +52,29 @@ pub enum MonitorKind {
     },
     /// One HTTP request.
     Http(HttpMonitor),
+    /// One HTTP request inside TLS.
+    Https(HttpMonitor),
+    /// A TLS handshake.
+    TlsHello {
+        /// Shown, no effect.
+        http_version: Option<HttpVersion>,
+        /// Shown, no effect.
+        domain_name: Option<String>,
+    },
+    /// A datagram that nobody refuses.
+    UdpConnect {
+        /// Shown, no effect.
+        http_version: Option<HttpVersion>,
+        /// Shown, no effect.
+        domain_name: Option<String>,
+    },
+    /// The first half of an SCTP association.
+    Sctp {
+        /// Shown, no effect.
+        http_version: Option<HttpVersion>,
+        /// Shown, no effect.
+        domain_name: Option<String>,
+    },
 }
 
 /// The type of a probe, without its settings.
@@ -62,9 +86,28 @@ pub enum MonitorType {
     Ping,
     /// One HTTP request.
     Http,
+    /// One HTTP request inside TLS.
+    Https,
+    /// A TLS handshake.
+    TlsHello,
+    /// A datagram that nobody refuses.
+    UdpConnect,
+    /// The first half of an SCTP association.
+    Sctp,
 }
 
 impl MonitorType {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Http,
+        Self::Https,
+        Self::Ping,
+        Self::Tcp,
+        Self::TlsHello,
+        Self::UdpConnect,
+        Self::Sctp,
+    ];
+
     /// Octavia's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -72,11 +115,56 @@ impl MonitorType {
             Self::Tcp => "TCP",
             Self::Ping => "PING",
             Self::Http => "HTTP",
+            Self::Https => "HTTPS",
+            Self::TlsHello => "TLS-HELLO",
+            Self::UdpConnect => "UDP-CONNECT",
+            Self::Sctp => "SCTP",
         }
+    }
+
+    /// Whether its probe is an HTTP request.
+    #[must_use]
+    pub const fn asks_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
     }
 }
 
 impl MonitorKind {
+    /// The kind of type `monitor` whose probe is `http`, or keeps of it what every type shows.
+    #[must_use]
+    pub fn new(monitor: MonitorType, http: HttpMonitor) -> Self {
+        let HttpMonitor {
+            http_version,
+            ref domain_name,
+            ..
+        } = http;
+        let domain_name = domain_name.clone();
+        match monitor {
+            MonitorType::Http => Self::Http(http),
+            MonitorType::Https => Self::Https(http),
+            MonitorType::Tcp => Self::Tcp {
+                http_version,
+                domain_name,
+            },
+            MonitorType::Ping => Self::Ping {
+                http_version,
+                domain_name,
+            },
+            MonitorType::TlsHello => Self::TlsHello {
+                http_version,
+                domain_name,
+            },
+            MonitorType::UdpConnect => Self::UdpConnect {
+                http_version,
+                domain_name,
+            },
+            MonitorType::Sctp => Self::Sctp {
+                http_version,
+                domain_name,
+            },
+        }
+    }
+
     /// Its type.
     #[must_use]
     pub const fn monitor_type(&self) -> MonitorType {
@@ -84,6 +172,10 @@ impl MonitorKind {
             Self::Tcp { .. } => MonitorType::Tcp,
             Self::Ping { .. } => MonitorType::Ping,
             Self::Http(_) => MonitorType::Http,
+            Self::Https(_) => MonitorType::Https,
+            Self::TlsHello { .. } => MonitorType::TlsHello,
+            Self::UdpConnect { .. } => MonitorType::UdpConnect,
+            Self::Sctp { .. } => MonitorType::Sctp,
         }
     }
 
@@ -93,24 +185,96 @@ impl MonitorKind {
         self.monitor_type().name()
     }
 
+    /// The request it makes, if it makes one.
+    #[must_use]
+    pub const fn http(&self) -> Option<&HttpMonitor> {
+        match self {
+            Self::Http(http) | Self::Https(http) => Some(http),
+            Self::Tcp { .. }
+            | Self::Ping { .. }
+            | Self::TlsHello { .. }
+            | Self::UdpConnect { .. }
+            | Self::Sctp { .. } => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub const fn http_mut(&mut self) -> Option<&mut HttpMonitor> {
+        match self {
+            Self::Http(http) | Self::Https(http) => Some(http),
+            Self::Tcp { .. }
+            | Self::Ping { .. }
+            | Self::TlsHello { .. }
+            | Self::UdpConnect { .. }
+            | Self::Sctp { .. } => None,
+        }
+    }
+
+    /// The version in the request line and the Host header, which every type has.
+    #[must_use]
+    pub const fn host(&self) -> (&Option<HttpVersion>, &Option<String>) {
+        match self {
+            Self::Http(http) | Self::Https(http) => (&http.http_version, &http.domain_name),
+            Self::Tcp {
+                http_version,
+                domain_name,
+            }
+            | Self::Ping {
+                http_version,
+                domain_name,
+            }
+            | Self::TlsHello {
+                http_version,
+                domain_name,
+            }
+            | Self::UdpConnect {
+                http_version,
+                domain_name,
+            }
+            | Self::Sctp {
+                http_version,
+                domain_name,
+            } => (http_version, domain_name),
+        }
+    }
+
+    /// The same, to be changed.
+    pub const fn host_mut(&mut self) -> (&mut Option<HttpVersion>, &mut Option<String>) {
+        match self {
+            Self::Http(http) | Self::Https(http) => (&mut http.http_version, &mut http.domain_name),
+            Self::Tcp {
+                http_version,
+                domain_name,
+            }
+            | Self::Ping {
+                http_version,
+                domain_name,
+            }
+            | Self::TlsHello {
+                http_version,
+                domain_name,
+            }
+            | Self::UdpConnect {
+                http_version,
+                domain_name,
+            }
+            | Self::Sctp {
+                http_version,
+                domain_name,
+            } => (http_version, domain_name),
+        }
+    }
+
     /// The version in the request line, shown on every type.
     #[must_use]
     pub const fn http_version(&self) -> Option<HttpVersion> {
-        match self {
-            Self::Tcp { http_version, .. } | Self::Ping { http_version, .. } => *http_version,
-            Self::Http(http) => http.http_version,
-        }
+        *self.host().0
     }
 
     /// The Host header, shown on every type.
     #[must_use]
     pub fn domain_name(&self) -> Option<&str> {
-        match self {
-            Self::Tcp { domain_name, .. } | Self::Ping { domain_name, .. } => {
-                domain_name.as_deref()
-            }
-            Self::Http(http) => http.domain_name.as_deref(),
-        }
+        self.host().1.as_deref()
     }
 }
 

@@ -6,7 +6,7 @@ use krater_amphora_api::{MemberId, PoolId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Name, Tags};
+use super::{Name, Tags, VnicType};
 
 /// A member as the tenant wants it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct Member {
     pub monitor_address: Option<IpAddr>,
     /// Probed instead of `protocol_port`.
     pub monitor_port: Option<u16>,
+    /// The port it is reached through.
+    #[serde(default)]
+    pub vnic_type: VnicType,
     /// Its tags.
     pub tags: Tags,
 }

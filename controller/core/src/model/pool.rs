@@ -1,9 +1,12 @@
 //! The pool (reference 7).
 
+use alloc::string::String;
+use core::net::IpAddr;
+
 use krater_amphora_api::PoolId;
 use serde::{Deserialize, Serialize};
 
-use super::{Description, Name, Tags};
+use super::{Description, Name, PoolTls, Tags};
 
 /// A pool as the tenant wants it. Its members and monitor are rows of their own in the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,26 +23,103 @@ pub struct Pool {
     pub protocol: PoolProtocol,
     /// How a member is chosen.
     pub lb_algorithm: LbAlgorithm,
+    /// How a client is kept with its member.
+    #[serde(default)]
+    pub session_persistence: Option<SessionPersistence>,
+    /// TLS toward members.
+    #[serde(default)]
+    pub tls: PoolTls,
     /// Its tags.
     pub tags: Tags,
 }
 
-/// What members of a pool speak. Those the data plane does not carry yet are refused with 501 at the wire.
+/// What members of a pool speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PoolProtocol {
     /// A byte stream.
     Tcp,
     /// HTTP/1.1.
     Http,
+    /// TLS, passed on as it came.
+    Https,
+    /// What the listener speaks, behind a line that says whom it is for.
+    Proxy,
+    /// The same in its binary form.
+    ProxyV2,
+    /// Datagrams.
+    Udp,
+    /// Associations.
+    Sctp,
 }
 
 impl PoolProtocol {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Tcp,
+        Self::Http,
+        Self::Https,
+        Self::Proxy,
+        Self::ProxyV2,
+        Self::Udp,
+        Self::Sctp,
+    ];
+
     /// Octavia's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "TCP",
             Self::Http => "HTTP",
+            Self::Https => "HTTPS",
+            Self::Proxy => "PROXY",
+            Self::ProxyV2 => "PROXYV2",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+
+    /// Whether it has neither streams nor what is built on them: UDP and SCTP (reference 19.11).
+    #[must_use]
+    pub const fn is_streamless(self) -> bool {
+        matches!(self, Self::Udp | Self::Sctp)
+    }
+}
+
+/// How a client is kept with the member it came to first (reference 7.4, 19.4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionPersistence {
+    /// By what a client is known.
+    pub kind: PersistenceType,
+    /// The application's cookie; with [`PersistenceType::AppCookie`] only.
+    pub cookie_name: Option<String>,
+    /// How long a client is remembered, in seconds; UDP and SCTP only.
+    pub timeout_seconds: Option<u32>,
+    /// Which clients count as one, as a netmask; UDP and SCTP only.
+    pub granularity: Option<IpAddr>,
+}
+
+/// By what a client is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PersistenceType {
+    /// Its address.
+    SourceIp,
+    /// A cookie of ours.
+    HttpCookie,
+    /// A cookie of the application's.
+    AppCookie,
+}
+
+impl PersistenceType {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::SourceIp, Self::HttpCookie, Self::AppCookie];
+
+    /// Octavia's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SourceIp => "SOURCE_IP",
+            Self::HttpCookie => "HTTP_COOKIE",
+            Self::AppCookie => "APP_COOKIE",
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Steering {
     pub load_balancers_max: Option<u32>,
     /// The most concurrent connections each of its listeners may have, at least 1, whatever the listener asks for.
     pub connections_max: Option<u32>,
+    /// Whether members may be reached through a part of a network card (SR-IOV).
+    pub member_sriov: bool,
     /// The amphora that a failover told it to leave: no wish of a flavor, but of whoever asked for the failover. Not
     /// undone by arriving elsewhere; only being on it means that there is still something to do.
     pub avoid: Option<AmphoraId>,

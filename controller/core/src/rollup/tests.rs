@@ -221,7 +221,7 @@ fn a_disabled_pool_is_offline_leaves_its_members_and_does_not_matter() {
         admin_state_up: Some(false),
         ..PoolUpdate::default()
     };
-    let house = with(|house| Command::UpdatePool(house.pool(), off.clone()));
+    let house = with(|house| Command::UpdatePool(house.pool(), Box::new(off.clone())));
     let picture = seen(&house, &[DOWN, DOWN]);
     assert_eq!(picture.members, [None, None]);
     assert_eq!(

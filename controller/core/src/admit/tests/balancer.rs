@@ -10,19 +10,24 @@ use krater_amphora_api::AmphoraId;
 use uuid::Uuid;
 
 use crate::{
-    admit::check_new,
     command::{
-        Cascade, Command, ListenerUpdate, LoadBalancerUpdate, NewListener, NewPool, PoolRef,
+        Cascade, Command, ListenerUpdate, LoadBalancerUpdate, NewListener, NewLoadBalancer,
+        NewPool, PoolRef,
     },
     limits,
     model::{ListenerProtocol, LoadBalancerId, PoolId, PoolProtocol, VnicType},
     refusal::Refusal,
     resource::ResourceId,
+    rules::Rules,
     sample::{
         House, at, http_kind, name, new_balancer, new_listener, new_member, new_monitor, new_pool,
         pending,
     },
 };
+
+fn check_new(new: &NewLoadBalancer) -> Result<(), Refusal> {
+    crate::admit::check_new(new, &Rules::default())
+}
 
 #[test]
 fn additional_addresses_are_bounded() {

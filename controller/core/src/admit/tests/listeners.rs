@@ -40,6 +40,14 @@ fn a_port_is_taken_by_one_listener_whatever_it_speaks() {
         })
     );
     house.add_listener(new_listener(TCP, 81)).unwrap();
+    // Ports of other families are other ports.
+    for protocol in [ListenerProtocol::Udp, ListenerProtocol::Sctp] {
+        house.add_listener(new_listener(protocol, 80)).unwrap();
+        assert_eq!(
+            house.add_listener(new_listener(protocol, 80)),
+            Err(Refusal::DuplicatePort { protocol, port: 80 })
+        );
+    }
     // One that is being deleted has given its port up.
     house
         .run(Command::DeleteListener(house.listener()))
@@ -50,7 +58,7 @@ fn a_port_is_taken_by_one_listener_whatever_it_speaks() {
 #[test]
 fn a_listener_sends_to_the_pools_the_table_names() {
     for (listener, allowed) in matrix::LISTENER_TO_POOL {
-        for pool in [PoolProtocol::Tcp, PoolProtocol::Http] {
+        for pool in PoolProtocol::ALL {
             let mut house = House::empty();
             house.add_pool(new_pool(pool)).unwrap();
             let default_pool = Some(PoolRef::Existing(house.pool()));
@@ -67,9 +75,13 @@ fn a_listener_sends_to_the_pools_the_table_names() {
                 ..ListenerUpdate::default()
             };
             let later = house.ask(update(&house, change));
-            let mismatch = Refusal::ProtocolMismatch {
-                listener: *listener,
-                pool,
+            let mismatch = if *listener == ListenerProtocol::Prometheus {
+                Refusal::ChildOfPrometheus
+            } else {
+                Refusal::ProtocolMismatch {
+                    listener: *listener,
+                    pool,
+                }
             };
             if allowed.contains(&pool) {
                 assert_eq!(

@@ -3,9 +3,7 @@
 use alloc::{boxed::Box, vec};
 
 use crate::{
-    command::{
-        BatchMode, Cascade, Command, LoadBalancerUpdate, MemberUpdate, PoolParent, PoolUpdate,
-    },
+    command::{BatchMode, Cascade, Command, LoadBalancerUpdate, MemberUpdate, PoolParent},
     model::{ListenerProtocol, PoolProtocol},
     sample::{
         House, entry, new_balancer, new_listener, new_member, new_monitor, new_pool, pending,
@@ -97,7 +95,7 @@ fn a_pool_touches_the_listeners_that_use_it() {
         ["Load Balancer PENDING_UPDATE", "Pool PENDING_CREATE"]
     );
     let house = House::furnished();
-    let update = Command::UpdatePool(house.pool(), PoolUpdate::default());
+    let update = Command::UpdatePool(house.pool(), Box::default());
     assert_eq!(
         after(house, update),
         [

@@ -183,7 +183,7 @@ fn a_policy_is_one_of_a_listener_that_is_there() {
 
 #[test]
 fn only_listeners_that_see_requests_have_policies() {
-    for protocol in [ListenerProtocol::Tcp, ListenerProtocol::Http] {
+    for protocol in ListenerProtocol::ALL {
         let mut house = House::empty();
         house.add_listener(new_listener(protocol, 80)).unwrap();
         let created = house.add_policy(new_policy(REJECT)).map(|_| ());
@@ -202,7 +202,10 @@ fn only_listeners_that_see_requests_have_policies() {
                 "{} protocol listeners do not support L7 policies",
                 protocol.name()
             );
-            let refusal = Err(Refusal::NotSupported(sentence));
+            let refusal = Err(match protocol {
+                ListenerProtocol::Prometheus => Refusal::ChildOfPrometheus,
+                _ => Refusal::NotSupported(sentence),
+            });
             assert_eq!((created, nested), (refusal.clone(), refusal));
         }
     }
@@ -350,10 +353,7 @@ fn a_policy_with_a_rule_makes_its_listener_a_user_of_the_pool() {
     assert_eq!(users(&house), 0, "without a rule it is not evaluated");
     house.settle();
     house
-        .run(Command::UpdatePool(
-            pool,
-            crate::command::PoolUpdate::default(),
-        ))
+        .run(Command::UpdatePool(pool, Box::default()))
         .unwrap();
     assert_eq!(
         pending(&house.view()),
@@ -362,10 +362,7 @@ fn a_policy_with_a_rule_makes_its_listener_a_user_of_the_pool() {
     house.add_rule(path_rule()).unwrap();
     house.settle();
     house
-        .run(Command::UpdatePool(
-            pool,
-            crate::command::PoolUpdate::default(),
-        ))
+        .run(Command::UpdatePool(pool, Box::default()))
         .unwrap();
     assert_eq!(
         pending(&house.view()),

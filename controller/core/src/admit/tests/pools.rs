@@ -129,7 +129,7 @@ fn an_update_changes_what_it_names_and_keeps_the_rest() {
         ..PoolUpdate::default()
     };
     let change = house
-        .run(Command::UpdatePool(house.pool(), update))
+        .run(Command::UpdatePool(house.pool(), Box::new(update)))
         .unwrap();
     let pool = &change.tree.pools[0].value;
     assert_eq!(
@@ -139,7 +139,7 @@ fn an_update_changes_what_it_names_and_keeps_the_rest() {
     let stranger = PoolId::new(Uuid::nil());
     let unknown = Err(Refusal::NotFound(ResourceId::Pool(stranger)));
     assert_eq!(
-        house.ask(Command::UpdatePool(stranger, PoolUpdate::default())),
+        house.ask(Command::UpdatePool(stranger, Box::default())),
         unknown
     );
     assert_eq!(house.ask(Command::DeletePool(stranger)), unknown);
@@ -153,10 +153,7 @@ fn deleting_a_pool_leaves_its_listener_without_one() {
     assert_eq!(change.tree.listeners[0].value.default_pool, None);
     assert!(house.run(Command::DeletePool(id)).unwrap().is_empty());
     let leaving = Err(Refusal::BeingDeleted(ResourceId::Pool(id)));
-    assert_eq!(
-        house.ask(Command::UpdatePool(id, PoolUpdate::default())),
-        leaving
-    );
+    assert_eq!(house.ask(Command::UpdatePool(id, Box::default())), leaving);
     assert_eq!(
         house.ask(Command::CreateMember(
             id,

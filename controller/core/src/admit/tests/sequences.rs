@@ -41,7 +41,7 @@ pub(super) fn one_of_each(house: &House) -> Vec<Command> {
             },
             Box::new(new_pool(PoolProtocol::Tcp)),
         ),
-        Command::UpdatePool(pool, PoolUpdate::default()),
+        Command::UpdatePool(pool, Box::default()),
         Command::DeletePool(pool),
         Command::CreateMember(pool, Box::new(new_member("10.1.0.9", 80))),
         Command::UpdateMember(pool, member, MemberUpdate::default()),
@@ -131,10 +131,10 @@ fn about_pools((kind, one, other, salt): Wish, tree: &LoadBalancerTree) -> Optio
         }
         8 => Command::UpdatePool(
             pool?,
-            PoolUpdate {
+            Box::new(PoolUpdate {
                 admin_state_up: Some(is_up(salt)),
                 ..PoolUpdate::default()
-            },
+            }),
         ),
         _ => Command::DeletePool(pool?),
     })

@@ -1,0 +1,132 @@
+//! What the data plane of this release does not carry is refused with 501, after everything else that is wrong.
+
+use serde_json::{Value, json};
+
+use crate::{
+    fake::Api,
+    sample::{LISTENER, LOAD_BALANCER, POOL},
+};
+
+const PREFIX: &str = "Provider 'amphora' does not support a requested option: ";
+
+async fn check(api: &Api, path: &str, root: &str, mut body: Value, subject: &str) {
+    let sentence = format!("{PREFIX}{subject} cannot be had in this release.");
+    let reply = api.post(path, json!({root: body})).await;
+    reply.assert_fault(501, &sentence);
+    body["foo"] = json!(1);
+    api.post(path, json!({root: body}))
+        .await
+        .assert_fault(400, "Unknown attribute");
+}
+
+#[tokio::test]
+async fn listeners() {
+    let api = Api::of_this_release();
+    for (patch, subject) in [
+        (json!({"protocol": "HTTPS"}), "the protocol HTTPS"),
+        (
+            json!({"protocol": "TERMINATED_HTTPS", "default_tls_container_ref": "r"}),
+            "TLS termination by certificate references",
+        ),
+        (json!({"protocol": "UDP"}), "the protocol UDP"),
+        (json!({"protocol": "SCTP"}), "the protocol SCTP"),
+        (json!({"protocol": "PROMETHEUS"}), "the protocol PROMETHEUS"),
+        (
+            json!({"insert_headers": {"X-Real-IP": "true"}}),
+            "insertion of X-Forwarded-IP, X-Client-IP and X-Real-IP",
+        ),
+    ] {
+        let mut body =
+            json!({"loadbalancer_id": LOAD_BALANCER, "protocol": "HTTP", "protocol_port": 81});
+        body.as_object_mut()
+            .unwrap()
+            .extend(patch.as_object().unwrap().clone());
+        check(&api, "/v2/lbaas/listeners", "listener", body, subject).await;
+    }
+    let body = json!({"listener": {"insert_headers": {"X-Client-IP": "true"}}});
+    let item = format!("/v2/lbaas/listeners/{LISTENER}");
+    api.put(&item, body).await.assert_fault(501, PREFIX);
+    assert_eq!(api.command_count(), 0);
+    // What has no effect on HTTP by the reference is kept and shown (reference 6.4, remarks).
+    let body = json!({"listener": {"tls_ciphers": "HIGH", "tls_versions": ["TLSv1.3"], "alpn_protocols": ["h2"]}});
+    let shown = api.put(&item, body).await.json()["listener"].clone();
+    assert_eq!(
+        (&shown["tls_ciphers"], &shown["alpn_protocols"]),
+        (&json!("HIGH"), &json!(["h2"]))
+    );
+}
+
+#[tokio::test]
+async fn pools() {
+    let api = Api::of_this_release();
+    let tls = "TLS toward members";
+    for (patch, subject) in [
+        (json!({"protocol": "HTTPS"}), "the protocol HTTPS"),
+        (
+            json!({"protocol": "PROXY"}),
+            "the PROXY protocol toward members",
+        ),
+        (
+            json!({"protocol": "PROXYV2"}),
+            "the PROXY protocol toward members",
+        ),
+        (json!({"protocol": "UDP"}), "the protocol UDP"),
+        (json!({"protocol": "SCTP"}), "the protocol SCTP"),
+        (json!({"tls_enabled": true}), tls),
+        (json!({"tls_container_ref": "r"}), tls),
+        (json!({"ca_tls_container_ref": "r"}), tls),
+        (
+            json!({"session_persistence": {"type": "SOURCE_IP"}}),
+            "session_persistence",
+        ),
+    ] {
+        let mut body = json!({"loadbalancer_id": LOAD_BALANCER, "protocol": "HTTP", "lb_algorithm": "SOURCE_IP"});
+        body.as_object_mut()
+            .unwrap()
+            .extend(patch.as_object().unwrap().clone());
+        check(&api, "/v2/lbaas/pools", "pool", body, subject).await;
+        if patch["protocol"].is_null() {
+            let reply = api
+                .put(&format!("/v2/lbaas/pools/{POOL}"), json!({"pool": patch}))
+                .await;
+            reply.assert_fault(501, PREFIX);
+        }
+    }
+    assert_eq!(api.command_count(), 0);
+}
+
+#[tokio::test]
+async fn members() {
+    let api = Api::of_this_release();
+    {
+        let tree = &mut api.fake.views.lock().unwrap()[0].tree;
+        tree.load_balancer.value.steering.member_sriov = true;
+    }
+    let body = json!({"address": "10.1.0.99", "protocol_port": 1, "request_sriov": true});
+    let path = format!("/v2/lbaas/pools/{POOL}/members");
+    check(&api, &path, "member", body.clone(), "request_sriov").await;
+    let reply = api.put(&path, json!({"members": [body]})).await;
+    reply.assert_fault(501, PREFIX);
+}
+
+#[tokio::test]
+async fn health_monitors() {
+    let api = Api::of_this_release();
+    api.fake.views.lock().unwrap()[0]
+        .tree
+        .health_monitors
+        .clear();
+    for kind in ["HTTPS", "TLS-HELLO"] {
+        let body =
+            json!({"pool_id": POOL, "type": kind, "delay": 5, "timeout": 3, "max_retries": 2});
+        let subject = format!("health monitors of type {kind}");
+        check(
+            &api,
+            "/v2/lbaas/healthmonitors",
+            "healthmonitor",
+            body,
+            &subject,
+        )
+        .await;
+    }
+}

@@ -1,0 +1,153 @@
+//! What changes need of a data plane.
+
+use alloc::{boxed::Box, collections::BTreeMap, string::ToString, vec, vec::Vec};
+
+use super::*;
+use crate::{
+    command::{Command, NewListener, NewPool},
+    model::{
+        HttpMonitor, InsertHeaders, MonitorKind, PersistenceType, PoolTls, SecretRef,
+        SessionPersistence,
+    },
+    sample::{House, http_kind, new_listener, new_member, new_monitor, new_pool},
+};
+
+fn listener(protocol: ListenerProtocol) -> NewListener {
+    new_listener(protocol, 81)
+}
+
+fn http() -> HttpMonitor {
+    http_kind().http().unwrap().clone()
+}
+
+/// What a change of `house` needs.
+fn needed(house: &mut House, command: Command) -> Vec<Feature> {
+    needs(&house.ask(command).unwrap()).collect()
+}
+
+#[test]
+fn what_a_listener_needs() {
+    let mut house = House::furnished();
+    let id = house.id();
+    let mut needed = |new| needed(&mut house, Command::CreateListener(id, Box::new(new)));
+    let mut told = listener(ListenerProtocol::Http);
+    let names = ["X-Forwarded-For", "X-Real-IP"];
+    told.insert_headers = InsertHeaders(BTreeMap::from(
+        names.map(|name| (name.into(), "true".into())),
+    ));
+    let mut metrics = listener(ListenerProtocol::Prometheus);
+    metrics.tls.certificate = SecretRef::parse("r".into());
+    let ended = Feature::TlsTermination;
+    for (new, features) in [
+        (listener(ListenerProtocol::Tcp), vec![]),
+        (
+            listener(ListenerProtocol::Https),
+            vec![Feature::TlsPassThrough],
+        ),
+        (
+            listener(ListenerProtocol::TerminatedHttps),
+            vec![ended, ended],
+        ),
+        (listener(ListenerProtocol::Udp), vec![Feature::Udp]),
+        (listener(ListenerProtocol::Sctp), vec![Feature::Sctp]),
+        (metrics, vec![Feature::Prometheus, ended]),
+        (told, vec![Feature::ClientAddressHeaders]),
+    ] {
+        assert_eq!(needed(new.clone()), features, "{new:?}");
+    }
+}
+
+#[test]
+fn what_a_pool_and_all_in_it_needs() {
+    let with = |protocol, address| NewPool {
+        members: vec![new_member(address, 80)],
+        ..new_pool(protocol)
+    };
+    let kept = SessionPersistence {
+        kind: PersistenceType::SourceIp,
+        cookie_name: None,
+        timeout_seconds: None,
+        granularity: None,
+    };
+    let tls = |tls| NewPool {
+        tls,
+        ..new_pool(PoolProtocol::Http)
+    };
+    let judged = |protocol, kind| NewPool {
+        health_monitor: Some(new_monitor(kind)),
+        ..new_pool(protocol)
+    };
+    let secret = || SecretRef::parse("r".into());
+    let certificate = PoolTls {
+        certificate: secret(),
+        ..PoolTls::default()
+    };
+    let enabled = PoolTls {
+        enabled: true,
+        ..PoolTls::default()
+    };
+    let (six, four) = ("2001:db8::1", "10.1.0.1");
+    let by = |monitor| MonitorKind::new(monitor, http());
+    let (http, udp) = (PoolProtocol::Http, PoolProtocol::Udp);
+    let (https, hello) = (Feature::HttpsMonitors, Feature::TlsHelloMonitors);
+    let (connect, sctp) = (Feature::UdpConnectMonitors, Feature::SctpMonitors);
+    let kept = NewPool {
+        session_persistence: Some(kept),
+        ..new_pool(PoolProtocol::Tcp)
+    };
+    for (new, features) in [
+        (with(http, six), vec![]),
+        (with(udp, four), vec![Feature::Udp]),
+        (with(udp, six), vec![Feature::Udp, Feature::MixedFamilies]),
+        (new_pool(PoolProtocol::Sctp), vec![Feature::Sctp]),
+        (new_pool(PoolProtocol::Https), vec![Feature::TlsPassThrough]),
+        (new_pool(PoolProtocol::Proxy), vec![Feature::ProxyProtocol]),
+        (
+            new_pool(PoolProtocol::ProxyV2),
+            vec![Feature::ProxyProtocol],
+        ),
+        (tls(certificate), vec![Feature::TlsToMembers]),
+        (tls(enabled), vec![Feature::TlsToMembers]),
+        (kept, vec![Feature::SessionPersistence]),
+        (judged(http, by(MonitorType::Ping)), vec![]),
+        (judged(http, by(MonitorType::Https)), vec![https]),
+        (judged(http, by(MonitorType::TlsHello)), vec![hello]),
+        (
+            judged(udp, by(MonitorType::UdpConnect)),
+            vec![Feature::Udp, connect],
+        ),
+        (judged(udp, by(MonitorType::Sctp)), vec![Feature::Udp, sctp]),
+    ] {
+        let change = House::empty().add_pool(new.clone()).unwrap();
+        assert_eq!(needs(&change).collect::<Vec<_>>(), features, "{new:?}");
+        assert_eq!(Carried::everything().check(&change), Ok(()));
+        assert_eq!(
+            Carried::release().check(&change).is_ok(),
+            features.is_empty()
+        );
+    }
+}
+
+#[test]
+fn what_a_change_does_not_touch_or_takes_away_needs_nothing() {
+    let mut house = House::furnished();
+    house.add_pool(new_pool(PoolProtocol::Udp)).unwrap();
+    let (http, udp) = (house.pool(), house.tree.pools[1].value.id);
+    let update = |id| Command::UpdatePool(id, Box::default());
+    assert_eq!(needed(&mut house, update(http)), []);
+    assert_eq!(needed(&mut house, update(udp)), [Feature::Udp]);
+    assert_eq!(needed(&mut house, Command::DeletePool(udp)), []);
+    house.run(Command::DeletePool(udp)).unwrap();
+    assert_eq!(needed(&mut house, Command::DeletePool(udp)), []);
+}
+
+#[test]
+fn a_refusal_names_what_is_lacking() {
+    let change = House::empty()
+        .add_pool(new_pool(PoolProtocol::Udp))
+        .unwrap();
+    assert_eq!(
+        Carried::release().check(&change).unwrap_err().to_string(),
+        "the protocol UDP cannot be had in this release."
+    );
+}
