@@ -13,6 +13,7 @@ use krater_controller_api::{self as api, Executed};
 use krater_controller_core::{
     admit,
     carried::Carried,
+    catalogue::{CatalogueCommand, Edit},
     change::Change,
     command::{Command, NewLoadBalancer, Operation, QuotaCommand},
     model::{ListenerId, ProjectId},
@@ -40,6 +41,7 @@ use crate::{
     reconcile::{Agents, Reconciler, Urgency},
 };
 
+mod catalogue;
 mod quotas;
 mod vips;
 
@@ -64,6 +66,8 @@ pub(crate) struct Parts {
     pub(crate) quota_defaults: Limits,
     /// What the deployment allows and fills in.
     pub(crate) rules: Rules,
+    /// The zones that the fleet has.
+    pub(crate) zones: BTreeSet<String>,
 }
 
 impl Application {
@@ -83,9 +87,13 @@ impl Application {
             .or_else(|| caller.project.clone())
             .ok_or(Refusal::MissingProject)?;
         permit(caller, &project, Action::Write)?;
+        let asked = new;
+        let mut new = self.resolve(asked.clone()).await?;
         let networking = &self.parts.networking;
         let taken = self.taken(&new.vip).await?;
-        networking.check_request(caller, &new.vip, &taken).await?;
+        networking
+            .check_request(caller, &new.vip, new.chosen.vip_networks.as_ref(), &taken)
+            .await?;
         let rules = &self.parts.rules;
         admit::check_new(&new, rules)?;
         networking
@@ -122,6 +130,7 @@ impl Application {
                 // Who has it is told at the next look.
                 Committed::PortTaken => {}
                 Committed::QuotaMet(kind) => return Err(Refusal::QuotaMet(kind.name())),
+                Committed::OfferGone => new = self.resolve(asked.clone()).await?,
                 Committed::LostRace => {
                     return Err(Refusal::Defect(
                         "a new load balancer exists already".to_owned(),
@@ -188,6 +197,11 @@ impl Application {
                     return Err(Refusal::Defect(format!(
                         "a change of a load balancer claimed something: {claimed:?}"
                     )));
+                }
+                Committed::OfferGone => {
+                    return Err(Refusal::Defect(
+                        "a change of a load balancer chose a flavor or zone".to_owned(),
+                    ));
                 }
             }
         }
@@ -455,6 +469,10 @@ impl api::Application for Application {
         Box::pin(self.operate(caller, operation)).await
     }
 
+    async fn arrange(&self, caller: &Caller, command: CatalogueCommand) -> Result<Edit, Refusal> {
+        self.arrange_catalogue(caller, command).await
+    }
+
     async fn answer(&self, caller: &Caller, query: Query) -> Result<Answer, Refusal> {
         match query {
             Query::Tree(id) => {
@@ -466,6 +484,8 @@ impl api::Application for Application {
                 let view = self.tree(caller, pool, Action::ListMembers).await?;
                 Ok(Answer::Tree(Box::new(view)))
             }
+            Query::Profiles(family) => self.profiles(caller, family).await,
+            Query::Offers(family) => self.offers(caller, family).await,
             Query::Trees(filter) => Ok(Answer::Trees(self.trees(caller, filter).await?)),
             Query::Scan(scan) => Ok(Answer::Scan(self.scan(caller, scan).await?)),
             Query::Statistics(id) => self.statistics(caller, id).await,

@@ -287,6 +287,12 @@ impl Foundation {
             carried: Carried::release(),
             quota_defaults: config.quota,
             rules: config.rules.clone(),
+            zones: config
+                .fleet
+                .zones
+                .iter()
+                .map(|zone| zone.name.clone())
+                .collect(),
         }));
         let intake = Arc::new(Intake {
             known: known.clone(),

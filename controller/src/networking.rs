@@ -24,10 +24,12 @@ pub(crate) struct Networking {
 
 impl Networking {
     /// Checks what a new load balancer asks of the network, as far as nothing is taken (reference 5.3, steps 2 to 5).
+    /// `of_zone` are the networks its availability zone allows, if it says so.
     pub(crate) async fn check_request(
         &self,
         caller: &Caller,
         request: &VipRequest,
+        of_zone: Option<&BTreeSet<Uuid>>,
         taken: &Taken,
     ) -> Result<(), Refusal> {
         self.rules.check_request(request)?;
@@ -37,7 +39,7 @@ impl Networking {
         self.check_policy(&viewer, request.qos_policy_id).await?;
         self.check_groups(&viewer, &request.security_group_ids)
             .await?;
-        self.rules.check_network(network, None)
+        self.rules.check_network(network, of_zone)
     }
 
     /// Takes addresses.

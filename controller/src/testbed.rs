@@ -18,8 +18,8 @@ use krater_controller_core::{
     command::{Command, NewListener, NewLoadBalancer, NewMember, NewPool, PoolRef},
     compile,
     model::{
-        Description, InsertHeaders, LbAlgorithm, ListenerProtocol, Name, PoolId, PoolProtocol,
-        ProjectId, Steering, Tags, Tenancy, Timeouts, VipRequest,
+        Chosen, Description, InsertHeaders, LbAlgorithm, ListenerProtocol, Name, PoolId,
+        PoolProtocol, ProjectId, Steering, Tags, Tenancy, Timeouts, VipRequest,
     },
     place::{self, Candidate, Choice, Deployment},
     plan::Agent,
@@ -431,6 +431,7 @@ impl House {
             carried: krater_controller_core::carried::Carried::release(),
             quota_defaults: krater_controller_core::quota::Limits::default(),
             rules: krater_controller_core::rules::Rules::default(),
+            zones: ["local".to_owned()].into(),
         });
         let caller = Caller::new("anybody", Some(project), Persona::Admin);
         Self {
@@ -470,6 +471,9 @@ impl House {
                 ..VipRequest::default()
             },
             provider: None,
+            flavor_id: None,
+            availability_zone: None,
+            chosen: Chosen::default(),
             tags: Tags::default(),
             listeners: vec![new_listener(80, Some(PoolRef::New(0)))],
             pools: vec![NewPool {

@@ -13,6 +13,7 @@ use krater_controller_api::{
 };
 use krater_controller_core::{
     admit,
+    catalogue::{CatalogueCommand, Edit},
     change::Change,
     command::{Command, NewLoadBalancer, Operation, QuotaCommand},
     model::{LoadBalancerId, Name, ProjectId, Tags},
@@ -168,6 +169,10 @@ impl Application for Shelf {
     }
 
     async fn operate(&self, _: &Caller, _: Operation) -> Result<(), Refusal> {
+        Err(Refusal::NotPermitted)
+    }
+
+    async fn arrange(&self, _: &Caller, _: CatalogueCommand) -> Result<Edit, Refusal> {
         Err(Refusal::NotPermitted)
     }
 

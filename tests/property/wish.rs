@@ -9,8 +9,8 @@ use krater_controller_core::{
         NewLoadBalancer, NewMember, NewPool, PoolParent, PoolRef, PoolTlsUpdate, PoolUpdate,
     },
     model::{
-        AdditionalVip, Description, L7Action, LbAlgorithm, ListenerId, ListenerProtocol, Name,
-        PoolProtocol, Tags, Vip, VipRequest,
+        AdditionalVip, Chosen, Description, L7Action, LbAlgorithm, ListenerId, ListenerProtocol,
+        Name, PoolProtocol, Tags, Vip, VipRequest,
     },
     tree::{LoadBalancerTree, Row},
 };
@@ -223,15 +223,13 @@ pub(crate) fn new_balancer() -> BoxedStrategy<NewLoadBalancer> {
                     })
                     .collect();
                 NewLoadBalancer {
-                    project: None,
                     name,
                     description,
                     admin_state_up,
-                    vip: vip_request(),
-                    provider: None,
                     tags,
                     listeners,
                     pools,
+                    ..bare_balancer()
                 }
             },
         )
@@ -247,6 +245,9 @@ pub(crate) fn bare_balancer() -> NewLoadBalancer {
         admin_state_up: true,
         vip: vip_request(),
         provider: None,
+        flavor_id: None,
+        availability_zone: None,
+        chosen: Chosen::default(),
         tags: Tags::default(),
         listeners: Vec::new(),
         pools: Vec::new(),

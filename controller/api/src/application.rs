@@ -4,6 +4,7 @@ use core::fmt;
 
 use async_trait::async_trait;
 use krater_controller_core::{
+    catalogue::{CatalogueCommand, Edit},
     command::{Command, Operation, QuotaCommand},
     query::{Answer, Caller, Query, ResourceId},
     quota::Limits,
@@ -39,6 +40,12 @@ pub trait Application: Send + Sync + 'static {
     /// # Errors
     /// [`Refusal`]
     async fn operate(&self, caller: &Caller, operation: Operation) -> Result<(), Refusal>;
+
+    /// Changes the catalogue of flavors and availability zones; says what was written.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    async fn arrange(&self, caller: &Caller, command: CatalogueCommand) -> Result<Edit, Refusal>;
 
     /// Answers a question with the [`Answer`] of the same name.
     ///

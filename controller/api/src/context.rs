@@ -1,6 +1,7 @@
 //! All that handlers know of the request they handle.
 
 use krater_controller_core::{
+    catalogue::{CatalogueCommand, Edit},
     command::{Command, Operation, QuotaCommand},
     query::{Answer, Caller, Query},
     quota::Limits,
@@ -42,6 +43,11 @@ impl Context<'_> {
     /// Changes the fleet.
     pub(crate) async fn operate(&self, operation: Operation) -> Result<(), Fault> {
         Ok(self.application.operate(&self.caller, operation).await?)
+    }
+
+    /// Changes the catalogue.
+    pub(crate) async fn arrange(&self, command: CatalogueCommand) -> Result<Edit, Fault> {
+        Ok(self.application.arrange(&self.caller, command).await?)
     }
 
     /// Asks a question.

@@ -99,14 +99,6 @@ impl Fault {
         )
     }
 
-    /// 501 for an action.
-    pub(crate) fn unsupported_action(sentence: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_IMPLEMENTED,
-            format!("Provider 'amphora' does not support a requested action: {sentence}"),
-        )
-    }
-
     /// Form B.
     pub(crate) fn routing(
         status: StatusCode,
@@ -158,6 +150,7 @@ impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NotFound(id) => Self::not_found(id.kind(), &id.uuid().to_string()),
+            Refusal::NotInCatalogue { kind, key } => Self::not_found(kind, &key),
             Refusal::ParentPoolNotFound(id) => Self::parent_pool(&id.to_string()),
             Refusal::ParentPolicyNotFound(id) => Self::parent_policy(&id.to_string()),
             Refusal::NotPermitted => Self::new(
@@ -169,31 +162,20 @@ impl From<Refusal> for Fault {
             }
             Refusal::Invalid(detail) => Self::validation(detail),
             Refusal::InvalidOption { value, field } => Self::option(&value, &field),
-            Refusal::UnknownNetworkResource { kind, id } => {
-                Self::bad_request(format!("{kind} {id} not found."))
-            }
-            Refusal::UnknownProvider(name) => {
-                Self::bad_request(format!("Provider '{name}' is not enabled."))
-            }
-            Refusal::ProtocolMismatch { listener, pool } => Self::bad_request(format!(
-                "The pool protocol '{}' is invalid while the listener protocol is '{}'.",
-                pool.name(),
-                listener.name()
-            )),
-            wrong @ (Refusal::Disallowed { .. }
+            mistake @ (Refusal::UnknownNetworkResource { .. }
+            | Refusal::UnknownProvider(_)
+            | Refusal::Disallowed { .. }
             | Refusal::ChildOfPrometheus
+            | Refusal::FlavorOfAnotherProvider { .. }
+            | Refusal::ProtocolMismatch { .. }
             | Refusal::InvalidL7Policy(_)
             | Refusal::UnknownL7Action(_)
-            | Refusal::InvalidL7Rule(_)) => Self::bad_request(wrong_sentence(&wrong)),
+            | Refusal::InvalidL7Rule(_)
+            | Refusal::VnicWithGroups
+            | Refusal::MemberTwice) => Self::bad_request(mistake_sentence(&mistake)),
             Refusal::HasChildren(id) => Self::validation(format!(
                 "Cannot delete Load Balancer {id} - it has children"
             )),
-            Refusal::VnicWithGroups => {
-                Self::bad_request("VIP Security Groups are not allowed with VNIC direct type")
-            }
-            Refusal::MemberTwice => {
-                Self::bad_request("Member must be updated only once in the same request.")
-            }
             Refusal::QuotaMet(name) => Self::new(
                 StatusCode::FORBIDDEN,
                 format!("Quota has been met for resources: {name}"),
@@ -216,6 +198,8 @@ impl From<Refusal> for Fault {
             | Refusal::AlreadyHasPool(_)
             | Refusal::PoolInUse { .. }
             | Refusal::TooManyRules(_)
+            | Refusal::OfferNameTaken { .. }
+            | Refusal::CatalogueInUse { .. }
             | Refusal::AddressInUse { .. }) => {
                 Self::new(StatusCode::CONFLICT, conflict_sentence(&conflict))
             }
@@ -244,20 +228,34 @@ impl From<Unauthenticated> for Fault {
     }
 }
 
-/// The sentences of those 400 that have their own (reference 1.6).
-fn wrong_sentence(wrong: &Refusal) -> String {
-    match wrong {
+/// The sentences of 400 that are no validation failures (reference 1.6, 5.3).
+fn mistake_sentence(mistake: &Refusal) -> String {
+    match mistake {
+        Refusal::UnknownNetworkResource { kind, id } => format!("{kind} {id} not found."),
+        Refusal::UnknownProvider(name) => format!("Provider '{name}' is not enabled."),
         Refusal::Disallowed { kind, name } => {
             format!("The selected {kind} is not allowed in this deployment: {name}")
         }
         Refusal::ChildOfPrometheus => {
             "Protocol PROMETHEUS listeners cannot have child objects.".into()
         }
+        Refusal::FlavorOfAnotherProvider { flavor, provider } => {
+            format!("Flavor '{flavor}' is not compatible with provider '{provider}'")
+        }
+        Refusal::ProtocolMismatch { listener, pool } => format!(
+            "The pool protocol '{}' is invalid while the listener protocol is '{}'.",
+            pool.name(),
+            listener.name()
+        ),
         Refusal::InvalidL7Policy(detail) => format!("Invalid L7 Policy arguments: {detail}"),
         Refusal::UnknownL7Action(action) => {
             format!("Invalid L7 Policy action specified: {action}")
         }
         Refusal::InvalidL7Rule(detail) => format!("Error parsing L7Rule: {detail}"),
+        Refusal::VnicWithGroups => {
+            "VIP Security Groups are not allowed with VNIC direct type".into()
+        }
+        Refusal::MemberTwice => "Member must be updated only once in the same request.".into(),
         other => other.to_string(),
     }
 }
@@ -292,6 +290,15 @@ fn conflict_sentence(conflict: &Refusal) -> String {
             format!("Pool {pool} is in use by L7 policy {policy}")
         }
         Refusal::TooManyRules(policy) => format!("Too many rules on L7 policy {policy}"),
+        Refusal::OfferNameTaken { family, name } => {
+            format!(
+                "A {} of {name} already exists.",
+                family.offer().to_lowercase()
+            )
+        }
+        Refusal::CatalogueInUse { kind, key } => {
+            format!("{kind} {key} is in use and cannot be modified.")
+        }
         Refusal::AddressInUse { address, reason } => {
             format!("The VIP IP address is already in use: {address}: {reason}")
         }

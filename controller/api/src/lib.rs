@@ -15,6 +15,8 @@ mod walk;
 
 mod quotas;
 
+mod catalogue;
+
 mod health;
 
 mod status_tree;
@@ -46,8 +48,6 @@ mod fields;
 mod parameters;
 
 mod wire;
-
-mod unsupported;
 
 mod body;
 

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use krater_controller_core::model::Family;
+
 use crate::networks::Lookup;
 
 /// What a path names.
@@ -44,7 +46,6 @@ pub(crate) enum Place<'a> {
     /// `/providers/{name}`
     Provider,
     /// `/providers/{name}/flavor_capabilities` and that of availability zones
-    Capabilities(&'a str),
     /// `/octavia/amphorae`
     Amphorae,
     /// `/octavia/amphorae/{id}`
@@ -53,6 +54,11 @@ pub(crate) enum Place<'a> {
     AmphoraStatistics(&'a str),
     /// `/octavia/amphorae/{id}/failover` and `/octavia/amphorae/{id}/config`
     AmphoraAct(&'a str, Act),
+    Capabilities(&'a str, Family),
+    /// All profiles of a family, or all flavors or zones.
+    Shelf(Shelf),
+    /// One of them.
+    Shelved(Shelf, &'a str),
     /// Networks, subnets or ports.
     Lookups(Lookup),
     /// One of them.
@@ -61,8 +67,6 @@ pub(crate) enum Place<'a> {
     Nothing(&'static str),
     /// One of them, which there is not: what it is called, and its id.
     Nowhere(&'static str, &'a str),
-    /// A resource that this release does not have, and what it is called.
-    NotYet(&'static str),
 }
 
 /// What can be done with one amphora beside deleting it.
@@ -87,6 +91,15 @@ pub(crate) enum Kind {
     HealthMonitor,
     /// L7 policies.
     L7Policy,
+}
+
+/// The collections of the catalogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shelf {
+    /// Profiles of a family.
+    Profiles(Family),
+    /// Flavors or zones.
+    Offers(Family),
 }
 
 /// A path, taken apart.
@@ -151,21 +164,22 @@ fn place<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
         ["l7policies", id, "rules", rule] => Place::Rule(id, rule),
         ["providers"] => Place::Providers,
         ["providers", _] => Place::Provider,
-        [
-            "providers",
-            name,
-            "flavor_capabilities" | "availability_zone_capabilities",
-        ] => Place::Capabilities(name),
         ["quotas"] => Place::Quotas,
         ["quotas", "defaults"] => Place::QuotaDefaults(None),
         ["quotas", project] => Place::Quota(project),
         ["quotas", project, "default"] => Place::QuotaDefaults(Some(project)),
-        ["flavors"] | ["flavors", _] => Place::NotYet("flavors"),
-        ["flavorprofiles"] | ["flavorprofiles", _] => Place::NotYet("flavor profiles"),
-        ["availabilityzones"] | ["availabilityzones", _] => Place::NotYet("availability zones"),
-        ["availabilityzoneprofiles"] | ["availabilityzoneprofiles", _] => {
-            Place::NotYet("availability zone profiles")
+        ["providers", name, "flavor_capabilities"] => Place::Capabilities(name, Family::Flavor),
+        ["providers", name, "availability_zone_capabilities"] => {
+            Place::Capabilities(name, Family::Zone)
         }
+        ["flavors"] => Place::Shelf(Shelf::Offers(Family::Flavor)),
+        ["flavors", id] => Place::Shelved(Shelf::Offers(Family::Flavor), id),
+        ["flavorprofiles"] => Place::Shelf(Shelf::Profiles(Family::Flavor)),
+        ["flavorprofiles", id] => Place::Shelved(Shelf::Profiles(Family::Flavor), id),
+        ["availabilityzones"] => Place::Shelf(Shelf::Offers(Family::Zone)),
+        ["availabilityzones", name] => Place::Shelved(Shelf::Offers(Family::Zone), name),
+        ["availabilityzoneprofiles"] => Place::Shelf(Shelf::Profiles(Family::Zone)),
+        ["availabilityzoneprofiles", id] => Place::Shelved(Shelf::Profiles(Family::Zone), id),
         _ => return None,
     })
 }
@@ -226,14 +240,21 @@ impl Place<'_> {
             Self::QuotaDefaults(_) => "quotas/{project}/default",
             Self::Providers => "providers",
             Self::Provider => "providers/{name}",
-            Self::Capabilities(_) => "providers/{name}/capabilities",
             Self::Amphorae => "amphorae",
             Self::Amphora(_) => "amphorae/{id}",
             Self::AmphoraStatistics(_) => "amphorae/{id}/stats",
             Self::AmphoraAct(_, Act::Configure) => "amphorae/{id}/config",
             Self::AmphoraAct(_, Act::FailOver) => "amphorae/{id}/failover",
+            Self::Capabilities(..) => "providers/{name}/capabilities",
+            Self::Shelf(Shelf::Offers(Family::Flavor)) => "flavors",
+            Self::Shelf(Shelf::Offers(Family::Zone)) => "availabilityzones",
+            Self::Shelf(Shelf::Profiles(Family::Flavor)) => "flavorprofiles",
+            Self::Shelf(Shelf::Profiles(Family::Zone)) => "availabilityzoneprofiles",
+            Self::Shelved(Shelf::Offers(Family::Flavor), _) => "flavors/{id}",
+            Self::Shelved(Shelf::Offers(Family::Zone), _) => "availabilityzones/{name}",
+            Self::Shelved(Shelf::Profiles(Family::Flavor), _) => "flavorprofiles/{id}",
+            Self::Shelved(Shelf::Profiles(Family::Zone), _) => "availabilityzoneprofiles/{id}",
             Self::Lookups(_) | Self::Lookup(..) | Self::Nothing(_) | Self::Nowhere(..) => "network",
-            Self::NotYet(_) => "unsupported",
         }
     }
 }
@@ -249,6 +270,14 @@ impl fmt::Display for Kind {
             Self::L7Policy => "L7 Policy",
         })
     }
+}
+
+/// A part of a path as it was before it was encoded; `None` when it is no text.
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
+    // In forms a plus is a space; in paths it is itself.
+    let form = format!("={}", text.replace('+', "%2B").replace('&', "%26"));
+    let decoded = form_urlencoded::parse(form.as_bytes()).next()?.1;
+    (!decoded.contains(char::REPLACEMENT_CHARACTER)).then(|| decoded.into_owned())
 }
 
 const PREFIX: &str = "load-balancer";

@@ -1,6 +1,5 @@
 //! GET: lists and single objects.
 
-use http::StatusCode;
 use krater_controller_core::{
     model::{L7PolicyId, PoolId, ProjectId},
     policy::{self, Action},
@@ -150,42 +149,6 @@ pub(crate) async fn show_statistics(
     }
 }
 
-/// The providers; filters are of no effect on them (reference 4.1).
-pub(crate) fn list_providers(context: &Context<'_>) -> Result<Reply, Fault> {
-    permit_at_home(context, Action::Read)?;
-    Paging::parse(&context.parameters, context.settings.pagination_max_limit)?;
-    let selection = Selection::parse(&context.parameters);
-    let mut providers: Vec<_> = context.settings.providers.iter().collect();
-    providers.sort_by(|left, right| left.name.cmp(&right.name));
-    let objects = providers.into_iter().map(|provider| {
-        let mut object = Map::new();
-        object.insert("name".into(), json!(provider.name));
-        object.insert("description".into(), json!(provider.description));
-        Value::Object(selection.apply(object))
-    });
-    Ok(Reply::ok(json!({"providers": objects.collect::<Vec<_>>()})))
-}
-
-/// What flavors and zones of a provider could say: nothing yet.
-pub(crate) fn show_capabilities(context: &Context<'_>, provider: &str) -> Fault {
-    if let Err(refused) = permit_at_home(context, Action::Administer) {
-        return refused;
-    }
-    if !context
-        .settings
-        .providers
-        .iter()
-        .any(|known| known.name == provider)
-    {
-        return Refusal::UnknownProvider(provider.to_owned()).into();
-    }
-    let sentence = format!(
-        "Provider '{provider}' does not support a requested action: flavors and availability zones cannot be had in \
-         this release."
-    );
-    Fault::new(StatusCode::NOT_IMPLEMENTED, sentence)
-}
-
 /// Networks, subnets or ports.
 pub(crate) async fn list_lookups(context: &Context<'_>, lookup: Lookup) -> Result<Reply, Fault> {
     let mut objects = lookups(context, lookup).await?;
@@ -296,15 +259,6 @@ fn scope(context: &Context<'_>) -> Result<Option<ProjectId>, Fault> {
             Ok(Some(own.clone()))
         }
         _ => Err(Refusal::NotPermitted.into()),
-    }
-}
-
-/// Refuses callers who may not do this to what belongs to no project.
-fn permit_at_home(context: &Context<'_>, action: Action) -> Result<(), Fault> {
-    if policy::permits_at_home(&context.caller, action) {
-        Ok(())
-    } else {
-        Err(Refusal::NotPermitted.into())
     }
 }
 

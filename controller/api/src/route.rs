@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     amphorae,
     application::Application,
+    catalogue,
     context::Context,
     discovery,
     fault::Fault,
@@ -161,13 +162,16 @@ async fn handle_get(context: &Context<'_>, place: Place<'_>) -> Result<Reply, Fa
         Place::Quotas => quotas::list(context).await,
         Place::Quota(project) => quotas::show(context, project).await,
         Place::QuotaDefaults(project) => quotas::show_defaults(context, project).await,
-        Place::Providers => read::list_providers(context),
-        Place::Capabilities(provider) => Err(read::show_capabilities(context, provider)),
+        Place::Providers => catalogue::list_providers(context),
+        Place::Capabilities(provider, family) => {
+            catalogue::list_capabilities(context, provider, family)
+        }
+        Place::Shelf(shelf) => catalogue::list(context, shelf).await,
+        Place::Shelved(shelf, key) => catalogue::show(context, shelf, key).await,
         Place::Lookups(lookup) => read::list_lookups(context, lookup).await,
         Place::Lookup(lookup, id) => read::show_lookup(context, lookup, id).await,
         Place::Nothing(root) => Ok(Reply::ok(json!({root: []}))),
         Place::Nowhere(kind, id) => Err(Fault::not_found(kind, id)),
-        Place::NotYet(what) => Err(not_yet(what)),
         Place::Amphorae => amphorae::list(context).await,
         Place::Amphora(id) => amphorae::show(context, id).await,
         Place::AmphoraStatistics(id) => amphorae::show_statistics(context, id).await,
@@ -199,7 +203,15 @@ async fn handle_post(
             Ok(body) => write::create_rule(context, policy, body).await,
             Err(reply) => Ok(reply),
         },
+        Place::Shelf(shelf) => match json_body(context, parts, body, shelf.argument()).await? {
+            Ok(body) => catalogue::create(context, shelf, body).await,
+            Err(reply) => Ok(reply),
+        },
         // The reference takes the id for the body.
+        Place::Shelved(shelf, _) => Err(Fault::bad_request(format!(
+            "Unknown argument: \"{}\"",
+            shelf.argument()
+        ))),
         Place::Item(kind, _) => Err(Fault::bad_request(format!(
             "Unknown argument: \"{}\"",
             kind.argument()
@@ -212,7 +224,6 @@ async fn handle_post(
             "Unknown argument: \"{}\"",
             l7_rule::ARGUMENT
         ))),
-        Place::NotYet(what) => Err(not_yet(what)),
         _ => Err(Fault::no_such_method()),
     }
 }
@@ -257,8 +268,13 @@ async fn handle_put(
             Err(reply) => Ok(reply),
         },
         Place::Amphorae => Err(missing_id()),
-        Place::Collection(_) | Place::Rules(_) => Err(missing_id()),
-        Place::NotYet(what) => Err(not_yet(what)),
+        Place::Collection(_) | Place::Rules(_) | Place::Shelf(_) => Err(missing_id()),
+        Place::Shelved(shelf, key) => {
+            match json_body(context, parts, body, shelf.argument()).await? {
+                Ok(body) => catalogue::update(context, shelf, key, body).await,
+                Err(reply) => Ok(reply),
+            }
+        }
         _ => Err(Fault::no_such_method()),
     }
 }
@@ -271,8 +287,10 @@ async fn handle_delete(context: &Context<'_>, place: Place<'_>) -> Result<Reply,
         Place::Amphorae => Err(missing_id()),
         Place::Rule(policy, id) => write::delete_rule(context, policy, id).await,
         Place::Quota(project) => quotas::reset(context, project).await,
-        Place::Collection(_) | Place::Members(_) | Place::Rules(_) => Err(missing_id()),
-        Place::NotYet(what) => Err(not_yet(what)),
+        Place::Shelved(shelf, key) => catalogue::delete(context, shelf, key).await,
+        Place::Collection(_) | Place::Members(_) | Place::Rules(_) | Place::Shelf(_) => {
+            Err(missing_id())
+        }
         _ => Err(Fault::no_such_method()),
     }
 }
@@ -310,8 +328,4 @@ async fn nothing(context: &Context<'_>, body: Body) -> Result<Result<(), Reply>,
 
 fn missing_id() -> Fault {
     Fault::bad_request("Missing argument: \"id\"")
-}
-
-fn not_yet(what: &str) -> Fault {
-    Fault::unsupported_action(&format!("{what} cannot be had in this release."))
 }

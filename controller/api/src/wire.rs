@@ -21,6 +21,12 @@ pub(crate) mod amphora;
 
 pub(crate) mod persistence;
 
+pub(crate) mod offer;
+
+pub(crate) mod profile;
+
+pub(crate) mod terms;
+
 pub(crate) mod tls;
 
 pub(crate) mod row;

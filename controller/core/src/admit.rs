@@ -61,8 +61,12 @@ pub fn create(
     load_balancer::check_new(&new, rules)?;
     load_balancer::check_networks(&new, &vip, &additional_vips)?;
     let NewLoadBalancer {
-        listeners, pools, ..
+        listeners,
+        pools,
+        ref chosen,
+        ..
     } = new;
+    let offers = chosen.offers.clone();
     let balancer = load_balancer::with_address(
         NewLoadBalancer {
             listeners: Vec::new(),
@@ -75,7 +79,9 @@ pub fn create(
         id,
     );
     load_balancer::check_vnic(&balancer.vip_sg_ids, balancer.vip_vnic_type)?;
-    load_balancer::create(Draft::of_new(balancer, ids, now), listeners, pools, rules)
+    let draft = Draft::of_new(balancer, ids, now);
+    let change = load_balancer::create(draft, listeners, pools, rules)?;
+    Ok(Change { offers, ..change })
 }
 
 /// Admits every other command against its tree. `settled` is the generation that settled last: what is younger and

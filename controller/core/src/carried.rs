@@ -11,7 +11,7 @@ use crate::{
     change::Change,
     model::{
         HeaderKind, HealthMonitor, Listener, ListenerProtocol, Member, MonitorType, Pool,
-        PoolProtocol, VnicType, header_kind,
+        PoolProtocol, Profile, Terms, Topology, VnicType, header_kind,
     },
     refusal::Refusal,
     tree::{LoadBalancerTree, Row},
@@ -20,6 +20,8 @@ use crate::{
 /// Something tenants can ask for that a data plane may not carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Feature {
+    /// Two amphorae for a load balancer, of which one takes over.
+    ActiveStandby,
     /// Listeners and pools of HTTPS: TLS that is passed on as it is.
     TlsPassThrough,
     /// Listeners that end TLS.
@@ -56,7 +58,8 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
+        Self::ActiveStandby,
         Self::TlsPassThrough,
         Self::TlsTermination,
         Self::Udp,
@@ -79,6 +82,7 @@ impl Feature {
     #[must_use]
     pub const fn subject(self) -> &'static str {
         match self {
+            Self::ActiveStandby => "loadbalancer_topology ACTIVE_STANDBY",
             Self::TlsPassThrough => "the protocol HTTPS",
             Self::TlsTermination => "TLS termination by certificate references",
             Self::Udp => "the protocol UDP",
@@ -125,7 +129,25 @@ impl Carried {
     /// # Errors
     /// [`Refusal::NotSupported`] with the first feature that is lacking.
     pub fn check(&self, change: &Change) -> Result<(), Refusal> {
-        match needs(change).find(|feature| self.lacks.contains(feature)) {
+        self.refuse(needs(change))
+    }
+
+    /// Refuses a profile that could only make load balancers that are refused.
+    ///
+    /// # Errors
+    /// As [`Carried::check`].
+    pub fn check_profile(&self, profile: &Profile) -> Result<(), Refusal> {
+        self.refuse(match &profile.terms {
+            Terms::Flavor(terms) => standby(terms.topology),
+            Terms::Zone(_) => None,
+        })
+    }
+
+    fn refuse(&self, needs: impl IntoIterator<Item = Feature>) -> Result<(), Refusal> {
+        match needs
+            .into_iter()
+            .find(|feature| self.lacks.contains(feature))
+        {
             None => Ok(()),
             Some(feature) => {
                 let mut sentence = String::from(feature.subject());
@@ -139,6 +161,9 @@ impl Carried {
 /// What the touched rows of a change need.
 fn needs(change: &Change) -> impl Iterator<Item = Feature> {
     let tree = &change.tree;
+    let root = &tree.load_balancer;
+    let root = (!root.is_leaving()).then_some(&root.value);
+    let root = root.and_then(|root| standby(root.steering.topology));
     let listeners = touched(change, &tree.listeners).flat_map(of_listener);
     let pools = touched(change, &tree.pools).flat_map(of_pool);
     let members = touched(change, &tree.members).flat_map(move |member| of_member(tree, member));
@@ -146,7 +171,8 @@ fn needs(change: &Change) -> impl Iterator<Item = Feature> {
     let rules = touched(change, &tree.l7_rules)
         .filter(|rule| rule.rule_type.looks_at_certificates())
         .map(|_| Feature::L7CertificateRules);
-    listeners
+    root.into_iter()
+        .chain(listeners)
         .chain(pools)
         .chain(members)
         .chain(monitors)
@@ -160,6 +186,10 @@ fn touched<'a, T>(change: &'a Change, rows: &'a [Row<T>]) -> impl Iterator<Item 
     rows.iter()
         .filter(move |row| any && row.generation == generation && !row.is_leaving())
         .map(|row| &row.value)
+}
+
+fn standby(topology: Topology) -> Option<Feature> {
+    (topology == Topology::ActiveStandby).then_some(Feature::ActiveStandby)
 }
 
 fn of_listener(listener: &Listener) -> impl Iterator<Item = Feature> {

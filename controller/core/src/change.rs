@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use krater_amphora_api::Generation;
 
-use crate::{quota::Growth, resource::ResourceId, tree::LoadBalancerTree};
+use crate::{model::OfferId, quota::Growth, resource::ResourceId, tree::LoadBalancerTree};
 
 /// An admitted change of one tree.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Change {
     pub growth: Growth,
     /// The resource the command was about, for the answer.
     pub subject: ResourceId,
+    /// What of the catalogue a new load balancer is made of. It is written only if all of it is still there.
+    pub offers: Vec<OfferId>,
 }
 
 impl Change {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     model::{
-        Description, Hsts, InsertHeaders, LbAlgorithm, ListenerProtocol, ListenerTls, Name,
+        Chosen, Description, Hsts, InsertHeaders, LbAlgorithm, ListenerProtocol, ListenerTls, Name,
         PoolProtocol, PoolTls, ProjectId, SessionPersistence, Tags, Timeouts, VipRequest,
     },
     quota::{Growth, QuotaUpdate},
@@ -241,8 +241,14 @@ pub struct NewLoadBalancer {
     pub admin_state_up: bool,
     /// The address wanted.
     pub vip: VipRequest,
-    /// The provider as named; `None` is the default.
+    /// The provider as named; `None` is the flavor's, or the default.
     pub provider: Option<String>,
+    /// The flavor named.
+    pub flavor_id: Option<Uuid>,
+    /// The availability zone named.
+    pub availability_zone: Option<String>,
+    /// What both make of it; nothing until the catalogue was asked.
+    pub chosen: Chosen,
     /// Its tags.
     pub tags: Tags,
     /// Its listeners. A `default_pool` of theirs is [`PoolRef::New`].

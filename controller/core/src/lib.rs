@@ -10,6 +10,7 @@ pub mod admit;
 pub mod blame;
 pub mod caller;
 pub mod carried;
+pub mod catalogue;
 pub mod change;
 pub mod command;
 pub mod compile;

@@ -38,3 +38,5 @@ pub const PROBE_TEXT_CHARACTERS_MAX: usize = 255;
 pub const EXPECTED_CODES_CHARACTERS_MAX: usize = 64;
 /// Resources that one scan of a list gives: a few milliseconds of the store, so that nobody waits long behind it.
 pub const SCAN_MAX: usize = 1_000;
+/// Profiles of a family, and flavors or zones: more than anybody tells apart, few enough to be read at once.
+pub const CATALOGUE_MAX: usize = 1_000;

@@ -7,7 +7,9 @@ mod listener;
 mod load_balancer;
 mod member;
 mod name;
+mod offer;
 mod pool;
+mod profile;
 mod steering;
 mod tags;
 mod tls;
@@ -25,7 +27,12 @@ pub use listener::{
 pub use load_balancer::{AdditionalVip, LoadBalancer, ProjectId, Vip, VipRequest, VnicType};
 pub use member::Member;
 pub use name::{Description, Name, TooLong};
+pub use offer::{Chosen, Family, Offer, OfferId};
 pub use pool::{LbAlgorithm, PersistenceType, Pool, PoolProtocol, SessionPersistence};
+pub use profile::{
+    COMPUTE_ZONE_KEY, CONNECTIONS_KEY, FlavorTerms, LOAD_BALANCERS_KEY, Profile, ProfileId,
+    TENANCY_KEY, TOPOLOGY_KEY, Terms, VIP_NETWORKS_KEY, ZoneTerms,
+};
 pub use steering::{Steering, Tenancy, Topology};
 pub use tags::{TagError, Tags};
 pub use tls::{

@@ -12,7 +12,7 @@ pub use crate::{
     resource::ResourceId,
 };
 use crate::{
-    model::{ProjectId, Tenancy},
+    model::{Family, Offer, Profile, ProjectId, Tenancy},
     quota::Limits,
     scan::{Excerpt, Scan},
     tree::TreeView,
@@ -45,6 +45,10 @@ pub enum Query {
     QuotaDefaults(Option<ProjectId>),
     /// What one amphora counted, by listener.
     AmphoraStatistics(AmphoraId),
+    /// All profiles of a family, in creation order.
+    Profiles(Family),
+    /// All flavors or zones, in creation order.
+    Offers(Family),
 }
 
 /// Which trees are wanted. Narrowing is an optimisation: callers filter precisely themselves.
@@ -81,6 +85,10 @@ pub enum Answer {
     Quotas(Vec<(ProjectId, Limits)>),
     /// To [`Query::AmphoraStatistics`]; never empty.
     AmphoraStatistics(Vec<ListenerStatistics>),
+    /// To [`Query::Profiles`].
+    Profiles(Vec<Profile>),
+    /// To [`Query::Offers`].
+    Offers(Vec<Offer>),
 }
 
 /// An amphora as the controller knows it.

@@ -8,7 +8,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
-    model::{ListenerProtocol, PoolProtocol, ProjectId},
+    model::{Family, ListenerProtocol, PoolProtocol, ProjectId},
     resource::ResourceId,
 };
 
@@ -18,6 +18,14 @@ pub enum Refusal {
     /// 404
     #[error("{} {} not found", .0.kind(), .0.uuid())]
     NotFound(ResourceId),
+    /// 404: a profile, flavor or zone.
+    #[error("{kind} {key} not found")]
+    NotInCatalogue {
+        /// What was looked for.
+        kind: &'static str,
+        /// Its id or name.
+        key: String,
+    },
     /// 404 in the form of a missing parent (reference 1.5): the pool in `/pools/{id}/members`.
     #[error("pool {0} not found")]
     ParentPoolNotFound(PoolId),
@@ -52,6 +60,14 @@ pub enum Refusal {
     /// 400
     #[error("provider '{0}' is not enabled")]
     UnknownProvider(String),
+    /// 400: a flavor for another provider than the one named.
+    #[error("flavor '{flavor}' is not compatible with provider '{provider}'")]
+    FlavorOfAnotherProvider {
+        /// The flavor's id.
+        flavor: Uuid,
+        /// The provider named.
+        provider: String,
+    },
     /// 400: the pool protocol cannot serve the listener protocol.
     #[error("the pool protocol '{}' is invalid while the listener protocol is '{}'", .pool.name(), .listener.name())]
     ProtocolMismatch {
@@ -143,6 +159,22 @@ pub enum Refusal {
         address: IpAddr,
         /// By whom, if that may be told.
         reason: String,
+    },
+    /// 409: a flavor or zone of that name exists.
+    #[error("a {} of {name} already exists", .family.offer())]
+    OfferNameTaken {
+        /// Of both.
+        family: Family,
+        /// Of both.
+        name: String,
+    },
+    /// 409: load balancers are made of the offer, or offers of the profile.
+    #[error("{kind} {key} is in use and cannot be modified")]
+    CatalogueInUse {
+        /// What it is.
+        kind: &'static str,
+        /// Its id or name.
+        key: String,
     },
     /// 403: more of a kind than the project may have, or than [`crate::limits`] allow in one load balancer.
     #[error("quota has been met for resources: {0}")]

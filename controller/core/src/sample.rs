@@ -17,9 +17,9 @@ use crate::{
         NewLoadBalancer, NewMember, NewPool, PoolParent, PoolRef,
     },
     model::{
-        CompareType, Description, Hsts, HttpMonitor, InsertHeaders, L7Action, L7PolicyId, L7RuleId,
-        L7RuleType, LbAlgorithm, ListenerProtocol, ListenerTls, MonitorKind, Name, PoolProtocol,
-        PoolTls, ProjectId, SecretRef, Tags, Timeouts, Vip, VipRequest,
+        Chosen, CompareType, Description, Hsts, HttpMonitor, InsertHeaders, L7Action, L7PolicyId,
+        L7RuleId, L7RuleType, LbAlgorithm, ListenerProtocol, ListenerTls, MonitorKind, Name,
+        PoolProtocol, PoolTls, ProjectId, SecretRef, Tags, Timeouts, Vip, VipRequest,
     },
     refusal::Refusal,
     resource::ResourceId,
@@ -59,6 +59,9 @@ pub(crate) fn new_balancer() -> NewLoadBalancer {
             ..VipRequest::default()
         },
         provider: None,
+        flavor_id: None,
+        availability_zone: None,
+        chosen: Chosen::default(),
         tags: Tags::default(),
         listeners: Vec::new(),
         pools: Vec::new(),

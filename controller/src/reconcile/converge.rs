@@ -516,6 +516,7 @@ impl Reconciler {
                 touched: vec![subject],
                 growth: Growth::default(),
                 subject,
+                offers: Vec::new(),
             })
             .await?;
         Ok(())

@@ -37,6 +37,8 @@ pub enum Committed {
     PortTaken,
     /// The project would have more of a kind than it may.
     QuotaMet(Counted),
+    /// A flavor or zone that a new load balancer was to be made of is gone: look again.
+    OfferGone,
 }
 
 /// On which terms a change is stored, beside that nothing came between.
@@ -152,6 +154,15 @@ impl Store {
         if let Some(refused) = claim(&mut transaction, change, &claimed).await? {
             transaction.rollback().await?;
             return Ok(refused);
+        }
+        for offer in &change.offers {
+            let statement = sqlx::query(CHOOSE)
+                .bind(root.id.clone())
+                .bind(row::id_text(offer.uuid()));
+            if transaction.run(APPLYING, statement).await? == 0 {
+                transaction.rollback().await?;
+                return Ok(Committed::OfferGone);
+            }
         }
         for child in &children {
             // A deleted row may be gone already: the data plane let go of it between load and now. It stays gone.
@@ -465,6 +476,10 @@ const PORT_HOLDER: &str = "SELECT p.load_balancer_id, r.project_id
 const CLAIM_ADDRESS: &str =
     "INSERT INTO vip (network_id, address, load_balancer_id) VALUES ($1, $2, $3)
     ON CONFLICT (network_id, address) DO NOTHING";
+
+/// Notes what a load balancer is made of, if that is still there.
+const CHOOSE: &str = "INSERT INTO chosen (load_balancer_id, offer_id)
+    SELECT CAST($1 AS TEXT), id FROM offer WHERE id = $2";
 
 #[cfg(test)]
 mod tests;

@@ -233,6 +233,7 @@ pub(crate) fn creation(tree: LoadBalancerTree) -> Change {
         subject: ResourceId::LoadBalancer(tree.load_balancer.value.id),
         tree,
         touched,
+        offers: Vec::new(),
     }
 }
 
@@ -260,6 +261,7 @@ pub(crate) fn update(
         tree,
         touched,
         subject,
+        offers: Vec::new(),
     }
 }
 

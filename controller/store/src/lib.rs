@@ -1,10 +1,11 @@
 //! Desired and observed state in SQL.
 //!
 //! Two kinds of truth with two kinds of writers (I5): what tenants asked for is written by [`Store::apply`] alone,
-//! from a `Change`; what is known of the world is written by the reconciler and the intake through the other verbs.
+//! from a `Change` (the catalogue of flavors and zones by [`Store::apply_catalogue`]); what is known of the world is written by the reconciler and the intake through the other verbs.
 //! Every verb is one transaction: a crash at any moment leaves all of it or nothing.
 #![deny(missing_docs)]
 
+mod catalogue;
 mod desired;
 mod engine;
 mod error;
@@ -16,6 +17,7 @@ mod quota;
 mod row;
 mod scan;
 
+pub use catalogue::Arranged;
 pub use desired::{Committed, Terms};
 pub use engine::Store;
 pub use error::StoreError;

@@ -161,7 +161,12 @@ pub(super) fn of_route(method: &Method, path: &str, names: &[(&'static str, Stri
     let fill = |text: &str| path::fill(text, names);
     let end = path.split("lbaas/").nth(1).unwrap_or_default();
     match (method.as_str(), end) {
-        ("POST", "loadbalancers") => balancer(),
+        ("POST", "loadbalancers") => {
+            let mut balancer = balancer();
+            balancer["loadbalancer"]["flavor_id"] = fill("{flavor}").into();
+            balancer["loadbalancer"]["availability_zone"] = fill("{zone}").into();
+            balancer
+        }
         ("PUT", "loadbalancers/{balancer}") => json!({"loadbalancer": {
             "name": "edge", "description": "d", "admin_state_up": true, "tags": ["prod"],
         }}),
@@ -220,8 +225,56 @@ pub(super) fn of_route(method: &Method, path: &str, names: &[(&'static str, Stri
         }
         ("POST", "l7policies/{policy}/rules") => json!({"rule": rule()}),
         ("PUT", "l7policies/{policy}/rules/{rule}") => json!({"rule": rule()}),
+        _ => of_shelf(method, end, names),
+    }
+}
+
+/// The same for flavors, zones and profiles.
+fn of_shelf(method: &Method, end: &str, names: &[(&'static str, String)]) -> Value {
+    let fill = |text: &str| path::fill(text, names);
+    match (method.as_str(), end) {
+        ("POST", "flavorprofiles") => json!({"flavorprofile": flavor_profile()}),
+        ("PUT", "flavorprofiles/{flavor_profile}") => {
+            json!({"flavorprofile": {"name": "renamed", "provider_name": "amphora", "flavor_data": "{}"}})
+        }
+        ("POST", "flavors") => {
+            json!({"flavor": offer("flavor_profile_id", &fill("{flavor_profile}"))})
+        }
+        ("PUT", "flavors/{flavor}") => {
+            json!({"flavor": {"name": "tiny", "description": null, "enabled": true}})
+        }
+        ("POST", "availabilityzoneprofiles") => {
+            json!({"availability_zone_profile": zone_profile()})
+        }
+        ("PUT", "availabilityzoneprofiles/{zone_profile}") => {
+            json!({"availability_zone_profile": {"name": "renamed"}})
+        }
+        ("POST", "availabilityzones") => {
+            json!({"availability_zone": offer("availability_zone_profile_id", &fill("{zone_profile}"))})
+        }
+        ("PUT", "availabilityzones/{zone}") => {
+            json!({"availability_zone": {"description": "d", "enabled": true}})
+        }
         _ => json!({}),
     }
+}
+
+fn flavor_profile() -> Value {
+    json!({
+        "name": "gold", "provider_name": "octavia",
+        "flavor_data": "{\"krater_tenancy\": \"dedicated\", \"krater_connections_max\": 100}",
+    })
+}
+
+fn zone_profile() -> Value {
+    json!({
+        "name": "rack", "provider_name": "amphora",
+        "availability_zone_data": "{\"compute_zone\": \"local\", \"valid_vip_networks\": [\"00000000-0000-4000-8000-000000000003\"]}",
+    })
+}
+
+fn offer(profile_key: &str, profile: &str) -> Value {
+    json!({"name": "large", "description": "d", "enabled": true, profile_key: profile})
 }
 
 fn balancer() -> Value {
@@ -244,7 +297,7 @@ fn balancer() -> Value {
         "name": "edge-2", "description": "public", "admin_state_up": true, "project_id": "p", "provider": "amphora",
         "vip_address": null, "vip_port_id": null, "vip_subnet_id": "00000000-0000-4000-8000-000000000002",
         "vip_network_id": null, "additional_vips": [{"subnet_id": "00000000-0000-4000-8000-000000000004", "ip_address": "10.0.0.9"}],
-        "tags": ["prod", "blue"], "vip_sg_ids": [], "flavor_id": null, "availability_zone": null,
+        "tags": ["prod", "blue"], "vip_sg_ids": [],
         "listeners": [listener, inline],
         "pools": [{
             "name": "web", "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN",
@@ -372,6 +425,12 @@ const KEYS: &[&str] = &[
     "insert_headers",
     "X-SSL-Client-Verify",
     "X-Real-IP",
+    "flavor_id",
+    "availability_zone",
+    "flavorprofile",
+    "flavor_data",
+    "provider_name",
+    "enabled",
     "",
 ];
 const NUMBERS: &[f64] = &[
@@ -475,6 +534,9 @@ const TEXTS: &[&str] = &[
     "00000000000000000000000000000000",
     "amphora",
     "octavia",
+    "{\"compute_zone\": \"moon\"}",
+    "{\"krater_tenancy\": 7}",
+    "[{}]",
     "x\r\ny: z",
     "\0",
     "\u{1f980}",

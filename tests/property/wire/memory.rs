@@ -13,13 +13,15 @@ use krater_controller_api::{Application, Credentials, Executed, Unauthenticated}
 use krater_controller_core::{
     admit,
     carried::Carried,
+    catalogue::{self, Catalogue, CatalogueCommand, Edit, NewOffer, NewProfile, ProfileData},
     command::{
         Command, NewHealthMonitor, NewL7Policy, NewL7Rule, NewListener, NewLoadBalancer, NewMember,
         NewPool, Operation, PoolRef, QuotaCommand,
     },
     model::{
-        AdditionalVip, CompareType, Description, HttpMonitor, InsertHeaders, L7Action, L7RuleType,
-        LbAlgorithm, ListenerProtocol, MonitorKind, Name, PoolProtocol, Tags, Timeouts,
+        AdditionalVip, CompareType, Description, Family, FlavorTerms, HttpMonitor, InsertHeaders,
+        L7Action, L7RuleType, LbAlgorithm, ListenerProtocol, MonitorKind, Name, Offer,
+        PoolProtocol, Tags, Terms, Timeouts, ZoneTerms,
     },
     query::{Answer, Caller, NetworkView, Query, ResourceId, SubnetView},
     quota::{Limits, QuotaRecord},
@@ -40,6 +42,7 @@ pub(super) struct Memory(Mutex<Inner>);
 
 struct Inner {
     views: Vec<TreeView>,
+    catalogue: Catalogue,
     ids: u128,
     seconds: i64,
 }
@@ -49,10 +52,14 @@ impl Memory {
     pub(super) fn furnished() -> Self {
         let mut inner = Inner {
             views: Vec::new(),
+            catalogue: Catalogue::default(),
             ids: 1_000,
             seconds: 0,
         };
         inner.create(furniture()).expect("a load balancer");
+        for family in Family::ALL {
+            inner.stock(family);
+        }
         Self(Mutex::new(inner))
     }
 
@@ -60,6 +67,7 @@ impl Memory {
     pub(super) fn names(&self) -> Vec<(&'static str, String)> {
         let inner = self.lock();
         let tree = &inner.views[0].tree;
+        let profile = |family| inner.offer(family).profile.uuid().to_string();
         vec![
             ("balancer", tree.id().to_string()),
             ("listener", tree.listeners[0].value.id.to_string()),
@@ -69,6 +77,10 @@ impl Memory {
             ("monitor", tree.health_monitors[0].value.id.to_string()),
             ("policy", tree.l7_policies[0].value.id.to_string()),
             ("rule", tree.l7_rules[0].value.id.to_string()),
+            ("flavor", inner.offer(Family::Flavor).id.uuid().to_string()),
+            ("zone", inner.offer(Family::Zone).name.to_string()),
+            ("flavor_profile", profile(Family::Flavor)),
+            ("zone_profile", profile(Family::Zone)),
             ("nobody", uuid(7).to_string()),
         ]
     }
@@ -107,6 +119,10 @@ impl Application for Memory {
         })
     }
 
+    async fn arrange(&self, _: &Caller, command: CatalogueCommand) -> Result<Edit, Refusal> {
+        self.lock().arrange(command)
+    }
+
     async fn answer(&self, _: &Caller, query: Query) -> Result<Answer, Refusal> {
         let inner = self.lock();
         let find = |id| {
@@ -123,6 +139,16 @@ impl Application for Memory {
             Query::Statistics(id) => {
                 find(id)?;
                 Answer::Statistics(Counters::default())
+            }
+            Query::Profiles(family) => {
+                let mut profiles = inner.catalogue.profiles.clone();
+                profiles.retain(|profile| profile.family() == family);
+                Answer::Profiles(profiles)
+            }
+            Query::Offers(family) => {
+                let mut offers = inner.catalogue.offers.clone();
+                offers.retain(|offer| offer.family == family);
+                Answer::Offers(offers)
             }
             Query::Networks => Answer::Networks(vec![network()]),
             Query::Amphorae => Answer::Amphorae(Vec::new()),
@@ -158,6 +184,7 @@ impl Inner {
     }
 
     fn create(&mut self, new: NewLoadBalancer) -> Result<Executed, Refusal> {
+        let new = catalogue::resolve(new, &self.catalogue, &zones())?;
         let rules = Rules::default();
         admit::check_new(&new, &rules)?;
         let vip = wish::vip(self.allocate(new.vip.address, &BTreeSet::new())?);
@@ -185,6 +212,7 @@ impl Inner {
         )?;
         Carried::release().check(&change)?;
         parsed(&change.tree);
+        self.catalogue.in_use.extend(change.offers);
         let view = TreeView {
             tree: change.tree,
             observed: Observed::default(),
@@ -215,6 +243,49 @@ impl Inner {
         self.views[at] = view.clone();
         let subject = change.subject;
         Ok(Executed { view, subject })
+    }
+
+    fn arrange(&mut self, command: CatalogueCommand) -> Result<Edit, Refusal> {
+        let (id, now) = (self.next(), self.now());
+        let change = catalogue::admit(&self.catalogue, command, &zones(), id, now)?;
+        self.catalogue.apply(change.clone());
+        Ok(change.edit)
+    }
+
+    /// A profile of the family, and an offer made of it.
+    fn stock(&mut self, family: Family) {
+        let terms = match family {
+            Family::Flavor => Terms::Flavor(FlavorTerms::default()),
+            Family::Zone => Terms::Zone(ZoneTerms::default()),
+        };
+        let new = NewProfile {
+            name: Name::default(),
+            provider: "amphora".into(),
+            data: ProfileData {
+                text: "{}".into(),
+                terms: Ok(terms),
+            },
+        };
+        let made = self.arrange(CatalogueCommand::CreateProfile(family, new));
+        let Ok(Edit::PutProfile(profile)) = made else {
+            panic!("{made:?}")
+        };
+        let new = NewOffer {
+            name: Name::parse("small".into()).expect("a name"),
+            description: Description::default(),
+            enabled: true,
+            profile: profile.id,
+        };
+        self.arrange(CatalogueCommand::CreateOffer(family, new))
+            .expect("an offer");
+    }
+
+    /// The first offer of the family.
+    fn offer(&self, family: Family) -> &Offer {
+        let mut offers = self.catalogue.offers.iter();
+        offers
+            .find(|offer| offer.family == family)
+            .expect("an offer")
     }
 
     /// An address that nobody has: the one asked for, or the next.
@@ -252,6 +323,11 @@ impl Inner {
         self.seconds += 1;
         Timestamp::from_second(1_700_000_000 + self.seconds).expect("a moment")
     }
+}
+
+/// Those of the fleet.
+fn zones() -> BTreeSet<String> {
+    ["local".to_owned()].into()
 }
 
 fn unknown_subnet(id: Uuid) -> Refusal {

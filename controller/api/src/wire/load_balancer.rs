@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use krater_controller_core::{
     command::{LoadBalancerUpdate, NewLoadBalancer},
-    model::{ListenerId, LoadBalancer, PoolId, ProjectId, VipRequest},
+    model::{Chosen, ListenerId, LoadBalancer, PoolId, ProjectId, VipRequest},
     scan::Related,
     status::OperatingStatus,
     tree::{Row, TreeView},
@@ -20,16 +20,14 @@ use crate::{
     body::{self, Fields, Given},
     fault::Fault,
     settings::Provider,
-    unsupported::Unsupported,
 };
 
 /// Reads the body of POST `/loadbalancers`, children included (reference 17).
 pub(crate) fn parse_new(body: Value, providers: &[Provider]) -> Result<NewLoadBalancer, Fault> {
-    let (new, children, unsupported) = body::read_root(body, ARGUMENT, ROOT, |value, path| {
+    let (new, children) = body::read_root(body, ARGUMENT, ROOT, |value, path| {
         body::read(value, path, |fields| read_new(fields, providers))
     })?;
     let (listeners, pools) = children.resolve()?;
-    unsupported.refuse()?;
     Ok(NewLoadBalancer {
         listeners,
         pools,
@@ -40,13 +38,13 @@ pub(crate) fn parse_new(body: Value, providers: &[Provider]) -> Result<NewLoadBa
 fn read_new(
     fields: &mut Fields,
     providers: &[Provider],
-) -> Result<(NewLoadBalancer, graph::Children, Unsupported), Fault> {
-    let mut unsupported = Unsupported::default();
-    unsupported.note_if(fields.uuid("flavor_id")?.value().is_some(), "flavors");
-    let zone = fields
-        .text("availability_zone", body::TEXT_CHARACTERS_MAX)?
-        .or_default();
-    unsupported.note_if(!zone.is_empty(), "availability zones");
+) -> Result<(NewLoadBalancer, graph::Children), Fault> {
+    let flavor_id = match fields.uuid("flavor_id")? {
+        // That no flavor is wanted is said by leaving it out (reference 5.3 step 6).
+        Given::Null => return Err(Fault::validation("Invalid flavor_id.")),
+        given => given.value(),
+    };
+    let zone = fields.text("availability_zone", body::TEXT_CHARACTERS_MAX)?;
     let provider = fields.text("provider", PROVIDER_CHARACTERS_MAX)?.value();
     if let Some(name) = &provider
         && !providers.iter().any(|provider| provider.name == *name)
@@ -62,12 +60,15 @@ fn read_new(
         admin_state_up: fields.admin_state_up()?.or(true),
         vip: read_vip(fields)?,
         provider,
+        flavor_id,
+        availability_zone: zone.value(),
+        chosen: Chosen::default(),
         tags: fields.tags()?.unwrap_or_default(),
         listeners: Vec::new(),
         pools: Vec::new(),
     };
     let children = graph::read(fields)?;
-    Ok((new, children, unsupported))
+    Ok((new, children))
 }
 
 /// Reads the body of PUT `/loadbalancers/{id}`.
@@ -149,8 +150,8 @@ fn render_with(view: &TreeView, listeners: Value, pools: Value) -> Item {
             "listeners": listeners,
             "pools": pools,
             "provider": load_balancer.provider,
-            "flavor_id": null,
-            "availability_zone": null,
+            "flavor_id": load_balancer.flavor_id,
+            "availability_zone": load_balancer.availability_zone,
         }),
     );
     Item {

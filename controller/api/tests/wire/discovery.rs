@@ -131,18 +131,7 @@ async fn providers_are_listed_by_name_and_have_no_links() {
 }
 
 #[tokio::test]
-async fn a_provider_has_no_page_and_no_capabilities_yet() {
+async fn a_provider_has_no_page() {
     let api = Api::new();
     assert_eq!(api.get("/v2/lbaas/providers/amphora").await.status, 405);
-    for what in ["flavor_capabilities", "availability_zone_capabilities"] {
-        let reply = api
-            .get(&format!("/v2/lbaas/providers/octavia/{what}"))
-            .await;
-        reply.assert_fault(
-            501,
-            "Provider 'octavia' does not support a requested action: ",
-        );
-        let reply = api.get(&format!("/v2/lbaas/providers/zz/{what}")).await;
-        reply.assert_fault(400, "Provider 'zz' is not enabled.");
-    }
 }

@@ -13,6 +13,7 @@ use krater_controller_api::{
 use krater_controller_core::{
     admit,
     carried::Carried,
+    catalogue::{self, Catalogue, CatalogueCommand, Edit},
     command::{Command, Operation, QuotaCommand},
     model::{LoadBalancer, LoadBalancerId, ProjectId},
     query::{Answer, Caller, NetworkView, Persona, Query, ResourceId},
@@ -35,6 +36,8 @@ pub(crate) struct Fake {
     pub(crate) networks: Mutex<Vec<NetworkView>>,
     /// What admits commands; without it all of them are executed as they are, and change nothing.
     pub(crate) admission: Option<Admission>,
+    /// The flavors and zones there are.
+    pub(crate) catalogue: Mutex<Catalogue>,
     /// What the next command or query is refused with.
     pub(crate) refusal: Mutex<Option<Refusal>>,
     /// Who everybody is.
@@ -144,6 +147,19 @@ impl Application for Fake {
         }
     }
 
+    async fn arrange(&self, _: &Caller, command: CatalogueCommand) -> Result<Edit, Refusal> {
+        if let Some(refusal) = self.refusal.lock().unwrap().take() {
+            return Err(refusal);
+        }
+        let mut catalogue = self.catalogue.lock().unwrap();
+        let id = sample::uuid(0xca_0000 + u128::from(catalogue.version));
+        let now = sample::moment(i64::try_from(catalogue.version).unwrap());
+        let zones = ["local".to_owned(), "rack-a".to_owned()].into();
+        let change = catalogue::admit(&catalogue, command, &zones, id, now)?;
+        catalogue.apply(change.clone());
+        Ok(change.edit)
+    }
+
     async fn answer(&self, _: &Caller, query: Query) -> Result<Answer, Refusal> {
         self.queries.lock().unwrap().push(query.clone());
         if let Some(refusal) = self.refusal.lock().unwrap().take() {
@@ -176,6 +192,16 @@ impl Application for Fake {
                     request_errors: 1,
                     total_connections: 4_211,
                 })
+            }
+            Query::Profiles(family) => {
+                let mut profiles = self.catalogue.lock().unwrap().profiles.clone();
+                profiles.retain(|profile| profile.family() == family);
+                Answer::Profiles(profiles)
+            }
+            Query::Offers(family) => {
+                let mut offers = self.catalogue.lock().unwrap().offers.clone();
+                offers.retain(|offer| offer.family == family);
+                Answer::Offers(offers)
             }
             Query::Networks => Answer::Networks(self.networks.lock().unwrap().clone()),
             Query::Quota(_) | Query::QuotaDefaults(_) => {
@@ -299,6 +325,7 @@ impl Api {
             views: Mutex::new(views),
             networks: Mutex::new(vec![sample::network()]),
             admission,
+            catalogue: Mutex::default(),
             refusal: Mutex::default(),
             caller: Mutex::new(Ok(caller)),
             credentials: Mutex::default(),

@@ -2,7 +2,7 @@
 
 use krater_amphora_api::{ListenerId, LoadBalancerId, MemberId, PoolId};
 use krater_controller_core::{
-    model::{HealthMonitorId, L7PolicyId, L7RuleId, ListenerProtocol, PoolProtocol},
+    model::{Family, HealthMonitorId, L7PolicyId, L7RuleId, ListenerProtocol, PoolProtocol},
     query::ResourceId,
     refusal::Refusal,
 };
@@ -211,11 +211,66 @@ fn further_refusals() -> Vec<(Refusal, u16, String)> {
     ]
 }
 
+/// Those about flavors and zones.
+fn refusals_of_the_catalogue() -> Vec<(Refusal, u16, String)> {
+    vec![
+        (
+            Refusal::Disallowed {
+                kind: "availability_zone",
+                name: "rack-a".into(),
+            },
+            400,
+            "The selected availability_zone is not allowed in this deployment: rack-a".into(),
+        ),
+        (
+            Refusal::FlavorOfAnotherProvider {
+                flavor: id(POOL),
+                provider: "octavia".into(),
+            },
+            400,
+            format!("Flavor '{POOL}' is not compatible with provider 'octavia'"),
+        ),
+        (
+            Refusal::OfferNameTaken {
+                family: Family::Flavor,
+                name: "gold".into(),
+            },
+            409,
+            "A flavor of gold already exists.".into(),
+        ),
+        (
+            Refusal::OfferNameTaken {
+                family: Family::Zone,
+                name: "rack-a".into(),
+            },
+            409,
+            "A availability zone of rack-a already exists.".into(),
+        ),
+        (
+            Refusal::CatalogueInUse {
+                kind: "Availability Zone",
+                key: "rack-a".into(),
+            },
+            409,
+            "Availability Zone rack-a is in use and cannot be modified.".into(),
+        ),
+        (
+            Refusal::NotInCatalogue {
+                kind: "Availability Zone",
+                key: "rack-a".into(),
+            },
+            404,
+            "Availability Zone rack-a not found.".into(),
+        ),
+    ]
+}
+
 fn every_refusal() -> impl Iterator<Item = (Refusal, u16, String)> {
     absences()
         .into_iter()
         .chain(refusals())
         .chain(l7_refusals())
+        .chain(refusals_of_the_catalogue())
         .chain(further_refusals())
 }
 

@@ -8,6 +8,8 @@ mod sample;
 #[cfg(test)]
 mod amphorae;
 #[cfg(test)]
+mod catalogue;
+#[cfg(test)]
 mod discovery;
 #[cfg(test)]
 mod faults;

@@ -429,23 +429,6 @@ async fn nobody_gets_401_in_form_c_and_a_hint_where_tokens_are() {
 }
 
 #[tokio::test]
-async fn what_this_release_does_not_have_is_501_with_a_sentence() {
-    let api = Api::new();
-    for path in [
-        "/v2/lbaas/flavors",
-        "/v2/lbaas/flavorprofiles/x",
-        "/v2/lbaas/availabilityzones",
-        "/v2/lbaas/availabilityzoneprofiles",
-    ] {
-        let sentence = "Provider 'amphora' does not support a requested action: ";
-        api.get(path).await.assert_fault(501, sentence);
-        api.post(path, json!({})).await.assert_fault(501, sentence);
-        api.put(path, json!({})).await.assert_fault(501, sentence);
-        api.delete(path).await.assert_fault(501, sentence);
-    }
-}
-
-#[tokio::test]
 async fn requests_that_change_something_refuse_unknown_parameters() {
     let api = Api::new();
     for item in items() {

@@ -40,6 +40,11 @@ pub(crate) const fn uuid(number: u128) -> Uuid {
     Uuid::from_u128(0x4000_8000_0000_0000_0000 | number)
 }
 
+/// A moment, some seconds after another.
+pub(crate) fn moment(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_740_000_000 + seconds).unwrap()
+}
+
 /// The UUID written in `text`.
 pub(crate) fn id(text: &str) -> Uuid {
     Uuid::parse_str(text).unwrap()

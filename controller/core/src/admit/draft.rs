@@ -124,6 +124,7 @@ impl<'a> Draft<'a> {
             touched: Vec::new(),
             growth: Growth::default(),
             subject,
+            offers: Vec::new(),
         }
     }
 
@@ -141,6 +142,7 @@ impl<'a> Draft<'a> {
             tree: self.tree,
             touched,
             subject,
+            offers: Vec::new(),
         }
     }
 

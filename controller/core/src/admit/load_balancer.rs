@@ -14,7 +14,7 @@ use crate::{
     change::Change,
     command::{Cascade, LoadBalancerUpdate, NewListener, NewLoadBalancer, NewPool, PoolRef},
     limits,
-    model::{AdditionalVip, ListenerProtocol, LoadBalancer, ProjectId, Steering, Vip, VnicType},
+    model::{AdditionalVip, ListenerProtocol, LoadBalancer, ProjectId, Vip, VnicType},
     refusal::Refusal,
     resource::ResourceId,
     rules::Rules,
@@ -41,7 +41,7 @@ pub(super) fn check_new(new: &NewLoadBalancer, rules: &Rules) -> Result<(), Refu
         // Only a flavor can allow it, and a load balancer without one has none.
         pool.members
             .iter()
-            .try_for_each(|member| member::check_sriov(member, &Steering::default()))?;
+            .try_for_each(|member| member::check_sriov(member, &new.chosen.steering))?;
     }
     check_groups(
         &new.vip.security_group_ids,
@@ -190,9 +190,9 @@ pub(super) fn with_address(
         vip_sg_ids: new.vip.security_group_ids,
         vip_vnic_type: VnicType::default(),
         provider: new.provider.unwrap_or_else(|| PROVIDER_DEFAULT.into()),
-        flavor_id: None,
-        availability_zone: None,
-        steering: Steering::default(),
+        flavor_id: new.flavor_id,
+        availability_zone: new.availability_zone,
+        steering: new.chosen.steering,
         tags: new.tags,
     }
 }

@@ -1,0 +1,122 @@
+//! What profiles say: JSON in a string, key by key (reference 13, 14.1, 20.8).
+
+use std::collections::BTreeSet;
+
+use krater_controller_core::model::{
+    COMPUTE_ZONE_KEY, CONNECTIONS_KEY, Family, FlavorTerms, LOAD_BALANCERS_KEY, TENANCY_KEY,
+    TOPOLOGY_KEY, Tenancy, Terms, Topology, VIP_NETWORKS_KEY, ZoneTerms,
+};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::body::echo;
+
+/// Understands a profile's data. `None` when it is no JSON object; a sentence when a key or value in it is none the
+/// provider knows.
+pub(crate) fn parse(family: Family, text: &str) -> Option<Result<Terms, String>> {
+    let Ok(Value::Object(object)) = serde_json::from_str(text) else {
+        return None;
+    };
+    Some(match family {
+        Family::Flavor => flavor(&object).map(Terms::Flavor),
+        Family::Zone => zone(&object).map(Terms::Zone),
+    })
+}
+
+fn flavor(object: &Map<String, Value>) -> Result<FlavorTerms, String> {
+    let mut terms = FlavorTerms::default();
+    for (key, value) in object {
+        match key.as_str() {
+            TOPOLOGY_KEY => {
+                terms.topology = match value.as_str() {
+                    Some("SINGLE") => Topology::Single,
+                    Some("ACTIVE_STANDBY") => Topology::ActiveStandby,
+                    _ => return Err(wrong(key, value, "SINGLE or ACTIVE_STANDBY")),
+                };
+            }
+            TENANCY_KEY => {
+                terms.tenancy = match value.as_str() {
+                    Some("shared") => Tenancy::Shared,
+                    Some("dedicated") => Tenancy::Dedicated,
+                    _ => return Err(wrong(key, value, "shared or dedicated")),
+                };
+            }
+            LOAD_BALANCERS_KEY => terms.load_balancers_max = Some(count(key, value)?),
+            CONNECTIONS_KEY => terms.connections_max = Some(count(key, value)?),
+            _ => return Err(unknown(Family::Flavor, key)),
+        }
+    }
+    Ok(terms)
+}
+
+fn zone(object: &Map<String, Value>) -> Result<ZoneTerms, String> {
+    let mut terms = ZoneTerms::default();
+    for (key, value) in object {
+        match key.as_str() {
+            COMPUTE_ZONE_KEY => match value.as_str() {
+                Some(name) => terms.compute_zone = Some(name.to_owned()),
+                None => return Err(wrong(key, value, "the name of a zone")),
+            },
+            VIP_NETWORKS_KEY => terms.vip_networks = Some(networks(key, value)?),
+            _ => return Err(unknown(Family::Zone, key)),
+        }
+    }
+    Ok(terms)
+}
+
+fn networks(key: &str, value: &Value) -> Result<BTreeSet<Uuid>, String> {
+    let refused = || wrong(key, value, "a list of at least one network id");
+    let entries = value.as_array().ok_or_else(refused)?;
+    let id = |entry: &Value| {
+        entry
+            .as_str()
+            .and_then(|text| Uuid::parse_str(text).ok())
+            .ok_or_else(refused)
+    };
+    if entries.is_empty() {
+        // Whether none or all are meant nobody could tell.
+        return Err(refused());
+    }
+    entries.iter().map(id).collect()
+}
+
+fn count(key: &str, value: &Value) -> Result<u32, String> {
+    value
+        .as_u64()
+        .and_then(|number| u32::try_from(number).ok())
+        .filter(|number| *number >= 1)
+        .ok_or_else(|| wrong(key, value, "a whole number of at least 1"))
+}
+
+fn wrong(key: &str, value: &Value, wanted: &str) -> String {
+    format!("{key} is {wanted}, not {}.", echo(value))
+}
+
+/// A key that is not acted on. Those of the reference that mean nothing here are told why.
+fn unknown(family: Family, key: &str) -> String {
+    let why = match (family, key) {
+        (Family::Flavor, "compute_flavor") => {
+            "amphorae are no virtual machines that come in sizes."
+        }
+        (Family::Flavor, "amp_image_tag") => "amphorae are not started from images.",
+        (Family::Flavor, "sriov_vip" | "allow_member_sriov") => {
+            "amphorae have no network cards of their own."
+        }
+        (Family::Zone, "volume_zone") => "amphorae have no volumes.",
+        (Family::Zone, "management_network") => {
+            "amphorae are reached over the network of their hosts."
+        }
+        _ => {
+            let known: Vec<&str> = family.capabilities().iter().map(|(key, _)| *key).collect();
+            let key = echo(&Value::from(key));
+            return format!(
+                "{key} is not a key it knows, which are: {}.",
+                known.join(", ")
+            );
+        }
+    };
+    format!("{key}: {why}")
+}
+
+#[cfg(test)]
+mod tests;
