@@ -91,7 +91,7 @@ proptest! {
 fn every_kind_of_command_is_admitted_in_some_sequence() {
     let mut runner = TestRunner::new(cases(1));
     let mut admitted = BTreeMap::<String, u32>::new();
-    for _ in 0..120 {
+    for _ in 0..300 {
         let (new, (vip, additional), wishes) = (new_balancer(), addresses(), wishes(40))
             .new_tree(&mut runner)
             .expect("a case")

@@ -16,7 +16,7 @@ use krater_controller_core::{
     catalogue::{CatalogueCommand, Edit},
     change::Change,
     command::{Command, NewLoadBalancer, Operation, QuotaCommand},
-    model::{LoadBalancerId, Name, ProjectId, Tags},
+    model::{LoadBalancerId, Name, ProjectId, Tags, Vip},
     query::{Answer, Caller, Persona, Query},
     quota::Limits,
     refusal::Refusal,
@@ -247,7 +247,11 @@ fn built(plot: Plot, number: usize) -> Change {
     let mut create = |new: NewLoadBalancer| {
         let rules = Rules::default();
         admit::check_new(&new, &rules)?;
-        let vip = vip([10, 0, 0, host].into());
+        let vip = Vip {
+            // A port belongs to one load balancer.
+            port_id: Uuid::from_u128(u128::from(host)),
+            ..vip([10, 0, 0, host].into())
+        };
         admit::create(
             new,
             project.clone(),

@@ -220,7 +220,6 @@ fn render_with(view: &TreeView, row: &Row<Listener>, policies: Value) -> Item {
         &mut object,
         tls::render_listener(&listener.tls, listener.hsts),
     );
-    row::extend(&mut object, json!({"l7policies": []}));
     Item {
         created_at: row.created_at,
         object,
