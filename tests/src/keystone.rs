@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     http::{Connection, fetch},
-    process::{Program, Signal},
+    process::Program,
     wait::until,
 };
 
@@ -60,7 +60,8 @@ impl Keystone {
             .args(["--module", "keystone.wsgi.api:application", "--need-app"])
             .arg("--virtualenv")
             .arg(&venv)
-            .args(["--master", "--processes", "2", "--die-on-term"])
+            // One process and no master: whoever ends it has ended all of it.
+            .args(["--processes", "1", "--threads", "4"])
             .args(["--buffer-size", "65535", "--disable-logging"])
             // It ends connections after each answer; clients must know, or they use one that is gone.
             .args(["--add-header", "Connection: close"])
@@ -81,12 +82,9 @@ impl Keystone {
         });
     }
 
-    /// Ends it; [`Keystone::resume`] starts it again with all it knew.
-    pub fn stop(&mut self) {
-        let program = self.program.as_mut().expect("keystone was started");
-        // Its workers go with the master this way, and not when it is killed.
-        program.signal(Signal::TERM);
-        program.wait(Duration::from_secs(20));
+    /// Ends it without a warning; [`Keystone::resume`] starts it again with all it knew.
+    pub fn kill(&mut self) {
+        self.program.as_mut().expect("keystone was started").kill();
     }
 
     /// Settings for a krater that believes this Keystone; `more` are further lines of `[auth.keystone]`. Answers with
@@ -156,14 +154,6 @@ impl Keystone {
         assert_eq!(answer.status, 201, "{}", answer.text());
         let token = answer.header("x-subject-token");
         token.expect("a login gives a token").to_owned()
-    }
-}
-
-impl Drop for Keystone {
-    fn drop(&mut self) {
-        if self.program.as_mut().is_some_and(Program::is_running) {
-            self.stop();
-        }
     }
 }
 

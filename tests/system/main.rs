@@ -16,4 +16,5 @@ mod scene;
 mod standalone;
 mod statistics;
 mod timeouts;
+mod tokens;
 mod traffic;
