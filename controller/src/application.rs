@@ -1,11 +1,7 @@
 //! The command pipeline (§4, journey A): permit, load, admit, store, poke. The only implementation of what the API
 //! asks of the controller.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
@@ -30,7 +26,8 @@ use krater_controller_core::{
 };
 use krater_controller_store::{Committed, StoreError, Terms};
 use krater_driver::{AllocatedVip, Authenticator};
-use tokio::{sync::OwnedMutexGuard, time::Instant};
+use tokio::time::Instant;
+use turns::Turns;
 
 use crate::{
     cause::chain,
@@ -43,6 +40,7 @@ use crate::{
 
 mod catalogue;
 mod quotas;
+mod turns;
 mod vips;
 
 /// The controller as the API sees it.
@@ -505,64 +503,6 @@ impl api::Application for Application {
             }
             Query::Amphorae => Ok(Answer::Amphorae(self.amphorae_with_projects().await?)),
             Query::AmphoraStatistics(id) => self.amphora_statistics(id),
-        }
-    }
-}
-
-/// Whose turn it is to change a load balancer: changes of one wait for each other here, so that they seldom race in
-/// the store. Correctness does not depend on it.
-#[derive(Default)]
-struct Turns(Mutex<HashMap<LoadBalancerId, Arc<tokio::sync::Mutex<()>>>>);
-
-/// A turn; the last one takes the queue away.
-struct Turn<'a> {
-    turns: &'a Turns,
-    id: LoadBalancerId,
-    guard: Option<OwnedMutexGuard<()>>,
-}
-
-impl Turns {
-    /// The turn if nobody has it.
-    fn take_free(&self, id: LoadBalancerId) -> Option<Turn<'_>> {
-        let guard = self.queue(id).try_lock_owned().ok()?;
-        Some(Turn {
-            turns: self,
-            id,
-            guard: Some(guard),
-        })
-    }
-
-    /// The turn, when it comes.
-    async fn take(&self, id: LoadBalancerId) -> Turn<'_> {
-        let guard = self.queue(id).lock_owned().await;
-        Turn {
-            turns: self,
-            id,
-            guard: Some(guard),
-        }
-    }
-
-    fn queue(&self, id: LoadBalancerId) -> Arc<tokio::sync::Mutex<()>> {
-        Arc::clone(
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .entry(id)
-                .or_default(),
-        )
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.guard = None;
-        let mut queues = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever waits holds the queue too.
-        if queues
-            .get(&self.id)
-            .is_some_and(|queue| Arc::strong_count(queue) == 1)
-        {
-            queues.remove(&self.id);
         }
     }
 }

@@ -290,10 +290,19 @@ pub(crate) fn addresses() -> BoxedStrategy<(Vip, Vec<AdditionalVip>)> {
 pub(crate) fn vip(address: IpAddr) -> Vip {
     Vip {
         address,
-        port_id: uuid(1),
+        port_id: uuid(port_of(address)),
         subnet_id: uuid(2),
         network_id: uuid(3),
     }
+}
+
+/// The number of the port that holds an address: no other has it.
+fn port_of(address: IpAddr) -> u128 {
+    let number = match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits() & 0xffff_ffff,
+    };
+    1 << 32 | number
 }
 
 /// A pool with nothing in it.

@@ -229,7 +229,6 @@ async fn answers_name_their_route_for_metrics() {
             "/v2/lbaas/quotas/defaults".to_owned(),
             "quotas/{project}/default",
         ),
-        ("/v2/lbaas/flavors".to_owned(), "unsupported"),
     ] {
         assert_eq!(api.get(&path).await.route, route, "{path}");
     }
