@@ -5,26 +5,24 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
-use krater_controller_api::{self as api, Executed};
+use krater_controller_api::{self as api, Executed, Novelty};
 use krater_controller_core::{
     admit,
     carried::Carried,
     catalogue::{CatalogueCommand, Edit},
     change::Change,
     command::{Command, NewLoadBalancer, Operation, QuotaCommand},
+    envelope::Envelope,
     model::{ListenerId, ProjectId},
     policy::{self, Action},
-    query::{
-        AmphoraStatus, AmphoraView, Answer, Caller, ListenerStatistics, Query, ResourceId,
-        TreeFilter,
-    },
+    query::{AmphoraView, Answer, Caller, ListenerStatistics, Query, ResourceId, TreeFilter},
     quota::Limits,
     refusal::Refusal,
     rules::Rules,
     scan::{Excerpt, Scan},
     tree::{Observed, TreeView},
 };
-use krater_controller_store::{Committed, StoreError, Terms};
+use krater_controller_store::{Committed, StoreError};
 use krater_driver::{AllocatedVip, Authenticator};
 use tokio::time::Instant;
 use turns::Turns;
@@ -39,7 +37,9 @@ use crate::{
 };
 
 mod catalogue;
+mod operate;
 mod quotas;
+mod record;
 mod turns;
 mod vips;
 
@@ -78,13 +78,21 @@ impl Application {
         }
     }
 
-    async fn create(&self, caller: &Caller, new: NewLoadBalancer) -> Result<Executed, Refusal> {
+    async fn create(
+        &self,
+        caller: &Caller,
+        new: NewLoadBalancer,
+        envelope: &Envelope,
+    ) -> Result<Executed, Refusal> {
         let project = new
             .project
             .clone()
             .or_else(|| caller.project.clone())
             .ok_or(Refusal::MissingProject)?;
         permit(caller, &project, Action::Write)?;
+        if let Some(executed) = self.repeated(&project, envelope).await? {
+            return Ok(executed);
+        }
         let asked = new;
         let mut new = self.resolve(asked.clone()).await?;
         let networking = &self.parts.networking;
@@ -107,6 +115,9 @@ impl Application {
         for _ in 0..RACES_MAX {
             let mut taken = self.taken(&new.vip).await?;
             taken.addresses.extend(&contested);
+            if let Some(executed) = self.repeated(&project, envelope).await? {
+                return Ok(executed);
+            }
             let allocated = networking
                 .allocate(caller, id, &new.vip, port_id, &taken)
                 .await?;
@@ -122,13 +133,14 @@ impl Application {
                 clock::now(),
             )?;
             self.parts.carried.check(&change)?;
-            match self.store(caller, &change).await? {
+            match self.store(caller, &change, envelope).await? {
                 Committed::Done => return Ok(self.committed(change, Observed::default())),
                 Committed::AddressTaken(address) => claim(&mut contested, address)?,
                 // Who has it is told at the next look.
                 Committed::PortTaken => {}
                 Committed::QuotaMet(kind) => return Err(Refusal::QuotaMet(kind.name())),
                 Committed::OfferGone => new = self.resolve(asked.clone()).await?,
+                Committed::Repeated => {}
                 Committed::LostRace => {
                     return Err(Refusal::Defect(
                         "a new load balancer exists already".to_owned(),
@@ -144,6 +156,7 @@ impl Application {
         caller: &Caller,
         target: ResourceId,
         command: Command,
+        envelope: &Envelope,
     ) -> Result<Executed, Refusal> {
         let mut view = self.load(&command, target).await?;
         permit(caller, view.tree.project(), Action::Write)?;
@@ -156,7 +169,14 @@ impl Application {
                 view = self.load(&command, target).await?;
             }
             permit(caller, view.tree.project(), action_of(&command))?;
+            if let Some(executed) = self.repeated(view.tree.project(), envelope).await? {
+                return Ok(executed);
+            }
             let TreeView { tree, observed } = view;
+            // Against the very tree that the change is admitted against, and that the store compares with.
+            if let Some(subject) = command.names() {
+                envelope.precondition.check(&tree, subject)?;
+            }
             let is_failover = matches!(command, Command::FailOver(..));
             let resolved = self.resolved(command.clone());
             let ids = &mut chance::random_uuid;
@@ -185,12 +205,14 @@ impl Application {
                         .reconciler
                         .poke(view.tree.id(), Urgency::Background);
                 }
-                return Ok(Executed { view, subject });
+                return Ok(new(view, subject));
             }
-            match self.store(caller, &change).await? {
+            match self.store(caller, &change, envelope).await? {
                 Committed::Done => return Ok(self.committed(change, observed)),
                 Committed::QuotaMet(kind) => return Err(Refusal::QuotaMet(kind.name())),
-                Committed::LostRace => view = self.load(&command, target).await?,
+                Committed::LostRace | Committed::Repeated => {
+                    view = self.load(&command, target).await?;
+                }
                 claimed @ (Committed::AddressTaken(_) | Committed::PortTaken) => {
                     return Err(Refusal::Defect(format!(
                         "a change of a load balancer claimed something: {claimed:?}"
@@ -216,61 +238,6 @@ impl Application {
                 Command::FailOver(id, placements.of(id).filter(|_| is_settled))
             }
             other => other,
-        }
-    }
-
-    async fn operate(&self, caller: &Caller, operation: Operation) -> Result<(), Refusal> {
-        if !policy::permits_everywhere(caller, Action::Administer) {
-            return Err(Refusal::NotPermitted);
-        }
-        let (Operation::FailOver(id) | Operation::Configure(id) | Operation::Delete(id)) =
-            operation;
-        let view = self.amphora(id)?;
-        let is_empty = view.load_balancers.is_empty();
-        let may = match operation {
-            Operation::FailOver(_) => !is_empty,
-            Operation::Configure(_) => view.status != AmphoraStatus::PendingDelete,
-            Operation::Delete(_) => {
-                is_empty
-                    || matches!(
-                        view.status,
-                        AmphoraStatus::Error | AmphoraStatus::PendingDelete
-                    )
-            }
-        };
-        if !may {
-            return Err(Refusal::AmphoraImmutable(id));
-        }
-        match operation {
-            Operation::FailOver(_) | Operation::Delete(_) => {
-                self.stored(self.parts.agents.retire(id).await)?;
-                for load_balancer in view.load_balancers {
-                    self.send_away(caller, load_balancer).await?;
-                }
-            }
-            Operation::Configure(_) => {
-                let renewed = self.parts.agents.renew(id).await;
-                renewed.map_err(Refusal::Unavailable)?;
-                self.parts.known.sightings.doubt(id);
-                for load_balancer in view.load_balancers {
-                    self.parts
-                        .reconciler
-                        .poke(load_balancer, Urgency::Background);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Has a load balancer leave its amphora. One that is gone or going leaves by itself.
-    async fn send_away(&self, caller: &Caller, id: LoadBalancerId) -> Result<(), Refusal> {
-        let command = Command::FailOver(id, None);
-        match self
-            .change(caller, ResourceId::LoadBalancer(id), command)
-            .await
-        {
-            Ok(_) | Err(Refusal::NotFound(_) | Refusal::BeingDeleted(_)) => Ok(()),
-            Err(refusal) => Err(refusal),
         }
     }
 
@@ -324,19 +291,12 @@ impl Application {
         view.ok_or_else(|| command.target_missing(target))
     }
 
-    async fn store(&self, caller: &Caller, change: &Change) -> Result<Committed, Refusal> {
-        let terms = Terms {
-            limits: self.binding(caller),
-        };
-        self.stored(self.parts.known.store.apply_under(change, terms).await)
-    }
-
     fn committed(&self, change: Change, observed: Observed) -> Executed {
         let Change { tree, subject, .. } = change;
         let view = TreeView { tree, observed };
         self.parts.known.census.note(&view);
         self.parts.reconciler.poke(view.tree.id(), Urgency::Tenant);
-        Executed { view, subject }
+        new(view, subject)
     }
 
     /// The tree that holds the resource, settled if it settles soon.
@@ -443,11 +403,16 @@ impl api::Application for Application {
         Ok(caller)
     }
 
-    async fn execute(&self, caller: &Caller, command: Command) -> Result<Executed, Refusal> {
+    async fn execute(
+        &self,
+        caller: &Caller,
+        command: Command,
+        envelope: &Envelope,
+    ) -> Result<Executed, Refusal> {
         match command {
-            Command::CreateLoadBalancer(new) => Box::pin(self.create(caller, *new)).await,
+            Command::CreateLoadBalancer(new) => Box::pin(self.create(caller, *new, envelope)).await,
             command => match command.target() {
-                Some(target) => Box::pin(self.change(caller, target, command)).await,
+                Some(target) => Box::pin(self.change(caller, target, command, envelope)).await,
                 None => Err(Refusal::Defect(
                     "a command names nothing it is about".to_owned(),
                 )),
@@ -459,16 +424,27 @@ impl api::Application for Application {
         &self,
         caller: &Caller,
         command: QuotaCommand,
+        envelope: &Envelope,
     ) -> Result<Limits, Refusal> {
-        self.set_quota(caller, command).await
+        self.set_quota(caller, command, envelope).await
     }
 
-    async fn operate(&self, caller: &Caller, operation: Operation) -> Result<(), Refusal> {
-        Box::pin(self.operate(caller, operation)).await
+    async fn operate(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        envelope: &Envelope,
+    ) -> Result<(), Refusal> {
+        Box::pin(self.operate(caller, operation, envelope)).await
     }
 
-    async fn arrange(&self, caller: &Caller, command: CatalogueCommand) -> Result<Edit, Refusal> {
-        self.arrange_catalogue(caller, command).await
+    async fn arrange(
+        &self,
+        caller: &Caller,
+        command: CatalogueCommand,
+        envelope: &Envelope,
+    ) -> Result<Edit, Refusal> {
+        self.arrange_catalogue(caller, command, envelope).await
     }
 
     async fn answer(&self, caller: &Caller, query: Query) -> Result<Answer, Refusal> {
@@ -495,6 +471,13 @@ impl api::Application for Application {
             }
             Query::Quota(project) => self.quota(caller, &project).await,
             Query::Quotas(project) => self.quotas(caller, project).await,
+            Query::Audit(filter) => {
+                if !policy::permits_everywhere(caller, Action::Administer) {
+                    return Err(Refusal::NotPermitted);
+                }
+                let kept = self.stored(self.parts.known.store.audit(&filter).await)?;
+                Ok(Answer::Audit(kept))
+            }
             Query::QuotaDefaults(project) => self.quota_defaults(caller, project.as_ref()),
             Query::Amphorae | Query::AmphoraStatistics(_)
                 if !policy::permits_everywhere(caller, Action::Administer) =>
@@ -512,6 +495,15 @@ const fn action_of(command: &Command) -> Action {
     match command {
         Command::FailOver(..) => Action::Administer,
         _ => Action::Write,
+    }
+}
+
+/// What a request did itself.
+const fn new(view: TreeView, subject: ResourceId) -> Executed {
+    Executed {
+        view,
+        subject,
+        novelty: Novelty::New,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod amphora;
+mod audit;
 mod config;
 mod lb;
 mod table;
@@ -51,6 +52,9 @@ enum Command {
     /// Look at load balancers.
     #[command(subcommand)]
     Lb(Look),
+    /// Look at who changed what.
+    #[command(subcommand)]
+    Audit(audit::AuditVerb),
     /// Make tokens for the file of tokens (auth.driver = "file").
     #[command(subcommand)]
     Token(TokenVerb),
@@ -201,6 +205,7 @@ impl Cli {
             Command::Controller { settings } => settings.with(|config, _| run::controller(config)),
             Command::Amphora(look) => look.run(amphora::list, amphora::show),
             Command::Lb(look) => look.run(lb::list, lb::show),
+            Command::Audit(audit::AuditVerb::List(wanted)) => show(audit::list(*wanted)),
             Command::Token(verb) => token::run(&verb),
             Command::Config(verb) => config::run(verb),
         }
@@ -220,30 +225,34 @@ impl Look {
     fn run<L, S>(
         self,
         list: impl FnOnce(From) -> L,
-        show: impl FnOnce(From, String) -> S,
+        one: impl FnOnce(From, String) -> S,
     ) -> ExitCode
     where
         L: Future<Output = anyhow::Result<String>>,
         S: Future<Output = anyhow::Result<String>>,
     {
-        let runtime = match tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-        {
-            Ok(runtime) => runtime,
-            Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
-        };
-        let shown = match self {
-            Self::List { from } => runtime.block_on(list(from)),
-            Self::Show { id, from } => runtime.block_on(show(from, id)),
-        };
-        match shown {
-            Ok(text) => {
-                say(&text);
-                ExitCode::SUCCESS
-            }
-            Err(error) => fail(&error),
+        match self {
+            Self::List { from } => show(list(from)),
+            Self::Show { id, from } => show(one(from, id)),
         }
+    }
+}
+
+/// Prints an answer when it is there.
+fn show(answer: impl Future<Output = anyhow::Result<String>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
+    };
+    match runtime.block_on(answer) {
+        Ok(text) => {
+            say(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
     }
 }
 

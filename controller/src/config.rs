@@ -26,7 +26,10 @@ mod log;
 mod network;
 pub(crate) mod quantity;
 mod quota;
+mod retention;
 mod rules;
+
+pub(crate) use self::retention::Retention;
 
 /// Everything the controller needs to know, typed and complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +45,7 @@ pub(crate) struct Config {
     /// What projects may have for which nothing was set.
     pub(crate) quota: Limits,
     pub(crate) network: Network,
+    pub(crate) retention: Retention,
     pub(crate) log: Log,
 }
 
@@ -155,6 +159,7 @@ struct ConfigFile {
     rules: rules::RulesFile,
     network: network::NetworkFile,
     networks: Option<Vec<NetworkConfig>>,
+    retention: retention::RetentionFile,
     log: log::LogFile,
 }
 
@@ -225,6 +230,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
     let rules = rules::parse(file.rules, flaws);
     let quota = quota::parse(&file.quota, &mut flaws.0);
     let network = network::parse(file.network, file.networks, flaws);
+    let retention = retention::parse(file.retention, flaws);
     let log = log::parse(file.log, overrides, flaws);
     Some(Config {
         state_dir: state_dir?,
@@ -236,6 +242,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
         rules: rules?,
         quota,
         network: network?,
+        retention: retention?,
         log: log?,
     })
 }
@@ -508,6 +515,7 @@ fn print(config: &Config) -> String {
     print_fleet(&config.fleet, &mut out);
     quota::print(&config.quota, &mut out);
     rules::print(&config.rules, &mut out);
+    retention::print(&config.retention, &mut out);
     log::print(&config.log, &mut out);
     network::print(&config.network, &mut out);
     out

@@ -12,7 +12,7 @@ use std::{
 use axum::middleware;
 use krater_amphora_api::Report;
 use krater_controller_api::{self as api, Healthcheck};
-use krater_controller_core::{carried::Carried, compile, query::TreeFilter};
+use krater_controller_core::{audit::Entry, carried::Carried, compile, query::TreeFilter};
 use krater_controller_store::{Store, StoreError};
 use krater_driver::{Authenticator, DriverError, NetworkDriver};
 use krater_driver_local::{
@@ -44,6 +44,7 @@ use crate::{
     scrape::Scrape,
     serve::{Site, Stop, listen, serve},
     state_lock::{LockError, StateLock},
+    trail::{self, Trail},
 };
 
 /// A running controller.
@@ -154,6 +155,7 @@ impl Controller {
             reconciler,
             intake,
             reports,
+            refusals,
             ..
         } = parts;
         let mut tasks = JoinSet::new();
@@ -161,6 +163,12 @@ impl Controller {
         tasks.spawn(reconciler.sweep());
         tasks.spawn(Arc::clone(&intake).take_asked(reports));
         tasks.spawn(Arc::clone(&intake).watch());
+        tasks.spawn(trail::keep(
+            store.clone(),
+            refusals,
+            config.retention,
+            Arc::clone(&known.metrics),
+        ));
         tasks.spawn(count(known));
         Ok(Self {
             fleet,
@@ -236,6 +244,8 @@ struct Foundation {
     intake: Arc<Intake>,
     credentials: Arc<Credentials>,
     reports: mpsc::Receiver<Report>,
+    trail: Arc<Trail>,
+    refusals: mpsc::Receiver<Entry>,
 }
 
 impl Foundation {
@@ -300,7 +310,10 @@ impl Foundation {
             reconciler: Arc::clone(&reconciler),
             judged: Mutex::default(),
         });
+        let (trail, refusals) = Trail::begin(Arc::clone(&known.metrics));
         Ok(Self {
+            trail,
+            refusals,
             known,
             application,
             fleet,
@@ -317,7 +330,10 @@ impl Foundation {
         let router = operator::router(self.application.clone())
             .fallback_service(tenants)
             .layer(middleware::from_fn_with_state(
-                Arc::clone(&self.known.metrics),
+                request_log::Book {
+                    metrics: Arc::clone(&self.known.metrics),
+                    trail: Arc::clone(&self.trail),
+                },
                 request_log::log,
             ));
         Site {

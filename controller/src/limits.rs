@@ -56,3 +56,14 @@ pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Between two tries of that lock.
 pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Refusals noted for the audit trail at once: a burst of a client's mistakes is whole, a flood is not.
+pub(crate) const REFUSALS_BURST_MAX: f64 = 200.0;
+/// Refusals noted a second from then on: a write each, far below what would slow requests down.
+pub(crate) const REFUSALS_PER_SECOND_MAX: f64 = 20.0;
+/// Refusals noted and not written down yet.
+pub(crate) const REFUSALS_WAITING_MAX: usize = 256;
+/// How often what is too old is forgotten.
+pub(crate) const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+/// Rows forgotten in one go: milliseconds of the one connection.
+pub(crate) const PRUNE_ROWS_MAX: u32 = 1_000;

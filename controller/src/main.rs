@@ -19,6 +19,7 @@ mod operator;
 mod reconcile;
 mod request_log;
 mod scrape;
+mod trail;
 
 mod amphora_client;
 mod http_client;

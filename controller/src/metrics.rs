@@ -23,6 +23,8 @@ pub(crate) struct Metrics {
     pub(crate) reports: IntCounterVec,
     /// Failures of the store.
     pub(crate) store_errors: IntCounter,
+    /// Refusals that the audit trail lacks.
+    pub(crate) audit_dropped: IntCounter,
 }
 
 impl Metrics {
@@ -49,6 +51,7 @@ impl Metrics {
             conceded: keep(&registry, IntCounter::with_opts(opts(CONCEDED))?)?,
             request_seconds: keep(&registry, HistogramVec::new(seconds(REQUESTS), REQUESTS.2)?)?,
             reports: keep(&registry, IntCounterVec::new(opts(REPORTS), REPORTS.2)?)?,
+            audit_dropped: keep(&registry, IntCounter::with_opts(opts(AUDIT_DROPPED))?)?,
             store_errors: keep(&registry, IntCounter::with_opts(opts(STORE_ERRORS))?)?,
             registry,
         })
@@ -127,6 +130,12 @@ const REPORTS: Row = (
 const STORE_ERRORS: Row = (
     "krater_controller_store_errors_total",
     "Requests and tasks the database failed.",
+    &[],
+);
+
+const AUDIT_DROPPED: Row = (
+    "krater_controller_audit_dropped_total",
+    "Refusals that came faster than the audit trail takes them down.",
     &[],
 );
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     response::Response,
     routing::get,
 };
@@ -13,10 +13,14 @@ use http::{HeaderMap, StatusCode, header};
 use krater_controller_api::{Application, Credentials, RouteName, Unauthenticated};
 use krater_controller_core::{
     model::Tenancy,
-    query::{AmphoraView, Answer, Query},
+    query::{AmphoraView, Answer, Query as Question},
     refusal::Refusal,
 };
 use serde::{Deserialize, Serialize};
+
+mod audit;
+
+pub(crate) use self::audit::{AuditDocument, EntryDocument};
 
 /// An amphora as it travels to operators.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -45,6 +49,7 @@ pub(crate) fn router(application: Arc<dyn Application>) -> Router {
     Router::new()
         .route("/krater/v1/amphorae", get(list))
         .route("/krater/v1/amphorae/{id}", get(show))
+        .route("/krater/v1/audit", get(trail))
         .with_state(application)
 }
 
@@ -76,10 +81,49 @@ async fn show(
     }
 }
 
+async fn trail(
+    State(application): State<Arc<dyn Application>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    const ROUTE: &str = "operator_audit";
+    let filter = match audit::parse(&query.unwrap_or_default()) {
+        Ok(filter) => filter,
+        Err(message) => return answer(ROUTE, StatusCode::BAD_REQUEST, &Message { message }),
+    };
+    let limit = filter.limit;
+    match ask(&*application, &headers, Question::Audit(filter)).await {
+        Ok(Answer::Audit(kept)) => answer(ROUTE, StatusCode::OK, &audit::page(kept, limit)),
+        Ok(_) => {
+            let (status, message) = mismatch();
+            answer(ROUTE, status, &Message { message })
+        }
+        Err((status, message)) => answer(ROUTE, status, &Message { message }),
+    }
+}
+
 async fn amphorae(
     application: &dyn Application,
     headers: &HeaderMap,
 ) -> Result<Vec<AmphoraDocument>, (StatusCode, String)> {
+    match ask(application, headers, Question::Amphorae).await? {
+        Answer::Amphorae(views) => Ok(views.into_iter().map(document).collect()),
+        _ => Err(mismatch()),
+    }
+}
+
+fn mismatch() -> (StatusCode, String) {
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the question was answered with something else".to_owned(),
+    )
+}
+
+async fn ask(
+    application: &dyn Application,
+    headers: &HeaderMap,
+    question: Question,
+) -> Result<Answer, (StatusCode, String)> {
     let header = |name: &str| {
         headers
             .get(name)
@@ -98,12 +142,8 @@ async fn amphorae(
             Unauthenticated::Required => (StatusCode::UNAUTHORIZED, error.to_string()),
             Unauthenticated::Unavailable(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
         })?;
-    match application.answer(&caller, Query::Amphorae).await {
-        Ok(Answer::Amphorae(views)) => Ok(views.into_iter().map(document).collect()),
-        Ok(_) => Err((
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the question was answered with something else".to_owned(),
-        )),
+    match application.answer(&caller, question).await {
+        Ok(answer) => Ok(answer),
         Err(Refusal::NotPermitted) => {
             Err((StatusCode::FORBIDDEN, Refusal::NotPermitted.to_string()))
         }

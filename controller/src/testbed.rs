@@ -17,6 +17,7 @@ use krater_controller_api::{Application as _, Executed};
 use krater_controller_core::{
     command::{Command, NewListener, NewLoadBalancer, NewMember, NewPool, PoolRef},
     compile,
+    envelope::Envelope,
     model::{
         Chosen, Description, InsertHeaders, LbAlgorithm, ListenerProtocol, Name, PoolId,
         PoolProtocol, ProjectId, Steering, Tags, Tenancy, Timeouts, VipRequest,
@@ -385,7 +386,6 @@ impl House {
         Self::build_with(Setting::default()).await
     }
 
-    /// With networks of one's own.
     pub(crate) async fn build_with(setting: Setting) -> Self {
         let store = Store::in_memory().await.unwrap();
         for id in [AMPHORA, OTHER] {
@@ -445,7 +445,9 @@ impl House {
     }
 
     pub(crate) async fn execute(&self, command: Command) -> Result<Executed, Refusal> {
-        self.application.execute(&self.caller, command).await
+        let plain = &Envelope::default();
+        let done = self.application.execute(&self.caller, command, plain);
+        done.await
     }
 
     /// Creates a load balancer with a listener and an empty pool, and waits until it is in force.

@@ -16,6 +16,7 @@ use krater_controller_core::{
     catalogue::{CatalogueCommand, Edit},
     change::Change,
     command::{Command, NewLoadBalancer, Operation, QuotaCommand},
+    envelope::Envelope,
     model::{LoadBalancerId, Name, ProjectId, Tags, Vip},
     query::{Answer, Caller, Persona, Query},
     quota::Limits,
@@ -160,19 +161,29 @@ impl Application for Shelf {
         Ok(Caller::new("somebody", ProjectId::parse("p1"), self.role))
     }
 
-    async fn execute(&self, _: &Caller, _: Command) -> Result<Executed, Refusal> {
+    async fn execute(&self, _: &Caller, _: Command, _: &Envelope) -> Result<Executed, Refusal> {
         Err(Refusal::NotPermitted)
     }
 
-    async fn change_quota(&self, _: &Caller, _: QuotaCommand) -> Result<Limits, Refusal> {
+    async fn change_quota(
+        &self,
+        _: &Caller,
+        _: QuotaCommand,
+        _: &Envelope,
+    ) -> Result<Limits, Refusal> {
         Err(Refusal::NotPermitted)
     }
 
-    async fn operate(&self, _: &Caller, _: Operation) -> Result<(), Refusal> {
+    async fn operate(&self, _: &Caller, _: Operation, _: &Envelope) -> Result<(), Refusal> {
         Err(Refusal::NotPermitted)
     }
 
-    async fn arrange(&self, _: &Caller, _: CatalogueCommand) -> Result<Edit, Refusal> {
+    async fn arrange(
+        &self,
+        _: &Caller,
+        _: CatalogueCommand,
+        _: &Envelope,
+    ) -> Result<Edit, Refusal> {
         Err(Refusal::NotPermitted)
     }
 

@@ -67,6 +67,7 @@ async fn keep_within(mut house: House, change: Change, wishes: Vec<Wish>, limits
     let store = Store::in_memory().await.expect("a store");
     let terms = Terms {
         limits: Some(&limits),
+        ..Terms::default()
     };
     // The first comes from somebody whom quotas do not bind.
     if let Committed::AddressTaken(_) = store.apply(&change).await.expect("it is stored") {

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use krater_controller_core::{
     catalogue::{CatalogueCommand, Edit},
     command::{Command, Operation, QuotaCommand},
+    envelope::Envelope,
     query::{Answer, Caller, Query, ResourceId},
     quota::Limits,
     refusal::Refusal,
@@ -26,26 +27,45 @@ pub trait Application: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Refusal`]
-    async fn execute(&self, caller: &Caller, command: Command) -> Result<Executed, Refusal>;
+    async fn execute(
+        &self,
+        caller: &Caller,
+        command: Command,
+        envelope: &Envelope,
+    ) -> Result<Executed, Refusal>;
 
     /// Changes what a project may have, and answers what it may have then.
     ///
     /// # Errors
     /// [`Refusal`]
-    async fn change_quota(&self, caller: &Caller, command: QuotaCommand)
-    -> Result<Limits, Refusal>;
+    async fn change_quota(
+        &self,
+        caller: &Caller,
+        command: QuotaCommand,
+        envelope: &Envelope,
+    ) -> Result<Limits, Refusal>;
 
     /// Changes the fleet. Returns when that is decided, not when it is done.
     ///
     /// # Errors
     /// [`Refusal`]
-    async fn operate(&self, caller: &Caller, operation: Operation) -> Result<(), Refusal>;
+    async fn operate(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        envelope: &Envelope,
+    ) -> Result<(), Refusal>;
 
     /// Changes the catalogue of flavors and availability zones; says what was written.
     ///
     /// # Errors
     /// [`Refusal`]
-    async fn arrange(&self, caller: &Caller, command: CatalogueCommand) -> Result<Edit, Refusal>;
+    async fn arrange(
+        &self,
+        caller: &Caller,
+        command: CatalogueCommand,
+        envelope: &Envelope,
+    ) -> Result<Edit, Refusal>;
 
     /// Answers a question with the [`Answer`] of the same name.
     ///
@@ -95,4 +115,15 @@ pub struct Executed {
     pub view: TreeView,
     /// The resource the command was about.
     pub subject: ResourceId,
+    /// Whether this request did it.
+    pub novelty: Novelty,
+}
+
+/// Whether a change was made by the request that is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Novelty {
+    /// It was.
+    New,
+    /// By one before it, under the same idempotency key: the tree is as it is now.
+    Repeated,
 }

@@ -124,6 +124,31 @@ impl Fault {
         Self::routing(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", "")
     }
 
+    /// What it says, for logs and the audit trail: without the value that the client sent.
+    pub(crate) fn sentence(&self) -> String {
+        let sentence = match &self.form {
+            Form::Fault(sentence) => sentence,
+            Form::Routing { title, description } if description.is_empty() => {
+                return (*title).into();
+            }
+            Form::Routing { description, .. } => description,
+            Form::Identity { message, .. } => message,
+        };
+        let cut = match (sentence.find(" Value: '"), sentence.rfind("'. ")) {
+            (Some(begin), Some(end)) if begin < end => {
+                let (before, after) =
+                    (sentence.get(..begin), sentence.get(end.saturating_add(2)..));
+                format!(
+                    "{}{}",
+                    before.unwrap_or_default(),
+                    after.unwrap_or_default()
+                )
+            }
+            _ => sentence.clone(),
+        };
+        cut.chars().take(SENTENCE_CHARACTERS_MAX).collect()
+    }
+
     /// The body.
     pub(crate) fn body(&self) -> Value {
         let code = self.status.as_u16();
@@ -180,6 +205,9 @@ impl From<Refusal> for Fault {
                 StatusCode::FORBIDDEN,
                 format!("Quota has been met for resources: {name}"),
             ),
+            terms @ (Refusal::Changed(..) | Refusal::KeyReused(_) | Refusal::CreatedAndGone(_)) => {
+                of_terms(&terms)
+            }
             Refusal::NoQuotaRecord(project) => Self::not_found("Quotas", project.as_str()),
             Refusal::NotSupported(sentence) => Self::unsupported_option(&sentence),
             Refusal::Unavailable(sentence) => Self::new(StatusCode::SERVICE_UNAVAILABLE, sentence),
@@ -260,6 +288,35 @@ fn mistake_sentence(mistake: &Refusal) -> String {
     }
 }
 
+/// What the terms of a request come to: the version it is meant for, the key under which it is made once.
+fn of_terms(refusal: &Refusal) -> Fault {
+    match refusal {
+        Refusal::Changed(id, version) => Fault::new(
+            StatusCode::PRECONDITION_FAILED,
+            format!(
+                "{} {} was changed since: its ETag is \"{version}\" now.",
+                id.kind(),
+                id.uuid()
+            ),
+        ),
+        Refusal::KeyReused(key) => Fault::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!(
+                "Another request was made under the Idempotency-Key {key}: a new one needs a key of its own."
+            ),
+        ),
+        Refusal::CreatedAndGone(id) => Fault::new(
+            StatusCode::GONE,
+            format!(
+                "{} {} was created under this Idempotency-Key and is gone since: a new one needs a key of its own.",
+                id.kind(),
+                id.uuid()
+            ),
+        ),
+        other => Fault::bad_request(other.to_string()),
+    }
+}
+
 /// The sentences of 409 (reference 1.6).
 fn conflict_sentence(conflict: &Refusal) -> String {
     match conflict {
@@ -303,5 +360,28 @@ fn conflict_sentence(conflict: &Refusal) -> String {
             format!("The VIP IP address is already in use: {address}: {reason}")
         }
         other => other.to_string(),
+    }
+}
+
+/// Of a sentence that is written down.
+const SENTENCE_CHARACTERS_MAX: usize = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_down_lacks_the_value_that_was_sent() {
+        let fault = Fault::input("name", "it's a 'secret'. no", "Value should be string");
+        assert_eq!(
+            fault.sentence(),
+            "Invalid input for field/attribute name. Value should be string"
+        );
+        let plain = Fault::not_found("Pool", "7");
+        assert_eq!(plain.sentence(), "Pool 7 not found.");
+        assert_eq!(Fault::no_such_method().sentence(), "Method Not Allowed");
+        assert_eq!(Fault::parent_pool("7").sentence(), "Pool 7 not found.");
+        let long = Fault::bad_request("x".repeat(1_000));
+        assert_eq!(long.sentence().len(), 300);
     }
 }

@@ -25,6 +25,8 @@ mod discovery;
 
 pub mod openapi;
 
+mod terms;
+
 mod kind;
 
 mod path;
@@ -59,6 +61,7 @@ mod application;
 
 mod settings;
 
-pub use application::{Application, Credentials, Executed, Unauthenticated};
-pub use route::{RouteName, router};
+pub use application::{Application, Credentials, Executed, Novelty, Unauthenticated};
+pub use route::{Refused, RouteName, router};
 pub use settings::{Healthcheck, Provider, Settings};
+pub use terms::global_request_id;

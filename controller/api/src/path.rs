@@ -140,6 +140,25 @@ impl<'a> Path<'a> {
     }
 }
 
+impl Path<'_> {
+    /// The shortest spelling of a path: what all spellings of it have in common.
+    pub(crate) fn shortest(path: &str) -> String {
+        let mut segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        for optional in [&[PREFIX][..], &["v2", "v2.0"], &["lbaas"]] {
+            if segments
+                .first()
+                .is_some_and(|first| optional.contains(first))
+            {
+                segments.remove(0);
+            }
+        }
+        if let Some(last) = segments.last_mut() {
+            *last = last.strip_suffix(".json").unwrap_or(last);
+        }
+        segments.join("/")
+    }
+}
+
 /// What is served both with and without `lbaas`.
 fn place<'a>(segments: &[&'a str]) -> Option<Place<'a>> {
     Some(match segments {

@@ -1,5 +1,7 @@
 //! GET: lists and single objects.
 
+use http::StatusCode;
+use krater_controller_core::envelope::Generation;
 use krater_controller_core::{
     model::{L7PolicyId, PoolId, ProjectId},
     policy::{self, Action},
@@ -10,6 +12,7 @@ use krater_controller_core::{
 use serde_json::{Map, Value, json};
 
 use crate::{
+    application::Novelty,
     attributes::Filterable,
     context::Context,
     fault::Fault,
@@ -19,7 +22,7 @@ use crate::{
     networks::{self, Lookup},
     page::{Page, Paging},
     path::Kind,
-    reply::Reply,
+    reply::{Reply, Tags},
     status_tree,
     walk::Walk,
     wire::{l7_rule, member, row::Item},
@@ -46,7 +49,7 @@ pub(crate) async fn show(context: &Context<'_>, kind: Kind, id: &str) -> Result<
     let id = kind.id(id)?;
     let view = tree(context, id).await?;
     let item = kind::item(&view, id).ok_or(Refusal::NotFound(id))?;
-    Ok(selected(context, item, kind.root()))
+    Ok(selected(context, item, kind.root(), version(&view, id)))
 }
 
 /// The members of a pool.
@@ -84,7 +87,13 @@ pub(crate) async fn show_member(
     let row = rows
         .find(|row| Some(row.value.id.uuid()) == wanted)
         .ok_or_else(|| Fault::not_found("Member", id))?;
-    Ok(selected(context, member::render(&view, row), member::ROOT))
+    let version = Some(row.generation);
+    Ok(selected(
+        context,
+        member::render(&view, row),
+        member::ROOT,
+        version,
+    ))
 }
 
 /// The rules of an L7 policy.
@@ -118,10 +127,12 @@ pub(crate) async fn show_rule(
         .rules_of(policy)
         .find(|row| Some(row.value.id.uuid()) == wanted)
         .ok_or_else(|| Fault::not_found("L7 Rule", id))?;
+    let version = Some(row.generation);
     Ok(selected(
         context,
         l7_rule::render(&view, row),
         l7_rule::ROOT,
+        version,
     ))
 }
 
@@ -303,9 +314,20 @@ fn page_reply(context: &Context<'_>, page: Page, root: &str) -> Reply {
     Reply::ok(Value::Object(body))
 }
 
-fn selected(context: &Context<'_>, item: Item, root: &str) -> Reply {
+fn selected(context: &Context<'_>, item: Item, root: &str, version: Option<Generation>) -> Reply {
     let object = Selection::parse(&context.parameters).apply(item.object);
-    Reply::ok(json!({root: object}))
+    let tags = Tags {
+        version,
+        novelty: Novelty::New,
+    };
+    Reply::Tagged(StatusCode::OK, json!({root: object}), tags)
+}
+
+/// The version of a resource, shown as its `ETag`: the generation that touched it last.
+pub(crate) fn version(view: &TreeView, id: ResourceId) -> Option<Generation> {
+    let mut rows = view.tree.facts();
+    rows.find(|facts| facts.id == id)
+        .map(|facts| facts.generation)
 }
 
 /// An application that answers another question than was asked.

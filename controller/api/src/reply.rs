@@ -1,22 +1,34 @@
 //! Answers, before they become HTTP.
 
 use axum::{body::Body, response::Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use krater_controller_core::envelope::Generation;
 use serde_json::Value;
 
-use crate::fault::Fault;
+use crate::{application::Novelty, fault::Fault};
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
     /// A status and an object.
     Json(StatusCode, Value),
+    /// The same with headers of its own.
+    Tagged(StatusCode, Value, Tags),
     /// A status and a text of a content type.
     Text(StatusCode, &'static str, String),
     /// A status alone.
     Empty(StatusCode),
     /// To OPTIONS.
     Options,
+}
+
+/// Headers about the resource that an answer shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tags {
+    /// Its version.
+    pub(crate) version: Option<Generation>,
+    /// Whether the request that is answered did what it asked for.
+    pub(crate) novelty: Novelty,
 }
 
 impl Reply {
@@ -29,6 +41,11 @@ impl Reply {
     pub(crate) fn into_response(self) -> Response {
         match self {
             Self::Json(status, value) => json_response(status, &value),
+            Self::Tagged(status, value, tags) => {
+                let mut response = json_response(status, &value);
+                tags.put(response.headers_mut());
+                response
+            }
             Self::Text(status, content_type, text) => {
                 with_type(status, content_type, Body::from(text))
             }
@@ -47,6 +64,18 @@ impl Reply {
                 );
                 response
             }
+        }
+    }
+}
+
+impl Tags {
+    fn put(self, headers: &mut HeaderMap) {
+        let tag = self.version.map(|version| format!("\"{version}\""));
+        if let Some(tag) = tag.and_then(|tag| HeaderValue::try_from(tag).ok()) {
+            headers.insert(header::ETAG, tag);
+        }
+        if self.novelty == Novelty::Repeated {
+            headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
         }
     }
 }
@@ -93,4 +122,5 @@ fn plain(status: StatusCode, body: Body) -> Response {
 /// Long enough for a restart, short enough not to be noticed.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
 const METHODS: &str = "GET, PUT, POST, DELETE";
-const HEADERS: &str = "Content-Type, X-Auth-Token, X-Project-Id, X-Openstack-Request-Id";
+const HEADERS: &str =
+    "Content-Type, X-Auth-Token, X-Project-Id, X-Openstack-Request-Id, If-Match, Idempotency-Key";

@@ -1,6 +1,6 @@
 //! Method and path → handler.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use axum::{
     Router,
@@ -9,6 +9,7 @@ use axum::{
     response::Response,
 };
 use http::{HeaderValue, Method, header, request::Parts};
+use krater_controller_core::{audit::Deed, envelope::Envelope};
 use serde_json::{Value, json};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -28,6 +29,7 @@ use crate::{
     quotas, read,
     reply::{self, Reply},
     settings::Settings,
+    terms,
     wire::{l7_rule, member, quota},
     write,
 };
@@ -46,6 +48,32 @@ pub struct RouteName(pub &'static str);
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(openapi::document);
 
+/// That and why a request was refused, in the response's extensions: for the log and the audit trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What was to be done.
+    pub deed: Deed,
+    /// To a resource of which kind.
+    pub kind: &'static str,
+    /// To which one, as far as the path names it.
+    pub resource: Option<String>,
+    /// Why not, without values that the client sent.
+    pub sentence: String,
+}
+
+impl Refused {
+    fn of(fault: &Fault, method: &Method, place: Option<Place<'_>>) -> Self {
+        let (kind, resource) = place.map_or(("unknown", None), terms::subject);
+        let cut = |id: &str| id.chars().take(ID_CHARACTERS_MAX).collect();
+        Self {
+            deed: place.map_or(Deed::Update, |place| terms::deed(method, place)),
+            kind,
+            resource: resource.map(cut),
+            sentence: fault.sentence(),
+        }
+    }
+}
+
 struct Api {
     application: Arc<dyn Application>,
     settings: Settings,
@@ -63,11 +91,16 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let path = Path::parse(parts.uri.path());
         let name = path.map_or("unknown", |path| path.place.label());
-        let mut response = match answer(&api, &parts, body, path).await {
+        let place = path.map(|path| path.place);
+        let mut response = match answer(&api, &parts, body, path, &request_id).await {
             Ok(reply) => reply.into_response(),
             Err(fault) => {
                 tracing::debug!(status = fault.status.as_u16(), fault = ?fault.form, "refused");
-                reply::fault_response(&fault, api.settings.identity_uri.as_deref())
+                let identity_uri = api.settings.identity_uri.as_deref();
+                let mut response = reply::fault_response(&fault, identity_uri);
+                let refused = Refused::of(&fault, &parts.method, place);
+                response.extensions_mut().insert(refused);
+                response
             }
         };
         response.extensions_mut().insert(RouteName(name));
@@ -87,6 +120,7 @@ async fn answer(
     parts: &Parts,
     body: Body,
     path: Option<Path<'_>>,
+    request_id: &str,
 ) -> Result<Reply, Fault> {
     if parts.method == Method::OPTIONS {
         return Ok(Reply::Options);
@@ -138,6 +172,14 @@ async fn answer(
         caller,
         parameters: Parameters::parse(parts.uri.query().unwrap_or_default()),
         url: format!("{base}{own_path}"),
+        envelope: Envelope {
+            request_id: request_id.to_owned(),
+            global_request_id: terms::global_request_id(&parts.headers).map(String::from),
+            deed: terms::deed(&parts.method, place),
+            precondition: terms::precondition(&parts.headers, &parts.method, place)?,
+            once: None,
+        },
+        once: OnceLock::new(),
     };
     match parts.method {
         Method::GET => handle_get(&context, place).await,
@@ -304,7 +346,15 @@ async fn json_body(
 ) -> Result<Result<Value, Reply>, Fault> {
     let most = context.settings.body_bytes_max;
     match incoming::json_body(&parts.headers, body, most, argument).await {
-        Ok(body) => Ok(Ok(body)),
+        Ok(body) => {
+            if parts.method == Method::POST {
+                let place = Path::shortest(parts.uri.path());
+                if let Some(once) = terms::once(&parts.headers, &place, &body)? {
+                    context.once.get_or_init(|| once);
+                }
+            }
+            Ok(Ok(body))
+        }
         Err(NoBody::TooLarge) => Ok(Err(incoming::too_large(most))),
         Err(NoBody::Broken) => Err(Fault::bad_request(
             "The request's body ended before it was complete.",
@@ -329,3 +379,6 @@ async fn nothing(context: &Context<'_>, body: Body) -> Result<Result<(), Reply>,
 fn missing_id() -> Fault {
     Fault::bad_request("Missing argument: \"id\"")
 }
+
+/// Of what a path names, in the audit trail: an id, or a project.
+const ID_CHARACTERS_MAX: usize = 64;

@@ -16,7 +16,7 @@ use crate::{
     kind::{self, parse_id},
     path::Kind,
     read,
-    reply::Reply,
+    reply::{Reply, Tags},
     wire::{health_monitor, l7_policy, l7_rule, listener, load_balancer, member, pool},
 };
 
@@ -30,9 +30,10 @@ pub(crate) async fn create(context: &Context<'_>, kind: Kind, body: Value) -> Re
                 .execute(Command::CreateLoadBalancer(Box::new(new)))
                 .await?;
             let object = load_balancer::render_tree(&executed.view).object;
-            return Ok(Reply::Json(
+            return Ok(Reply::Tagged(
                 StatusCode::CREATED,
                 json!({kind.root(): object}),
+                tags(&executed),
             ));
         }
         Kind::Listener => {
@@ -244,7 +245,18 @@ fn result(status: StatusCode, executed: &Executed, root: &str) -> Result<Reply, 
     let item = kind::item(&executed.view, executed.subject);
     let item =
         item.ok_or_else(|| Refusal::Defect("the changed tree lacks what was changed".into()))?;
-    Ok(Reply::Json(status, json!({root: item.object})))
+    Ok(Reply::Tagged(
+        status,
+        json!({root: item.object}),
+        tags(executed),
+    ))
+}
+
+fn tags(executed: &Executed) -> Tags {
+    Tags {
+        version: read::version(&executed.view, executed.subject),
+        novelty: executed.novelty,
+    }
 }
 
 fn parent_pool(text: &str) -> Result<PoolId, Fault> {

@@ -196,22 +196,28 @@ fn reason(failure: &Failure) -> Reason {
             ));
         }
     };
-    Reason {
+    known(Reason {
         code: code.into(),
         message,
         step: step.into(),
         heals: true,
-    }
+    })
+}
+
+/// A reason that is in the table of them.
+fn known(reason: Reason) -> Reason {
+    debug_assert!(reason.is_known(), "{reason:?} is not in the table of codes");
+    reason
 }
 
 /// Asking again will not change it: it takes another change of the tenant's, or another release of the amphora.
 fn refused(message: String) -> Reason {
-    Reason {
+    known(Reason {
         code: CODE_REFUSED.into(),
         message,
         step: "apply".into(),
         heals: false,
-    }
+    })
 }
 
 const CODE_REFUSED: &str = "refused_by_amphora";

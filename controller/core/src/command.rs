@@ -15,11 +15,12 @@ use crate::{
         Chosen, Description, Hsts, InsertHeaders, LbAlgorithm, ListenerProtocol, ListenerTls, Name,
         PoolProtocol, PoolTls, ProjectId, SessionPersistence, Tags, Timeouts, VipRequest,
     },
-    quota::{Growth, QuotaUpdate},
+    quota::QuotaUpdate,
     refusal::Refusal,
     resource::ResourceId,
 };
 
+mod extent;
 mod l7;
 mod tls;
 
@@ -129,42 +130,6 @@ impl Command {
             | Self::DeleteL7Rule(policy, _) => Refusal::ParentPolicyNotFound(*policy),
             _ => Refusal::NotFound(target),
         }
-    }
-
-    /// What the command creates at least, as far as it says by itself: for what must be judged before, or although it
-    /// cannot be, admitted. Exactly it is [`crate::change::Change::growth`].
-    #[must_use]
-    pub fn creates(&self) -> Growth {
-        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        let mut growth = Growth::default();
-        match self {
-            Self::CreateLoadBalancer(new) => {
-                let monitors = new
-                    .pools
-                    .iter()
-                    .filter(|pool| pool.health_monitor.is_some());
-                growth.load_balancer = 1;
-                growth.listener = count(new.listeners.len());
-                growth.pool = count(new.pools.len());
-                growth.member = count(new.pools.iter().map(|pool| pool.members.len()).sum());
-                growth.health_monitor = count(monitors.count());
-                let policies = || {
-                    new.listeners
-                        .iter()
-                        .flat_map(|listener| &listener.l7_policies)
-                };
-                growth.l7_policy = count(policies().count());
-                growth.l7_rule = count(policies().map(|policy| policy.rules.len()).sum());
-            }
-            Self::CreateListener(..) => growth.listener = 1,
-            Self::CreatePool(..) => growth.pool = 1,
-            Self::CreateMember(..) => growth.member = 1,
-            Self::CreateHealthMonitor(..) => growth.health_monitor = 1,
-            Self::CreateL7Policy(..) => growth.l7_policy = 1,
-            Self::CreateL7Rule(..) => growth.l7_rule = 1,
-            _ => {}
-        }
-        growth
     }
 
     /// The subnets that members of the command are to be reached through, which must exist (reference 8.3).

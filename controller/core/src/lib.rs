@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod admit;
+pub mod audit;
 pub mod blame;
 pub mod caller;
 pub mod carried;
@@ -14,6 +15,7 @@ pub mod catalogue;
 pub mod change;
 pub mod command;
 pub mod compile;
+pub mod envelope;
 pub mod limits;
 pub mod liveness;
 pub mod matrix;

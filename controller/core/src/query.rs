@@ -6,16 +6,17 @@ use jiff::Timestamp;
 use krater_amphora_api::{AmphoraId, Counters, ListenerId, LoadBalancerId, PoolId};
 use uuid::Uuid;
 
-pub use crate::{
-    caller::{Caller, Persona},
-    network::{NetworkView, PortView, SubnetView},
-    resource::ResourceId,
-};
 use crate::{
+    audit::{AuditFilter, Kept},
     model::{Family, Offer, Profile, ProjectId, Tenancy},
     quota::Limits,
     scan::{Excerpt, Scan},
     tree::TreeView,
+};
+pub use crate::{
+    caller::{Caller, Persona},
+    network::{NetworkView, PortView, SubnetView},
+    resource::ResourceId,
 };
 
 /// A question.
@@ -49,6 +50,8 @@ pub enum Query {
     Profiles(Family),
     /// All flavors or zones, in creation order.
     Offers(Family),
+    /// Who changed what, and what was refused to whom.
+    Audit(AuditFilter),
 }
 
 /// Which trees are wanted. Narrowing is an optimisation: callers filter precisely themselves.
@@ -89,6 +92,8 @@ pub enum Answer {
     Profiles(Vec<Profile>),
     /// To [`Query::Offers`].
     Offers(Vec<Offer>),
+    /// To [`Query::Audit`], newest first.
+    Audit(Vec<Kept>),
 }
 
 /// An amphora as the controller knows it.

@@ -52,6 +52,20 @@ impl Counted {
         }
     }
 
+    /// The key under which the API shows one.
+    #[must_use]
+    pub const fn root(self) -> &'static str {
+        match self {
+            Self::LoadBalancer => "loadbalancer",
+            Self::Listener => "listener",
+            Self::Pool => "pool",
+            Self::Member => "member",
+            Self::HealthMonitor => "healthmonitor",
+            Self::L7Policy => "l7policy",
+            Self::L7Rule => "rule",
+        }
+    }
+
     /// What the API calls the kind in "Quota has been met for resources: …" (reference 1.6).
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::net::IpAddr;
 
-use krater_amphora_api::{AmphoraId, L7PolicyId, ListenerId, LoadBalancerId, PoolId};
+use krater_amphora_api::{AmphoraId, Generation, L7PolicyId, ListenerId, LoadBalancerId, PoolId};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -179,6 +179,15 @@ pub enum Refusal {
     /// 403: more of a kind than the project may have, or than [`crate::limits`] allow in one load balancer.
     #[error("quota has been met for resources: {0}")]
     QuotaMet(&'static str),
+    /// 412: it is of another version, this one, than the client meant.
+    #[error("{} {} is of version {} now", .0.kind(), .0.uuid(), .1)]
+    Changed(ResourceId, Generation),
+    /// 422: something else was asked for under the same idempotency key.
+    #[error("another request was made under the idempotency key {0}")]
+    KeyReused(String),
+    /// 410: what was created under the idempotency key was deleted since.
+    #[error("{} {} was created under this idempotency key and is gone", .0.kind(), .0.uuid())]
+    CreatedAndGone(ResourceId),
     /// 404: nothing was set for the project.
     #[error("no quota was set for the project {0}")]
     NoQuotaRecord(ProjectId),

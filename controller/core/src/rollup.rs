@@ -138,12 +138,14 @@ pub fn listener_errors(
             } else {
                 "bind_failed"
             };
-            errors.entry(id.uuid()).or_insert_with(|| Reason {
+            let reason = Reason {
                 code: code.into(),
                 message: format!("the port cannot be opened: {reason}"),
                 step: STEP_BIND.into(),
                 heals: true,
-            });
+            };
+            debug_assert!(reason.is_known(), "{reason:?} is not in the table of codes");
+            errors.entry(id.uuid()).or_insert(reason);
         }
     }
     errors

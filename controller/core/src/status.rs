@@ -93,3 +93,72 @@ pub struct Reason {
     /// Whether krater goes on trying by itself.
     pub heals: bool,
 }
+
+impl Reason {
+    /// Whether code, step and healing are those of a row of [`CODES`].
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        CODES
+            .iter()
+            .any(|row| (row.0, row.1, row.2) == (&*self.code, &*self.step, self.heals))
+    }
+}
+
+/// All that `status_reason` can say: the code, the step that failed, whether it heals by itself, and what it means.
+/// Programs may match on them, so a row never changes and never goes.
+pub const CODES: &[(&str, &str, bool, &str)] = &[
+    (
+        "no_capacity",
+        "place",
+        true,
+        "No amphora has room for the load balancer; it is placed as soon as one has.",
+    ),
+    (
+        "no_such_zone",
+        "place",
+        true,
+        "The deployment has no amphorae in the zone asked for; it is placed as soon as there are.",
+    ),
+    (
+        "amphora_not_started",
+        "start",
+        true,
+        "The amphora that is to carry it cannot be started; that is tried again.",
+    ),
+    (
+        "amphora_unreachable",
+        "apply",
+        true,
+        "The amphora that carries it does not answer; what was asked for is in force once it does.",
+    ),
+    (
+        "amphora_unreachable",
+        "remove",
+        true,
+        "An amphora that it leaves does not answer and may serve it still; that is asked until it does.",
+    ),
+    (
+        "refused_by_amphora",
+        "apply",
+        false,
+        "The amphora will not carry it as it was asked for; what was in force before still is.",
+    ),
+    (
+        "address_not_released",
+        "release",
+        true,
+        "The network does not take the addresses back; the deletion is done once it does.",
+    ),
+    (
+        "port_in_use",
+        "bind",
+        true,
+        "Somebody else has the listener's port; it is opened once that is free. All else is in force.",
+    ),
+    (
+        "bind_failed",
+        "bind",
+        true,
+        "The listener's port cannot be opened; that is tried again. All else is in force.",
+    ),
+];

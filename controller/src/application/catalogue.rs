@@ -3,6 +3,7 @@
 use krater_controller_core::{
     catalogue::{self, CatalogueCommand, Edit},
     command::NewLoadBalancer,
+    envelope::Envelope,
     model::Family,
     policy::{self, Action},
     query::{Answer, Caller},
@@ -10,7 +11,7 @@ use krater_controller_core::{
 };
 use krater_controller_store::Arranged;
 
-use super::Application;
+use super::{Application, record};
 use crate::{chance, clock, limits::RACES_MAX};
 
 impl Application {
@@ -19,6 +20,7 @@ impl Application {
         &self,
         caller: &Caller,
         command: CatalogueCommand,
+        envelope: &Envelope,
     ) -> Result<Edit, Refusal> {
         permit_at_home(caller, Action::Administer)?;
         for _ in 0..RACES_MAX {
@@ -34,7 +36,11 @@ impl Application {
                 self.parts.carried.check_profile(profile)?;
             }
             match self.stored(self.parts.known.store.apply_catalogue(&change).await)? {
-                Arranged::Done => return Ok(change.edit),
+                Arranged::Done => {
+                    let entry = record::of_catalogue(caller, &change.edit, envelope);
+                    self.note(entry).await;
+                    return Ok(change.edit);
+                }
                 Arranged::LostRace => {}
             }
         }

@@ -2,6 +2,7 @@
 
 use krater_controller_core::{
     command::{Command, QuotaCommand},
+    envelope::Envelope,
     model::ProjectId,
     policy::{self, Action},
     query::{Answer, Caller},
@@ -9,7 +10,7 @@ use krater_controller_core::{
     refusal::Refusal,
 };
 
-use super::{Application, permit};
+use super::{Application, permit, record};
 
 impl Application {
     /// What projects may have for which nothing was set; `None` when quotas do not bind the caller.
@@ -105,16 +106,19 @@ impl Application {
         &self,
         caller: &Caller,
         command: QuotaCommand,
+        envelope: &Envelope,
     ) -> Result<Limits, Refusal> {
         let store = &self.parts.known.store;
         let record = match command {
             QuotaCommand::Set(project, update) => {
                 permit(caller, &project, Action::WriteQuota)?;
-                self.stored(store.set_quota(&project, &update).await)?
+                let record = record::of_quota(caller, &project, envelope);
+                self.stored(store.set_quota(&project, &update, Some(&record)).await)?
             }
             QuotaCommand::Reset(project) => {
                 permit(caller, &project, Action::WriteQuota)?;
-                if !self.stored(store.reset_quota(&project).await)? {
+                let record = record::of_quota(caller, &project, envelope);
+                if !self.stored(store.reset_quota(&project, Some(&record)).await)? {
                     return Err(Refusal::NoQuotaRecord(project));
                 }
                 QuotaRecord::default()

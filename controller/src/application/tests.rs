@@ -9,12 +9,15 @@ use std::{
 use krater_controller_api::Application as _;
 use krater_controller_core::{
     command::{BatchMode, Cascade, Command, Operation},
+    envelope::Envelope,
     query::{Answer, Caller, Persona, Query, ResourceId, TreeFilter},
     refusal::Refusal,
 };
 use uuid::Uuid;
 
 use crate::testbed::{AMPHORA, House, OTHER, new_listener, new_member, pool_of};
+
+mod terms;
 
 fn address(number: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, number))
@@ -216,7 +219,7 @@ async fn a_caller_sees_and_changes_only_what_the_policy_permits() {
         assert_eq!(
             house
                 .application
-                .execute(caller, delete())
+                .execute(caller, delete(), &Envelope::default())
                 .await
                 .unwrap_err(),
             Refusal::NotPermitted
@@ -270,7 +273,10 @@ fn operator(house: &House) -> Caller {
 }
 
 async fn operate(house: &House, operation: Operation) -> Result<(), Refusal> {
-    house.application.operate(&operator(house), operation).await
+    house
+        .application
+        .operate(&operator(house), operation, &Envelope::default())
+        .await
 }
 
 #[tokio::test]
@@ -363,14 +369,17 @@ async fn what_an_amphora_counted_is_told_by_listener_and_to_operators_alone() {
     }
     let operation = Operation::Configure(AMPHORA);
     assert_eq!(
-        house.application.operate(&member, operation).await,
+        house
+            .application
+            .operate(&member, operation, &Envelope::default())
+            .await,
         Err(Refusal::NotPermitted)
     );
     let command = Command::FailOver(view.tree.id(), None);
     assert_eq!(
         house
             .application
-            .execute(&member, command)
+            .execute(&member, command, &Envelope::default())
             .await
             .unwrap_err(),
         Refusal::NotPermitted

@@ -105,7 +105,7 @@ fn shown(value: Option<&Value>) -> String {
 }
 
 /// Percent-encodes everything that is not unreserved (RFC 3986, 2.3).
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         match byte {

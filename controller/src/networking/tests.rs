@@ -10,6 +10,7 @@ use krater_amphora_api::LoadBalancerId;
 use krater_controller_api::Application as _;
 use krater_controller_core::{
     command::{Cascade, Command, LoadBalancerUpdate, NewMember},
+    envelope::Envelope,
     model::{ProjectId, VipRequest},
     query::{Answer, Caller, Persona, Query},
     refusal::Refusal,
@@ -99,7 +100,10 @@ impl House {
         let mut new = self.new_load_balancer();
         new.vip = vip;
         let command = Command::CreateLoadBalancer(Box::new(new));
-        let executed = self.application.execute(caller, command).await?;
+        let executed = self
+            .application
+            .execute(caller, command, &Envelope::default())
+            .await?;
         Ok(executed.view)
     }
 
@@ -414,7 +418,7 @@ async fn what_one_project_sees_is_nowhere_for_another() {
     };
     house
         .application
-        .execute(&own, through("hidden"))
+        .execute(&own, through("hidden"), &Envelope::default())
         .await
         .unwrap();
     let mut theirs = house.new_load_balancer();
@@ -425,7 +429,7 @@ async fn what_one_project_sees_is_nowhere_for_another() {
     let command = Command::CreateLoadBalancer(Box::new(theirs));
     let refusal = house
         .application
-        .execute(&other, command)
+        .execute(&other, command, &Envelope::default())
         .await
         .unwrap_err();
     assert_eq!(
@@ -433,7 +437,10 @@ async fn what_one_project_sees_is_nowhere_for_another() {
         format!("Subnet {} not found", ids["hidden"])
     );
     // Who may not change the pool is told that, whatever subnet they name.
-    let refusal = house.application.execute(&other, through("hidden")).await;
+    let refusal = house
+        .application
+        .execute(&other, through("hidden"), &Envelope::default())
+        .await;
     assert_eq!(refusal.unwrap_err(), Refusal::NotPermitted);
 }
 
@@ -608,7 +615,10 @@ async fn policies_and_groups_that_are_nowhere_are_refused_in_updates_too() {
         .unwrap();
     let stranger = member_of("other");
     let command = update(Some(Some(NOWHERE)), None);
-    let refusal = house.application.execute(&stranger, command).await;
+    let refusal = house
+        .application
+        .execute(&stranger, command, &Envelope::default())
+        .await;
     assert_eq!(refusal.unwrap_err(), Refusal::NotPermitted);
     let listener = new_listener(81, None);
     let command = Command::CreateListener(view.tree.id(), Box::new(listener));

@@ -6,7 +6,9 @@ use std::{collections::BTreeSet, net::IpAddr};
 use jiff::Timestamp;
 use krater_amphora_api::{Generation, LoadBalancerId};
 use krater_controller_core::{
+    audit::Entry,
     change::Change,
+    envelope::Once,
     model::ProjectId,
     query::{ResourceId, TreeFilter},
     quota::{Counted, Limits},
@@ -17,9 +19,9 @@ use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use crate::{
-    Store, StoreError,
+    Store, StoreError, audit,
     engine::{Statement, Transaction},
-    quota,
+    once, quota,
     row::{self, Trees, tree_columns},
 };
 
@@ -39,6 +41,8 @@ pub enum Committed {
     QuotaMet(Counted),
     /// A flavor or zone that a new load balancer was to be made of is gone: look again.
     OfferGone,
+    /// Something was created under the same name before.
+    Repeated,
 }
 
 /// On which terms a change is stored, beside that nothing came between.
@@ -46,6 +50,10 @@ pub enum Committed {
 pub struct Terms<'a> {
     /// What projects may have for which nothing was set; `None` when quotas do not bind the change.
     pub limits: Option<&'a Limits>,
+    /// The name under which what the change creates is created once.
+    pub once: Option<&'a Once>,
+    /// What is written into the audit trail.
+    pub record: Option<&'a Entry>,
 }
 
 impl Store {
@@ -143,6 +151,12 @@ impl Store {
             transaction.rollback().await?;
             return Ok(Committed::LostRace);
         }
+        if let Some(once) = terms.once
+            && !claim_name(&mut transaction, change, once).await?
+        {
+            transaction.rollback().await?;
+            return Ok(Committed::Repeated);
+        }
         if let Some(kind) = met {
             transaction.rollback().await?;
             return Ok(Committed::QuotaMet(kind));
@@ -176,6 +190,9 @@ impl Store {
                     child.kind, child.id
                 )));
             }
+        }
+        if let Some(entry) = terms.record {
+            audit::write(&mut transaction, entry).await?;
         }
         transaction
             .commit_addresses(APPLYING, &claimed, &[])
@@ -250,6 +267,17 @@ async fn claim(
         }
     }
     Ok(None)
+}
+
+async fn claim_name(
+    transaction: &mut Transaction<'_>,
+    change: &Change,
+    once: &Once,
+) -> Result<bool, StoreError> {
+    let tree = &change.tree;
+    let row = tree.facts().find(|facts| facts.id == change.subject);
+    let now = row.map_or(tree.load_balancer.created_at, |facts| facts.changed_at);
+    once::claim(transaction, tree.project(), once, change.subject, now).await
 }
 
 fn addresses_of(change: &Change) -> Vec<IpAddr> {

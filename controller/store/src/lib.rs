@@ -5,6 +5,7 @@
 //! Every verb is one transaction: a crash at any moment leaves all of it or nothing.
 #![deny(missing_docs)]
 
+mod audit;
 mod catalogue;
 mod desired;
 mod engine;
@@ -13,6 +14,7 @@ mod error;
 mod fixture;
 mod migrate;
 mod observed;
+mod once;
 mod quota;
 mod row;
 mod scan;
@@ -26,3 +28,4 @@ pub use observed::{
     settlement::{Due, Outcome, Settled, Settlement},
     statistics::ListenerTally,
 };
+pub use once::CreatedOnce;

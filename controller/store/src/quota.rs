@@ -1,13 +1,14 @@
 //! What projects may have, and whether a change keeps within it.
 
 use krater_controller_core::{
+    audit::Entry,
     model::ProjectId,
     quota::{Counted, Growth, Limit, Limits, QuotaRecord, QuotaUpdate},
 };
 use sqlx::any::AnyRow;
 
 use crate::{
-    Store, StoreError,
+    Store, StoreError, audit,
     engine::Transaction,
     row::{column, counted_name},
 };
@@ -48,21 +49,29 @@ impl Store {
         &self,
         project: &ProjectId,
         update: &QuotaUpdate,
+        record: Option<&Entry>,
     ) -> Result<QuotaRecord, StoreError> {
         let doing = "set a quota";
         let mut transaction = self.begin(doing).await?;
         let found = record_of(&mut transaction, project).await?;
-        let record = found.unwrap_or_default().updated(update);
-        transaction.run(doing, put(project, &record)).await?;
+        let set = found.unwrap_or_default().updated(update);
+        transaction.run(doing, put(project, &set)).await?;
+        if let Some(entry) = record {
+            audit::write(&mut transaction, entry).await?;
+        }
         transaction.commit(doing).await?;
-        Ok(record)
+        Ok(set)
     }
 
     /// Makes everything as configured again for a project. `false` when nothing ever was set for it.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn reset_quota(&self, project: &ProjectId) -> Result<bool, StoreError> {
+    pub async fn reset_quota(
+        &self,
+        project: &ProjectId,
+        record: Option<&Entry>,
+    ) -> Result<bool, StoreError> {
         let doing = "reset a quota";
         let mut transaction = self.begin(doing).await?;
         let Some(_) = record_of(&mut transaction, project).await? else {
@@ -71,6 +80,9 @@ impl Store {
         };
         let statement = put(project, &QuotaRecord::default());
         transaction.run(doing, statement).await?;
+        if let Some(entry) = record {
+            audit::write(&mut transaction, entry).await?;
+        }
         transaction.commit(doing).await?;
         Ok(true)
     }

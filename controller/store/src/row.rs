@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
-use krater_amphora_api::Generation;
+use krater_amphora_api::{
+    Generation, HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId, MemberId, PoolId,
+};
 use krater_controller_core::{
     model::{HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool},
     query::ResourceId,
@@ -102,6 +104,20 @@ pub(crate) const fn counted_name(kind: Counted) -> &'static str {
         Counted::L7Policy => "l7_policy",
         Counted::L7Rule => "l7_rule",
     }
+}
+
+/// The resource of a kind as it is called there; `None` for any other word.
+pub(crate) fn read_resource(kind: &str, id: Uuid) -> Option<ResourceId> {
+    Some(match kind {
+        "load_balancer" => ResourceId::LoadBalancer(LoadBalancerId::new(id)),
+        "listener" => ResourceId::Listener(ListenerId::new(id)),
+        "pool" => ResourceId::Pool(PoolId::new(id)),
+        "member" => ResourceId::Member(MemberId::new(id)),
+        "health_monitor" => ResourceId::HealthMonitor(HealthMonitorId::new(id)),
+        "l7_policy" => ResourceId::L7Policy(L7PolicyId::new(id)),
+        "l7_rule" => ResourceId::L7Rule(L7RuleId::new(id)),
+        _ => return None,
+    })
 }
 
 /// What a touch is called in its column.

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use krater_amphora_api::{Counters, ExpectedCodes, LoadBalancerId};
-use krater_controller_api::{Application, Credentials, Executed, Unauthenticated};
+use krater_controller_api::{Application, Credentials, Executed, Novelty, Unauthenticated};
 use krater_controller_core::{
     admit,
     carried::Carried,
@@ -18,6 +18,7 @@ use krater_controller_core::{
         Command, NewHealthMonitor, NewL7Policy, NewL7Rule, NewListener, NewLoadBalancer, NewMember,
         NewPool, Operation, PoolRef, QuotaCommand,
     },
+    envelope::Envelope,
     model::{
         AdditionalVip, CompareType, Description, Family, FlavorTerms, HttpMonitor, InsertHeaders,
         L7Action, L7RuleType, LbAlgorithm, ListenerProtocol, MonitorKind, Name, Offer,
@@ -96,11 +97,21 @@ impl Application for Memory {
         Ok(Caller::unrestricted("somebody", Some(project())))
     }
 
-    async fn execute(&self, _: &Caller, command: Command) -> Result<Executed, Refusal> {
+    async fn execute(
+        &self,
+        _: &Caller,
+        command: Command,
+        _: &Envelope,
+    ) -> Result<Executed, Refusal> {
         self.lock().execute(command)
     }
 
-    async fn change_quota(&self, _: &Caller, command: QuotaCommand) -> Result<Limits, Refusal> {
+    async fn change_quota(
+        &self,
+        _: &Caller,
+        command: QuotaCommand,
+        _: &Envelope,
+    ) -> Result<Limits, Refusal> {
         Ok(match command {
             QuotaCommand::Set(_, update) => {
                 let record = QuotaRecord::default().updated(&update);
@@ -110,7 +121,7 @@ impl Application for Memory {
         })
     }
 
-    async fn operate(&self, _: &Caller, operation: Operation) -> Result<(), Refusal> {
+    async fn operate(&self, _: &Caller, operation: Operation, _: &Envelope) -> Result<(), Refusal> {
         let (Operation::FailOver(id) | Operation::Configure(id) | Operation::Delete(id)) =
             operation;
         Err(Refusal::AmphoraNotFound {
@@ -119,7 +130,12 @@ impl Application for Memory {
         })
     }
 
-    async fn arrange(&self, _: &Caller, command: CatalogueCommand) -> Result<Edit, Refusal> {
+    async fn arrange(
+        &self,
+        _: &Caller,
+        command: CatalogueCommand,
+        _: &Envelope,
+    ) -> Result<Edit, Refusal> {
         self.lock().arrange(command)
     }
 
@@ -152,6 +168,7 @@ impl Application for Memory {
             }
             Query::Networks => Answer::Networks(vec![network()]),
             Query::Amphorae => Answer::Amphorae(Vec::new()),
+            Query::Audit(_) => Answer::Audit(Vec::new()),
             Query::Quota(_) | Query::QuotaDefaults(_) => Answer::Quota(Limits::default()),
             Query::Quotas(_) => Answer::Quotas(vec![(project(), Limits::default())]),
             Query::AmphoraStatistics(id) => {
@@ -219,7 +236,11 @@ impl Inner {
         };
         self.views.push(view.clone());
         let subject = change.subject;
-        Ok(Executed { view, subject })
+        Ok(Executed {
+            view,
+            subject,
+            novelty: Novelty::New,
+        })
     }
 
     fn change(&mut self, target: ResourceId, command: Command) -> Result<Executed, Refusal> {
@@ -242,7 +263,11 @@ impl Inner {
         };
         self.views[at] = view.clone();
         let subject = change.subject;
-        Ok(Executed { view, subject })
+        Ok(Executed {
+            view,
+            subject,
+            novelty: Novelty::New,
+        })
     }
 
     fn arrange(&mut self, command: CatalogueCommand) -> Result<Edit, Refusal> {

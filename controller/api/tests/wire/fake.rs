@@ -8,13 +8,14 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use krater_amphora_api::Counters;
 use krater_controller_api::{
-    Application, Credentials, Executed, RouteName, Settings, Unauthenticated, router,
+    Application, Credentials, Executed, Novelty, RouteName, Settings, Unauthenticated, router,
 };
 use krater_controller_core::{
     admit,
     carried::Carried,
     catalogue::{self, Catalogue, CatalogueCommand, Edit},
     command::{Command, Operation, QuotaCommand},
+    envelope::Envelope,
     model::{LoadBalancer, LoadBalancerId, ProjectId},
     query::{Answer, Caller, NetworkView, Persona, Query, ResourceId},
     quota::Limits,
@@ -54,6 +55,10 @@ pub(crate) struct Fake {
     pub(crate) quota_commands: Mutex<Vec<QuotaCommand>>,
     /// What projects may have, and those for which it was set.
     pub(crate) quotas: Mutex<(Limits, Vec<ProjectId>)>,
+    /// What came around the changes so far.
+    pub(crate) envelopes: Mutex<Vec<Envelope>>,
+    /// Whether changes count as made just now.
+    pub(crate) novelty: Mutex<Novelty>,
 }
 
 /// What there is to admit commands by.
@@ -104,6 +109,7 @@ impl Admission {
                 observed: Observed::default(),
             },
             subject: change.subject,
+            novelty: Novelty::New,
         })
     }
 }
@@ -115,7 +121,13 @@ impl Application for Fake {
         self.caller.lock().unwrap().clone()
     }
 
-    async fn execute(&self, _: &Caller, command: Command) -> Result<Executed, Refusal> {
+    async fn execute(
+        &self,
+        _: &Caller,
+        command: Command,
+        envelope: &Envelope,
+    ) -> Result<Executed, Refusal> {
+        self.envelopes.lock().unwrap().push(envelope.clone());
         if let Some(admission) = &self.admission {
             let views = self.views.lock().unwrap().clone();
             let executed = admission.admit(&views, command.clone())?;
@@ -127,11 +139,21 @@ impl Application for Fake {
         self.commands.lock().unwrap().push(command);
         match self.refusal.lock().unwrap().take() {
             Some(refusal) => Err(refusal),
-            None => Ok(Executed { view, subject }),
+            None => Ok(Executed {
+                view,
+                subject,
+                novelty: *self.novelty.lock().unwrap(),
+            }),
         }
     }
 
-    async fn change_quota(&self, _: &Caller, command: QuotaCommand) -> Result<Limits, Refusal> {
+    async fn change_quota(
+        &self,
+        _: &Caller,
+        command: QuotaCommand,
+        envelope: &Envelope,
+    ) -> Result<Limits, Refusal> {
+        self.envelopes.lock().unwrap().push(envelope.clone());
         self.quota_commands.lock().unwrap().push(command);
         match self.refusal.lock().unwrap().take() {
             Some(refusal) => Err(refusal),
@@ -139,7 +161,13 @@ impl Application for Fake {
         }
     }
 
-    async fn operate(&self, _: &Caller, operation: Operation) -> Result<(), Refusal> {
+    async fn operate(
+        &self,
+        _: &Caller,
+        operation: Operation,
+        envelope: &Envelope,
+    ) -> Result<(), Refusal> {
+        self.envelopes.lock().unwrap().push(envelope.clone());
         self.operations.lock().unwrap().push(operation);
         match self.refusal.lock().unwrap().take() {
             Some(refusal) => Err(refusal),
@@ -147,7 +175,13 @@ impl Application for Fake {
         }
     }
 
-    async fn arrange(&self, _: &Caller, command: CatalogueCommand) -> Result<Edit, Refusal> {
+    async fn arrange(
+        &self,
+        _: &Caller,
+        command: CatalogueCommand,
+        envelope: &Envelope,
+    ) -> Result<Edit, Refusal> {
+        self.envelopes.lock().unwrap().push(envelope.clone());
         if let Some(refusal) = self.refusal.lock().unwrap().take() {
             return Err(refusal);
         }
@@ -204,6 +238,7 @@ impl Application for Fake {
                 Answer::Offers(offers)
             }
             Query::Networks => Answer::Networks(self.networks.lock().unwrap().clone()),
+            Query::Audit(_) => Answer::Audit(Vec::new()),
             Query::Quota(_) | Query::QuotaDefaults(_) => {
                 Answer::Quota(self.quotas.lock().unwrap().0)
             }
@@ -334,6 +369,8 @@ impl Api {
             queries: Mutex::default(),
             quota_commands: Mutex::default(),
             quotas: Mutex::default(),
+            envelopes: Mutex::default(),
+            novelty: Mutex::new(Novelty::New),
         });
         Self {
             router: router(fake.clone(), settings),
@@ -369,6 +406,12 @@ impl Api {
             .iter()
             .filter_map(|project| ProjectId::parse(project));
         *self.fake.quotas.lock().unwrap() = (limits, projects.collect());
+    }
+
+    /// What came around the last change.
+    pub(crate) fn envelope(&self) -> Envelope {
+        let envelopes = self.fake.envelopes.lock().unwrap();
+        envelopes.last().expect("nothing was changed").clone()
     }
 
     /// The last change of a quota.

@@ -54,4 +54,6 @@ mod quotas;
 #[cfg(test)]
 mod routing;
 #[cfg(test)]
+mod terms;
+#[cfg(test)]
 mod walks;

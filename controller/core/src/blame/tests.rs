@@ -250,3 +250,53 @@ fn every_failure_names_its_step() {
         assert_eq!((reason.code.as_str(), reason.step.as_str()), (code, step));
     }
 }
+
+#[test]
+fn every_error_says_what_the_table_of_codes_says_and_every_code_is_said() {
+    use alloc::collections::BTreeSet;
+
+    use crate::status::CODES;
+
+    let mut house = House::furnished();
+    house.settled = None;
+    let view = house.view();
+    let bare_refusal = Failure::Refused {
+        amphora: amphora(),
+        rejections: Vec::new(),
+        message: "it is full".into(),
+    };
+    let detail = || String::from("no");
+    let failures = [
+        no_room(),
+        Failure::NoRoom(NoRoom::NoSuchZone("north".into())),
+        Failure::NotStarted {
+            amphora: amphora(),
+            detail: detail(),
+        },
+        unreachable(),
+        Failure::NotLeft {
+            amphora: amphora(),
+            detail: detail(),
+        },
+        refused_for(Subject::LoadBalancer),
+        bare_refusal,
+        Failure::NotReleased { detail: detail() },
+    ];
+    let mut said = BTreeSet::new();
+    for failure in &failures {
+        for reason in errors(&view, failure).into_values() {
+            assert!(reason.is_known(), "{reason:?}");
+            assert!(!reason.message.is_empty(), "{reason:?}");
+            said.insert((reason.code, reason.step));
+        }
+    }
+    let rows = || {
+        CODES
+            .iter()
+            .map(|row| (String::from(row.0), String::from(row.1)))
+    };
+    // Ports are judged from reports, see `rollup`.
+    said.extend(rows().filter(|row| row.1 == STEP_BIND));
+    assert_eq!(said, rows().collect());
+    assert_eq!(said.len(), CODES.len(), "a row is there twice");
+}

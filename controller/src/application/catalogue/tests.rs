@@ -6,6 +6,7 @@ use krater_controller_api::Application as _;
 use krater_controller_core::{
     catalogue::{CatalogueCommand, Edit, NewOffer, NewProfile, OfferKey, OfferUpdate, ProfileData},
     command::{Cascade, Command, NewLoadBalancer},
+    envelope::Envelope,
     model::{
         Description, Family, FlavorTerms, Name, OfferId, ProfileId, ProjectId, Steering, Tenancy,
         Terms, Topology, ZoneTerms,
@@ -33,7 +34,10 @@ fn new_profile(terms: Terms) -> NewProfile {
 }
 
 async fn arrange(house: &House, command: CatalogueCommand) -> Result<Edit, Refusal> {
-    house.application.arrange(&house.caller, command).await
+    house
+        .application
+        .arrange(&house.caller, command, &Envelope::default())
+        .await
 }
 
 /// An offer of that name with a profile of its own.
@@ -266,7 +270,10 @@ async fn tenants_see_flavors_and_zones_and_operators_profiles_too() {
         }
         if !sees_profiles {
             let command = CatalogueCommand::DeleteOffer(OfferKey::Flavor(flavor));
-            let refused = house.application.arrange(&who, command).await;
+            let refused = house
+                .application
+                .arrange(&who, command, &Envelope::default())
+                .await;
             assert_eq!(refused, Err(Refusal::NotPermitted), "{who:?}");
         }
     }

@@ -8,6 +8,7 @@ use std::{
 use krater_controller_api::Application as _;
 use krater_controller_core::{
     command::{BatchMember, BatchMode, Cascade, Command, QuotaCommand},
+    envelope::Envelope,
     model::ProjectId,
     query::{Answer, Caller, Persona, Query},
     quota::{Counted, Limit, Limits, QuotaUpdate},
@@ -32,7 +33,10 @@ async fn allow(house: &House, kind: Counted, most: u32) {
     let mut update = QuotaUpdate::default();
     *update.get_mut(kind) = Some(Some(Limit::AtMost(most)));
     let command = QuotaCommand::Set(project("house"), update);
-    let changed = house.application.change_quota(&house.caller, command);
+    let envelope = Envelope::default();
+    let changed = house
+        .application
+        .change_quota(&house.caller, command, &envelope);
     changed.await.unwrap();
 }
 
@@ -178,14 +182,22 @@ async fn quotas_are_read_and_written_by_whom_the_policy_permits() {
             QuotaCommand::Set(project("house"), QuotaUpdate::default()),
             QuotaCommand::Reset(project("house")),
         ] {
-            let changed = house.application.change_quota(&mine, command).await;
+            let changed = house
+                .application
+                .change_quota(&mine, command, &Envelope::default())
+                .await;
             assert_eq!(changed, Err(Refusal::NotPermitted));
         }
     }
     let all = Ok(Answer::Quotas(vec![(project("house"), three)]));
     assert_eq!(ask(&admin, Query::Quotas(None)).await, all);
     let reset = |text| QuotaCommand::Reset(project(text));
-    let change = async |command| house.application.change_quota(&admin, command).await;
+    let change = async |command| {
+        house
+            .application
+            .change_quota(&admin, command, &Envelope::default())
+            .await
+    };
     assert_eq!(change(reset("house")).await, Ok(Limits::default()));
     let unknown = Err(Refusal::NoQuotaRecord(project("nowhere")));
     assert_eq!(change(reset("nowhere")).await, unknown);

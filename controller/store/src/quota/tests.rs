@@ -42,6 +42,7 @@ async fn apply(
 ) -> Committed {
     let terms = Terms {
         limits: Some(limits),
+        ..Terms::default()
     };
     store.apply_under(change, terms).await.unwrap()
 }
@@ -51,12 +52,12 @@ async fn what_is_set_is_read_back_and_a_reset_record_stays() {
     let store = Store::in_memory().await.unwrap();
     let (one, two) = (project("one"), project("two"));
     assert_eq!(store.quota(&one).await.unwrap(), None);
-    assert!(!store.reset_quota(&one).await.unwrap());
+    assert!(!store.reset_quota(&one, None).await.unwrap());
     let mut update = QuotaUpdate::default();
     for (number, kind) in (0..).zip(Counted::ALL) {
         *update.get_mut(kind) = Some(Some(Limit::AtMost(number)));
     }
-    let set = store.set_quota(&one, &update).await.unwrap();
+    let set = store.set_quota(&one, &update, None).await.unwrap();
     assert_eq!(store.quota(&one).await.unwrap(), Some(set));
     for (number, kind) in (0..).zip(Counted::ALL) {
         assert_eq!(*set.get(kind), Some(Limit::AtMost(number)));
@@ -66,15 +67,15 @@ async fn what_is_set_is_read_back_and_a_reset_record_stays() {
         member: Some(None),
         ..QuotaUpdate::default()
     };
-    let after = store.set_quota(&one, &unlimited).await.unwrap();
+    let after = store.set_quota(&one, &unlimited, None).await.unwrap();
     assert_eq!(after.pool, Some(Limit::Unlimited));
     assert_eq!(after.member, None);
     assert_eq!(after.l7_rule, set.l7_rule);
     store
-        .set_quota(&two, &QuotaUpdate::default())
+        .set_quota(&two, &QuotaUpdate::default(), None)
         .await
         .unwrap();
-    assert!(store.reset_quota(&one).await.unwrap());
+    assert!(store.reset_quota(&one, None).await.unwrap());
     let all = store.quotas().await.unwrap();
     let nothing = QuotaRecord::default();
     assert_eq!(all, [(one, nothing), (two, nothing)]);
@@ -124,7 +125,7 @@ async fn what_was_set_for_a_project_goes_before_what_is_configured() {
             load_balancer: Some(limit),
             ..QuotaUpdate::default()
         };
-        store.set_quota(&mine, &update).await.unwrap();
+        store.set_quota(&mine, &update, None).await.unwrap();
     };
     let none = most(Counted::LoadBalancer, 0);
     set(Some(Limit::AtMost(1))).await;

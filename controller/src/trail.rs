@@ -1,0 +1,165 @@
+//! The audit trail's slow side: what was refused is written down afterwards, as far as that is bearable, and what is
+//! too old or too much is forgotten. What was done is written by the store with the change itself.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use krater_controller_core::{audit::Entry, query::Caller};
+use krater_controller_store::{Store, StoreError};
+use tokio::{sync::mpsc, time};
+
+use crate::{
+    cause::chain,
+    clock,
+    config::Retention,
+    limits::{
+        PRUNE_INTERVAL, PRUNE_ROWS_MAX, REFUSALS_BURST_MAX, REFUSALS_PER_SECOND_MAX,
+        REFUSALS_WAITING_MAX,
+    },
+    metrics::Metrics,
+};
+
+/// Where refusals are noted.
+pub(crate) struct Trail {
+    sender: mpsc::Sender<Entry>,
+    allowance: Mutex<Allowance>,
+    metrics: Arc<Metrics>,
+}
+
+impl Trail {
+    /// A trail, and what it is to be kept from.
+    pub(crate) fn begin(metrics: Arc<Metrics>) -> (Arc<Self>, mpsc::Receiver<Entry>) {
+        let (sender, receiver) = mpsc::channel(REFUSALS_WAITING_MAX);
+        let trail = Self {
+            sender,
+            allowance: Mutex::new(Allowance {
+                left: REFUSALS_BURST_MAX,
+                at: Instant::now(),
+            }),
+            metrics,
+        };
+        (Arc::new(trail), receiver)
+    }
+
+    /// Notes a refusal. Somebody who is refused a thousand times a second gets a gap in the trail, not a database that
+    /// is busy with it; the gap is counted.
+    pub(crate) fn note(&self, entry: Entry) {
+        let allowed = self
+            .allowance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(Instant::now());
+        if !allowed || self.sender.try_send(entry).is_err() {
+            self.metrics.audit_dropped.inc();
+        }
+    }
+}
+
+/// How many refusals may be noted still: so many at once, and so many a second from then on.
+struct Allowance {
+    left: f64,
+    at: Instant,
+}
+
+impl Allowance {
+    fn take(&mut self, now: Instant) -> bool {
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = (since.mul_add(REFUSALS_PER_SECOND_MAX, self.left)).min(REFUSALS_BURST_MAX);
+        self.at = now;
+        if self.left < 1.0 {
+            return false;
+        }
+        self.left -= 1.0;
+        true
+    }
+}
+
+/// What a caller acts as, in words.
+pub(crate) fn roles(caller: &Caller) -> String {
+    let names = caller.personas.iter().map(|persona| format!("{persona:?}"));
+    names.collect::<Vec<_>>().join(" ")
+}
+
+/// Writes refusals down and forgets what is too old or too much, for ever.
+pub(crate) async fn keep(
+    store: Store,
+    mut refusals: mpsc::Receiver<Entry>,
+    retention: Retention,
+    metrics: Arc<Metrics>,
+) {
+    let mut ticks = time::interval(PRUNE_INTERVAL);
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut waiting = Vec::new();
+    loop {
+        waiting.clear();
+        tokio::select! {
+            _ = refusals.recv_many(&mut waiting, REFUSALS_WAITING_MAX) => {
+                if let Err(error) = store.note(&waiting).await {
+                    metrics.store_errors.inc();
+                    metrics.audit_dropped.inc_by(waiting.len() as u64);
+                    tracing::warn!(error = %chain(&error), "refusals could not be written down");
+                }
+            }
+            _ = ticks.tick() => {
+                if let Err(error) = prune(&store, &retention).await {
+                    metrics.store_errors.inc();
+                    tracing::warn!(error = %chain(&error), "what is too old could not be forgotten");
+                }
+            }
+        }
+    }
+}
+
+/// Forgets what is too old or too much, a bounded number at a time so that requests come in between.
+async fn prune(store: &Store, retention: &Retention) -> Result<(), StoreError> {
+    let before = |age| {
+        let now = clock::now();
+        now.checked_sub(age).unwrap_or(now)
+    };
+    loop {
+        let gone = store
+            .prune_audit(
+                before(retention.audit),
+                retention.audit_rows,
+                PRUNE_ROWS_MAX,
+            )
+            .await?;
+        if gone < u64::from(PRUNE_ROWS_MAX) {
+            break;
+        }
+    }
+    loop {
+        let gone = store
+            .prune_once(before(retention.idempotency), PRUNE_ROWS_MAX)
+            .await?;
+        if gone < u64::from(PRUNE_ROWS_MAX) {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_noted_in_part() {
+        let began = Instant::now();
+        let mut allowance = Allowance {
+            left: REFUSALS_BURST_MAX,
+            at: began,
+        };
+        let noted = (0..10_000).filter(|_| allowance.take(began)).count();
+        assert_eq!(noted, 200);
+        let later = began + Duration::from_secs(3);
+        let noted = (0..10_000).filter(|_| allowance.take(later)).count();
+        assert_eq!(noted, 60);
+        let much_later = began + Duration::from_secs(3_600);
+        let noted = (0..10_000).filter(|_| allowance.take(much_later)).count();
+        assert_eq!(noted, 200);
+    }
+}
