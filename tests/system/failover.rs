@@ -124,7 +124,9 @@ fn a_failover_under_load_loses_nothing() {
     let report = load.finish();
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     assert!(failures.is_empty(), "of {served}: {failures:?}");
-    assert!(served > 100 && report.requests > 100, "there was traffic");
+    let requests = report.requests;
+    println!("{served} connections of one request, {requests} requests over kept ones, 3 moves");
+    assert!(served > 20 && requests > 20, "there was traffic");
     scene
         .api
         .wait_operating(&format!("loadbalancers/{}", tree.id), "ONLINE", NOTICE_MAX);
@@ -261,7 +263,9 @@ fn a_dedicated_load_balancer_has_a_process_of_its_own_that_ends_with_it() {
     until("its process has ended", Duration::from_secs(30), || {
         scene.krater.amphorae() == before
     });
-    assert_eq!(amphorae(&mut scene, "").len(), 1);
+    until("it is on record no more", NOTICE_MAX, || {
+        amphorae(&mut scene, "").len() == 1
+    });
     assert_eq!(fetch(shared.at(80), "/").expect("an answer").status, 200);
 }
 
