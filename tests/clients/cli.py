@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 
+from catalogue import catalogue
 from shell import openstack, refused
 
 MEMBERS = [member.rsplit(":", 1) for member in os.environ["MEMBERS"].split()]
@@ -205,6 +206,7 @@ def main():
     traffic(web)
     refusals()
     deletions()
+    catalogue()
     the_command_itself()
     print("all commands did what they should")
 
