@@ -41,6 +41,8 @@ mod pki;
 mod state_lock;
 
 #[cfg(test)]
+mod coverage;
+#[cfg(test)]
 mod testbed;
 
 fn main() -> ExitCode {

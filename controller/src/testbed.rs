@@ -15,6 +15,7 @@ use krater_amphora_api::{
 };
 use krater_controller_api::{Application as _, Executed};
 use krater_controller_core::{
+    carried::Carried,
     command::{Command, NewListener, NewLoadBalancer, NewMember, NewPool, PoolRef},
     compile,
     envelope::Envelope,
@@ -30,6 +31,7 @@ use krater_controller_core::{
     vips::VipRules,
 };
 use krater_controller_store::{AmphoraRecord, Fate, Placement, Store, StoreError};
+use krater_driver::Authenticator;
 use krater_driver_local::{LocalNetwork, NetworkConfig, NoAuth};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -360,6 +362,9 @@ pub(crate) struct Setting {
     /// The first subnet of the first is where load balancers go.
     pub(crate) networks: Vec<NetworkConfig>,
     pub(crate) rules: VipRules,
+    /// Who says who callers are.
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) carried: Carried,
 }
 
 impl Default for Setting {
@@ -367,6 +372,8 @@ impl Default for Setting {
         Self {
             networks: vec![NetworkConfig::loopback()],
             rules: VipRules::default(),
+            authenticator: Arc::new(NoAuth::new(ProjectId::parse("house").unwrap())),
+            carried: Carried::release(),
         }
     }
 }
@@ -386,6 +393,7 @@ impl House {
         Self::build_with(Setting::default()).await
     }
 
+    /// With a setting of one's own.
     pub(crate) async fn build_with(setting: Setting) -> Self {
         let store = Store::in_memory().await.unwrap();
         for id in [AMPHORA, OTHER] {
@@ -425,10 +433,10 @@ impl House {
                 driver: network,
                 rules: setting.rules,
             },
-            authenticator: Arc::new(NoAuth::new(project.clone())),
+            authenticator: setting.authenticator,
             reconciler: Arc::clone(&reconciler),
             agents: amphora.clone(),
-            carried: krater_controller_core::carried::Carried::release(),
+            carried: setting.carried,
             quota_defaults: krater_controller_core::quota::Limits::default(),
             rules: krater_controller_core::rules::Rules::default(),
             zones: ["local".to_owned()].into(),

@@ -20,6 +20,25 @@ fn the_openstack_command_logs_in_and_does_what_its_roles_permit() {
 }
 
 #[test]
+fn every_command_of_the_openstack_client_does_what_it_says() {
+    as_administrator("commands.py");
+}
+
+#[test]
+fn every_method_of_the_openstack_sdk_does_what_it_says() {
+    as_administrator("proxy.py");
+}
+
+/// Runs a script as the administrator, against a krater of its own.
+fn as_administrator(script: &str) {
+    let _network = Namespace::enter_new();
+    let keystone = Keystone::start();
+    let settings = keystone.settings("keystone-default", "");
+    let krater = Krater::start("up", &["--config", &settings]);
+    run(script, &Keystone::environment("admin", "admin"), &krater);
+}
+
+#[test]
 fn without_the_identity_service_whoever_is_known_goes_on_and_others_are_told_to_come_again() {
     let _network = Namespace::enter_new();
     let mut keystone = Keystone::start();

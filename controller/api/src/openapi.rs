@@ -102,7 +102,7 @@ fn describe(operation: &Operation) -> Value {
         Answers::One(_) if operation.method == "GET" => parameters.push(reference("fields")),
         _ => {}
     }
-    if operation.method == "POST" {
+    if operation.faults.contains(&422) {
         parameters.push(reference("idempotency_key"));
     }
     if operation.faults.contains(&412) {
@@ -187,6 +187,13 @@ fn responses(operation: &Operation) -> Map<String, Value> {
     let mut responses = Map::new();
     responses.insert(operation.success.to_string(), success);
     for status in operation.faults {
+        if matches!(operation.answers, Answers::Text) && *status == 503 {
+            responses.insert(
+                status.to_string(),
+                json!({"description": "It does not; the text says why.", "content": {"text/plain": {"schema": {"type": "string"}}}}),
+            );
+            continue;
+        }
         let reference = format!("#/components/responses/Status{status}");
         responses.insert(status.to_string(), json!({"$ref": reference}));
     }
@@ -220,6 +227,7 @@ fn fault(status: u16) -> Value {
             "It conflicts with how things are; the sentence says with what.",
             "Fault",
         ),
+        410 => ("What the Idempotency-Key created is gone since.", "Fault"),
         412 => ("It has changed since the version in If-Match.", "Fault"),
         413 => {
             return json!({"description": "The body is too large.", "content": {"text/plain": {"schema": {"type": "string"}}}});

@@ -88,7 +88,14 @@ async fn ids() -> BTreeMap<String, Uuid> {
 
 async fn house(rules: VipRules) -> Arc<House> {
     let networks = networks();
-    Arc::new(House::build_with(Setting { networks, rules }).await)
+    Arc::new(
+        House::build_with(Setting {
+            networks,
+            rules,
+            ..Setting::default()
+        })
+        .await,
+    )
 }
 
 fn member_of(project: &str) -> Caller {
@@ -551,7 +558,7 @@ async fn a_network_is_full_when_all_its_subnets_are() {
                 .into(),
             ports: vec![],
         }],
-        rules: VipRules::default(),
+        ..Setting::default()
     })
     .await;
     let answer = house

@@ -2,7 +2,7 @@
 
 use super::{
     field::{
-        Mode::{Changed, Needed, NeededChanged, Shown},
+        Mode::{Changed, Needed, NeededChanged, Shown, SometimesShown},
         Null::{Both, Never, Sent},
         Takes::{Address, Boolean, Choice, Integer, References, Text, Time, Uuid},
     },
@@ -17,8 +17,8 @@ pub(super) const QUOTA: Resource = Resource {
     links: "quotas_links",
     fields: fields! {
         [];
-        "project_id": Text(0, 255), Shown, Never, "Whose they are.";
-        "tenant_id": Text(0, 255), Shown, Never, "The same.";
+        "project_id": Text(0, 255), SometimesShown, Never, "Whose they are; of the defaults nobody's.";
+        "tenant_id": Text(0, 255), SometimesShown, Never, "The same.";
         "load_balancer": COUNT, Changed, Sent, "Load balancers; -1 is no limit, null the default.";
         "loadbalancer": COUNT, Changed, Sent, "The same.";
         "listener": COUNT, Changed, Sent, "Listeners.";

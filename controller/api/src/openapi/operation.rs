@@ -85,15 +85,21 @@ const ADDITIVE: &[Query] = &[Query {
 const LIST: &[u16] = &[400, 401, 403, 406, 503];
 const LIST_BELOW: &[u16] = &[400, 401, 403, 404, 406, 503];
 const SHOW: &[u16] = &[400, 401, 403, 404, 406, 503];
-const CREATE: &[u16] = &[400, 401, 403, 404, 406, 409, 413, 415, 422, 501, 503];
+const CREATE: &[u16] = &[400, 401, 403, 404, 406, 409, 410, 413, 415, 422, 501, 503];
+/// A creation that the data plane always carries.
+const CREATE_CARRIED: &[u16] = &[400, 401, 403, 404, 406, 409, 410, 413, 415, 422, 503];
 const UPDATE: &[u16] = &[400, 401, 403, 404, 406, 409, 412, 413, 415, 501, 503];
-const DELETE: &[u16] = &[400, 401, 403, 404, 406, 409, 412, 503];
-const ACT: &[u16] = &[400, 401, 403, 404, 406, 409, 503];
+/// An update that the data plane always carries.
+const UPDATE_CARRIED: &[u16] = &[400, 401, 403, 404, 406, 409, 412, 413, 415, 503];
+/// A second deletion is no conflict.
+const DELETE: &[u16] = &[400, 401, 403, 404, 406, 412, 503];
+/// The deletion of what others may refer to.
+const DELETE_UNUSED: &[u16] = &[400, 401, 403, 404, 406, 409, 412, 503];
 
 /// The five operations of a kind of resource with a collection of its own.
 macro_rules! collection {
     ($resource:ident, $path:literal, $id:literal, $one:literal, $many:literal, $a_one:literal;
-     $create:expr, $update:expr, $delete:expr, $cascade:expr) => {
+     $list:expr, $create:expr, $update:expr, $delete:expr, $cascade:expr) => {
         [
             Operation {
                 method: "GET",
@@ -104,7 +110,7 @@ macro_rules! collection {
                 success: 200,
                 answers: Answers::Many(&$resource),
                 queries: &[],
-                faults: LIST,
+                faults: $list,
             },
             Operation {
                 method: "POST",
@@ -157,36 +163,36 @@ macro_rules! collection {
 /// The families of operations, in the order of the document.
 const OPERATIONS: &[&[Operation]] = &[
     &DISCOVERY,
-    &collection!(LOAD_BALANCER, "/v2/lbaas/loadbalancers", "loadbalancer_id", "loadbalancer", "loadbalancers", "load balancer";
-        CREATE, UPDATE, DELETE, CASCADE),
+    &collection!(LOAD_BALANCER, "/v2/lbaas/loadbalancers", "loadbalancer_id", "loadbalancer", "loadbalancers", "load balancer"; LIST,
+        CREATE, UPDATE_CARRIED, DELETE, CASCADE),
     &LOAD_BALANCER_MORE,
-    &collection!(LISTENER, "/v2/lbaas/listeners", "listener_id", "listener", "listeners", "listener";
-        CREATE, UPDATE, DELETE, &[]),
+    &collection!(LISTENER, "/v2/lbaas/listeners", "listener_id", "listener", "listeners", "listener"; LIST,
+        CREATE, UPDATE_CARRIED, DELETE, &[]),
     &LISTENER_MORE,
-    &collection!(POOL, "/v2/lbaas/pools", "pool_id", "pool", "pools", "pool"; CREATE, UPDATE, DELETE, &[]),
-    &collection!(MEMBER, "/v2/lbaas/pools/{pool_id}/members", "member_id", "member", "members", "pool's member";
-        CREATE, UPDATE, DELETE, &[]),
+    &collection!(POOL, "/v2/lbaas/pools", "pool_id", "pool", "pools", "pool"; LIST, CREATE, UPDATE, DELETE_UNUSED, &[]),
+    &collection!(MEMBER, "/v2/lbaas/pools/{pool_id}/members", "member_id", "member", "members", "pool's member"; LIST_BELOW,
+        CREATE_CARRIED, UPDATE_CARRIED, DELETE, &[]),
     &MEMBER_MORE,
-    &collection!(HEALTH_MONITOR, "/v2/lbaas/healthmonitors", "healthmonitor_id", "healthmonitor", "healthmonitors", "health monitor";
-        CREATE, UPDATE, DELETE, &[]),
-    &collection!(L7_POLICY, "/v2/lbaas/l7policies", "l7policy_id", "l7policy", "l7policies", "forwarding policy";
-        CREATE, UPDATE, DELETE, &[]),
-    &collection!(L7_RULE, "/v2/lbaas/l7policies/{l7policy_id}/rules", "rule_id", "l7rule", "l7rules", "policy's rule";
+    &collection!(HEALTH_MONITOR, "/v2/lbaas/healthmonitors", "healthmonitor_id", "healthmonitor", "healthmonitors", "health monitor"; LIST,
+        CREATE, UPDATE_CARRIED, DELETE, &[]),
+    &collection!(L7_POLICY, "/v2/lbaas/l7policies", "l7policy_id", "l7policy", "l7policies", "forwarding policy"; LIST,
+        CREATE_CARRIED, UPDATE_CARRIED, DELETE, &[]),
+    &collection!(L7_RULE, "/v2/lbaas/l7policies/{l7policy_id}/rules", "rule_id", "l7rule", "l7rules", "policy's rule"; LIST_BELOW,
         CREATE, UPDATE, DELETE, &[]),
     &QUOTAS,
     &PROVIDERS,
-    &collection!(FLAVOR, "/v2/lbaas/flavors", "flavor_id", "flavor", "flavors", "flavor";
+    &collection!(FLAVOR, "/v2/lbaas/flavors", "flavor_id", "flavor", "flavors", "flavor"; LIST,
         &[400, 401, 403, 406, 409, 413, 415, 503], &[400, 401, 403, 404, 406, 409, 413, 415, 503],
         &[400, 401, 403, 404, 406, 409, 503], &[]),
-    &collection!(FLAVOR_PROFILE, "/v2/lbaas/flavorprofiles", "flavorprofile_id", "flavorprofile", "flavorprofiles", "flavor profile";
+    &collection!(FLAVOR_PROFILE, "/v2/lbaas/flavorprofiles", "flavorprofile_id", "flavorprofile", "flavorprofiles", "flavor profile"; LIST,
         &[400, 401, 403, 406, 413, 415, 501, 503], &[400, 401, 403, 404, 406, 409, 413, 415, 501, 503],
         &[400, 401, 403, 404, 406, 409, 503], &[]),
     &collection!(AVAILABILITY_ZONE, "/v2/lbaas/availabilityzones", "availability_zone_name", "availability_zone",
-        "availability_zones", "availability zone";
+        "availability_zones", "availability zone"; LIST,
         &[400, 401, 403, 406, 409, 413, 415, 503], &[400, 401, 403, 404, 406, 413, 415, 503],
         &[400, 401, 403, 404, 406, 409, 503], &[]),
     &collection!(AVAILABILITY_ZONE_PROFILE, "/v2/lbaas/availabilityzoneprofiles", "availabilityzoneprofile_id",
-        "availability_zone_profile", "availability_zone_profiles", "zone profile";
+        "availability_zone_profile", "availability_zone_profiles", "zone profile"; LIST,
         &[400, 401, 403, 406, 413, 415, 501, 503], &[400, 401, 403, 404, 406, 409, 413, 415, 501, 503],
         &[400, 401, 403, 404, 406, 409, 503], &[]),
     &AMPHORAE,
@@ -219,7 +225,12 @@ const fn get(
 }
 
 /// An operation that has something done and answers at once.
-const fn act(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
+const fn act(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    faults: &'static [u16],
+) -> Operation {
     Operation {
         method: "PUT",
         path,
@@ -229,7 +240,7 @@ const fn act(path: &'static str, id: &'static str, summary: &'static str) -> Ope
         success: 202,
         answers: Answers::Nothing,
         queries: &[],
-        faults: ACT,
+        faults,
     }
 }
 
@@ -276,6 +287,7 @@ const LOAD_BALANCER_MORE: [Operation; 3] = [
         "/v2/lbaas/loadbalancers/{loadbalancer_id}/failover",
         "fail_over_loadbalancer",
         "Moves a load balancer to another amphora.",
+        &[400, 401, 403, 404, 406, 409, 503],
     ),
 ];
 
@@ -402,11 +414,13 @@ const AMPHORAE: [Operation; 6] = [
         "/v2/octavia/amphorae/{amphora_id}/config",
         "configure_amphora",
         "Sends an amphora its configuration again.",
+        &[400, 401, 403, 404, 406, 503],
     ),
     act(
         "/v2/octavia/amphorae/{amphora_id}/failover",
         "fail_over_amphora",
         "Moves all that an amphora carries elsewhere and ends it.",
+        &[400, 401, 403, 404, 406, 409, 503],
     ),
     Operation {
         method: "DELETE",
