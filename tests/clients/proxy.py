@@ -104,7 +104,7 @@ def tree(cloud, api, flavor):
     api.update_l7_policy(policy, action="REDIRECT_TO_URL", redirect_url="http://other.example.test/")
     assert api.find_l7_policy("out").id == api.get_l7_policy(policy.id).id == one(api.l7_policies()).id
     rule = api.create_l7_rule(policy, type="PATH", compare_type="STARTS_WITH", value="/old")
-    api.update_l7_rule(rule, policy, value="/older")
+    api.update_l7_rule(rule, policy, rule_value="/older")
     assert api.find_l7_rule(rule.id, policy).id == api.get_l7_rule(rule.id, policy).id == one(api.l7_rules(policy)).id
 
     api.delete_l7_rule(rule, policy)
