@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -16,12 +15,12 @@ use krater_amphora_api::{
 use krater_controller_api::{Application as _, Executed};
 use krater_controller_core::{
     carried::Carried,
-    command::{Command, NewListener, NewLoadBalancer, NewMember, NewPool, PoolRef},
+    command::{Command, NewLoadBalancer, NewPool, PoolRef},
     compile,
     envelope::Envelope,
     model::{
-        Chosen, Description, InsertHeaders, LbAlgorithm, ListenerProtocol, Name, PoolId,
-        PoolProtocol, ProjectId, Steering, Tags, Tenancy, Timeouts, VipRequest,
+        Chosen, Description, LbAlgorithm, Name, PoolProtocol, ProjectId, Steering, Tags, Tenancy,
+        VipRequest,
     },
     place::{self, Candidate, Choice, Deployment},
     plan::Agent,
@@ -46,6 +45,10 @@ use crate::{
     placements::Placements,
     reconcile::{self, Agents, Placed, Reconciler, Urgency},
 };
+
+mod wishes;
+
+pub(crate) use wishes::{new_listener, new_member, pool_of};
 
 /// The amphora there is.
 pub(crate) const AMPHORA: AmphoraId = AmphoraId::new(Uuid::from_u128(0xa));
@@ -562,46 +565,6 @@ impl House {
                 .for_each(|id| self.reconciler.poke(id, Urgency::Background));
         }
     }
-}
-
-pub(crate) fn new_listener(port: u16, default_pool: Option<PoolRef>) -> NewListener {
-    NewListener {
-        name: Name::default(),
-        description: Description::default(),
-        admin_state_up: true,
-        protocol: ListenerProtocol::Tcp,
-        protocol_port: port,
-        connection_limit: None,
-        default_pool,
-        allowed_cidrs: Vec::new(),
-        timeouts: Timeouts::default(),
-        insert_headers: InsertHeaders::default(),
-        tls: Default::default(),
-        hsts: Default::default(),
-        l7_policies: Vec::new(),
-        tags: Tags::default(),
-    }
-}
-
-pub(crate) fn new_member(address: IpAddr) -> NewMember {
-    NewMember {
-        name: Name::default(),
-        admin_state_up: true,
-        address,
-        protocol_port: 80,
-        weight: 1,
-        backup: false,
-        subnet_id: None,
-        monitor_address: None,
-        monitor_port: None,
-        request_sriov: false,
-        tags: Tags::default(),
-    }
-}
-
-/// The first pool of a tree.
-pub(crate) fn pool_of(view: &TreeView) -> PoolId {
-    view.tree.pools[0].value.id
 }
 
 /// Far more than anything here takes.

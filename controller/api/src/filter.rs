@@ -24,6 +24,15 @@ pub(crate) struct Filter {
 impl Filter {
     /// Reads all parameters that are no business of paging or field selection.
     pub(crate) fn parse(parameters: &Parameters, filterable: &Filterable) -> Result<Self, Fault> {
+        Self::parse_below(parameters, filterable, None)
+    }
+
+    /// The same for a list below a parent, whose id clients may repeat under the name `parent`.
+    pub(crate) fn parse_below(
+        parameters: &Parameters,
+        filterable: &Filterable,
+        parent: Option<&str>,
+    ) -> Result<Self, Fault> {
         let mut filter = Self {
             tags: TagFilter::parse(parameters),
             ..Self::default()
@@ -37,6 +46,9 @@ impl Filter {
             }
             if parameters.all(name).nth(1).is_some() {
                 return Err(refused());
+            }
+            if parent == Some(name) {
+                continue;
             }
             if let Some(key) = filterable.relation(name) {
                 filter.relations.push((key, value.to_owned()));

@@ -98,19 +98,17 @@ pub(crate) async fn show_member(
 
 /// The rules of an L7 policy.
 pub(crate) async fn list_rules(context: &Context<'_>, policy: &str) -> Result<Reply, Fault> {
-    let listing = Listing::parse(
-        context,
-        Filterable {
-            attributes: l7_rule::ATTRIBUTES,
-            relations: &[],
-        },
-    )?;
+    let filterable = Filterable {
+        attributes: l7_rule::ATTRIBUTES,
+        relations: &[],
+    };
+    let listing = Listing::parse_below(context, filterable, Some(PARENT_POLICY))?;
+    let named = context.parameters.first(PARENT_POLICY);
+    let is_another = named.is_some_and(|named| named != policy);
     let (policy, view) = parent_policy(context, policy).await?;
-    listing.reply(
-        context,
-        l7_rule::render_of_policy(&view, policy).collect(),
-        l7_rule::ROOT_LIST,
-    )
+    let mut rules: Vec<Item> = l7_rule::render_of_policy(&view, policy).collect();
+    rules.retain(|_| !is_another);
+    listing.reply(context, rules, l7_rule::ROOT_LIST)
 }
 
 /// One L7 rule.
@@ -273,6 +271,9 @@ fn scope(context: &Context<'_>) -> Result<Option<ProjectId>, Fault> {
     }
 }
 
+/// The policy in a rule's path, which the SDK repeats among the parameters.
+const PARENT_POLICY: &str = "l7policy_id";
+
 /// How a list was asked for.
 struct Listing {
     filter: Filter,
@@ -281,10 +282,18 @@ struct Listing {
 
 impl Listing {
     fn parse(context: &Context<'_>, filterable: Filterable) -> Result<Self, Fault> {
+        Self::parse_below(context, filterable, None)
+    }
+
+    fn parse_below(
+        context: &Context<'_>,
+        filterable: Filterable,
+        parent: Option<&str>,
+    ) -> Result<Self, Fault> {
         let paging = Paging::parse(&context.parameters, context.settings.pagination_max_limit)?;
         paging.check_keys(&filterable)?;
         Ok(Self {
-            filter: Filter::parse(&context.parameters, &filterable)?,
+            filter: Filter::parse_below(&context.parameters, &filterable, parent)?,
             paging,
         })
     }

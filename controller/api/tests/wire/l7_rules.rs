@@ -253,3 +253,16 @@ async fn wrong_bodies_are_refused() {
     reply.assert_fault(400, "Unknown attribute for argument rule_.rule: project_id");
     assert_eq!(api.command_count(), 0);
 }
+
+#[tokio::test]
+async fn a_list_may_name_the_policy_of_its_path_once_more() {
+    let api = Api::new();
+    for (named, count) in [(POLICY, 1), (STRANGER, 0)] {
+        let reply = api.get(&format!("{}?l7policy_id={named}", path())).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let rules = reply.json()["rules"].as_array().unwrap().len();
+        assert_eq!(rules, count, "{named}");
+    }
+    let reply = api.get(&format!("{}?listener_id={POLICY}", path())).await;
+    assert_eq!(reply.status, 400);
+}
