@@ -1,12 +1,12 @@
 //! Every answer that the API's document names is given, and looks as the document says: one request for each operation
 //! and status, against the whole controller without its sockets. `controller/api/COVERAGE.md` is made from it.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 
 use http::StatusCode;
 use krater_controller_api::{
     Healthcheck,
-    openapi::{self, Answers, Operation},
+    openapi::{self, Answers, Operation, Sends},
 };
 use krater_controller_core::carried::Carried;
 use serde_json::Value;
@@ -35,6 +35,51 @@ async fn every_answer_of_every_operation_is_given() {
         }
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+/// A field is unknown exactly where the document does not have it.
+#[tokio::test]
+async fn bodies_have_the_fields_of_the_document_and_no_others() {
+    let mut world = World::furnish(Carried::everything(), Healthcheck::Disabled).await;
+    special::furnish_bare_pool(&mut world).await;
+    let mut problems = Vec::new();
+    for operation in openapi::all() {
+        let (resource, is_creation) = match operation.sends {
+            Sends::New(resource) => (resource, true),
+            Sends::Changes(resource) => (resource, false),
+            Sends::Nothing | Sends::Members => continue,
+        };
+        let names: BTreeSet<&str> = resource.fields.iter().map(|field| field.name).collect();
+        for name in names {
+            let taken = resource
+                .fields
+                .iter()
+                .filter(|field| field.name == name)
+                .any(|field| {
+                    if is_creation {
+                        field.is_created()
+                    } else {
+                        field.is_changed()
+                    }
+                });
+            let mut body = world::body_for(&world, operation).unwrap();
+            // No field takes this, so nothing is changed by asking.
+            body[resource.root][name] = serde_json::json!([{"nothing": {}}]);
+            let reply = world.send(operation, &world::Sent::with(Some(body))).await;
+            let is_unknown = reply.text.contains("Unknown attribute")
+                && reply.text.contains(&format!(".{}: {name}", resource.root))
+                || reply
+                    .text
+                    .contains("only be given when a whole load balancer is created");
+            if is_unknown == taken || reply.status != StatusCode::BAD_REQUEST {
+                problems.push(format!(
+                    "{} {name}: {} {}",
+                    operation.id, reply.status, reply.text
+                ));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
 #[test]

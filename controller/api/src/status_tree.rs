@@ -3,7 +3,7 @@
 use krater_controller_core::tree::TreeView;
 use serde_json::{Map, Value, json};
 
-use crate::wire::{listener, load_balancer, pool};
+use crate::wire::{l7_policy, listener, load_balancer, pool};
 
 /// The document. Pools are below the listeners that use them, so one nobody uses is not shown and one that two use is
 /// shown twice.
@@ -20,6 +20,10 @@ pub(crate) fn document(view: &TreeView) -> Value {
             .map(|pool| Value::Object(pool::render_status(view, pool)))
             .collect();
         object.insert("pools".into(), Value::Array(pools));
+        // The reference's document has them, its code does not; who imports a policy looks for it here.
+        let policies = view.tree.policies_of(&row.value).into_iter();
+        let policies = policies.map(|policy| l7_policy::render_status(view, policy));
+        object.insert("l7policies".into(), policies.collect());
         Value::Object(object)
     });
     tree.insert("listeners".into(), listeners.collect());

@@ -9,12 +9,7 @@ use crate::testbed::OTHER;
 /// A request that should be answered with `status`, where the operation has one of its own for it.
 pub(super) async fn request(world: &mut World, operation: &Operation, status: u16) -> Option<Sent> {
     if operation.id == "create_healthmonitor" && status != 409 {
-        // The pool that is there has one already.
-        let balancer = world.ids["loadbalancer_id"].clone();
-        let pool =
-            json!({"loadbalancer_id": balancer, "protocol": "TCP", "lb_algorithm": "ROUND_ROBIN"});
-        let pool = world.create("/v2/pools", "pool", pool).await;
-        world.ids.insert("bare_pool_id", pool);
+        furnish_bare_pool(world).await;
     }
     match status {
         404 => lost(world, operation),
@@ -30,6 +25,15 @@ pub(super) async fn request(world: &mut World, operation: &Operation, status: u1
         _ if status == operation.success => success(world, operation).await,
         _ => None,
     }
+}
+
+/// A pool that a monitor can be created for: the one that is there has one already.
+pub(super) async fn furnish_bare_pool(world: &mut World) {
+    let balancer = world.ids["loadbalancer_id"].clone();
+    let pool =
+        json!({"loadbalancer_id": balancer, "protocol": "TCP", "lb_algorithm": "ROUND_ROBIN"});
+    let pool = world.create("/v2/pools", "pool", pool).await;
+    world.ids.insert("bare_pool_id", pool);
 }
 
 /// What cannot be found is named in the body of a creation.

@@ -12,7 +12,7 @@ use krater_controller_core::{
     status::OperatingStatus,
     tree::{Row, TreeView},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     l7_rule,
@@ -179,6 +179,24 @@ fn position(fields: &mut Fields) -> Result<Given<u32>, Fault> {
 pub(crate) fn render(view: &TreeView, row: &Row<L7Policy>, related: &Related) -> Item {
     let rules = related.l7_rules.iter().copied().map(L7RuleId::uuid);
     render_with(view, row, related.position, row::references(rules))
+}
+
+/// A policy as the status tree shows it, its rules below it.
+pub(crate) fn render_status(view: &TreeView, row: &Row<L7Policy>) -> Value {
+    let policy = &row.value;
+    let id = policy.id.uuid();
+    let mut object = Map::new();
+    row::put_statuses(&mut object, view, id, row, OperatingStatus::Offline);
+    let rules: Vec<Value> = view
+        .tree
+        .rules_of(policy.id)
+        .map(|rule| l7_rule::render_status(view, rule))
+        .collect();
+    row::extend(
+        &mut object,
+        json!({"id": id, "name": policy.name.as_str(), "rules": rules}),
+    );
+    Value::Object(object)
 }
 
 /// The same inside a whole tree, with all below it.

@@ -6,7 +6,7 @@ use krater_controller_core::{
     status::OperatingStatus,
     tree::{Row, TreeView},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::row::{self, Item};
 use crate::{
@@ -98,6 +98,18 @@ pub(crate) fn render(view: &TreeView, row: &Row<L7Rule>) -> Item {
         created_at: row.created_at,
         object,
     }
+}
+
+/// A rule as the status tree shows it.
+pub(crate) fn render_status(view: &TreeView, row: &Row<L7Rule>) -> Value {
+    let id = row.value.id.uuid();
+    let mut object = Map::new();
+    row::put_statuses(&mut object, view, id, row, OperatingStatus::Offline);
+    row::extend(
+        &mut object,
+        json!({"id": id, "type": row.value.rule_type.name()}),
+    );
+    Value::Object(object)
 }
 
 /// The rules of the policy `policy`, each as JSON.

@@ -101,7 +101,7 @@ async fn rules_are_selected_by_their_attributes() {
         let reply = api.get(&format!("{}?{query}", path())).await;
         assert_eq!(reply.ids("rules").len(), found, "{query}");
     }
-    let reply = api.get(&format!("{}?l7policy_id=x", path())).await;
+    let reply = api.get(&format!("{}?listener_id=x", path())).await;
     reply.assert_fault(400, "One or more arguments are either duplicate or invalid");
     let reply = api.get(&format!("{}?fields=value", path())).await;
     assert_eq!(reply.json()["rules"], json!([{"value": "/shop"}]));

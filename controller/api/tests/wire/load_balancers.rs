@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::{
     fake::Api,
     sample::{
-        self, LISTENER, LOAD_BALANCER, MEMBER_1, MEMBER_2, MONITOR, NETWORK, POOL, PORT, PROJECT,
-        STRANGER, SUBNET, SUBNET_6, id,
+        self, LISTENER, LOAD_BALANCER, MEMBER_1, MEMBER_2, MONITOR, NETWORK, POLICY, POOL, PORT,
+        PROJECT, RULE, STRANGER, SUBNET, SUBNET_6, id,
     },
 };
 
@@ -133,7 +133,9 @@ async fn the_status_tree_looks_as_in_the_reference() {
     let api = Api::new();
     let golden = json!({"statuses": {"loadbalancer": {"id": LOAD_BALANCER, "name": "edge-1",
         "operating_status": "DEGRADED", "provisioning_status": "ACTIVE", "listeners": [{"id": LISTENER,
-        "name": "web", "operating_status": "ONLINE", "provisioning_status": "ACTIVE", "pools": [{"id": POOL,
+        "name": "web", "operating_status": "ONLINE", "provisioning_status": "ACTIVE", "l7policies": [{"id": POLICY,
+        "name": "to-shop", "provisioning_status": "ACTIVE", "operating_status": "OFFLINE", "rules": [{"id": RULE,
+        "type": "PATH", "provisioning_status": "ACTIVE", "operating_status": "OFFLINE"}]}], "pools": [{"id": POOL,
         "name": "app", "provisioning_status": "ACTIVE", "operating_status": "DEGRADED",
         "health_monitor": {"id": MONITOR, "name": "ready", "type": "HTTP", "provisioning_status": "ACTIVE",
         "operating_status": "ONLINE"}, "members": [
