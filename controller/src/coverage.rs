@@ -102,7 +102,11 @@ fn statuses(operation: &Operation) -> impl Iterator<Item = u16> {
 /// Whether the request is refused before it can change anything, so that one world serves for all of its kind.
 fn changes_nothing(operation: &Operation, status: u16) -> bool {
     let stops_the_store = operation.id == "healthcheck" && status == 503;
-    status != operation.success && !matches!(status, 409 | 410 | 422 | 501) && !stops_the_store
+    let renames_the_project = operation.id.contains("_quota") && status == 404;
+    status != operation.success
+        && !matches!(status, 409 | 410 | 422 | 501)
+        && !stops_the_store
+        && !renames_the_project
 }
 
 /// Has the answer given in a world of its own, so that none depends on another.

@@ -18,7 +18,7 @@ mod resource;
 mod field;
 
 pub use field::{Field, Mode, Null, Takes};
-pub use operation::{Answers, Operation, Query, Sends, all};
+pub use operation::{Answers, Operation, Query, Sends, all, methods};
 pub use resource::Resource;
 
 use balancing::{
@@ -277,7 +277,7 @@ fn parameters() -> Value {
         "if_match": {
             "name": "If-Match", "in": "header",
             "description": "The ETag the resource must still have.",
-            "schema": {"type": "string"},
+            "schema": {"type": "string", "pattern": "^[ -~]*$"},
         },
         "idempotency_key": {
             "name": "Idempotency-Key", "in": "header",

@@ -53,7 +53,6 @@ impl Reply {
             Self::Options => {
                 let mut response = plain(StatusCode::OK, Body::empty());
                 let headers = response.headers_mut();
-                headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
                 headers.insert(
                     header::ACCESS_CONTROL_ALLOW_METHODS,
                     HeaderValue::from_static(METHODS),

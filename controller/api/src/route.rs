@@ -8,7 +8,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use http::{HeaderValue, Method, header, request::Parts};
+use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use krater_controller_core::{audit::Deed, envelope::Envelope};
 use serde_json::{Value, json};
 use tracing::Instrument;
@@ -103,6 +103,13 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
                 response
             }
         };
+        if parts.method == Method::OPTIONS || response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            // RFC 9110, 15.5.6: what may be asked here instead.
+            let methods = openapi::methods(parts.uri.path()).join(", ");
+            if let Ok(methods) = HeaderValue::try_from(methods) {
+                response.headers_mut().insert(header::ALLOW, methods);
+            }
+        }
         response.extensions_mut().insert(RouteName(name));
         if let Ok(value) = HeaderValue::try_from(request_id) {
             response

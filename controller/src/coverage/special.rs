@@ -4,7 +4,7 @@ use krater_controller_api::openapi::Operation;
 use serde_json::json;
 
 use super::world::{Sent, World, body_for};
-use crate::testbed::OTHER;
+use crate::testbed::{AMPHORA, OTHER};
 
 /// A request that should be answered with `status`, where the operation has one of its own for it.
 pub(super) async fn request(world: &mut World, operation: &Operation, status: u16) -> Option<Sent> {
@@ -12,6 +12,11 @@ pub(super) async fn request(world: &mut World, operation: &Operation, status: u1
         furnish_bare_pool(world).await;
     }
     match status {
+        // A project is named, not found: only what cannot be one is lost.
+        404 if operation.id.contains("_quota") && operation.id != "delete_quota" => {
+            world.ids.insert("project_id", "x".repeat(40));
+            Some(Sent::with(body_for(world, operation)))
+        }
         404 => lost(world, operation),
         409 => conflict(world, operation).await,
         501 => {
@@ -82,6 +87,7 @@ async fn conflict(world: &mut World, operation: &Operation) -> Option<Sent> {
             });
             world.create("/v2/l7policies", "l7policy", policy).await;
         }
+        "configure_amphora" => world.house.amphora.set_retiring(AMPHORA),
         "fail_over_amphora" => {
             world.ids.insert("amphora_id", OTHER.to_string());
         }

@@ -40,7 +40,7 @@ pub(super) const FLAVOR: Resource = Resource {
     fields: fields! {
         [];
         "id": Uuid, Shown, Never, "Its id.";
-        "name": Text(1, 255), NeededChanged, Never, "Its name, unique.";
+        "name": Text(0, 255), NeededChanged, Never, "Its name, unique.";
         "description": Text(0, 255), Changed, Sent, "A note.";
         "enabled": Boolean, Changed, Never, "Whether new load balancers may have it.";
         "flavor_profile_id": Uuid, Needed, Never, "What it means.";
@@ -56,8 +56,8 @@ pub(super) const FLAVOR_PROFILE: Resource = Resource {
     fields: fields! {
         [];
         "id": Uuid, Shown, Never, "Its id.";
-        "name": Text(1, 255), NeededChanged, Never, "Its name; need not be unique.";
-        "provider_name": Text(1, 255), NeededChanged, Never, "The provider that understands it.";
+        "name": Text(0, 255), NeededChanged, Never, "Its name; need not be unique.";
+        "provider_name": Text(0, 255), NeededChanged, Never, "The provider that understands it.";
         "flavor_data": Text(1, 4096), NeededChanged, Never, "A JSON object, as a text.";
     },
 };
@@ -86,7 +86,7 @@ pub(super) const AVAILABILITY_ZONE_PROFILE: Resource = Resource {
     fields: fields! {
         [];
         "id": Uuid, Shown, Never, "Its id.";
-        "name": Text(1, 255), NeededChanged, Never, "Its name; need not be unique.";
+        "name": Text(0, 255), NeededChanged, Never, "Its name; need not be unique.";
         "provider_name": Text(1, 255), NeededChanged, Never, "The provider that understands it.";
         "availability_zone_data": Text(1, 4096), NeededChanged, Never, "A JSON object, as a text.";
     },

@@ -203,6 +203,49 @@ pub fn all() -> impl Iterator<Item = &'static Operation> {
     OPERATIONS.iter().copied().flatten()
 }
 
+/// The methods that something has at this path, in the spelling of the document or any other (reference 1.1).
+#[must_use]
+pub fn methods(path: &str) -> Vec<&'static str> {
+    let asked = segments(path);
+    let unnamed = |known: &[&str]| known.iter().filter(|name| name.starts_with('{')).count();
+    let matches = |operation: &'static Operation| {
+        let known = segments(operation.path);
+        let fits = known.len() == asked.len()
+            && known
+                .iter()
+                .zip(&asked)
+                .all(|(known, asked)| known.starts_with('{') || known == asked);
+        fits.then(|| (unnamed(&known), operation.method))
+    };
+    let found: Vec<_> = all().filter_map(matches).collect();
+    // A path that is spelled out is not one of those with a name in its place.
+    let closest = found.iter().map(|(unnamed, _)| *unnamed).min();
+    found
+        .into_iter()
+        .filter(|(unnamed, _)| Some(*unnamed) == closest)
+        .map(|(_, method)| method)
+        .collect()
+}
+
+/// A path in the one spelling that all others are compared in.
+fn segments(path: &str) -> Vec<&str> {
+    let mut segments: Vec<&str> = path
+        .split('/')
+        .filter(|segment| !segment.is_empty() && !matches!(*segment, "load-balancer" | "lbaas"))
+        .collect();
+    if let Some(last) = segments.last_mut() {
+        *last = last.strip_suffix(".json").unwrap_or(last);
+    }
+    for segment in &mut segments {
+        *segment = match *segment {
+            "v2.0" => "v2",
+            "statuses" => "status",
+            other => other,
+        };
+    }
+    segments
+}
+
 /// An operation without a body that answers a document.
 const fn get(
     path: &'static str,
@@ -331,14 +374,14 @@ const QUOTAS: [Operation; 6] = [
         "show_quota",
         "Shows the quotas of a project.",
         Answers::One(&QUOTA),
-        &[401, 403, 406, 503],
+        &[401, 403, 404, 406, 503],
     ),
     get(
         "/v2/lbaas/quotas/{project_id}/default",
         "show_default_quota",
         "Shows the quotas a project has when it has none of its own.",
         Answers::One(&QUOTA),
-        &[401, 403, 406, 503],
+        &[401, 403, 404, 406, 503],
     ),
     Operation {
         method: "PUT",
@@ -349,7 +392,7 @@ const QUOTAS: [Operation; 6] = [
         success: 202,
         answers: Answers::One(&QUOTA),
         queries: &[],
-        faults: &[400, 401, 403, 406, 413, 415, 503],
+        faults: &[400, 401, 403, 404, 406, 413, 415, 503],
     },
     Operation {
         method: "DELETE",
@@ -414,7 +457,7 @@ const AMPHORAE: [Operation; 6] = [
         "/v2/octavia/amphorae/{amphora_id}/config",
         "configure_amphora",
         "Sends an amphora its configuration again.",
-        &[400, 401, 403, 404, 406, 503],
+        &[400, 401, 403, 404, 406, 409, 503],
     ),
     act(
         "/v2/octavia/amphorae/{amphora_id}/failover",

@@ -63,3 +63,31 @@ fn collect(value: &Value, references: &mut Vec<String>) {
         _ => {}
     }
 }
+
+#[tokio::test]
+async fn what_may_be_asked_is_said_where_something_else_was() {
+    let api = Api::new();
+    for (method, path, status, allowed) in [
+        ("PATCH", "/v2/lbaas/loadbalancers", 405, "GET, POST"),
+        (
+            "PATCH",
+            "/v2.0/pools/x/members/y.json",
+            405,
+            "GET, PUT, DELETE",
+        ),
+        (
+            "POST",
+            "/load-balancer/v2/lbaas/loadbalancers/x/statuses/",
+            405,
+            "GET",
+        ),
+        ("OPTIONS", "/v2/lbaas/loadbalancers/x/failover", 200, "PUT"),
+        ("OPTIONS", "/v2/octavia/amphorae", 200, "GET"),
+        ("OPTIONS", "/v2/quotas/defaults", 200, "GET"),
+        ("OPTIONS", "/v2/quotas/x", 200, "GET, PUT, DELETE"),
+    ] {
+        let reply = api.call(method.parse().unwrap(), path).await;
+        assert_eq!(reply.status, status, "{method} {path}: {reply:?}");
+        assert_eq!(reply.headers["allow"], allowed, "{method} {path}");
+    }
+}
