@@ -8,7 +8,7 @@ use krater_controller_core::model::Tenancy;
 
 use crate::{
     Store, StoreError,
-    engine::Statement,
+    engine::{Durability, Statement},
     row::{self, column, read_id, read_time},
 };
 
@@ -129,7 +129,13 @@ impl Store {
         placement: Placement,
         new: Option<&AmphoraRecord>,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.begin(PLACING).await?;
+        // Where there is an amphora already, a placement that a power cut took is decided again from the same facts, and
+        // whoever holds the load balancer then says so. A new amphora must not be started without being on record.
+        let durability = match new {
+            Some(_) => Durability::Promised,
+            None => Durability::Learned,
+        };
+        let mut transaction = self.begin_as(durability, PLACING).await?;
         if let Some(new) = new {
             transaction.run(PLACING, put_amphora(new)).await?;
         }
