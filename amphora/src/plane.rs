@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     error::Error,
     io,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,7 +24,7 @@ use krater_amphora_api::{
 };
 use krater_amphora_core::{
     snapshot::Snapshot,
-    transition::{SocketKey, Transition, sockets},
+    transition::{Place, SocketKey, Transition, sockets},
 };
 
 use crate::{
@@ -41,7 +41,7 @@ pub struct Plane {
     common: Common,
     workers: Vec<WorkerHandle>,
     /// Addresses that are listened on.
-    open: BTreeMap<SocketAddr, Holder>,
+    open: BTreeMap<Place, Holder>,
     /// Addresses that should be listened on and cannot be.
     failed: BTreeMap<(LoadBalancerId, SocketKey), String>,
 }
@@ -133,14 +133,16 @@ impl Plane {
     /// Has the kernel send new connections of a load balancer to whoever else listens on its addresses. Handshakes
     /// under way are finished. Not undone: to be followed by [`Plane::remove`].
     pub fn deafen(&self, id: LoadBalancerId) {
-        for address in self.addresses_of(id) {
-            self.order(|| Order::Deafen { address });
+        for place in self.places_of(id) {
+            self.order(|| Order::Deafen {
+                address: place.address,
+            });
         }
     }
 
-    fn addresses_of(&self, id: LoadBalancerId) -> Vec<SocketAddr> {
+    fn places_of(&self, id: LoadBalancerId) -> Vec<Place> {
         let held = self.open.iter().filter(|(_, holder)| holder.balancer == id);
-        held.map(|(address, _)| *address).collect()
+        held.map(|(place, _)| *place).collect()
     }
 
     /// Tries again to open what could not be opened. To be called each second; `true` if something was.
@@ -274,14 +276,14 @@ impl Plane {
             .iter()
             .filter(|key| {
                 self.open
-                    .get(&key.address)
+                    .get(&key.place)
                     .is_some_and(|holder| holder.listener == key.listener)
             })
             .partition(|key| {
                 transition
                     .open
                     .iter()
-                    .any(|opened| opened.address == key.address)
+                    .any(|opened| opened.place == key.place)
             });
         // Bound before anything changes, handed over after: what is accepted finds its listener in the world.
         let mut groups = Vec::new();
@@ -289,7 +291,7 @@ impl Plane {
         let wanted: Vec<_> = new.iter().flat_map(|snapshot| sockets(snapshot)).collect();
         for key in wanted {
             if !self.holds(id, &key)
-                && !passing.iter().any(|passed| passed.address == key.address)
+                && !passing.iter().any(|passed| passed.place == key.place)
                 && let Some(group) = self.bind(id, key, takes_over)
             {
                 groups.push((key, group));
@@ -301,20 +303,20 @@ impl Plane {
         for key in transition
             .open
             .iter()
-            .filter(|key| passing.iter().any(|passed| passed.address == key.address))
+            .filter(|key| passing.iter().any(|passed| passed.place == key.place))
         {
             let Some(state) = next.listeners.get(&key.listener) else {
                 continue;
             };
             self.open.insert(
-                key.address,
+                key.place,
                 Holder {
                     balancer: id,
                     listener: key.listener,
                 },
             );
             self.order(|| Order::Reassign {
-                address: key.address,
+                address: key.place.address,
                 state: Arc::clone(state),
             });
         }
@@ -327,7 +329,7 @@ impl Plane {
 
     /// Whether the address of `key` is held for exactly that listener.
     fn holds(&self, balancer: LoadBalancerId, key: &SocketKey) -> bool {
-        self.open.get(&key.address)
+        self.open.get(&key.place)
             == Some(&Holder {
                 balancer,
                 listener: key.listener,
@@ -342,18 +344,18 @@ impl Plane {
         takes_over: bool,
     ) -> Option<Vec<TcpListener>> {
         // What another load balancer of this amphora holds is not passed on.
-        let claim = if takes_over && !self.open.contains_key(&key.address) {
+        let claim = if takes_over && !self.open.contains_key(&key.place) {
             Claim::TakesOver
         } else {
             Claim::Sole
         };
-        match open_group(key.address, self.workers.len(), claim) {
+        match open_group(key.place.address, self.workers.len(), claim) {
             Ok(group) => {
                 self.failed.remove(&(balancer, key));
                 Some(group)
             }
             Err(error) => {
-                let reason = match (self.open.get(&key.address), error.source()) {
+                let reason = match (self.open.get(&key.place), error.source()) {
                     (Some(holder), _) => format!("{error} by listener {}", holder.listener),
                     (None, Some(source)) => format!("{error}: {source}"),
                     (None, None) => error.to_string(),
@@ -378,7 +380,7 @@ impl Plane {
             return;
         };
         self.open.insert(
-            key.address,
+            key.place,
             Holder {
                 balancer,
                 listener: key.listener,
@@ -386,7 +388,7 @@ impl Plane {
         );
         for (worker, socket) in self.workers.iter().zip(group) {
             worker.order(Order::Adopt {
-                address: key.address,
+                address: key.place.address,
                 state: Arc::clone(state),
                 socket,
             });
@@ -397,9 +399,9 @@ impl Plane {
     fn close(&mut self, leaving: &[&SocketKey]) {
         let (closed, acknowledged) = mpsc::channel();
         for key in leaving {
-            self.open.remove(&key.address);
+            self.open.remove(&key.place);
             self.order(|| Order::Close {
-                address: key.address,
+                address: key.place.address,
                 closed: closed.clone(),
             });
         }

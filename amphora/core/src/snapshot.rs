@@ -2,6 +2,7 @@
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::{
+    fmt,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -144,6 +145,34 @@ pub enum Mode {
     Tcp,
     /// As HTTP messages: the listener speaks HTTP, or it is a TCP one whose default pool does (reference 19.1).
     Http,
+}
+
+impl Mode {
+    /// What its sockets are of.
+    #[must_use]
+    pub const fn transport(self) -> Transport {
+        match self {
+            Self::Tcp | Self::Http => Transport::Stream,
+        }
+    }
+}
+
+/// What a socket is of. Each has ports of its own (reference 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// TCP connections.
+    Stream,
+    /// UDP datagrams.
+    Datagram,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stream => "tcp",
+            Self::Datagram => "udp",
+        })
+    }
 }
 
 /// Timers of a listener (reference 19.2); none of the first three is zero.

@@ -1,19 +1,34 @@
 //! The difference between two snapshots of one load balancer, as far as sockets are concerned.
 
 use alloc::{collections::BTreeSet, vec::Vec};
-use core::net::SocketAddr;
+use core::{fmt, net::SocketAddr};
 
 use krater_amphora_api::ListenerId;
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Transport};
 
 /// A listening socket, on every worker: whose it is and where it is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketKey {
     /// The listener it accepts for.
     pub listener: ListenerId,
+    /// Where it is bound.
+    pub place: Place,
+}
+
+/// Where a socket is bound. Ports of streams and of datagrams have nothing to do with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// What the socket is of.
+    pub transport: Transport,
     /// A VIP and the listener's port.
     pub address: SocketAddr,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.transport)
+    }
 }
 
 /// What to do with listening sockets when one snapshot follows another.
@@ -66,7 +81,10 @@ pub fn sockets(snapshot: &Snapshot) -> impl Iterator<Item = SocketKey> {
         .flat_map(|listener| {
             snapshot.vips().iter().map(|vip| SocketKey {
                 listener: listener.id,
-                address: SocketAddr::new(*vip, listener.port),
+                place: Place {
+                    transport: listener.mode.transport(),
+                    address: SocketAddr::new(*vip, listener.port),
+                },
             })
         })
 }

@@ -32,7 +32,10 @@ fn parse(
 fn key(listener: u128, address: &str) -> SocketKey {
     SocketKey {
         listener: sample::listener_id(listener),
-        address: address.parse().unwrap(),
+        place: Place {
+            transport: Transport::Stream,
+            address: address.parse().unwrap(),
+        },
     }
 }
 
