@@ -20,7 +20,7 @@ pub(crate) struct Candidate {
 }
 
 /// Spreads a number over all 64 bits: the finalizer of SplitMix64. A bijection; zero goes to zero.
-const fn mixed(number: u64) -> u64 {
+pub(crate) const fn mixed(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)

@@ -78,3 +78,7 @@ pub const MEMBER_TRIES_MAX: usize = 4;
 /// Turns of round robin that are laid out beforehand. Beyond it (many members, weights without common divisor) the
 /// turns are computed: as fair, only less pretty in their order.
 pub const ROUND_ROBIN_TURNS_MAX: usize = 4_096;
+
+/// UDP sessions of one worker, whatever it is asked to hold: its table numbers them in 32 bits, and a name of 56 must
+/// have room for who had the place before.
+pub const FLOWS_MAX: usize = 1 << 24;
