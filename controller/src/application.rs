@@ -47,8 +47,7 @@ mod vips;
 pub(crate) struct Application {
     parts: Parts,
     turns: Turns,
-    /// Addresses are given out one at a time, so that two tenants seldom want the same.
-    allocating: tokio::sync::Mutex<()>,
+    choices: vips::Choices,
 }
 
 /// What an application is made of.
@@ -74,7 +73,7 @@ impl Application {
         Self {
             parts,
             turns: Turns::default(),
-            allocating: tokio::sync::Mutex::default(),
+            choices: vips::Choices::default(),
         }
     }
 
@@ -110,16 +109,14 @@ impl Application {
             .await?;
         let id = LoadBalancerId::new(chance::random_uuid());
         let port_id = chance::random_uuid();
-        let _alone = self.allocating.lock().await;
         let mut contested = BTreeSet::new();
         for _ in 0..RACES_MAX {
-            let mut taken = self.taken(&new.vip).await?;
-            taken.addresses.extend(&contested);
             if let Some(executed) = self.repeated(&project, envelope).await? {
                 return Ok(executed);
             }
-            let allocated = networking
-                .allocate(caller, id, &new.vip, port_id, &taken)
+            // Wanted until it is stored, so that others who ask meanwhile choose another one.
+            let (allocated, _wanted) = self
+                .choose(caller, (id, port_id), &new.vip, &contested)
                 .await?;
             let AllocatedVip { vip, additional } = allocated;
             let ids = &mut chance::random_uuid;

@@ -1,7 +1,10 @@
 //! What every implementation of a trait must do, as checks to run against it in its tests. They see what a caller
 //! sees and nothing else, so they hold for a driver that talks to a cloud as for one that starts processes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
 use krater_controller_core::{
@@ -298,6 +301,31 @@ async fn check_any(driver: &dyn NetworkDriver) -> Result<(), Breach> {
     Ok(())
 }
 
+/// `named` asks for an address, the `only` one of its subnet or not.
+async fn check_wanted(
+    driver: &dyn NetworkDriver,
+    named: &VipRequest,
+    only: bool,
+) -> Result<(), Breach> {
+    let rule = "an address that somebody wants is not chosen, but given to whoever asks for it";
+    let wanted = Taken {
+        wanted: named.address.into_iter().collect(),
+        ..Taken::default()
+    };
+    let given = ask(driver, named, &wanted).await;
+    let right = matches!(&given, Ok(given) if Some(given.vip.address) == named.address);
+    hold(rule, right, || format!("{given:?}"))?;
+    let mut unnamed = named.clone();
+    unnamed.address = None;
+    match ask(driver, &unnamed, &wanted).await {
+        Ok(other) => hold(rule, Some(other.vip.address) != named.address, || {
+            format!("{other:?}")
+        }),
+        Err(AllocateError::Invalid(_)) if only => Ok(()),
+        Err(error) => Err(breach(rule, &error)),
+    }
+}
+
 async fn check_subnet(
     driver: &dyn NetworkDriver,
     network: &NetworkView,
@@ -321,8 +349,8 @@ async fn check_subnet(
 
     let rule = "an address that is taken is not given again, and refused when asked for";
     let taken = Taken {
-        addresses: BTreeSet::from([vip.address]),
-        port: None,
+        addresses: Arc::new(BTreeSet::from([vip.address])),
+        ..Taken::default()
     };
     match ask(driver, &request, &taken).await {
         Ok(second) => hold(rule, second.vip.address != vip.address, || {
@@ -340,6 +368,8 @@ async fn check_subnet(
     let refused =
         matches!(&answer, Err(AllocateError::InUse { address, .. }) if *address == vip.address);
     hold(rule, refused, || format!("{answer:?}"))?;
+
+    check_wanted(driver, &wanted, low == high).await?;
 
     let rule = "an address asked for is given when it is free";
     let given = ask(driver, &wanted, &Taken::default())

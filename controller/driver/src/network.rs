@@ -1,6 +1,6 @@
 //! Where addresses come from.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 use krater_amphora_api::LoadBalancerId;
@@ -17,7 +17,9 @@ use crate::DriverError;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Their addresses, on any network of the driver.
-    pub addresses: BTreeSet<IpAddr>,
+    pub addresses: Arc<BTreeSet<IpAddr>>,
+    /// Addresses that may be taken in a moment: not to be chosen, but whoever asks for one of them by name may try.
+    pub wanted: BTreeSet<IpAddr>,
     /// Who holds the port that is asked for.
     pub port: Option<PortHolder>,
 }

@@ -1,13 +1,94 @@
-//! What is taken of the network, as the store knows it.
+//! What is taken of the network, as the store knows it, and what is about to be.
 
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use krater_amphora_api::LoadBalancerId;
 use krater_controller_core::{
     model::VipRequest, network::NetworkView, query::Caller, refusal::Refusal,
 };
-use krater_driver::{PortHolder, Taken};
+use krater_driver::{AllocatedVip, PortHolder, Taken};
+use uuid::Uuid;
 
 use super::Application;
 
+/// Addresses between having been chosen and having been stored. Two tenants seldom want the same, and when they do the
+/// store decides.
+#[derive(Debug, Default)]
+pub(super) struct Choices {
+    /// One chooses at a time.
+    turn: tokio::sync::Mutex<()>,
+    /// Each with how many want it: whoever names an address may want what another one has chosen.
+    wanted: Mutex<BTreeMap<IpAddr, usize>>,
+}
+
+/// Addresses that are wanted as long as this lives.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    choices: &'a Choices,
+    addresses: Vec<IpAddr>,
+}
+
+impl Choices {
+    fn want(&self, addresses: Vec<IpAddr>) -> Wanted<'_> {
+        let mut wanted = self.lock();
+        for address in &addresses {
+            let count = wanted.entry(*address).or_default();
+            *count = count.saturating_add(1);
+        }
+        Wanted {
+            choices: self,
+            addresses,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        let mut wanted = self.choices.lock();
+        for address in &self.addresses {
+            if let Entry::Occupied(mut entry) = wanted.entry(*address) {
+                *entry.get_mut() = entry.get().saturating_sub(1);
+                if *entry.get() == 0 {
+                    entry.remove();
+                }
+            }
+        }
+    }
+}
+
 impl Application {
+    /// Chooses what a load balancer gets; `contested` are addresses that the store says are taken.
+    pub(super) async fn choose(
+        &self,
+        caller: &Caller,
+        (id, port_id): (LoadBalancerId, Uuid),
+        request: &VipRequest,
+        contested: &BTreeSet<IpAddr>,
+    ) -> Result<(AllocatedVip, Wanted<'_>), Refusal> {
+        let _turn = self.choices.turn.lock().await;
+        let mut taken = self.taken(request).await?;
+        if !contested.is_empty() {
+            Arc::make_mut(&mut taken.addresses).extend(contested);
+        }
+        taken.wanted = self.choices.lock().keys().copied().collect();
+        let networking = &self.parts.networking;
+        let allocated = networking
+            .allocate(caller, id, request, port_id, &taken)
+            .await?;
+        let additional = allocated.additional.iter().map(|vip| vip.address);
+        let addresses = std::iter::once(allocated.vip.address).chain(additional);
+        let wanted = self.choices.want(addresses.collect());
+        Ok((allocated, wanted))
+    }
+
     /// What is not free of what a request may get.
     pub(super) async fn taken(&self, request: &VipRequest) -> Result<Taken, Refusal> {
         let store = &self.parts.known.store;
@@ -17,6 +98,7 @@ impl Application {
         };
         Ok(Taken {
             addresses: self.stored(store.taken_addresses().await)?,
+            wanted: BTreeSet::new(),
             port: port.map(|(load_balancer, project)| PortHolder {
                 load_balancer,
                 project,

@@ -65,10 +65,7 @@ impl Store {
 }
 
 /// Writes an entry as a part of what it is about.
-pub(crate) async fn write(
-    transaction: &mut Transaction<'_>,
-    entry: &Entry,
-) -> Result<(), StoreError> {
+pub(crate) async fn write(transaction: &mut Transaction, entry: &Entry) -> Result<(), StoreError> {
     let (status, sentence) = match &entry.outcome {
         Outcome::Done => (None, None),
         Outcome::Refused { status, sentence } => (Some(i64::from(*status)), Some(sentence.clone())),

@@ -1,7 +1,7 @@
 //! What tenants asked for. [`Store::apply`] is the only writer of it (I5); rows go in `observed` when the data plane
 //! has let go of them.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use krater_amphora_api::{Generation, LoadBalancerId};
@@ -195,7 +195,7 @@ impl Store {
             audit::write(&mut transaction, entry).await?;
         }
         transaction
-            .commit_addresses(APPLYING, &claimed, &[])
+            .commit_addresses(APPLYING, claimed, Vec::new())
             .await?;
         Ok(Committed::Done)
     }
@@ -204,7 +204,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn taken_addresses(&self) -> Result<BTreeSet<IpAddr>, StoreError> {
+    pub async fn taken_addresses(&self) -> Result<Arc<BTreeSet<IpAddr>>, StoreError> {
         let statement = sqlx::query("SELECT address FROM vip");
         self.addresses("list the addresses in use", statement, row::read_address)
             .await
@@ -242,7 +242,7 @@ impl Store {
 
 /// Claims port and addresses of a new load balancer; answers why not when somebody has one of them.
 async fn claim(
-    transaction: &mut Transaction<'_>,
+    transaction: &mut Transaction,
     change: &Change,
     addresses: &[IpAddr],
 ) -> Result<Option<Committed>, StoreError> {
@@ -270,7 +270,7 @@ async fn claim(
 }
 
 async fn claim_name(
-    transaction: &mut Transaction<'_>,
+    transaction: &mut Transaction,
     change: &Change,
     once: &Once,
 ) -> Result<bool, StoreError> {

@@ -1,7 +1,10 @@
 //! Opening a database, running statements on it, and all that differs between engines.
 
+mod addresses;
+mod group;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::BTreeSet,
     fmt,
     io::ErrorKind,
     net::IpAddr,
@@ -9,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr as _,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -19,8 +22,12 @@ use sqlx::{
     any::{AnyArguments, AnyConnectOptions, AnyRow},
     query::Query,
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use self::{
+    addresses::Addresses,
+    group::{Group, Share},
+};
 use crate::StoreError;
 
 /// The desired and the observed state. Cheap to clone; clones share one connection that writes, so that a writing verb
@@ -33,9 +40,13 @@ pub struct Store {
 
 struct Inner {
     path: PathBuf,
-    link: Mutex<Option<Link>>,
+    link: Arc<Mutex<Option<Link>>>,
+    /// How many wait for the connection that writes to write something more.
+    waiting: AtomicUsize,
+    /// The addresses in use, once asked for.
+    addresses: std::sync::Mutex<Option<Addresses>>,
     /// None where the database is in memory, which is its one connection's own.
-    readers: Vec<Mutex<Option<Link>>>,
+    readers: Vec<Arc<Mutex<Option<Link>>>>,
     /// Whose turn it is when all of them are busy.
     turn: AtomicUsize,
 }
@@ -47,9 +58,8 @@ struct Link {
     unfinished: bool,
     /// What commits wait for.
     durability: Durability,
-    /// The addresses in use, once asked for: each with the number of networks it is in use on. SQLite has one
-    /// controller, and this goes with its one connection, so that it cannot differ from the table.
-    addresses: Option<Addresses>,
+    /// Transactions that are complete and wait to be committed together.
+    group: Option<Group>,
 }
 
 /// What a commit survives.
@@ -61,9 +71,6 @@ pub(crate) enum Durability {
     /// the world is learned again (D28).
     Learned,
 }
-
-/// Addresses, each with the number of networks it is in use on.
-pub(crate) type Addresses = BTreeMap<IpAddr, usize>;
 
 /// A statement of ours.
 pub(crate) type Statement = Query<'static, Any, AnyArguments>;
@@ -89,7 +96,17 @@ impl Store {
                 let _ = link.connection.close().await;
             }
         }
-        if let Some(link) = self.inner.link.lock().await.take()
+        let Ok(mut last) = self.link().await else {
+            return;
+        };
+        if last.has_group() {
+            // Whoever waits for it is told how it went.
+            match last.conclude("close the database").await {
+                Ok(again) => last = again,
+                Err(_) => return,
+            }
+        }
+        if let Some(link) = last.guard.take()
             && let Err(error) = link.connection.close().await
         {
             // Nothing is lost: what was committed is on disk, the next start replays the log.
@@ -116,12 +133,14 @@ impl Store {
                 .execute(&mut connection)
                 .await
                 .map_err(fail)?;
-            links.push(Mutex::new(Some(Link::new(connection))));
+            links.push(Arc::new(Mutex::new(Some(Link::new(connection)))));
         }
         Ok(Self {
             inner: Arc::new(Inner {
                 path,
-                link: Mutex::new(Some(Link::new(connection))),
+                link: Arc::new(Mutex::new(Some(Link::new(connection)))),
+                waiting: AtomicUsize::new(0),
+                addresses: std::sync::Mutex::default(),
                 readers: links,
                 turn: AtomicUsize::new(0),
             }),
@@ -129,7 +148,7 @@ impl Store {
     }
 
     /// Takes the connection and begins a transaction. Dropped without [`Transaction::commit`] it is rolled back.
-    pub(crate) async fn begin(&self, doing: &'static str) -> Result<Transaction<'_>, StoreError> {
+    pub(crate) async fn begin(&self, doing: &'static str) -> Result<Transaction, StoreError> {
         self.begin_as(Durability::Promised, doing).await
     }
 
@@ -138,11 +157,9 @@ impl Store {
         &self,
         durability: Durability,
         doing: &'static str,
-    ) -> Result<Transaction<'_>, StoreError> {
+    ) -> Result<Transaction, StoreError> {
         let mut transaction = self.writing(durability, doing).await?;
-        // Taking the write lock at once: a reader that turns writer could find the database changed under it.
-        transaction.link()?.unfinished = true;
-        transaction.batch(doing, "BEGIN IMMEDIATE").await?;
+        transaction.begin(doing).await?;
         Ok(transaction)
     }
 
@@ -152,8 +169,7 @@ impl Store {
         doing: &'static str,
         statement: Statement,
     ) -> Result<u64, StoreError> {
-        let mut connection = self.writing(Durability::Promised, doing).await?;
-        connection.run(doing, statement).await
+        self.run_as(Durability::Promised, doing, statement).await
     }
 
     /// [`Store::run`] of what is learned again after a power cut.
@@ -162,8 +178,23 @@ impl Store {
         doing: &'static str,
         statement: Statement,
     ) -> Result<u64, StoreError> {
-        let mut connection = self.writing(Durability::Learned, doing).await?;
-        connection.run(doing, statement).await
+        self.run_as(Durability::Learned, doing, statement).await
+    }
+
+    async fn run_as(
+        &self,
+        durability: Durability,
+        doing: &'static str,
+        statement: Statement,
+    ) -> Result<u64, StoreError> {
+        let mut connection = self.writing(durability, doing).await?;
+        if !connection.has_group() && !connection.is_wanted() {
+            return connection.run(doing, statement).await;
+        }
+        connection.begin(doing).await?;
+        let written = connection.run(doing, statement).await?;
+        connection.commit(doing).await?;
+        Ok(written)
     }
 
     /// All rows of one reading statement.
@@ -172,84 +203,109 @@ impl Store {
         doing: &'static str,
         statement: Statement,
     ) -> Result<Vec<AnyRow>, StoreError> {
-        Transaction {
-            path: &self.inner.path,
-            guard: self.reader().await?,
-        }
-        .all(doing, statement)
-        .await
+        self.reader().await?.all(doing, statement).await
     }
 
     /// Takes a connection for several reading statements that see one and the same moment.
-    pub(crate) async fn reading(&self, doing: &'static str) -> Result<Transaction<'_>, StoreError> {
-        let mut transaction = Transaction {
-            path: &self.inner.path,
-            guard: self.reader().await?,
-        };
+    pub(crate) async fn reading(&self, doing: &'static str) -> Result<Transaction, StoreError> {
+        let mut transaction = self.reader().await?;
         transaction.link()?.unfinished = true;
         transaction.batch(doing, "BEGIN").await?;
         Ok(transaction)
     }
 
-    /// The addresses in use: from memory, or once by `load`.
+    /// The addresses in use: from memory, or once by `load`. Nobody who writes is waited for.
     pub(crate) async fn addresses(
         &self,
         doing: &'static str,
         load: Statement,
         read: impl Fn(&AnyRow) -> Result<IpAddr, StoreError>,
-    ) -> Result<BTreeSet<IpAddr>, StoreError> {
-        let path = &self.inner.path;
-        let guard = self.link().await?;
-        let mut connection = Transaction { path, guard };
-        if let Some(known) = &connection.link()?.addresses {
-            return Ok(known.keys().copied().collect());
+    ) -> Result<Arc<BTreeSet<IpAddr>>, StoreError> {
+        if let Some(known) = &*self.inner.addresses() {
+            return Ok(known.in_use());
         }
-        let mut found = Addresses::new();
-        for row in &connection.all(doing, load).await? {
-            *found.entry(read(row)?).or_default() += 1;
+        // Nothing is committed between the look and the memory.
+        let mut connection = self.link().await?;
+        if connection.has_group() {
+            connection = connection.conclude(doing).await?;
         }
-        let addresses = found.keys().copied().collect();
-        connection.link()?.addresses = Some(found);
-        Ok(addresses)
+        let rows = connection.all(doing, load).await?;
+        let found = rows.iter().map(read).collect::<Result<_, _>>()?;
+        let mut addresses = self.inner.addresses();
+        Ok(addresses.get_or_insert(found).in_use())
     }
 
-    /// The connection that writes, outside any transaction, committing as `durability` says.
+    /// The connection that writes, outside any transaction but that of a group, committing as `durability` says or
+    /// better.
     async fn writing(
         &self,
         durability: Durability,
         doing: &'static str,
-    ) -> Result<Transaction<'_>, StoreError> {
-        let mut connection = Transaction {
-            path: &self.inner.path,
-            guard: self.link().await?,
+    ) -> Result<Transaction, StoreError> {
+        let mut connection = {
+            let _waiting = Waiting::behind(&self.inner);
+            self.link().await?
         };
-        if connection.link()?.durability != durability {
-            let text = match durability {
-                Durability::Promised => "PRAGMA synchronous = FULL",
-                Durability::Learned => "PRAGMA synchronous = NORMAL",
-            };
-            connection.batch(doing, text).await?;
-            connection.link()?.durability = durability;
+        let link = connection.link()?;
+        if link.durability == durability {
+            return Ok(connection);
         }
+        if link.group.is_some() {
+            if durability == Durability::Learned {
+                return Ok(connection);
+            }
+            // What is promised cannot be part of what may be forgotten.
+            connection = connection.conclude(doing).await?;
+        }
+        let text = match durability {
+            Durability::Promised => "PRAGMA synchronous = FULL",
+            Durability::Learned => "PRAGMA synchronous = NORMAL",
+        };
+        connection.batch(doing, text).await?;
+        connection.link()?.durability = durability;
         Ok(connection)
     }
 
-    async fn link(&self) -> Result<MutexGuard<'_, Option<Link>>, StoreError> {
-        clean(self.inner.link.lock().await).await
+    /// The connection that writes.
+    async fn link(&self) -> Result<Transaction, StoreError> {
+        let guard = Arc::clone(&self.inner.link).lock_owned().await;
+        self.cleaned(guard).await
     }
 
     /// A connection to read from: one that is free, else the one whose turn it is. What was committed before is seen
     /// on every one of them.
-    async fn reader(&self) -> Result<MutexGuard<'_, Option<Link>>, StoreError> {
+    async fn reader(&self) -> Result<Transaction, StoreError> {
         let readers = &self.inner.readers;
-        if let Some(free) = readers.iter().find_map(|reader| reader.try_lock().ok()) {
-            return clean(free).await;
+        let free = |reader: &Arc<Mutex<_>>| Arc::clone(reader).try_lock_owned().ok();
+        if let Some(free) = readers.iter().find_map(free) {
+            return self.cleaned(free).await;
         }
         let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
         match readers.get(turn.checked_rem(readers.len()).unwrap_or_default()) {
-            Some(reader) => clean(reader.lock().await).await,
+            Some(reader) => self.cleaned(Arc::clone(reader).lock_owned().await).await,
             None => self.link().await,
         }
+    }
+
+    /// Ends what a verb that was dropped left behind.
+    async fn cleaned(
+        &self,
+        guard: OwnedMutexGuard<Option<Link>>,
+    ) -> Result<Transaction, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let mut connection = Transaction { inner, guard };
+        if connection.link()?.unfinished {
+            connection.undo().await?;
+        }
+        Ok(connection)
+    }
+}
+
+impl Inner {
+    fn addresses(&self) -> std::sync::MutexGuard<'_, Option<Addresses>> {
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -259,27 +315,9 @@ impl Link {
             connection,
             unfinished: false,
             durability: Durability::Promised,
-            addresses: None,
+            group: None,
         }
     }
-}
-
-/// Ends what a verb that was dropped left behind.
-async fn clean(
-    mut guard: MutexGuard<'_, Option<Link>>,
-) -> Result<MutexGuard<'_, Option<Link>>, StoreError> {
-    if let Some(link) = guard.as_mut()
-        && link.unfinished
-    {
-        // An engine that ran out of space may have rolled back by itself, then this fails, harmlessly.
-        let _ = sqlx::raw_sql("ROLLBACK")
-            .execute(&mut link.connection)
-            .await;
-        link.unfinished = false;
-        // Its commit may have got through unseen.
-        link.addresses = None;
-    }
-    Ok(guard)
 }
 
 impl fmt::Debug for Store {
@@ -290,23 +328,38 @@ impl fmt::Debug for Store {
     }
 }
 
-/// Exclusive use of the connection.
-pub(crate) struct Transaction<'a> {
-    path: &'a Path,
-    guard: MutexGuard<'a, Option<Link>>,
+/// One that waits for the connection that writes, counted as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn behind(inner: &'a Inner) -> Self {
+        inner.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(&inner.waiting)
+    }
 }
 
-impl Transaction<'_> {
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Exclusive use of the connection.
+pub(crate) struct Transaction {
+    inner: Arc<Inner>,
+    guard: OwnedMutexGuard<Option<Link>>,
+}
+
+impl Transaction {
     /// Runs one writing statement and answers how many rows it wrote.
     pub(crate) async fn run(
         &mut self,
         doing: &'static str,
         statement: Statement,
     ) -> Result<u64, StoreError> {
-        let path = self.path;
         let done = statement.execute(&mut self.link()?.connection).await;
         done.map(|done| done.rows_affected())
-            .map_err(|source| StoreError::from_engine(path, doing, source))
+            .map_err(|source| self.failed(doing, source))
     }
 
     /// All rows of one reading statement.
@@ -315,9 +368,8 @@ impl Transaction<'_> {
         doing: &'static str,
         statement: Statement,
     ) -> Result<Vec<AnyRow>, StoreError> {
-        let path = self.path;
         let rows = statement.fetch_all(&mut self.link()?.connection).await;
-        rows.map_err(|source| StoreError::from_engine(path, doing, source))
+        rows.map_err(|source| self.failed(doing, source))
     }
 
     /// The one row of a reading statement that always has one.
@@ -326,9 +378,8 @@ impl Transaction<'_> {
         doing: &'static str,
         statement: Statement,
     ) -> Result<AnyRow, StoreError> {
-        let path = self.path;
         let row = statement.fetch_one(&mut self.link()?.connection).await;
-        row.map_err(|source| StoreError::from_engine(path, doing, source))
+        row.map_err(|source| self.failed(doing, source))
     }
 
     /// Runs statements that take no values.
@@ -337,44 +388,25 @@ impl Transaction<'_> {
         doing: &'static str,
         sql: &'static str,
     ) -> Result<(), StoreError> {
-        let path = self.path;
         let done = sqlx::raw_sql(sql)
             .execute(&mut self.link()?.connection)
             .await;
-        done.map(drop)
-            .map_err(|source| StoreError::from_engine(path, doing, source))
+        done.map(drop).map_err(|source| self.failed(doing, source))
     }
 
     /// Makes everything since [`Store::begin`] permanent.
     pub(crate) async fn commit(self, doing: &'static str) -> Result<(), StoreError> {
-        self.commit_addresses(doing, &[], &[]).await
+        self.commit_share(doing, Share::default()).await
     }
 
     /// [`Transaction::commit`] of one that claimed or released addresses.
     pub(crate) async fn commit_addresses(
-        mut self,
+        self,
         doing: &'static str,
-        claimed: &[IpAddr],
-        released: &[IpAddr],
+        claimed: Vec<IpAddr>,
+        released: Vec<IpAddr>,
     ) -> Result<(), StoreError> {
-        self.batch(doing, "COMMIT").await?;
-        let link = self.link()?;
-        link.unfinished = false;
-        let Some(addresses) = &mut link.addresses else {
-            return Ok(());
-        };
-        for address in claimed {
-            *addresses.entry(*address).or_default() += 1;
-        }
-        for address in released {
-            if let Entry::Occupied(mut entry) = addresses.entry(*address) {
-                *entry.get_mut() = entry.get().saturating_sub(1);
-                if *entry.get() == 0 {
-                    entry.remove();
-                }
-            }
-        }
-        Ok(())
+        self.commit_share(doing, Share { claimed, released }).await
     }
 
     /// Ends [`Store::reading`].
@@ -386,9 +418,11 @@ impl Transaction<'_> {
 
     /// Undoes everything since [`Store::begin`] now rather than when the connection is used next.
     pub(crate) async fn rollback(mut self) -> Result<(), StoreError> {
-        self.batch("undo a change", "ROLLBACK").await?;
-        self.link()?.unfinished = false;
-        Ok(())
+        self.undo().await
+    }
+
+    fn failed(&self, doing: &'static str, source: sqlx::Error) -> StoreError {
+        StoreError::from_engine(&self.inner.path, doing, source)
     }
 
     fn link(&mut self) -> Result<&mut Link, StoreError> {

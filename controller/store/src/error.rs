@@ -123,6 +123,38 @@ impl StoreError {
         }
     }
 
+    /// The same once more, for another one whom it befell.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::NotADatabase { path } => Self::NotADatabase { path: path.clone() },
+            Self::Corrupt { path, detail } => Self::Corrupt {
+                path: path.clone(),
+                detail: detail.clone(),
+            },
+            Self::NewerSchema { found, known } => Self::NewerSchema {
+                found: *found,
+                known: *known,
+            },
+            Self::DiskFull { path } => Self::DiskFull { path: path.clone() },
+            Self::ReadOnly { path } => Self::ReadOnly { path: path.clone() },
+            Self::Unopenable { path, detail } => Self::Unopenable {
+                path: path.clone(),
+                detail: detail.clone(),
+            },
+            Self::Busy { path } => Self::Busy { path: path.clone() },
+            Self::Unreadable { what, detail } => Self::Unreadable {
+                what: what.clone(),
+                detail: detail.clone(),
+            },
+            Self::Defect(sentence) => Self::Defect(sentence.clone()),
+            Self::Closed => Self::Closed,
+            Self::Statement { doing, source } => Self::Statement {
+                doing,
+                source: source.to_string().into(),
+            },
+        }
+    }
+
     /// A stored value that does not parse.
     pub(crate) fn unreadable(what: impl Into<String>, detail: &dyn std::fmt::Display) -> Self {
         Self::Unreadable {

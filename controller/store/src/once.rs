@@ -61,7 +61,7 @@ impl Store {
 /// Takes the name for a new resource; `false` when something was created under it before. A project's oldest names
 /// beyond [`NAMES_MAX`] are forgotten.
 pub(crate) async fn claim(
-    transaction: &mut Transaction<'_>,
+    transaction: &mut Transaction,
     project: &ProjectId,
     once: &Once,
     resource: ResourceId,

@@ -110,7 +110,7 @@ impl Store {
 /// Rows being deleted count until they are gone (reference 12). Writers come one after the other here; an engine that
 /// lets them run side by side has to lock the project before this counts.
 pub(crate) async fn first_met(
-    transaction: &mut Transaction<'_>,
+    transaction: &mut Transaction,
     project: &ProjectId,
     growth: &Growth,
     defaults: &Limits,
@@ -136,7 +136,7 @@ pub(crate) async fn first_met(
 
 /// Whether the project has more than `most` rows of a kind. Not more than that are counted.
 async fn more_than(
-    transaction: &mut Transaction<'_>,
+    transaction: &mut Transaction,
     project: &ProjectId,
     kind: Counted,
     most: u64,
@@ -152,7 +152,7 @@ async fn more_than(
 }
 
 async fn record_of(
-    transaction: &mut Transaction<'_>,
+    transaction: &mut Transaction,
     project: &ProjectId,
 ) -> Result<Option<QuotaRecord>, StoreError> {
     let statement = sqlx::query(QUOTA).bind(project.as_str().to_owned());

@@ -217,7 +217,7 @@ async fn an_address_is_had_by_one_load_balancer_only_primary_or_additional() {
         Committed::Done
     );
     let taken = BTreeSet::from([address(0), address(1), address(8), address(20)]);
-    assert_eq!(store.taken_addresses().await.unwrap(), taken);
+    assert_eq!(*store.taken_addresses().await.unwrap(), taken);
 
     let mut elsewhere = tree(9, 0);
     elsewhere.load_balancer.value.vip.address = address(1);
@@ -292,7 +292,7 @@ async fn a_port_is_one_load_balancers_until_that_is_forgotten() {
 async fn the_addresses_in_use_are_those_of_the_table_whatever_happened() {
     let store = store_with(3).await;
     let asked = |numbers: &[u32]| numbers.iter().map(|n| address(*n)).collect::<BTreeSet<_>>();
-    assert_eq!(store.taken_addresses().await.unwrap(), asked(&[0, 1, 2]));
+    assert_eq!(*store.taken_addresses().await.unwrap(), asked(&[0, 1, 2]));
     // Claimed and released after they were first asked for, on two networks, and by changes that fail.
     let mut elsewhere = tree(9, 0);
     elsewhere.load_balancer.value.vip.address = address(1);
@@ -311,14 +311,17 @@ async fn the_addresses_in_use_are_those_of_the_table_whatever_happened() {
         store.apply(&creation(tree(4, 0))).await.unwrap(),
         Committed::Done
     );
-    assert_eq!(store.taken_addresses().await.unwrap(), asked(&[0, 1, 2, 4]));
+    assert_eq!(
+        *store.taken_addresses().await.unwrap(),
+        asked(&[0, 1, 2, 4])
+    );
     for (lb, gone) in [(elsewhere, &[0, 1, 2, 4][..]), (tree(1, 2), &[0, 2, 4])] {
         let id = lb.load_balancer.value.id;
         store.forget(id).await.unwrap();
         assert_eq!(store.apply(&deletion(lb)).await.unwrap(), Committed::Done);
         store.forget(id).await.unwrap();
         store.forget(id).await.unwrap();
-        assert_eq!(store.taken_addresses().await.unwrap(), asked(gone));
+        assert_eq!(*store.taken_addresses().await.unwrap(), asked(gone));
     }
     // A verb that was dropped may have come through: what was known is not trusted any more.
     let change = creation(tree(5, 0));
@@ -333,7 +336,7 @@ async fn the_addresses_in_use_are_those_of_the_table_whatever_happened() {
         .iter()
         .map(|view| view.tree.load_balancer.value.vip.address)
         .collect();
-    assert_eq!(store.taken_addresses().await.unwrap(), expected);
+    assert_eq!(*store.taken_addresses().await.unwrap(), expected);
 }
 
 #[tokio::test]

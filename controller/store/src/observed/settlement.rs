@@ -159,7 +159,9 @@ impl Store {
             .map(row::read_address)
             .collect::<Result<_, _>>()?;
         transaction.run(doing, sqlx::query(FORGET).bind(id)).await?;
-        transaction.commit_addresses(doing, &[], &released).await
+        transaction
+            .commit_addresses(doing, Vec::new(), released)
+            .await
     }
 
     /// Replaces the errors of a load balancer, if `settled` is still its settled generation; `false` if it is not.

@@ -261,7 +261,7 @@ impl<'a> Choice<'a> {
             let is_reserved = reserved.next_if(is_candidate).is_some();
             if !is_taken && !is_reserved && gateway != Some(candidate) {
                 let free = from_number(candidate, first);
-                if !given.contains(&free) {
+                if !given.contains(&free) && !self.taken.wanted.contains(&free) {
                     return Some(free);
                 }
             }

@@ -277,8 +277,8 @@ mod tests {
     #[tokio::test]
     async fn additional_addresses_differ_and_taken_ones_are_not_given() {
         let taken = Taken {
-            addresses: [[198, 18, 0, 1].into(), [198, 18, 0, 3].into()].into(),
-            port: None,
+            addresses: std::sync::Arc::new([[198, 18, 0, 1].into(), [198, 18, 0, 3].into()].into()),
+            ..Taken::default()
         };
         let given = ask(&request(0, 0, 1, "", &[2, 3]), &taken).await.unwrap();
         let more = given.additional.iter().map(|vip| vip.address.to_string());

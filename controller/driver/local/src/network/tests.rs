@@ -109,8 +109,8 @@ fn taken(texts: &[&str]) -> Taken {
 
 fn all_of(addresses: impl Iterator<Item = IpAddr>) -> Taken {
     Taken {
-        addresses: addresses.collect(),
-        port: None,
+        addresses: std::sync::Arc::new(addresses.collect()),
+        ..Taken::default()
     }
 }
 
