@@ -96,9 +96,17 @@ impl Host {
     }
 }
 
+thread_local! {
+    /// Each test is one thread. The stand-in does not hold its ports, which follow from its id: tests that run side by
+    /// side have ids, and so ports, of their own.
+    static SALT: u64 = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), ());
+}
+
 fn order(n: u128) -> AmphoraOrder {
     AmphoraOrder {
-        id: AmphoraId::new(Uuid::from_u128(n << 64 | n)),
+        id: AmphoraId::new(Uuid::from_u128(
+            n << 64 | SALT.with(|salt| u128::from(*salt)),
+        )),
         authority_pem: "authority".into(),
         certificate_pem: "certificate".into(),
         key_pem: "key".into(),
