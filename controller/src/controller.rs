@@ -12,7 +12,7 @@ use std::{
 use axum::middleware;
 use krater_amphora_api::Report;
 use krater_controller_api::{self as api, Healthcheck};
-use krater_controller_core::{audit::Entry, carried::Carried, compile, query::TreeFilter};
+use krater_controller_core::{carried::Carried, compile, query::TreeFilter};
 use krater_controller_store::{Store, StoreError};
 use krater_driver::{Authenticator, DriverError, NetworkDriver};
 use krater_driver_local::{
@@ -245,7 +245,7 @@ struct Foundation {
     credentials: Arc<Credentials>,
     reports: mpsc::Receiver<Report>,
     trail: Arc<Trail>,
-    refusals: mpsc::Receiver<Entry>,
+    refusals: mpsc::Receiver<trail::Refusal>,
 }
 
 impl Foundation {

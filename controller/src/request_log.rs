@@ -20,7 +20,7 @@ use crate::{
     clock,
     metrics::Metrics,
     serve::Peer,
-    trail::{self, Trail},
+    trail::{self, Refusal, Trail},
 };
 
 tokio::task_local! {
@@ -90,8 +90,10 @@ pub(crate) async fn log(State(book): State<Book>, request: Request, next: Next) 
         && matches!(method.as_str(), "POST" | "PUT" | "DELETE")
     {
         let ids = (id.unwrap_or_default().to_owned(), global);
-        book.trail
-            .note(entry(refused, &caller, ids, status.as_u16()));
+        book.trail.note(Refusal {
+            entry: entry(refused, &caller, ids, status.as_u16()),
+            about: refused.about,
+        });
     }
     response
 }
@@ -114,6 +116,7 @@ fn entry(refused: &Refused, caller: &Caller, ids: (String, Option<String>), stat
             .filter(|_| refused.kind == "loadbalancer")
             .and_then(|id| Uuid::parse_str(id).ok())
             .map(LoadBalancerId::new),
+        // Found when it is written down.
         project: None,
         outcome: Outcome::Refused {
             status,

@@ -9,6 +9,7 @@ use std::{
 use krater_controller_core::{audit::Entry, query::Caller};
 use krater_controller_store::{Store, StoreError};
 use tokio::{sync::mpsc, time};
+use uuid::Uuid;
 
 use crate::{
     cause::chain,
@@ -21,16 +22,24 @@ use crate::{
     metrics::Metrics,
 };
 
+/// A refusal to be written down.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) entry: Entry,
+    /// What it was about, of what is there: whose that is, and in which load balancer, is looked up.
+    pub(crate) about: Option<Uuid>,
+}
+
 /// Where refusals are noted.
 pub(crate) struct Trail {
-    sender: mpsc::Sender<Entry>,
+    sender: mpsc::Sender<Refusal>,
     allowance: Mutex<Allowance>,
     metrics: Arc<Metrics>,
 }
 
 impl Trail {
     /// A trail, and what it is to be kept from.
-    pub(crate) fn begin(metrics: Arc<Metrics>) -> (Arc<Self>, mpsc::Receiver<Entry>) {
+    pub(crate) fn begin(metrics: Arc<Metrics>) -> (Arc<Self>, mpsc::Receiver<Refusal>) {
         let (sender, receiver) = mpsc::channel(REFUSALS_WAITING_MAX);
         let trail = Self {
             sender,
@@ -45,13 +54,13 @@ impl Trail {
 
     /// Notes a refusal. Somebody who is refused a thousand times a second gets a gap in the trail, not a database that
     /// is busy with it; the gap is counted.
-    pub(crate) fn note(&self, entry: Entry) {
+    pub(crate) fn note(&self, refusal: Refusal) {
         let allowed = self
             .allowance
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take(Instant::now());
-        if !allowed || self.sender.try_send(entry).is_err() {
+        if !allowed || self.sender.try_send(refusal).is_err() {
             self.metrics.audit_dropped.inc();
         }
     }
@@ -85,7 +94,7 @@ pub(crate) fn roles(caller: &Caller) -> String {
 /// Writes refusals down and forgets what is too old or too much, for ever.
 pub(crate) async fn keep(
     store: Store,
-    mut refusals: mpsc::Receiver<Entry>,
+    mut refusals: mpsc::Receiver<Refusal>,
     retention: Retention,
     metrics: Arc<Metrics>,
 ) {
@@ -96,9 +105,10 @@ pub(crate) async fn keep(
         waiting.clear();
         tokio::select! {
             _ = refusals.recv_many(&mut waiting, REFUSALS_WAITING_MAX) => {
-                if let Err(error) = store.note(&waiting).await {
+                let count = waiting.len() as u64;
+                if let Err(error) = write_down(&store, waiting.drain(..)).await {
                     metrics.store_errors.inc();
-                    metrics.audit_dropped.inc_by(waiting.len() as u64);
+                    metrics.audit_dropped.inc_by(count);
                     tracing::warn!(error = %chain(&error), "refusals could not be written down");
                 }
             }
@@ -110,6 +120,23 @@ pub(crate) async fn keep(
             }
         }
     }
+}
+
+async fn write_down(
+    store: &Store,
+    refusals: impl Iterator<Item = Refusal>,
+) -> Result<(), StoreError> {
+    let mut entries = Vec::new();
+    for Refusal { mut entry, about } in refusals {
+        if let Some(about) = about
+            && let Some((load_balancer, project)) = store.owner(about).await?
+        {
+            entry.load_balancer = Some(load_balancer);
+            entry.project = Some(project);
+        }
+        entries.push(entry);
+    }
+    store.note(&entries).await
 }
 
 /// Forgets what is too old or too much, a bounded number at a time so that requests come in between.
@@ -144,7 +171,53 @@ async fn prune(store: &Store, retention: &Retention) -> Result<(), StoreError> {
 mod tests {
     use std::time::Duration;
 
+    use krater_controller_core::audit::{AuditFilter, Deed, Outcome};
+
     use super::*;
+    use crate::testbed::House;
+
+    #[tokio::test]
+    async fn a_refusal_is_written_down_with_whose_it_was_about() {
+        let house = House::build().await;
+        let tree = house.serving().await.tree;
+        let (store, id) = (&house.known.store, tree.id());
+        let listener = tree.listeners[0].value.id.uuid();
+        let refusal = |about| Refusal {
+            entry: Entry {
+                at: clock::now(),
+                request_id: format!("req-{about:?}"),
+                global_request_id: None,
+                user: "somebody".to_owned(),
+                caller_project: None,
+                roles: String::new(),
+                deed: Deed::Update,
+                kind: "listener".to_owned(),
+                resource: None,
+                load_balancer: None,
+                project: None,
+                outcome: Outcome::Refused {
+                    status: 409,
+                    sentence: "no".to_owned(),
+                },
+            },
+            about,
+        };
+        let gone = Some(Uuid::nil());
+        let refusals = [Some(listener), gone, None].map(refusal);
+        write_down(store, refusals.into_iter()).await.unwrap();
+        let filter = AuditFilter {
+            user: Some("somebody".to_owned()),
+            limit: 10,
+            ..AuditFilter::default()
+        };
+        let kept = store.audit(&filter).await.unwrap();
+        assert_eq!(kept.len(), 3);
+        for entry in kept.into_iter().map(|kept| kept.entry) {
+            let known = entry.request_id == format!("req-{:?}", Some(listener));
+            assert_eq!(entry.load_balancer, known.then_some(id));
+            assert_eq!(entry.project, known.then(|| tree.project().clone()));
+        }
+    }
 
     #[test]
     fn a_flood_of_refusals_is_noted_in_part() {

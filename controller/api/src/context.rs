@@ -9,6 +9,7 @@ use krater_controller_core::{
     query::{Answer, Caller, Query},
     quota::Limits,
 };
+use uuid::Uuid;
 
 use crate::{
     application::{Application, Executed},
@@ -33,11 +34,16 @@ pub(crate) struct Context<'a> {
     pub(crate) envelope: Envelope,
     /// Under which name it asks for something to be created once.
     pub(crate) once: OnceLock<Once>,
+    /// What it is about of what is there already, once a command says so.
+    pub(crate) about: &'a OnceLock<Uuid>,
 }
 
 impl Context<'_> {
     /// Makes a change.
     pub(crate) async fn execute(&self, command: Command) -> Result<Executed, Fault> {
+        if let Some(target) = command.target() {
+            self.about.get_or_init(|| target.uuid());
+        }
         let envelope = self.envelope();
         let executed = self.application.execute(&self.caller, command, &envelope);
         Ok(executed.await?)

@@ -57,19 +57,28 @@ pub struct Refused {
     pub kind: &'static str,
     /// To which one, as far as the path names it.
     pub resource: Option<String>,
+    /// What is there already that it was about: the resource, or what a new one was to belong to.
+    pub about: Option<Uuid>,
     /// Why not, without values that the client sent.
     pub sentence: String,
 }
 
 impl Refused {
-    fn of(fault: &Fault, method: &Method, place: Option<Place<'_>>) -> Self {
+    fn new(
+        sentence: String,
+        method: &Method,
+        place: Option<Place<'_>>,
+        about: Option<Uuid>,
+    ) -> Self {
         let (kind, resource) = place.map_or(("unknown", None), terms::subject);
         let cut = |id: &str| id.chars().take(ID_CHARACTERS_MAX).collect();
+        let named = place.and_then(|place| resource.or_else(|| terms::parent(place)));
         Self {
             deed: place.map_or(Deed::Update, |place| terms::deed(method, place)),
             kind,
             resource: resource.map(cut),
-            sentence: fault.sentence(),
+            about: about.or_else(|| Uuid::parse_str(named?).ok()),
+            sentence,
         }
     }
 }
@@ -92,17 +101,26 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
         let path = Path::parse(parts.uri.path());
         let name = path.map_or("unknown", |path| path.place.label());
         let place = path.map(|path| path.place);
-        let mut response = match answer(&api, &parts, body, path, &request_id).await {
-            Ok(reply) => reply.into_response(),
+        let about = OnceLock::new();
+        let answer = answer(&api, &parts, body, path, (&request_id, &about)).await;
+        let (mut response, sentence) = match answer {
+            Ok(reply) => {
+                let response = reply.into_response();
+                let refused = response.status() == StatusCode::PAYLOAD_TOO_LARGE;
+                (response, refused.then(|| TOO_LARGE.to_owned()))
+            }
             Err(fault) => {
                 tracing::debug!(status = fault.status.as_u16(), fault = ?fault.form, "refused");
                 let identity_uri = api.settings.identity_uri.as_deref();
-                let mut response = reply::fault_response(&fault, identity_uri);
-                let refused = Refused::of(&fault, &parts.method, place);
-                response.extensions_mut().insert(refused);
-                response
+                let response = reply::fault_response(&fault, identity_uri);
+                (response, Some(fault.sentence()))
             }
         };
+        if let Some(sentence) = sentence {
+            let about = about.get().copied();
+            let refused = Refused::new(sentence, &parts.method, place, about);
+            response.extensions_mut().insert(refused);
+        }
         if parts.method == Method::OPTIONS || response.status() == StatusCode::METHOD_NOT_ALLOWED {
             // RFC 9110, 15.5.6: what may be asked here instead.
             let methods = openapi::methods(parts.uri.path()).join(", ");
@@ -127,7 +145,7 @@ async fn answer(
     parts: &Parts,
     body: Body,
     path: Option<Path<'_>>,
-    request_id: &str,
+    (request_id, about): (&str, &OnceLock<Uuid>),
 ) -> Result<Reply, Fault> {
     if parts.method == Method::OPTIONS {
         return Ok(Reply::Options);
@@ -187,6 +205,7 @@ async fn answer(
             once: None,
         },
         once: OnceLock::new(),
+        about,
     };
     match parts.method {
         Method::GET => handle_get(&context, place).await,
@@ -387,5 +406,6 @@ fn missing_id() -> Fault {
     Fault::bad_request("Missing argument: \"id\"")
 }
 
+const TOO_LARGE: &str = "The request is too large.";
 /// Of what a path names, in the audit trail: an id, or a project.
 const ID_CHARACTERS_MAX: usize = 64;

@@ -42,6 +42,14 @@ pub(crate) fn subject(place: Place<'_>) -> (&'static str, Option<&str>) {
     }
 }
 
+/// What a new resource at a place is to belong to, where the path says so and is not about that itself.
+pub(crate) const fn parent(place: Place<'_>) -> Option<&str> {
+    match place {
+        Place::Rules(policy) => Some(policy),
+        _ => None,
+    }
+}
+
 /// Whether what is there has an `ETag`: all that is a part of a load balancer. Of the members of a pool it is the pool's.
 const fn has_version(place: Place<'_>) -> bool {
     matches!(

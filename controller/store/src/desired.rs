@@ -219,8 +219,30 @@ impl Store {
         port: Uuid,
     ) -> Result<Option<(LoadBalancerId, ProjectId)>, StoreError> {
         let statement = sqlx::query(PORT_HOLDER).bind(row::id_text(port));
-        let what = "the holder of a port";
-        let rows = self.all("look for the holder of a port", statement).await?;
+        self.holder("look for the holder of a port", statement)
+            .await
+    }
+
+    /// The load balancer that a resource is or belongs to, and its project.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn owner(
+        &self,
+        resource: Uuid,
+    ) -> Result<Option<(LoadBalancerId, ProjectId)>, StoreError> {
+        let statement = sqlx::query(OWNER).bind(row::id_text(resource));
+        self.holder("look for the owner of a resource", statement)
+            .await
+    }
+
+    async fn holder(
+        &self,
+        doing: &'static str,
+        statement: Statement,
+    ) -> Result<Option<(LoadBalancerId, ProjectId)>, StoreError> {
+        let what = "a load balancer and its project";
+        let rows = self.all(doing, statement).await?;
         let read = |found: &AnyRow| {
             let id = row::read_id(found, 0, what)?;
             let project: &str = row::column(found, 1, what)?;
@@ -500,6 +522,8 @@ const CLAIM_PORT: &str = "INSERT INTO vip_port (port_id, load_balancer_id) VALUE
 
 const PORT_HOLDER: &str = "SELECT p.load_balancer_id, r.project_id
     FROM vip_port p JOIN resource r ON r.id = p.load_balancer_id WHERE p.port_id = $1";
+
+const OWNER: &str = "SELECT load_balancer_id, project_id FROM resource WHERE id = $1";
 
 const CLAIM_ADDRESS: &str =
     "INSERT INTO vip (network_id, address, load_balancer_id) VALUES ($1, $2, $3)

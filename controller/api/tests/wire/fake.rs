@@ -8,7 +8,8 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use krater_amphora_api::Counters;
 use krater_controller_api::{
-    Application, Credentials, Executed, Novelty, RouteName, Settings, Unauthenticated, router,
+    Application, Credentials, Executed, Novelty, Refused, RouteName, Settings, Unauthenticated,
+    router,
 };
 use krater_controller_core::{
     admit,
@@ -327,6 +328,8 @@ pub(crate) struct Reply {
     pub(crate) text: String,
     /// Its route.
     pub(crate) route: &'static str,
+    /// What the log and the audit trail are told of a refusal.
+    pub(crate) refused: Option<Refused>,
 }
 
 impl Api {
@@ -435,6 +438,7 @@ impl Api {
             headers: parts.headers,
             text: String::from_utf8(bytes.to_vec()).unwrap(),
             route: parts.extensions.get::<RouteName>().unwrap().0,
+            refused: parts.extensions.get::<Refused>().cloned(),
         }
     }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fake::{Api, Reply},
-    sample::{self, LISTENER, LOAD_BALANCER, MEMBER_1, MONITOR, POOL},
+    sample::{self, LISTENER, LOAD_BALANCER, MEMBER_1, MONITOR, POLICY, POOL, RULE},
 };
 
 async fn send(
@@ -34,7 +34,7 @@ async fn send(
         .await
 }
 
-fn items() -> [(String, &'static str); 5] {
+fn items() -> [(String, &'static str); 7] {
     [
         (
             format!("/v2/lbaas/loadbalancers/{LOAD_BALANCER}"),
@@ -50,7 +50,17 @@ fn items() -> [(String, &'static str); 5] {
             format!("/v2/lbaas/healthmonitors/{MONITOR}"),
             "healthmonitor",
         ),
+        (format!("/v2/lbaas/l7policies/{POLICY}"), "l7policy"),
+        (
+            format!("/v2/lbaas/l7policies/{POLICY}/rules/{RULE}"),
+            "rule",
+        ),
     ]
+}
+
+/// One that holds any text: rules are the only resources without a name.
+fn field(root: &str) -> &'static str {
+    if root == "rule" { "value" } else { "name" }
 }
 
 fn generation(number: u64) -> Generation {
@@ -70,7 +80,7 @@ async fn what_is_shown_and_what_was_changed_bears_its_version() {
         let shown = api.get(&path).await;
         let tag = shown.headers["etag"].to_str().unwrap().to_owned();
         assert!(versions.contains(&tag), "{path}: {tag}");
-        let changed = api.put(&path, json!({root: {"name": "n"}})).await;
+        let changed = api.put(&path, json!({root: {field(root): "n"}})).await;
         assert_eq!(changed.status, 200, "{changed:?}");
         assert_eq!(changed.headers["etag"], tag);
         assert!(!changed.headers.contains_key("idempotent-replayed"));
@@ -95,7 +105,7 @@ async fn a_version_that_is_meant_goes_with_the_command() {
             ),
         ] {
             let headers = [("if-match", header)];
-            let body = json!({root: {"name": "n"}});
+            let body = json!({root: {field(root): "n"}});
             let reply = send(&api, Method::PUT, &path, &headers, &body).await;
             assert_eq!(reply.status, 200);
             assert_eq!(api.envelope().precondition, precondition);
@@ -219,4 +229,53 @@ async fn request_ids_go_with_the_command() {
         assert_eq!(global_request_id, kept);
         assert_eq!(deed, Deed::Update);
     }
+}
+
+#[tokio::test]
+async fn of_a_refusal_is_told_what_it_was_about() {
+    let api = Api::new();
+    let id = |text: &str| uuid::Uuid::parse_str(text).unwrap();
+    let listener = json!({"listener": {"protocol": "TCP", "protocol_port": 81, "loadbalancer_id": LOAD_BALANCER}});
+    let member = json!({"member": {"address": "10.0.0.9", "protocol_port": 80}});
+    let rule = json!({"rule": {"type": "PATH", "compare_type": "EQUAL_TO", "value": "/x"}});
+    let of_pool = format!("/v2/lbaas/pools/{POOL}/members");
+    let of_policy = format!("/v2/lbaas/l7policies/{POLICY}/rules");
+    let large = json!({"rule": "x".repeat(1 << 21)});
+    for (method, path, body, status, about) in [
+        (
+            Method::POST,
+            "/v2/lbaas/listeners",
+            &listener,
+            403,
+            LOAD_BALANCER,
+        ),
+        (Method::POST, &of_pool, &member, 403, POOL),
+        (Method::POST, &of_policy, &rule, 403, POLICY),
+        // Refused before they are commands.
+        (Method::POST, &of_policy, &json!({"rule": 1}), 400, POLICY),
+        (
+            Method::DELETE,
+            &format!("{of_pool}/{MEMBER_1}"),
+            &Value::Null,
+            403,
+            MEMBER_1,
+        ),
+        (
+            Method::PUT,
+            &format!("{of_policy}/{RULE}"),
+            &large,
+            413,
+            RULE,
+        ),
+    ] {
+        api.refuse(Refusal::NotPermitted);
+        let reply = send(&api, method, path, &[], body).await;
+        assert_eq!(reply.status, status, "{reply:?}");
+        let refused = reply.refused.unwrap();
+        assert!(!refused.sentence.is_empty());
+        // Of a member the pool would do as well.
+        let likely = [Some(id(about)), Some(id(POOL))];
+        assert!(likely.contains(&refused.about), "{path} {refused:?}");
+    }
+    assert_eq!(Api::new().get("/v2/lbaas/pools").await.refused, None);
 }
