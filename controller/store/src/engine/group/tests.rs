@@ -90,10 +90,7 @@ async fn one_that_is_refused_takes_nobody_along() {
     }
     let done = Committed::Done;
     let lost = Committed::LostRace;
-    assert_eq!(
-        answers,
-        [done.clone(), done.clone(), lost.clone(), done, lost]
-    );
+    assert_eq!(answers, [done, done, lost, done, lost]);
     assert_eq!(stored(&store).await, [0, 1, 2]);
     assert!(commits(dir.path()) <= before + 2);
     // Nothing is left open.
