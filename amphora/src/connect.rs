@@ -20,58 +20,95 @@ use crate::{
     world::{MemberState, PoolState},
 };
 
-/// Chooses members for one connection or request, passing over those that could not be reached.
+/// The members that one connection or request has tried to reach.
 ///
 /// At most [`MEMBER_TRIES_MAX`] attempts (reference 19.1). Nothing may have been sent to a member that is followed by
 /// another try: that is for the caller to keep.
-pub(crate) struct Attempts<'a> {
-    pool: &'a PoolState,
-    client: SocketAddr,
-    made: usize,
-    failed: Vec<usize>,
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tries {
+    made: u8,
+    /// How many of `failed` count: none again once every member has failed.
+    passed_over: u8,
+    failed: [usize; MEMBER_TRIES_MAX],
 }
 
-impl<'a> Attempts<'a> {
-    /// None made yet.
-    pub(crate) const fn new(pool: &'a PoolState, client: SocketAddr) -> Self {
-        Self {
-            pool,
-            client,
-            made: 0,
-            failed: Vec::new(),
-        }
-    }
+/// What to do about the next try.
+#[derive(Debug)]
+pub(crate) enum Next<'a> {
+    /// Try this one.
+    Member(&'a Arc<MemberState>),
+    /// Every member has failed. Wait for so long, as a member that is being restarted deserves, then ask again: a
+    /// second, or the time allowed for connecting if that is shorter.
+    Pause(Duration),
+    /// There is none, or the tries are used up.
+    Nobody,
+}
 
-    /// The next member to try; `None` when there is none or the tries are used up.
-    ///
-    /// When every member has failed they are tried again after a pause, as a member that is being restarted deserves:
-    /// the pause is a second, or the time allowed for connecting if that is shorter.
-    pub(crate) async fn next(&mut self, seat: &Seat) -> Option<Arc<MemberState>> {
-        let pool = self.pool;
-        if self.made == MEMBER_TRIES_MAX {
-            return None;
+impl Tries {
+    /// Chooses the member to try next, passing over those that could not be reached.
+    pub(crate) fn next<'a>(
+        &mut self,
+        pool: &'a PoolState,
+        client: SocketAddr,
+        seat: &Seat,
+    ) -> Next<'a> {
+        if usize::from(self.made) == MEMBER_TRIES_MAX {
+            return Next::Nobody;
         }
-        let position = match pool.choose(self.client, &self.failed) {
-            Some(position) => position,
-            None if self.failed.is_empty() => return None,
-            None => {
-                let allowed = seat.state.listener.timeouts.member_connect;
-                sleep(allowed.min(RETRY_PAUSE_MAX)).await;
-                self.failed.clear();
-                pool.choose(self.client, &[])?
+        let failed = self.failed.get(..usize::from(self.passed_over));
+        let Some(position) = pool.choose(client, failed.unwrap_or_default()) else {
+            if self.passed_over == 0 {
+                return Next::Nobody;
             }
+            self.passed_over = 0;
+            let allowed = seat.state.listener.timeouts.member_connect;
+            return Next::Pause(allowed.min(RETRY_PAUSE_MAX));
         };
         if self.made > 0 {
             seat.lane().retries.bump();
         }
         self.made += 1;
-        self.failed.push(position);
-        pool.members.get(position).cloned()
+        if let Some(place) = self.failed.get_mut(usize::from(self.passed_over)) {
+            *place = position;
+            self.passed_over += 1;
+        }
+        pool.members
+            .get(position)
+            .map_or(Next::Nobody, Next::Member)
+    }
+}
+
+/// [`Tries`] of one connection or request, with the pauses between them.
+pub(crate) struct Attempts<'a> {
+    pool: &'a PoolState,
+    client: SocketAddr,
+    tries: Tries,
+}
+
+impl<'a> Attempts<'a> {
+    /// None made yet.
+    pub(crate) fn new(pool: &'a PoolState, client: SocketAddr) -> Self {
+        Self {
+            pool,
+            client,
+            tries: Tries::default(),
+        }
+    }
+
+    /// The next member to try; `None` when there is none or the tries are used up.
+    pub(crate) async fn next(&mut self, seat: &Seat) -> Option<Arc<MemberState>> {
+        loop {
+            match self.tries.next(self.pool, self.client, seat) {
+                Next::Member(member) => return Some(Arc::clone(member)),
+                Next::Pause(pause) => sleep(pause).await,
+                Next::Nobody => return None,
+            }
+        }
     }
 
     /// How many members were tried.
     pub(crate) const fn made(&self) -> usize {
-        self.made
+        self.tries.made as usize
     }
 }
 
@@ -81,41 +118,42 @@ pub(crate) async fn dial(
     worker: usize,
     allowed: Duration,
 ) -> io::Result<(TcpStream, Link)> {
-    let lane = member.meter.of(worker);
     let outcome = match timeout(allowed, TcpStream::connect(member.address)).await {
         Ok(Ok(stream)) => stream.set_nodelay(true).map(|()| stream),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     };
     match outcome {
-        Ok(stream) => {
-            lane.connected.bump();
-            Ok((
-                stream,
-                Link {
-                    member: Arc::clone(member),
-                    worker,
-                },
-            ))
-        }
+        Ok(stream) => Ok((stream, Link::new(Arc::clone(member), worker))),
         Err(error) => {
-            lane.connect_failures.bump();
-            tracing::debug!(member = %member.id, address = %member.address, %error, "a member cannot be reached");
+            note_failure(member, worker, &error);
             Err(error)
         }
     }
 }
 
+/// Counts a member that could not be reached.
+pub(crate) fn note_failure(member: &MemberState, lane: usize, error: &io::Error) {
+    member.meter.of(lane).connect_failures.bump();
+    tracing::debug!(member = %member.id, address = %member.address, %error, "a member cannot be reached");
+}
+
 /// An established connection to a member, as the meters see it.
 pub(crate) struct Link {
     pub(crate) member: Arc<MemberState>,
-    worker: usize,
+    lane: usize,
 }
 
 impl Link {
-    /// The meters of the member, of this worker.
+    /// A connection that was just established, for the thread of that lane.
+    pub(crate) fn new(member: Arc<MemberState>, lane: usize) -> Self {
+        member.meter.of(lane).connected.bump();
+        Self { member, lane }
+    }
+
+    /// The meters of the member, of this thread.
     pub(crate) fn lane(&self) -> &MemberLane {
-        self.member.meter.of(self.worker)
+        self.member.meter.of(self.lane)
     }
 }
 

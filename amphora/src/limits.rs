@@ -24,6 +24,38 @@ pub(crate) const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 /// One read takes at most this much: enough that a fast stream costs few calls, small enough to stay in cache.
 pub(crate) const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// Events that one wait of a thread may bring: enough that a busy thread waits seldom.
+pub(crate) const EVENTS_MAX: usize = 256;
+
+/// What one direction of a stream may move before others get their turn.
+pub(crate) const RELAY_BYTES_PER_TURN_MAX: usize = 512 * 1024;
+
+/// A read of at least this much, so often in a row, makes a direction a stream: what is smaller or seldomer is cheaper
+/// copied than moved through a pipe.
+pub(crate) const STREAM_READ_BYTES_MIN: usize = 16 * 1024;
+
+/// So many large reads in a row make a stream.
+pub(crate) const STREAM_READS: u8 = 4;
+
+/// Moving this little through a pipe costs more than copying it.
+pub(crate) const TRICKLE_BYTES_MAX: usize = 4 * 1024;
+
+/// So many small moves in a row make a stream a matter of messages again.
+pub(crate) const TRICKLE_READS: u8 = 8;
+
+/// What a pipe holds: what an unprivileged user may have (`fs.pipe-max-size`).
+pub(crate) const PIPE_BYTES: usize = 1024 * 1024;
+
+/// Pipes of one thread. Only those are in use whose reader does not keep up; each takes two descriptors, and what it
+/// holds counts against the memory of its user.
+pub(crate) const PIPES_MAX: usize = 256;
+
+/// Pipes that are kept for the next stream.
+pub(crate) const PIPES_IDLE_MAX: usize = 16;
+
+/// Descriptors that connections leave to the rest of the process: spec files, reports, probes, the agent.
+pub(crate) const DESCRIPTORS_RESERVED: u64 = 128;
+
 /// Reads of one direction of a relay in a row: half a megabyte, then somebody else's turn.
 pub(crate) const RELAY_ROUNDS_MAX: usize = 8;
 

@@ -1,4 +1,4 @@
-//! Listening sockets: a reuse-port group per address, one socket for each worker.
+//! Listening sockets: a reuse-port group per address, one socket for each core.
 //!
 //! Options that accepted sockets inherit from the listening one (no delay, keep-alive) are set here, once, instead of
 //! on each connection.
@@ -6,6 +6,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    sync::Arc,
 };
 
 use rustix::io::Errno;
@@ -35,7 +36,7 @@ pub(crate) fn open_group(
     address: SocketAddr,
     size: usize,
     claim: Claim,
-) -> Result<Vec<TcpListener>, ListenError> {
+) -> Result<Vec<Arc<TcpListener>>, ListenError> {
     let failed = |error: io::Error| match Errno::from_io_error(&error) {
         Some(Errno::ADDRINUSE) => ListenError::InUse(address),
         Some(Errno::ACCESS | Errno::PERM) => ListenError::NoPermission(address),
@@ -50,7 +51,7 @@ pub(crate) fn open_group(
             socket.set_tcp_nodelay(true)?;
             socket.set_keepalive(true)?;
             socket.listen(ACCEPT_BACKLOG_MAX)?;
-            Ok(socket.into())
+            Ok(Arc::new(socket.into()))
         })
         .collect::<io::Result<_>>()
         .map_err(failed)

@@ -1,7 +1,7 @@
 //! What one worker has of its own, shared by the tasks of its connections.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     rc::Rc,
     sync::{
         Arc,
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, Cache};
+use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use krater_amphora_api::ListenerId;
 use tokio::{
@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     limits::SCRATCH_BYTES,
-    seat::Seat,
+    seat::{Seat, Seats},
     upstream::Upstreams,
     world::{Leave, ListenerState, World},
 };
@@ -41,15 +41,11 @@ pub(crate) struct Local {
     /// Connections to members that wait for another request.
     pub(crate) upstreams: Upstreams,
     common: Common,
-    world: RefCell<Cache<Arc<ArcSwap<World>>, Arc<World>>>,
-    /// Address of the world that `seats` was filled from. Compared, never followed.
-    seen: Cell<*const World>,
-    epoch: Cell<u64>,
-    seats: RefCell<HashMap<ListenerId, Rc<Seat>>>,
+    seats: RefCell<Seats>,
     rolls: RefCell<HashMap<ListenerId, Rc<Roll>>>,
 }
 
-/// What all workers share.
+/// What all threads of the data path share.
 #[derive(Clone, Debug)]
 pub(crate) struct Common {
     pub(crate) world: Arc<ArcSwap<World>>,
@@ -57,6 +53,8 @@ pub(crate) struct Common {
     pub(crate) bugs: Arc<AtomicU64>,
     /// Times accepting had to pause for want of descriptors or memory.
     pub(crate) exhaustions: Arc<AtomicU64>,
+    /// Descriptors from this number on are not for connections.
+    pub(crate) descriptors_max: i32,
     /// How long connections of a deleted listener may go on.
     pub(crate) drain: Duration,
 }
@@ -64,54 +62,35 @@ pub(crate) struct Common {
 impl Local {
     /// That of the worker of that index, with no connection yet.
     pub(crate) fn new(index: usize, common: Common) -> Rc<Self> {
-        let world = Cache::new(Arc::clone(&common.world));
+        let seats = Seats::new(Arc::clone(&common.world), index);
         Rc::new(Self {
             index,
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             upstreams: Upstreams::default(),
             common,
-            world: RefCell::new(world),
-            seen: Cell::new(std::ptr::null()),
-            epoch: Cell::new(0),
-            seats: RefCell::default(),
+            seats: RefCell::new(seats),
             rolls: RefCell::default(),
         })
     }
 
     /// Changes whenever the world has changed: what was looked up under the same epoch is still current.
     pub(crate) fn epoch(&self) -> u64 {
-        let mut cache = self.world.borrow_mut();
-        let world = Arc::as_ptr(cache.load());
-        if world != self.seen.get() {
-            // The cache keeps the world that was seen until it loads another, so no two have the same address.
-            self.seen.set(world);
-            self.epoch.set(self.epoch.get() + 1);
-            self.seats.borrow_mut().clear();
-        }
-        self.epoch.get()
+        self.seats.borrow_mut().epoch()
     }
 
     /// The listener as it is in the current world.
     pub(crate) fn seat(&self, listener: ListenerId) -> Option<Rc<Seat>> {
-        self.epoch();
-        if let Some(seat) = self.seats.borrow().get(&listener) {
-            return Some(Rc::clone(seat));
-        }
-        let state = Arc::clone(self.world.borrow_mut().load().listeners.get(&listener)?);
-        let seat = self.seat_of(state);
-        self.seats.borrow_mut().insert(listener, Rc::clone(&seat));
-        Some(seat)
+        self.seats.borrow_mut().find(listener)
     }
 
     /// A listener that the current world may no longer have.
     pub(crate) fn seat_of(&self, state: Arc<ListenerState>) -> Rc<Seat> {
-        Seat::new(state, self.index)
+        self.seats.borrow().seat_of(state)
     }
 
     /// Lets go of what is no longer in the world.
     pub(crate) fn tidy(&self) {
-        self.epoch();
-        let world = Arc::clone(self.world.borrow_mut().load());
+        let world = Arc::clone(self.seats.borrow_mut().world());
         self.upstreams.retain(&world);
     }
 
@@ -143,9 +122,14 @@ impl Local {
         }
     }
 
+    /// Descriptors from this number on are not for connections.
+    pub(crate) const fn descriptors_max(&self) -> i32 {
+        self.common.descriptors_max
+    }
+
     /// Notes that accepting had to pause.
     pub(crate) fn count_exhaustion(&self) {
-        self.common.exhaustions.fetch_add(1, Ordering::Relaxed);
+        self.common.count_exhaustion();
     }
 
     fn roll(&self, listener: ListenerId) -> Rc<Roll> {
@@ -154,8 +138,14 @@ impl Local {
 }
 
 impl Common {
-    fn count_bug(&self) {
+    /// Notes that a connection ended in a panic.
+    pub(crate) fn count_bug(&self) {
         self.bugs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that accepting had to pause.
+    pub(crate) fn count_exhaustion(&self) {
+        self.exhaustions.fetch_add(1, Ordering::Relaxed);
     }
 }
 

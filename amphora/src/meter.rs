@@ -6,7 +6,10 @@
 
 use std::{
     ops::AddAssign,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -36,35 +39,41 @@ impl Counter {
     }
 }
 
-/// One lane per worker, and one for whoever is no worker.
+/// One lane per thread of the data path, and one for whoever is none. A lane exists from when it is first written to:
+/// most things are seen by few threads, and of ten thousand members most are idle.
 #[derive(Debug)]
 pub struct Lanes<L> {
-    lanes: Box<[L]>,
-    others: L,
+    lanes: Box<[OnceLock<Box<L>>]>,
+    others: OnceLock<Box<L>>,
 }
 
 impl<L: Default> Lanes<L> {
-    /// Lanes for that many workers, all at zero.
+    /// That many lanes, all at zero.
     #[must_use]
-    pub fn new(workers: usize) -> Self {
+    pub fn new(lanes: usize) -> Self {
         Self {
-            lanes: (0..workers).map(|_| L::default()).collect(),
-            others: L::default(),
+            lanes: (0..lanes).map(|_| OnceLock::new()).collect(),
+            others: OnceLock::new(),
         }
     }
 
-    /// The lane of the worker of that index. Only that worker may write to it.
+    /// The lane of that number. Only the thread whose it is may write to it.
     #[must_use]
-    pub fn of(&self, worker: usize) -> &L {
-        self.lanes.get(worker).unwrap_or(&self.others)
+    pub fn of(&self, lane: usize) -> &L {
+        let lane = self.lanes.get(lane).unwrap_or(&self.others);
+        lane.get_or_init(Box::default)
+    }
+
+    /// The lanes that somebody has written to.
+    fn used(&self) -> impl Iterator<Item = &L> {
+        let lanes = self.lanes.iter().chain([&self.others]);
+        lanes.filter_map(|lane| lane.get().map(AsRef::as_ref))
     }
 
     /// The sum of `read` over all lanes.
     #[must_use]
     pub fn sum(&self, read: impl Fn(&L) -> &Counter) -> u64 {
-        self.lanes
-            .iter()
-            .chain([&self.others])
+        self.used()
             .fold(0, |sum, lane| sum.wrapping_add(read(lane).read()))
     }
 
@@ -72,7 +81,7 @@ impl<L: Default> Lanes<L> {
     #[must_use]
     fn sum_responses(&self, read: impl Fn(&L) -> &Responses) -> [u64; Responses::CLASSES] {
         let mut sums = [0; Responses::CLASSES];
-        for lane in self.lanes.iter().chain([&self.others]) {
+        for lane in self.used() {
             for (sum, counter) in sums.iter_mut().zip(&read(lane).0) {
                 *sum += counter.read();
             }
@@ -84,7 +93,7 @@ impl<L: Default> Lanes<L> {
     #[must_use]
     fn sum_durations(&self, read: impl Fn(&L) -> &Durations) -> DurationTotals {
         let mut totals = DurationTotals::default();
-        for lane in self.lanes.iter().chain([&self.others]) {
+        for lane in self.used() {
             let lane = read(lane);
             for (sum, counter) in totals.buckets.iter_mut().zip(&lane.buckets) {
                 *sum += counter.read();
@@ -158,6 +167,8 @@ pub struct ListenerLane {
     pub bytes_out: Counter,
     /// Connections closed because the client's address is not allowed.
     pub denied: Counter,
+    /// Connections turned away because the process had too few descriptors left.
+    pub shed: Counter,
     /// Requests that failed by the client's fault: malformed, too large, too slow.
     pub request_errors: Counter,
     /// Connections and requests that found no member to go to.

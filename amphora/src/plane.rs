@@ -1,13 +1,14 @@
 //! The data plane as the housekeeper holds it: apply a snapshot, set a member's health, ask how things are.
 //!
-//! One thread owns the [`Plane`], and it alone replaces the [`World`] (I3). Sockets live with the workers; what is
-//! known of them here is which address belongs to which listener, and which could not be had.
+//! One thread owns the [`Plane`], and it alone replaces the [`World`] (I3). Two threads per core carry traffic: one
+//! streams, one HTTP. Listening sockets are held here as well as by the threads that accept on them, so that one can
+//! pass from the one kind to the other while clients wait at it.
 
 use std::{
     collections::BTreeMap,
     error::Error,
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,15 +24,18 @@ use krater_amphora_api::{
     Rejection,
 };
 use krater_amphora_core::{
-    snapshot::Snapshot,
+    snapshot::{Mode, Snapshot},
     transition::{Place, SocketKey, Transition, sockets},
 };
+use rustix::process::{Resource, getrlimit};
 
 use crate::{
-    limits::CLOSE_TIME_MAX,
+    l4,
+    limits::{CLOSE_TIME_MAX, DESCRIPTORS_RESERVED},
     listen::{Claim, open_group},
     local::Common,
-    worker::{Order, WorkerHandle, processors},
+    order::Order,
+    worker::{WorkerHandle, processors},
     world::{Leave, ListenerState, World},
 };
 
@@ -39,23 +43,60 @@ use crate::{
 #[derive(Debug)]
 pub struct Plane {
     common: Common,
-    workers: Vec<WorkerHandle>,
+    cores: Vec<Core>,
     /// Addresses that are listened on.
     open: BTreeMap<Place, Holder>,
     /// Addresses that should be listened on and cannot be.
     failed: BTreeMap<(LoadBalancerId, SocketKey), String>,
 }
 
+/// The threads of one core.
+#[derive(Debug)]
+struct Core {
+    /// Carries HTTP.
+    worker: WorkerHandle,
+    /// Carries streams.
+    streams: l4::Handle,
+}
+
 /// Whose a listening address is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Holder {
     balancer: LoadBalancerId,
     listener: ListenerId,
+    /// Which kind of thread accepts there.
+    mode: Mode,
+    /// One for each core.
+    sockets: Vec<Arc<TcpListener>>,
+}
+
+impl Core {
+    fn start(index: usize, cores: usize, cpu: Option<usize>, common: &Common) -> io::Result<Self> {
+        Ok(Self {
+            worker: WorkerHandle::start(index, cpu, common.clone())?,
+            streams: l4::Handle::start(index, cores + index, cpu, common.clone())?,
+        })
+    }
+
+    /// Leaves an order for the thread that carries what listeners of that mode take.
+    fn order(&self, mode: Mode, order: Order) {
+        match mode {
+            Mode::Tcp => self.streams.order(order),
+            Mode::Http => self.worker.order(order),
+        }
+    }
+
+    /// Leaves an order for each of its threads.
+    fn order_all(&self, order: impl Fn() -> Order) {
+        for mode in [Mode::Tcp, Mode::Http] {
+            self.order(mode, order());
+        }
+    }
 }
 
 impl Plane {
-    /// Starts that many workers (at least one), which have nothing to do yet. `drain` is how long connections of a
-    /// deleted listener may go on.
+    /// Starts the threads of that many cores (at least one), which have nothing to do yet. `drain` is how long
+    /// connections of a deleted listener may go on.
     ///
     /// # Errors
     ///
@@ -65,16 +106,18 @@ impl Plane {
             world: Arc::new(ArcSwap::from_pointee(World::default())),
             bugs: Arc::default(),
             exhaustions: Arc::default(),
+            descriptors_max: descriptors_max(),
             drain,
         };
-        let workers = processors(workers.max(1))
+        let cores = workers.max(1);
+        let cores = processors(cores)
             .into_iter()
             .enumerate()
-            .map(|(index, cpu)| WorkerHandle::start(index, cpu, common.clone()))
+            .map(|(index, cpu)| Core::start(index, cores, cpu, &common))
             .collect::<io::Result<_>>()?;
         Ok(Self {
             common,
-            workers,
+            cores,
             open: BTreeMap::new(),
             failed: BTreeMap::new(),
         })
@@ -133,10 +176,8 @@ impl Plane {
     /// Has the kernel send new connections of a load balancer to whoever else listens on its addresses. Handshakes
     /// under way are finished. Not undone: to be followed by [`Plane::remove`].
     pub fn deafen(&self, id: LoadBalancerId) {
-        for place in self.places_of(id) {
-            self.order(|| Order::Deafen {
-                address: place.address,
-            });
+        for Place { address, .. } in self.places_of(id) {
+            self.order_all(|| Order::Deafen { address });
         }
     }
 
@@ -224,10 +265,15 @@ impl Plane {
         ids
     }
 
-    /// Number of workers.
+    /// Number of cores that carry traffic.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.workers.len()
+        self.cores.len()
+    }
+
+    /// Lanes of a meter: one for each thread that carries traffic.
+    fn lanes(&self) -> usize {
+        2 * self.cores.len()
     }
 
     /// Connections that were closed because an invariant of ours was broken: must be zero.
@@ -250,11 +296,12 @@ impl Plane {
 
     /// Stops accepting, lets connections end for at most `grace`, then ends.
     pub async fn stop(mut self, grace: Duration) {
-        for worker in &self.workers {
-            worker.order(Order::Stop { grace });
-        }
-        for worker in &mut self.workers {
-            worker.ended().await;
+        // From now on they are open only as long as those who accept there have use for them.
+        self.open.clear();
+        self.order_all(|| Order::Stop { grace });
+        for core in &mut self.cores {
+            core.worker.ended().await;
+            core.streams.ended().await;
         }
     }
 
@@ -297,28 +344,15 @@ impl Plane {
                 groups.push((key, group));
             }
         }
-        let next = Arc::new(world.with(id, new, self.workers.len()));
+        let next = Arc::new(world.with(id, new, self.lanes()));
         self.show_failures(&next);
         self.common.world.store(Arc::clone(&next));
-        for key in transition
-            .open
-            .iter()
-            .filter(|key| passing.iter().any(|passed| passed.place == key.place))
-        {
-            let Some(state) = next.listeners.get(&key.listener) else {
-                continue;
-            };
-            self.open.insert(
-                key.place,
-                Holder {
-                    balancer: id,
-                    listener: key.listener,
-                },
-            );
-            self.order(|| Order::Reassign {
-                address: key.place.address,
-                state: Arc::clone(state),
-            });
+        for key in transition.open.iter().chain(&transition.keep) {
+            let stays =
+                self.holds(id, key) || passing.iter().any(|passed| passed.place == key.place);
+            if stays && let Some(state) = next.listeners.get(&key.listener) {
+                self.pass_on(*key, state);
+            }
         }
         for (key, group) in groups {
             self.adopt(&next, id, key, group);
@@ -329,11 +363,9 @@ impl Plane {
 
     /// Whether the address of `key` is held for exactly that listener.
     fn holds(&self, balancer: LoadBalancerId, key: &SocketKey) -> bool {
-        self.open.get(&key.place)
-            == Some(&Holder {
-                balancer,
-                listener: key.listener,
-            })
+        self.open
+            .get(&key.place)
+            .is_some_and(|holder| holder.balancer == balancer && holder.listener == key.listener)
     }
 
     /// Opens the sockets of one address, or notes why they cannot be opened.
@@ -342,14 +374,14 @@ impl Plane {
         balancer: LoadBalancerId,
         key: SocketKey,
         takes_over: bool,
-    ) -> Option<Vec<TcpListener>> {
+    ) -> Option<Vec<Arc<TcpListener>>> {
         // What another load balancer of this amphora holds is not passed on.
         let claim = if takes_over && !self.open.contains_key(&key.place) {
             Claim::TakesOver
         } else {
             Claim::Sole
         };
-        match open_group(key.place.address, self.workers.len(), claim) {
+        match open_group(key.place.address, self.cores.len(), claim) {
             Ok(group) => {
                 self.failed.remove(&(balancer, key));
                 Some(group)
@@ -374,25 +406,54 @@ impl Plane {
         world: &World,
         balancer: LoadBalancerId,
         key: SocketKey,
-        group: Vec<TcpListener>,
+        sockets: Vec<Arc<TcpListener>>,
     ) {
         let Some(state) = world.listeners.get(&key.listener) else {
             return;
         };
-        self.open.insert(
-            key.place,
-            Holder {
-                balancer,
-                listener: key.listener,
-            },
-        );
-        for (worker, socket) in self.workers.iter().zip(group) {
-            worker.order(Order::Adopt {
-                address: key.place.address,
+        let holder = Holder {
+            balancer,
+            listener: key.listener,
+            mode: state.listener.mode,
+            sockets,
+        };
+        self.hand_over(key.place.address, &holder, state);
+        self.open.insert(key.place, holder);
+    }
+
+    /// Has the threads of the holder's mode accept at an address.
+    fn hand_over(&self, address: SocketAddr, holder: &Holder, state: &Arc<ListenerState>) {
+        for (core, socket) in self.cores.iter().zip(&holder.sockets) {
+            let order = Order::Adopt {
+                address,
                 state: Arc::clone(state),
-                socket,
-            });
+                socket: Arc::clone(socket),
+            };
+            core.order(holder.mode, order);
         }
+    }
+
+    /// Gives an address that stays open to the listener that has it now, and to the kind of thread that its mode asks
+    /// for. Nobody who waits there is lost: for a moment both kinds accept.
+    fn pass_on(&mut self, key: SocketKey, state: &Arc<ListenerState>) {
+        let Some(mut holder) = self.open.remove(&key.place) else {
+            return;
+        };
+        let address = key.place.address;
+        let before = (holder.listener, holder.mode);
+        (holder.listener, holder.mode) = (key.listener, state.listener.mode);
+        if before.1 != holder.mode {
+            self.hand_over(address, &holder, state);
+            for core in &self.cores {
+                core.order(before.1, Order::Release { address });
+            }
+        } else if before.0 != holder.listener {
+            for core in &self.cores {
+                let state = Arc::clone(state);
+                core.order(holder.mode, Order::Reassign { address, state });
+            }
+        }
+        self.open.insert(key.place, holder);
     }
 
     /// Has sockets closed and waits until they are, so that their ports are free for whoever comes next.
@@ -400,7 +461,7 @@ impl Plane {
         let (closed, acknowledged) = mpsc::channel();
         for key in leaving {
             self.open.remove(&key.place);
-            self.order(|| Order::Close {
+            self.order_all(|| Order::Close {
                 address: key.place.address,
                 closed: closed.clone(),
             });
@@ -424,18 +485,18 @@ impl Plane {
     fn retire(&self, old: &World, new: &World, leave: Leave) {
         for (id, state) in &old.listeners {
             if state.enabled && !new.listeners.get(id).is_some_and(|state| state.enabled) {
-                self.order(|| Order::Retire {
+                self.order_all(|| Order::Retire {
                     listener: *id,
                     leave,
                 });
             }
         }
-        self.order(|| Order::Tidy);
+        self.order_all(|| Order::Tidy);
     }
 
-    fn order(&self, order: impl Fn() -> Order) {
-        for worker in &self.workers {
-            worker.order(order());
+    fn order_all(&self, order: impl Fn() -> Order) {
+        for core in &self.cores {
+            core.order_all(&order);
         }
     }
 
@@ -453,6 +514,14 @@ impl Plane {
             }
         }
     }
+}
+
+/// Descriptors from this number on are left to the rest of the process. The lowest free number is given out, so that a
+/// connection with this one says that so many are in use.
+fn descriptors_max() -> i32 {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let left = limit - DESCRIPTORS_RESERVED.min(limit / 2);
+    i32::try_from(left).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]

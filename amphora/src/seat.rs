@@ -1,23 +1,88 @@
-//! A listener as one worker holds it.
+//! A listener as one thread of the data path holds it, and the world it is looked up in.
 
-use std::{rc::Rc, sync::Arc};
+use std::{ptr, rc::Rc, sync::Arc};
 
-use crate::{meter::ListenerLane, world::ListenerState};
+use arc_swap::{ArcSwap, Cache};
+use hashbrown::HashMap;
+use krater_amphora_api::ListenerId;
 
-/// The state of a listener and the worker that looks at it: counting references to it touches no shared cache line.
+use crate::{
+    meter::ListenerLane,
+    world::{ListenerState, World},
+};
+
+/// The state of a listener and the thread that looks at it: counting references to it touches no shared cache line.
 pub(crate) struct Seat {
     pub(crate) state: Arc<ListenerState>,
-    worker: usize,
+    lane: usize,
 }
 
 impl Seat {
-    /// The listener of `state`, for the worker of that index.
-    pub(crate) fn new(state: Arc<ListenerState>, worker: usize) -> Rc<Self> {
-        Rc::new(Self { state, worker })
+    /// The listener of `state`, for the thread that has that lane in every meter.
+    pub(crate) fn new(state: Arc<ListenerState>, lane: usize) -> Rc<Self> {
+        Rc::new(Self { state, lane })
     }
 
-    /// The meters of the listener, of this worker.
+    /// The meters of the listener, of this thread.
     pub(crate) fn lane(&self) -> &ListenerLane {
-        self.state.shared.meter.of(self.worker)
+        self.state.shared.meter.of(self.lane)
+    }
+}
+
+/// The world as one thread sees it: a look at it costs one comparison unless it has changed.
+pub(crate) struct Seats {
+    lane: usize,
+    world: Cache<Arc<ArcSwap<World>>, Arc<World>>,
+    /// Address of the world that `seats` was filled from. Compared, never followed.
+    seen: *const World,
+    epoch: u64,
+    seats: HashMap<ListenerId, Rc<Seat>>,
+}
+
+impl Seats {
+    /// Of the thread that has that lane in every meter.
+    pub(crate) fn new(world: Arc<ArcSwap<World>>, lane: usize) -> Self {
+        Self {
+            lane,
+            world: Cache::new(world),
+            seen: ptr::null(),
+            epoch: 0,
+            seats: HashMap::new(),
+        }
+    }
+
+    /// Changes whenever the world has changed: what was looked up under the same epoch is still current.
+    pub(crate) fn epoch(&mut self) -> u64 {
+        let world = Arc::as_ptr(self.world.load());
+        if world != self.seen {
+            // The cache keeps the world that was seen until it loads another, so no two have the same address.
+            self.seen = world;
+            self.epoch += 1;
+            self.seats.clear();
+        }
+        self.epoch
+    }
+
+    /// What traffic is served by now.
+    pub(crate) fn world(&mut self) -> &Arc<World> {
+        self.epoch();
+        self.world.load()
+    }
+
+    /// The listener as it is in the current world.
+    pub(crate) fn find(&mut self, listener: ListenerId) -> Option<Rc<Seat>> {
+        self.epoch();
+        if let Some(seat) = self.seats.get(&listener) {
+            return Some(Rc::clone(seat));
+        }
+        let state = Arc::clone(self.world.load().listeners.get(&listener)?);
+        let seat = self.seat_of(state);
+        self.seats.insert(listener, Rc::clone(&seat));
+        Some(seat)
+    }
+
+    /// A listener that the current world may no longer have.
+    pub(crate) fn seat_of(&self, state: Arc<ListenerState>) -> Rc<Seat> {
+        Seat::new(state, self.lane)
     }
 }

@@ -4,17 +4,9 @@
 //! the other threads is listed in the architecture: the world, rosters inside it, meters, limits and loads, and the
 //! inbox that the housekeeper writes to.
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    rc::Rc,
-    sync::{Arc, mpsc as blocking},
-    thread,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, rc::Rc, thread, time::Duration};
 
 use hashbrown::HashMap;
-use krater_amphora_api::ListenerId;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::{
     runtime::{Builder, LocalOptions},
@@ -25,42 +17,12 @@ use tokio::{
 
 use crate::{
     local::{Common, Local},
-    world::{Leave, ListenerState},
+    order::Order,
 };
 
 mod accept;
 
 use accept::Door;
-
-/// What the housekeeper may ask of a worker.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// Accept on this socket, for that listener. The state comes along, since by the time the order is read the world
-    /// may have lost the listener, and who waits at the socket is to be served all the same.
-    Adopt {
-        address: SocketAddr,
-        state: Arc<ListenerState>,
-        socket: TcpListener,
-    },
-    /// What is accepted at that address belongs to another listener from now on.
-    Reassign {
-        address: SocketAddr,
-        state: Arc<ListenerState>,
-    },
-    /// Serve who already waits at that address, close its socket, then say so.
-    Close {
-        address: SocketAddr,
-        closed: blocking::Sender<()>,
-    },
-    /// Begin no more connections at that address; another amphora does.
-    Deafen { address: SocketAddr },
-    /// The listener is gone: its connections have until the drain timeout.
-    Retire { listener: ListenerId, leave: Leave },
-    /// The world has changed: let go of what is no longer in it.
-    Tidy,
-    /// Close every socket, drain every connection for at most that long, then end.
-    Stop { grace: Duration },
-}
 
 /// The housekeeper's end of a worker. Dropping it ends the worker at once, with all its connections.
 #[derive(Debug)]
@@ -155,6 +117,11 @@ impl Worker {
                     door.reassign(self.local.seat_of(state));
                 }
             }
+            Order::Release { address } => {
+                if let Some(door) = self.doors.remove(&address) {
+                    door.release();
+                }
+            }
             Order::Close { address, closed } => {
                 if let Some(door) = self.doors.remove(&address) {
                     door.close(Some(closed));
@@ -220,7 +187,7 @@ async fn sweep(local: Rc<Local>) {
     }
 }
 
-fn pin(cpu: usize) {
+pub(crate) fn pin(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);
     if let Err(error) = sched_setaffinity(None, &set) {

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    tcp,
+    http,
     testbed::{Bed, PATIENCE, named},
 };
 
@@ -28,6 +28,7 @@ fn a_panic_ends_one_connection_gives_its_place_back_and_is_counted() {
         world: Arc::new(ArcSwap::new(bed.plane.world())),
         bugs: Arc::default(),
         exhaustions: Arc::default(),
+        descriptors_max: i32::MAX,
         drain: Duration::from_secs(1),
     };
     let bugs = Arc::clone(&common.bugs);
@@ -62,7 +63,7 @@ fn a_panic_ends_one_connection_gives_its_place_back_and_is_counted() {
         spawn_local(
             guest()
                 .await
-                .attend(move |guest| tcp::serve(guest, stream, peer)),
+                .attend(move |guest| http::serve(guest, stream, peer)),
         )
         .await
         .unwrap();

@@ -250,6 +250,7 @@ fn listener(state: &ListenerState, lb: &str, out: &mut Families) {
         &labels,
         counters.total_connections,
     );
+    out.count(&table::LISTENER_SHED, &labels, meter.sum(|lane| &lane.shed));
     out.count(
         &table::LISTENER_DENIED,
         &labels,

@@ -122,6 +122,8 @@ declare! {
         "Client connections that may be open at once.";
     LISTENER_CONNECTIONS Counter "krater_amphora_listener_connections_total" ["lb", "listener"]
         "Client connections accepted.";
+    LISTENER_SHED Counter "krater_amphora_listener_shed_total" ["lb", "listener"]
+        "Client connections reset on arrival because the process had too few descriptors left.";
     LISTENER_DENIED Counter "krater_amphora_listener_denied_total" ["lb", "listener"]
         "Client connections closed because their address is not allowed.";
     LISTENER_RECEIVED Counter "krater_amphora_listener_received_bytes_total" ["lb", "listener"]

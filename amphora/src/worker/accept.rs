@@ -5,13 +5,15 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
-    sync::mpsc as blocking,
+    sync::{Arc, mpsc as blocking},
+    time::Duration,
 };
 
 use krater_amphora_core::snapshot::Mode;
 use rustix::{
+    fd::AsRawFd,
     io::Errno,
-    net::{SocketFlags, acceptfrom_with},
+    net::{SocketFlags, acceptfrom_with, sockopt::set_socket_linger},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -27,7 +29,6 @@ use crate::{
     listen::deafen,
     local::{Guest, Local},
     seat::Seat,
-    tcp,
     world::Leave,
 };
 
@@ -35,7 +36,7 @@ use crate::{
 pub(crate) struct Door {
     /// The listener as it was last seen.
     seat: RefCell<Rc<Seat>>,
-    closing: Cell<bool>,
+    course: Cell<Course>,
     deaf: Cell<Hearing>,
     closed: RefCell<Option<blocking::Sender<()>>>,
     told: Notify,
@@ -47,16 +48,16 @@ impl Door {
     pub(super) fn open(
         local: &Rc<Local>,
         seat: Rc<Seat>,
-        socket: TcpListener,
+        socket: Arc<TcpListener>,
     ) -> io::Result<Rc<Self>> {
         #[expect(
             deprecated,
-            reason = "sound here: a TcpListener owns its descriptor until it is dropped"
+            reason = "sound here: the socket owns its descriptor, and is not dropped before this"
         )]
         let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
         let door = Rc::new(Self {
             seat: RefCell::new(seat),
-            closing: Cell::new(false),
+            course: Cell::new(Course::Open),
             deaf: Cell::new(Hearing::Hears),
             closed: RefCell::default(),
             told: Notify::new(),
@@ -76,10 +77,13 @@ impl Door {
         self.shut.notified().await;
     }
 
-    /// The listener as it is now; if it is gone, as it was last: who waits at a socket that is being closed is served.
+    /// The listener as it is now; as it was last if it is gone, since who waits at a socket that is being closed is
+    /// served, or if it no longer speaks HTTP, since then another thread is about to take over.
     fn current_seat(&self, local: &Local) -> Rc<Seat> {
         let listener = self.seat.borrow().state.listener.id;
-        if let Some(seat) = local.seat(listener) {
+        if let Some(seat) = local.seat(listener)
+            && seat.state.listener.mode == Mode::Http
+        {
             self.seat.replace(seat);
         }
         Rc::clone(&self.seat.borrow())
@@ -91,12 +95,28 @@ impl Door {
         self.told.notify_one();
     }
 
+    /// Ends without another look at the socket: another thread has it.
+    pub(super) fn release(&self) {
+        self.course.set(Course::Released);
+        self.told.notify_one();
+    }
+
     /// Accepts who already waits, then closes the socket, then tells `closed`.
     pub(super) fn close(&self, closed: Option<blocking::Sender<()>>) {
-        self.closing.set(true);
+        self.course.set(Course::Closing);
         *self.closed.borrow_mut() = closed;
         self.told.notify_one();
     }
+}
+
+/// What is to become of a door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    Open,
+    /// It ends once nobody waits.
+    Closing,
+    /// It ends; another thread has its socket.
+    Released,
 }
 
 /// Whether connections begin at a socket.
@@ -112,15 +132,17 @@ enum Accepted {
     One(TcpStream, SocketAddr),
     /// This one is lost, the next may be well.
     Lost,
+    /// One was turned away, since the process has too few descriptors left.
+    Shed,
     /// Nobody waits.
     Nobody,
     /// No descriptors or no memory.
     Exhausted,
 }
 
-async fn accept_loop(local: Rc<Local>, door: Rc<Door>, socket: AsyncFd<TcpListener>) {
+async fn accept_loop(local: Rc<Local>, door: Rc<Door>, socket: AsyncFd<Arc<TcpListener>>) {
     let mut burst = 0;
-    loop {
+    while door.course.get() != Course::Released {
         if door.deaf.get() == Hearing::IsToBeDeaf {
             door.deaf.set(Hearing::Deaf);
             if let Err(error) = deafen(socket.get_ref()) {
@@ -131,7 +153,7 @@ async fn accept_loop(local: Rc<Local>, door: Rc<Door>, socket: AsyncFd<TcpListen
         let seat = door.current_seat(&local);
         let limit = &seat.state.shared.limit;
         if !limit.take() {
-            if door.closing.get() {
+            if door.course.get() == Course::Closing {
                 break;
             }
             tokio::select! {
@@ -140,12 +162,12 @@ async fn accept_loop(local: Rc<Local>, door: Rc<Door>, socket: AsyncFd<TcpListen
             }
         }
         // The last look before closing must not miss whom the runtime has not heard of yet.
-        let asking = if door.closing.get() {
+        let asking = if door.course.get() == Course::Closing {
             Asking::Anyway
         } else {
             Asking::WhenReady
         };
-        match accept(&socket, asking) {
+        match accept(&socket, asking, local.descriptors_max()) {
             Accepted::One(stream, peer) => {
                 admit(&local, &seat, stream, peer);
                 burst += 1;
@@ -155,6 +177,10 @@ async fn accept_loop(local: Rc<Local>, door: Rc<Door>, socket: AsyncFd<TcpListen
                 continue;
             }
             Accepted::Lost => limit.release(),
+            Accepted::Shed => {
+                seat.lane().shed.bump();
+                limit.release();
+            }
             Accepted::Exhausted => {
                 limit.release();
                 local.count_exhaustion();
@@ -162,7 +188,7 @@ async fn accept_loop(local: Rc<Local>, door: Rc<Door>, socket: AsyncFd<TcpListen
             }
             Accepted::Nobody => {
                 limit.release();
-                if door.closing.get() {
+                if door.course.get() == Course::Closing {
                     break;
                 }
                 tokio::select! {
@@ -174,8 +200,15 @@ async fn accept_loop(local: Rc<Local>, door: Rc<Door>, socket: AsyncFd<TcpListen
         }
     }
     drop(socket);
+    depart(&local, &door);
+}
+
+/// What is left to do when a door's socket is closed, or no longer its own.
+fn depart(local: &Local, door: &Door) {
     let listener = door.seat.borrow().state.listener.id;
-    if !local.seat(listener).is_some_and(|seat| seat.state.enabled) {
+    if door.course.get() == Course::Closing
+        && !local.seat(listener).is_some_and(|seat| seat.state.enabled)
+    {
         // It was retired before its last connections came in through this door.
         let leave = match door.deaf.get() {
             Hearing::Hears => Leave::Gone,
@@ -197,12 +230,12 @@ enum Asking {
     Anyway,
 }
 
-fn accept(socket: &AsyncFd<TcpListener>, asking: Asking) -> Accepted {
+fn accept(socket: &AsyncFd<Arc<TcpListener>>, asking: Asking, descriptors_max: i32) -> Accepted {
     // Accepting by hand saves what a library asks for and nobody needs: the peer comes with the call, the socket is
     // non-blocking from the start, its options are inherited.
-    let call = |socket: &TcpListener| {
+    let call = |socket: &Arc<TcpListener>| {
         Ok(acceptfrom_with(
-            socket,
+            &**socket,
             SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
         )?)
     };
@@ -211,6 +244,11 @@ fn accept(socket: &AsyncFd<TcpListener>, asking: Asking) -> Accepted {
         Asking::Anyway => call(socket.get_ref()),
     };
     match accepted {
+        Ok((descriptor, _)) if descriptor.as_raw_fd() >= descriptors_max => {
+            // Reset rather than ended, or it would look like an empty answer.
+            let _ = set_socket_linger(&descriptor, Some(Duration::ZERO));
+            Accepted::Shed
+        }
         Ok((descriptor, Some(peer))) => {
             let peer = SocketAddr::try_from(peer);
             match (TcpStream::from_std(descriptor.into()), peer) {
@@ -247,8 +285,5 @@ fn admit(local: &Rc<Local>, seat: &Rc<Seat>, stream: TcpStream, peer: SocketAddr
         lane.denied.bump();
         return;
     }
-    match seat.state.listener.mode {
-        Mode::Tcp => spawn_local(guest.attend(move |guest| tcp::serve(guest, stream, peer))),
-        Mode::Http => spawn_local(guest.attend(move |guest| http::serve(guest, stream, peer))),
-    };
+    spawn_local(guest.attend(move |guest| http::serve(guest, stream, peer)));
 }

@@ -1,0 +1,435 @@
+//! The loop of one thread: waits for events and gives each to what it belongs to.
+//!
+//! One turn of the loop: wait, read the clock once, look at what timers say is due, hand out events, then let those go
+//! on that had yielded. Whoever adds a kind of descriptor (sockets of datagrams, say) adds a [`Kind`], a place for its
+//! state beside `doors` and `connections`, and a line in [`Engine::dispatch`]; orders for it arrive in
+//! [`Engine::handle_order`].
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::{Arc, mpsc::TryRecvError},
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use hashbrown::HashMap;
+use krater_amphora_api::ListenerId;
+
+use super::{
+    bell::Inbox,
+    connection::{Connection, Fate, Shared, Side},
+    door::{Accepted, Door},
+    flow::Means,
+    pipes::Pipes,
+    reactor::{Event, Events, Flags, Kind, Reactor, Token},
+    slab::{Id, Slab},
+    timers::{Moment, Timers},
+};
+use crate::{
+    limits::{EXHAUSTION_PAUSE, SCRATCH_BYTES},
+    local::Common,
+    order::Order,
+    seat::{Seat, Seats},
+    world::Leave,
+};
+
+/// The sockets of one thread, and all that their connections share.
+pub(super) struct Engine {
+    common: Common,
+    began: Instant,
+    seats: Seats,
+    shared: Shared,
+    inbox: Inbox,
+    waker: Waker,
+    doors: Slab<Door>,
+    addresses: HashMap<SocketAddr, Id>,
+    /// Doors that wait for a place in their listener's connection limit.
+    full: Vec<Id>,
+    /// Doors that rest because descriptors or memory had run out, and until when.
+    resting: Vec<(Moment, Id)>,
+    connections: Slab<Connection>,
+    stopping: bool,
+    /// What is being worked on, to be closed if that panics.
+    current: Option<Id>,
+}
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    Onward,
+    End,
+}
+
+impl Engine {
+    pub(super) fn new(lane: usize, common: Common, inbox: Inbox) -> io::Result<Self> {
+        let reactor = Reactor::new()?;
+        let bell = Token {
+            kind: Kind::Bell,
+            id: Id::SOLE,
+        };
+        reactor.add(&*inbox.bell, bell, Flags::IN)?;
+        Ok(Self {
+            began: Instant::now(),
+            seats: Seats::new(Arc::clone(&common.world), lane),
+            shared: Shared {
+                lane,
+                reactor,
+                timers: Timers::new(),
+                now: Moment::default(),
+                means: Means {
+                    scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+                    pipes: Pipes::new(),
+                },
+                again: Vec::new(),
+                descriptors_max: common.descriptors_max,
+            },
+            waker: Waker::from(Arc::clone(&inbox.bell)),
+            inbox,
+            doors: Slab::new(),
+            addresses: HashMap::new(),
+            full: Vec::new(),
+            resting: Vec::new(),
+            connections: Slab::new(),
+            stopping: false,
+            current: None,
+            common,
+        })
+    }
+
+    /// Works until it is told to stop and the last connection has ended, or until nobody is left to give orders.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::new();
+        let (mut due, mut turns) = (Vec::new(), Vec::new());
+        loop {
+            let most = self.patience();
+            self.shared.reactor.wait(&mut events, most)?;
+            self.shared.now = self.clock();
+            self.shared.timers.expire(self.shared.now, &mut due);
+            let mut next = 0;
+            // A panic is a bug that costs one connection: the work goes on behind it.
+            loop {
+                let step = || self.turn(&events, &mut next, &mut due, &mut turns);
+                match catch_unwind(AssertUnwindSafe(step)) {
+                    Ok(Course::Onward) => break,
+                    Ok(Course::End) => return Ok(()),
+                    Err(_) => self.bury(),
+                }
+            }
+        }
+    }
+
+    /// Everything that one wake brings. What has been begun is not begun again if it is called twice.
+    fn turn(
+        &mut self,
+        events: &Events,
+        next: &mut usize,
+        due: &mut Vec<u32>,
+        turns: &mut Vec<Id>,
+    ) -> Course {
+        while let Some(place) = due.pop() {
+            if let Some(id) = self.connections.id_at(place) {
+                self.drive(id, Connection::on_time);
+            }
+        }
+        while *next < events.len() {
+            let event = events.at(*next);
+            *next += 1;
+            if let Some(event) = event
+                && self.dispatch(event) == Course::End
+            {
+                return Course::End;
+            }
+        }
+        if turns.is_empty() {
+            std::mem::swap(turns, &mut self.shared.again);
+        }
+        while let Some(id) = turns.pop() {
+            self.drive(id, Connection::on_turn);
+        }
+        self.wake_doors();
+        if self.stopping && self.connections.len() == 0 {
+            return Course::End;
+        }
+        Course::Onward
+    }
+
+    fn dispatch(&mut self, (Token { kind, id }, flags): Event) -> Course {
+        match kind {
+            Kind::Client => self.drive(id, |connection, shared, id| {
+                connection.on_ready(Side::Client, flags, shared, id)
+            }),
+            Kind::Member => self.drive(id, |connection, shared, id| {
+                connection.on_ready(Side::Member, flags, shared, id)
+            }),
+            Kind::Door => self.admit(id),
+            Kind::Bell => {
+                self.inbox.bell.hush();
+                self.look_for_places();
+                return self.take_orders();
+            }
+        }
+        Course::Onward
+    }
+
+    /// Has a connection do something, and takes it away if it has ended. Events of one that has ended already find
+    /// nothing.
+    fn drive(&mut self, id: Id, act: impl FnOnce(&mut Connection, &mut Shared, Id) -> Fate) {
+        self.current = Some(id);
+        if let Some(connection) = self.connections.find(id)
+            && act(connection, &mut self.shared, id) == Fate::Ends
+        {
+            self.connections.remove(id);
+        }
+    }
+
+    /// Ends the connection that was being worked on when something panicked.
+    fn bury(&mut self) {
+        self.common.count_bug();
+        if let Some(id) = self.current.take() {
+            self.connections.remove(id);
+        }
+    }
+
+    /// How long there is nothing to do if nothing happens.
+    fn patience(&self) -> Option<Duration> {
+        if !self.shared.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let rests = self.resting.iter().map(|(until, _)| *until);
+        let next = rests.chain(self.shared.timers.next()).min()?;
+        Some(next.since(self.clock()))
+    }
+
+    fn clock(&self) -> Moment {
+        Moment::from_millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn take_orders(&mut self) -> Course {
+        loop {
+            match self.inbox.orders.try_recv() {
+                Ok(Order::Stop { grace }) => self.stop(grace),
+                Ok(order) => self.handle_order(order),
+                Err(TryRecvError::Empty) => return Course::Onward,
+                Err(TryRecvError::Disconnected) => return Course::End,
+            }
+        }
+    }
+
+    fn handle_order(&mut self, order: Order) {
+        match order {
+            Order::Adopt {
+                address,
+                state,
+                socket,
+            } => self.open(address, self.seats.seat_of(state), socket),
+            Order::Reassign { address, state } => {
+                let seat = self.seats.seat_of(state);
+                if let Some(id) = self.addresses.get(&address).copied()
+                    && let Some(door) = self.doors.find(id)
+                {
+                    door.reassign(seat);
+                    door.heed(Flags::IN, &self.shared.reactor, id);
+                }
+            }
+            Order::Release { address } => {
+                if let Some(door) = self.take_door(address) {
+                    door.unwatch(&self.shared.reactor);
+                }
+            }
+            Order::Close { address, closed } => {
+                self.close(address);
+                // Who asked may have stopped waiting.
+                let _ = closed.send(());
+            }
+            Order::Deafen { address } => {
+                if let Some(id) = self.addresses.get(&address).copied()
+                    && let Some(door) = self.doors.find(id)
+                {
+                    door.deafen();
+                }
+            }
+            Order::Retire { listener, leave } => self.retire(listener, leave),
+            // The look lets go of the world that was.
+            Order::Tidy => {
+                self.seats.epoch();
+            }
+            Order::Stop { .. } => {}
+        }
+    }
+
+    fn open(&mut self, address: SocketAddr, seat: Rc<Seat>, socket: Arc<TcpListener>) {
+        let id = self.doors.insert(Door::new(address, seat, socket));
+        let Some(door) = self.doors.find(id) else {
+            return;
+        };
+        match door.watch(&self.shared.reactor, id) {
+            Ok(()) => {
+                self.addresses.insert(address, id);
+            }
+            Err(error) => {
+                self.doors.remove(id);
+                tracing::error!(%address, %error, "a thread cannot accept on a socket");
+            }
+        }
+    }
+
+    /// Accepts who already waits, then closes the socket.
+    fn close(&mut self, address: SocketAddr) {
+        let Some(id) = self.addresses.get(&address).copied() else {
+            return;
+        };
+        while self.accept_at(id, u32::MAX) == Accepting::More {}
+        if let Some(door) = self.take_door(address) {
+            door.unwatch(&self.shared.reactor);
+            let listener = door.listener();
+            let leave = door.leave();
+            drop(door);
+            if !self
+                .seats
+                .find(listener)
+                .is_some_and(|seat| seat.state.enabled)
+            {
+                // It was retired before its last connections came in through this door.
+                self.retire(listener, leave);
+            }
+        }
+    }
+
+    fn take_door(&mut self, address: SocketAddr) -> Option<Door> {
+        let id = self.addresses.remove(&address)?;
+        self.doors.remove(id)
+    }
+
+    /// Gives the connections of a listener that is gone until the drain timeout, however it has gone: a stream cannot
+    /// be told to end.
+    fn retire(&mut self, listener: ListenerId, _leave: Leave) {
+        self.end_by(self.shared.now.after(self.common.drain), |connection| {
+            connection.listener() == listener
+        });
+    }
+
+    fn stop(&mut self, grace: Duration) {
+        self.stopping = true;
+        for address in self.addresses.keys().copied().collect::<Vec<_>>() {
+            self.close(address);
+        }
+        self.end_by(self.shared.now.after(grace), |_| true);
+    }
+
+    fn end_by(&mut self, at: Moment, which: impl Fn(&Connection) -> bool) {
+        for id in self.connections.ids() {
+            if let Some(connection) = self.connections.find(id)
+                && which(connection)
+            {
+                connection.end_by(at, &mut self.shared, id);
+            }
+        }
+    }
+
+    /// Accepts a burst at a door where somebody waits.
+    fn admit(&mut self, id: Id) {
+        let Some(door) = self.doors.find(id) else {
+            return;
+        };
+        let burst = door.burst();
+        self.accept_at(id, burst);
+    }
+
+    fn accept_at(&mut self, id: Id, most: u32) -> Accepting {
+        let mut accepted = 0;
+        while accepted < most {
+            let Some(door) = self.doors.find(id) else {
+                return Accepting::Over;
+            };
+            let seat = Rc::clone(door.seat(&mut self.seats));
+            match door.accept(self.shared.descriptors_max) {
+                Accepted::One(client, peer) => {
+                    accepted += 1;
+                    self.let_in(seat, client, peer);
+                }
+                Accepted::Lost | Accepted::Shed => accepted += 1,
+                Accepted::Nobody => {
+                    door.learn(accepted);
+                    return Accepting::Over;
+                }
+                Accepted::Full => {
+                    door.wait_for_place();
+                    if !door.has_place(&self.waker) {
+                        door.heed(Flags::empty(), &self.shared.reactor, id);
+                        self.full.push(id);
+                    }
+                    return Accepting::Over;
+                }
+                Accepted::Exhausted => {
+                    self.common.count_exhaustion();
+                    door.heed(Flags::empty(), &self.shared.reactor, id);
+                    let until = self.shared.now.after(EXHAUSTION_PAUSE);
+                    self.resting.push((until, id));
+                    return Accepting::Over;
+                }
+            }
+        }
+        if let Some(door) = self.doors.find(id) {
+            door.learn(accepted);
+        }
+        Accepting::More
+    }
+
+    /// Lets a connection in, or closes it if its address is not allowed.
+    fn let_in(&mut self, seat: Rc<Seat>, client: rustix::fd::OwnedFd, peer: SocketAddr) {
+        let lane = seat.lane();
+        lane.accepted.bump();
+        let allowed = seat.state.listener.gate.allows(peer.ip());
+        if !allowed {
+            lane.denied.bump();
+        }
+        let connection = Connection::new(seat, client, peer);
+        if allowed {
+            let id = self.connections.insert(connection);
+            self.drive(id, Connection::start);
+        }
+    }
+
+    /// Opens doors again that have rested long enough.
+    fn wake_doors(&mut self) {
+        if self.resting.is_empty() {
+            return;
+        }
+        let now = self.shared.now;
+        let (doors, reactor) = (&mut self.doors, &self.shared.reactor);
+        self.resting.retain(|(until, id)| {
+            if *until > now {
+                return true;
+            }
+            if let Some(door) = doors.find(*id) {
+                door.heed(Flags::IN, reactor, *id);
+            }
+            false
+        });
+    }
+
+    /// Opens doors again whose listener has a place free.
+    fn look_for_places(&mut self) {
+        let (doors, reactor, waker) = (&mut self.doors, &self.shared.reactor, &self.waker);
+        self.full.retain(|id| {
+            let Some(door) = doors.find(*id) else {
+                return false;
+            };
+            if !door.has_place(waker) {
+                return true;
+            }
+            door.heed(Flags::IN, reactor, *id);
+            false
+        });
+    }
+}
+
+/// Whether somebody may still wait at a door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accepting {
+    More,
+    Over,
+}
