@@ -13,6 +13,7 @@ mod namespace;
 mod octavia;
 mod process;
 mod standalone;
+mod trace;
 mod wait;
 
 pub use http::{Answer, Connection, fetch};
@@ -24,4 +25,5 @@ pub use namespace::Namespace;
 pub use octavia::{Octavia, Reply};
 pub use process::{Program, Signal, binary, run_to_end};
 pub use standalone::Standalone;
+pub use trace::{Calls, Trace};
 pub use wait::{until, until_some};
