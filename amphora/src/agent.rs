@@ -111,17 +111,18 @@ impl Agent {
             claims: RefCell::default(),
         });
         let load_balancers = snapshots.len();
-        for snapshot in snapshots {
-            let (id, generation) = (snapshot.load_balancer(), snapshot.generation());
-            match agent.housekeeper.apply(snapshot) {
-                Ok(Ok(_)) => agent.settle_later(id, Some(generation)),
-                // Both were kept while something passed from one to the other: a controller knows whose it is.
-                Ok(Err(rejections)) => {
-                    error!(lb = %id, reasons = join(&rejections), "a kept load balancer is not served")
-                }
-                // It cannot be ending: it is only just beginning.
-                Err(Ending) => {}
-            }
+        let kept: Vec<_> = snapshots
+            .iter()
+            .map(|snapshot| (snapshot.load_balancer(), snapshot.generation()))
+            .collect();
+        // It cannot be ending: it is only just beginning.
+        let refused = agent.housekeeper.apply_all(snapshots, &[]);
+        for (id, rejections) in refused.unwrap_or_default() {
+            // Both were kept while something passed from one to the other: a controller knows whose it is.
+            error!(lb = %id, reasons = join(&rejections), "a kept load balancer is not served");
+        }
+        for (id, generation) in kept {
+            agent.settle_later(id, Some(generation));
         }
         info!(load_balancers, "serving what was kept");
         Ok(agent)
@@ -222,7 +223,7 @@ impl Agent {
     /// disk can then be put in force.
     fn claim(&self, snapshot: &Snapshot) -> Result<Claim<'_>, Refusal> {
         let id = snapshot.load_balancer();
-        let mut rejections = self.housekeeper.world()?.conflicts(snapshot);
+        let mut rejections = self.housekeeper.conflicts(snapshot)?;
         let mut claims = self.claims.borrow_mut();
         rejections.extend(Part::all_of(snapshot).filter_map(|part| {
             let owner = *claims.get(&part)?;

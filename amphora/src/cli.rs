@@ -304,7 +304,13 @@ mod tests {
     fn the_example_in_the_help_is_valid() {
         let text = SNAPSHOT_EXAMPLE.split_once(":\n").unwrap().1;
         let json = text.split_once("\nThings").unwrap().0;
-        assert_eq!(Plan::read(json, |_| None).unwrap().apply.len(), 1);
+        assert_eq!(
+            Plan::read(json, &crate::standalone::Texts::default(), |_| None)
+                .unwrap()
+                .apply
+                .len(),
+            1
+        );
     }
 
     #[test]

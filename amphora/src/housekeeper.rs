@@ -72,8 +72,39 @@ impl Housekeeper {
             Ok(generation) => generation,
             Err(rejections) => return Ok(Err(rejections)),
         };
+        self.watch(&[id])?;
+        self.tallies.applies.inc();
+        Ok(Ok(generation))
+    }
+
+    /// Puts several in force and takes others out of service, in one step. What was refused, with the reasons.
+    pub(crate) fn apply_all(
+        &self,
+        snapshots: Vec<Snapshot>,
+        remove: &[LoadBalancerId],
+    ) -> Result<Vec<(LoadBalancerId, Vec<Rejection>)>, Ending> {
+        let applied: Vec<_> = snapshots.iter().map(Snapshot::load_balancer).collect();
+        let refused = self.with_plane(|plane| plane.apply_all(snapshots, remove))?;
+        for id in remove {
+            self.probes.borrow_mut().forget(*id);
+        }
+        self.watch(&applied)?;
+        self.tallies.removals.add(remove.len() as u64);
+        self.tallies
+            .applies
+            .add((applied.len() - refused.len()) as u64);
+        Ok(refused)
+    }
+
+    /// Every part of `snapshot` that another load balancer has already.
+    pub(crate) fn conflicts(&self, snapshot: &Snapshot) -> Result<Vec<Rejection>, Ending> {
+        self.with_plane(|plane| plane.conflicts(snapshot))
+    }
+
+    /// Has the members of these load balancers probed as they are to be now.
+    fn watch(&self, ids: &[LoadBalancerId]) -> Result<(), Ending> {
         let world = self.world()?;
-        if let Some(balancer) = world.balancers.get(&id) {
+        for balancer in ids.iter().filter_map(|id| world.balancers.get(id)) {
             let verdicts = self.probes.borrow_mut().reconcile(
                 &balancer.snapshot,
                 self.clock.now(),
@@ -82,8 +113,7 @@ impl Housekeeper {
             self.make_known(balancer, verdicts);
         }
         self.agenda_changed.notify_one();
-        self.tallies.applies.inc();
-        Ok(Ok(generation))
+        Ok(())
     }
 
     /// Begins no more connections of a load balancer that another amphora serves now.

@@ -28,8 +28,8 @@ pub(crate) enum ListenError {
 /// Opens `size` sockets on one address, among which the kernel shares out connections.
 ///
 /// Sockets of a reuse-port group are shared with whoever else of the same user asks for the same address, be it another
-/// listener or another process, and silently. So the address is first bound without that option: if that fails, it is
-/// somebody else's.
+/// listener or another process, and silently. So the first one is bound without that option, which fails if the address
+/// is somebody else's, and gets it before it listens: then the others may join it.
 ///
 /// Unless it is known to be another amphora's, from which it passes to this one: then both share it for a while.
 pub(crate) fn open_group(
@@ -42,12 +42,13 @@ pub(crate) fn open_group(
         Some(Errno::ACCESS | Errno::PERM) => ListenError::NoPermission(address),
         _ => ListenError::Io(address, error),
     };
-    if claim == Claim::Sole {
-        drop(bind(address, Sharing::Alone).map_err(failed)?);
-    }
     (0..size)
-        .map(|_| {
-            let socket = bind(address, Sharing::Group)?;
+        .map(|index| {
+            let sharing = match claim {
+                Claim::Sole if index == 0 => Sharing::Later,
+                _ => Sharing::Group,
+            };
+            let socket = bind(address, sharing)?;
             socket.set_tcp_nodelay(true)?;
             socket.set_keepalive(true)?;
             socket.listen(ACCEPT_BACKLOG_MAX)?;
@@ -94,7 +95,8 @@ pub(crate) fn kernel_migrates() -> bool {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {
-    Alone,
+    /// Bound to an address that is nobody's, then open to others.
+    Later,
     Group,
 }
 
@@ -117,6 +119,9 @@ fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
         socket.set_freebind_v6(true)?;
     }
     socket.bind(&address.into())?;
+    if sharing == Sharing::Later {
+        socket.set_reuse_port(true)?;
+    }
     Ok(socket)
 }
 

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     error::Error,
     io,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,7 +18,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use krater_amphora_api::{
     Generation, ListenerId, LoadBalancerId, LoadBalancerReport, MemberHealth, MemberId, PoolId,
     Rejection,
@@ -39,6 +39,10 @@ use crate::{
     world::{Leave, ListenerState, World},
 };
 
+mod owners;
+
+use owners::{Change, Owners};
+
 /// The data plane of this process. Dropping it ends all connections at once; [`Plane::stop`] drains them first.
 #[derive(Debug)]
 pub struct Plane {
@@ -48,6 +52,8 @@ pub struct Plane {
     open: BTreeMap<Place, Holder>,
     /// Addresses that should be listened on and cannot be.
     failed: BTreeMap<(LoadBalancerId, SocketKey), String>,
+    /// Whose each listener, pool and member is.
+    owners: Owners,
 }
 
 /// The threads of one core.
@@ -120,6 +126,7 @@ impl Plane {
             cores,
             open: BTreeMap::new(),
             failed: BTreeMap::new(),
+            owners: Owners::default(),
         })
     }
 
@@ -137,29 +144,57 @@ impl Plane {
     /// If something in it is part of another load balancer: everything that is. Nothing is changed then (I10).
     pub fn apply(&mut self, snapshot: Snapshot) -> Result<Generation, Vec<Rejection>> {
         let id = snapshot.load_balancer();
+        let mut refused = self.apply_all(vec![snapshot], &[]);
+        match refused.pop() {
+            Some((_, rejections)) => Err(rejections),
+            // It is held now, whatever was held before.
+            None => Ok(self.held(id).unwrap_or(Generation::FIRST)),
+        }
+    }
+
+    /// The same for several load balancers at once, at the cost of one swap, and without those of `remove`. What one
+    /// of them gives up another one may take: its parts, and its ports without refusing anybody.
+    ///
+    /// Answers who was refused, with every reason; the others are in force. An id may occur once.
+    pub fn apply_all(
+        &mut self,
+        snapshots: Vec<Snapshot>,
+        remove: &[LoadBalancerId],
+    ) -> Vec<(LoadBalancerId, Vec<Rejection>)> {
         let world = self.world();
-        let old = world
-            .balancers
-            .get(&id)
-            .map(|balancer| Arc::clone(&balancer.snapshot));
-        if let Some(old) = &old
-            && (old.generation() > snapshot.generation() || **old == snapshot)
-        {
-            return Ok(old.generation());
+        let held = |id| {
+            world
+                .balancers
+                .get(&id)
+                .map(|held| Arc::clone(&held.snapshot))
+        };
+        let (mut changes, mut refused) = (Vec::with_capacity(snapshots.len()), Vec::new());
+        for id in remove {
+            if let Some(old) = held(*id) {
+                changes.push(Change::new(*id, Some(old), None));
+            }
         }
-        let conflicts = world.conflicts(&snapshot);
-        if !conflicts.is_empty() {
-            return Err(conflicts);
+        for snapshot in snapshots {
+            let id = snapshot.load_balancer();
+            let old = held(id);
+            let is_news = old
+                .as_ref()
+                .is_none_or(|old| old.generation() <= snapshot.generation() && **old != snapshot);
+            if is_news {
+                changes.push(Change::new(id, old, Some(snapshot)));
+            }
         }
-        let generation = snapshot.generation();
-        self.follow(
-            &world,
-            id,
-            old.as_deref(),
-            Some(Arc::new(snapshot)),
-            Leave::Gone,
-        );
-        Ok(generation)
+        self.owners.admit(&mut changes, &mut refused);
+        if !changes.is_empty() {
+            self.follow(&world, &changes, Leave::Gone);
+        }
+        refused
+    }
+
+    /// Every part of `snapshot` that another load balancer has already.
+    #[must_use]
+    pub fn conflicts(&self, snapshot: &Snapshot) -> Vec<Rejection> {
+        self.owners.conflicts(snapshot)
     }
 
     /// Takes a load balancer out of service. Its connections have until the drain timeout; if another amphora serves it
@@ -168,8 +203,9 @@ impl Plane {
     pub fn remove(&mut self, id: LoadBalancerId, leave: Leave) {
         let world = self.world();
         if let Some(balancer) = world.balancers.get(&id) {
-            let old = Arc::clone(&balancer.snapshot);
-            self.follow(&world, id, Some(&old), None, leave);
+            let change = Change::new(id, Some(Arc::clone(&balancer.snapshot)), None);
+            self.owners.release(&change);
+            self.follow(&world, &[change], leave);
         }
     }
 
@@ -195,8 +231,12 @@ impl Plane {
                 .balancers
                 .get(&balancer)
                 .is_some_and(|balancer| balancer.snapshot.takes_over());
-            if let Some(group) = self.bind(balancer, key, takes_over) {
-                self.adopt(&world, balancer, key, group);
+            let Some(state) = world.listeners.get(&key.listener) else {
+                continue;
+            };
+            if let Some(sockets) = self.bind(balancer, key, takes_over) {
+                self.hold(balancer, key, state, sockets);
+                self.hand_over(key.place, state);
                 opened = true;
             }
         }
@@ -305,60 +345,80 @@ impl Plane {
         }
     }
 
-    fn follow(
-        &mut self,
-        world: &World,
-        id: LoadBalancerId,
-        old: Option<&Snapshot>,
-        new: Option<Arc<Snapshot>>,
-        leave: Leave,
-    ) {
-        let transition = Transition::between(old, new.as_deref());
-        self.failed
-            .retain(|(balancer, key), _| *balancer != id || !transition.close.contains(key));
-        // An address that passes from one listener to another of the same load balancer keeps its sockets: only the
-        // name they are accepted under changes, and not even a waiting client notices.
-        let (passing, leaving): (Vec<&SocketKey>, Vec<_>) = transition
-            .close
-            .iter()
-            .filter(|key| {
-                self.open
-                    .get(&key.place)
-                    .is_some_and(|holder| holder.listener == key.listener)
-            })
-            .partition(|key| {
-                transition
-                    .open
-                    .iter()
-                    .any(|opened| opened.place == key.place)
-            });
+    /// Makes it so. What is claimed of `changes` is free of conflicts.
+    fn follow(&mut self, world: &World, changes: &[Change], leave: Leave) {
+        let leaving = self.leaving(changes);
+        // An address that passes from one listener to another keeps its sockets: only the name they are accepted under
+        // changes, and not even a waiting client notices.
+        let mut passing = self.passing(changes, &leaving);
+        let leaving: Vec<_> = leaving
+            .into_iter()
+            .filter(|key| !passing.contains(&key.place))
+            .collect();
+        let pairs = changes.iter().map(|change| (change.id, change.new.clone()));
+        let next = Arc::new(world.with_all(pairs, self.lanes()));
         // Bound before anything changes, handed over after: what is accepted finds its listener in the world.
-        let mut groups = Vec::new();
-        let takes_over = new.as_ref().is_some_and(|snapshot| snapshot.takes_over());
-        let wanted: Vec<_> = new.iter().flat_map(|snapshot| sockets(snapshot)).collect();
-        for key in wanted {
-            if !self.holds(id, &key)
-                && !passing.iter().any(|passed| passed.place == key.place)
-                && let Some(group) = self.bind(id, key, takes_over)
-            {
-                groups.push((key, group));
+        let (mut staying, mut fresh) = (Vec::new(), Vec::new());
+        for (id, new) in changes.iter().filter_map(Change::coming) {
+            for key in sockets(new) {
+                let Some(state) = next.listeners.get(&key.listener) else {
+                    continue;
+                };
+                if self.holds(id, &key) {
+                    staying.push((key, state));
+                } else if passing.remove(&key.place) {
+                    self.failed.remove(&(id, key));
+                    if let Some(holder) = self.open.get_mut(&key.place) {
+                        holder.balancer = id;
+                    }
+                    staying.push((key, state));
+                } else if let Some(sockets) = self.bind(id, key, new.takes_over()) {
+                    self.hold(id, key, state, sockets);
+                    fresh.push((key, state));
+                }
             }
         }
-        let next = Arc::new(world.with(id, new, self.lanes()));
         self.show_failures(&next);
         self.common.world.store(Arc::clone(&next));
-        for key in transition.open.iter().chain(&transition.keep) {
-            let stays =
-                self.holds(id, key) || passing.iter().any(|passed| passed.place == key.place);
-            if stays && let Some(state) = next.listeners.get(&key.listener) {
-                self.pass_on(*key, state);
-            }
+        for (key, state) in staying {
+            self.pass_on(key, state);
         }
-        for (key, group) in groups {
-            self.adopt(&next, id, key, group);
+        for (key, state) in fresh {
+            self.hand_over(key.place, state);
         }
         self.close(&leaving);
         self.retire(world, &next, leave);
+    }
+
+    /// The sockets that the load balancers have and no longer want. What they could not have they no longer miss.
+    fn leaving(&mut self, changes: &[Change]) -> Vec<SocketKey> {
+        let mut leaving = Vec::new();
+        for change in changes {
+            let transition = Transition::between(change.old.as_deref(), change.new.as_deref());
+            for key in transition.close {
+                self.failed.remove(&(change.id, key));
+                if self.holds(change.id, &key) {
+                    leaving.push(key);
+                }
+            }
+        }
+        leaving
+    }
+
+    /// Where one of the load balancers lets go of what another one, or another listener, wants.
+    fn passing(&self, changes: &[Change], leaving: &[SocketKey]) -> HashSet<Place> {
+        if leaving.is_empty() {
+            return HashSet::new();
+        }
+        let left: HashSet<_> = leaving.iter().map(|key| key.place).collect();
+        let wanted = changes
+            .iter()
+            .filter_map(Change::coming)
+            .flat_map(|(id, new)| sockets(new).map(move |key| (id, key)));
+        wanted
+            .filter(|(id, key)| left.contains(&key.place) && !self.holds(*id, key))
+            .map(|(_, key)| key.place)
+            .collect()
     }
 
     /// Whether the address of `key` is held for exactly that listener.
@@ -382,10 +442,7 @@ impl Plane {
             Claim::Sole
         };
         match open_group(key.place.address, self.cores.len(), claim) {
-            Ok(group) => {
-                self.failed.remove(&(balancer, key));
-                Some(group)
-            }
+            Ok(group) => Some(group),
             Err(error) => {
                 let reason = match (self.open.get(&key.place), error.source()) {
                     (Some(holder), _) => format!("{error} by listener {}", holder.listener),
@@ -401,31 +458,32 @@ impl Plane {
         }
     }
 
-    fn adopt(
+    /// Notes whose an address is from now on.
+    fn hold(
         &mut self,
-        world: &World,
         balancer: LoadBalancerId,
         key: SocketKey,
+        state: &ListenerState,
         sockets: Vec<Arc<TcpListener>>,
     ) {
-        let Some(state) = world.listeners.get(&key.listener) else {
-            return;
-        };
+        self.failed.remove(&(balancer, key));
         let holder = Holder {
             balancer,
             listener: key.listener,
             mode: state.listener.mode,
             sockets,
         };
-        self.hand_over(key.place.address, &holder, state);
         self.open.insert(key.place, holder);
     }
 
     /// Has the threads of the holder's mode accept at an address.
-    fn hand_over(&self, address: SocketAddr, holder: &Holder, state: &Arc<ListenerState>) {
+    fn hand_over(&self, place: Place, state: &Arc<ListenerState>) {
+        let Some(holder) = self.open.get(&place) else {
+            return;
+        };
         for (core, socket) in self.cores.iter().zip(&holder.sockets) {
             let order = Order::Adopt {
-                address,
+                address: place.address,
                 state: Arc::clone(state),
                 socket: Arc::clone(socket),
             };
@@ -436,28 +494,28 @@ impl Plane {
     /// Gives an address that stays open to the listener that has it now, and to the kind of thread that its mode asks
     /// for. Nobody who waits there is lost: for a moment both kinds accept.
     fn pass_on(&mut self, key: SocketKey, state: &Arc<ListenerState>) {
-        let Some(mut holder) = self.open.remove(&key.place) else {
+        let Some(holder) = self.open.get_mut(&key.place) else {
             return;
         };
         let address = key.place.address;
         let before = (holder.listener, holder.mode);
-        (holder.listener, holder.mode) = (key.listener, state.listener.mode);
-        if before.1 != holder.mode {
-            self.hand_over(address, &holder, state);
+        let now = (key.listener, state.listener.mode);
+        (holder.listener, holder.mode) = now;
+        if before.1 != now.1 {
+            self.hand_over(key.place, state);
             for core in &self.cores {
                 core.order(before.1, Order::Release { address });
             }
-        } else if before.0 != holder.listener {
+        } else if before.0 != now.0 {
             for core in &self.cores {
                 let state = Arc::clone(state);
-                core.order(holder.mode, Order::Reassign { address, state });
+                core.order(now.1, Order::Reassign { address, state });
             }
         }
-        self.open.insert(key.place, holder);
     }
 
     /// Has sockets closed and waits until they are, so that their ports are free for whoever comes next.
-    fn close(&mut self, leaving: &[&SocketKey]) {
+    fn close(&mut self, leaving: &[SocketKey]) {
         let (closed, acknowledged) = mpsc::channel();
         for key in leaving {
             self.open.remove(&key.place);

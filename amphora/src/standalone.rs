@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use krater_amphora_core::snapshot::Snapshot;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
@@ -19,14 +18,16 @@ use crate::{
     limits::SNAPSHOT_FILE_BYTES_MAX,
     metrics::Endpoint,
     strict::Flaw,
-    world::{Leave, World},
+    world::World,
 };
 
 pub(crate) mod file;
 mod identify;
 mod shape;
+mod texts;
 
 use file::Plan;
+pub(crate) use texts::Texts;
 
 /// How to run without a controller.
 #[derive(Clone, Debug)]
@@ -40,14 +41,15 @@ pub(crate) struct Standalone {
 impl Standalone {
     /// What the file asks for, compared with nothing; or every reason against it. Nothing is opened yet.
     pub(crate) fn prepare(&self) -> Result<Plan, Vec<Flaw>> {
-        plan(&self.snapshot, &World::default())
+        plan(&self.snapshot, &Texts::default(), &World::default())
     }
 
     /// Serves until told to end.
     pub(crate) fn run(self, first: Plan) -> io::Result<()> {
         housekeeper::run(self.workers, self.drain, move |housekeeper| async move {
             let mut hangups = signal(SignalKind::hangup())?;
-            carry_out(&housekeeper, first);
+            let mut texts = Texts::default();
+            carry_out(&housekeeper, first, &mut texts);
             if let Some(address) = self.metrics {
                 let endpoint = Endpoint {
                     housekeeper: Rc::clone(&housekeeper),
@@ -60,7 +62,7 @@ impl Standalone {
                 });
             }
             while hangups.recv().await.is_some() {
-                reload(&housekeeper, &self.snapshot);
+                reload(&housekeeper, &self.snapshot, &mut texts);
             }
             Ok(())
         })
@@ -68,14 +70,14 @@ impl Standalone {
 }
 
 /// Reads the file again. A bad one is refused as a whole, and what was in force goes on.
-fn reload(housekeeper: &Housekeeper, snapshot: &Path) {
+fn reload(housekeeper: &Housekeeper, snapshot: &Path, texts: &mut Texts) {
     let Ok(world) = housekeeper.world() else {
         return;
     };
-    match plan(snapshot, &world) {
+    match plan(snapshot, texts, &world) {
         Ok(plan) => {
             housekeeper.tallies().reloads.inc();
-            carry_out(housekeeper, plan);
+            carry_out(housekeeper, plan, texts);
         }
         Err(flaws) => {
             housekeeper.tallies().reloads_refused.inc();
@@ -89,19 +91,20 @@ fn reload(housekeeper: &Housekeeper, snapshot: &Path) {
     }
 }
 
-fn carry_out(housekeeper: &Housekeeper, plan: Plan) {
+/// Puts a plan in force; `texts` are then those of its file.
+fn carry_out(housekeeper: &Housekeeper, plan: Plan, texts: &mut Texts) {
     let began = Instant::now();
     let (changed, unchanged, removed) = (plan.apply.len(), plan.unchanged, plan.remove.len());
     let outcome = (|| -> Result<(), Ending> {
-        // First what goes, so that its ports are free for what comes.
-        for id in plan.remove {
-            housekeeper.remove(id, Leave::Gone)?;
+        for (id, rejections) in housekeeper.apply_all(plan.apply, &plan.remove)? {
+            // The file was found free of it.
+            error!(lb = %id, ?rejections, "a load balancer has parts of another one: this is a bug");
         }
-        apply_all(housekeeper, plan.apply)?;
-        // A port may have moved from a load balancer further down to one further up.
+        // What another process has let go of meanwhile.
         housekeeper.retry_failed().map(drop)
     })();
     if outcome.is_ok() {
+        *texts = plan.texts;
         housekeeper.tallies().reload_last.set_to_now();
         housekeeper.tallies().file_flaws.set(0);
         let took = began.elapsed();
@@ -115,36 +118,7 @@ fn carry_out(housekeeper: &Housekeeper, plan: Plan) {
     }
 }
 
-/// Applies in rounds, since a load balancer may take up what another one lets go of. Those that are left in the end
-/// exchange something with each other: they are taken out of service first.
-fn apply_all(housekeeper: &Housekeeper, mut left: Vec<Snapshot>) -> Result<(), Ending> {
-    let mut before = usize::MAX;
-    while left.len() < before {
-        before = left.len();
-        let mut refused = Vec::new();
-        for snapshot in left {
-            if housekeeper.world()?.conflicts(&snapshot).is_empty() {
-                let _nothing_in_its_way = housekeeper.apply(snapshot)?;
-            } else {
-                refused.push(snapshot);
-            }
-        }
-        left = refused;
-    }
-    for snapshot in &left {
-        housekeeper.remove(snapshot.load_balancer(), Leave::Gone)?;
-    }
-    for snapshot in left {
-        let id = snapshot.load_balancer();
-        if let Err(rejections) = housekeeper.apply(snapshot)? {
-            // The file was found free of it.
-            error!(lb = %id, ?rejections, "a load balancer has parts of another one: this is a bug");
-        }
-    }
-    Ok(())
-}
-
-fn plan(snapshot: &Path, world: &World) -> Result<Plan, Vec<Flaw>> {
+fn plan(snapshot: &Path, texts: &Texts, world: &World) -> Result<Plan, Vec<Flaw>> {
     let text =
         read(snapshot).map_err(|error| vec![Flaw::new("", format!("cannot be read: {error}"))])?;
     let held = |id| {
@@ -153,7 +127,7 @@ fn plan(snapshot: &Path, world: &World) -> Result<Plan, Vec<Flaw>> {
             .get(&id)
             .map(|balancer| Arc::clone(&balancer.snapshot))
     };
-    let mut plan = Plan::read(&text, held)?;
+    let mut plan = Plan::read(&text, texts, held)?;
     plan.remove = world
         .balancers
         .keys()

@@ -12,7 +12,12 @@ pub(crate) struct Tally(AtomicU64);
 impl Tally {
     /// Adds one.
     pub(crate) fn inc(&self) {
-        self.0.fetch_add(1, Relaxed);
+        self.add(1);
+    }
+
+    /// Adds `amount`.
+    pub(crate) fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Relaxed);
     }
 
     /// The number now.

@@ -16,7 +16,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use hashbrown::{HashMap, HashSet};
 use krater_amphora_api::{
     Algorithm, ListenerId, ListenerReport, ListenerState as Serving, LoadBalancerId,
-    LoadBalancerReport, MemberHealth, MemberId, MemberReport, PoolId, PoolReport, Rejection,
+    LoadBalancerReport, MemberHealth, MemberId, MemberReport, PoolId, PoolReport,
 };
 use krater_amphora_core::{
     roster::{Choice, Roster},
@@ -43,8 +43,6 @@ pub struct World {
     pub listeners: HashMap<ListenerId, Arc<ListenerState>>,
     /// Their pools, unused ones too.
     pub pools: HashMap<PoolId, Arc<PoolState>>,
-    /// Whose each listener, pool and member is.
-    pub owners: HashMap<Part, LoadBalancerId>,
 }
 
 /// One load balancer.
@@ -130,20 +128,7 @@ pub enum Leave {
 }
 
 impl World {
-    /// Every part of `snapshot` that another load balancer has already. Taking it away would break that one, so a
-    /// snapshot is put in force only if there is none.
-    #[must_use]
-    pub fn conflicts(&self, snapshot: &Snapshot) -> Vec<Rejection> {
-        Part::all_of(snapshot)
-            .filter_map(|part| {
-                let owner = *self.owners.get(&part)?;
-                (owner != snapshot.load_balancer()).then(|| part.taken_by(owner))
-            })
-            .collect()
-    }
-
-    /// This world with one load balancer added, replaced or (`None`) removed. What is added must not
-    /// [conflict](Self::conflicts).
+    /// This world with one load balancer added, replaced or (`None`) removed.
     #[must_use]
     pub fn with(
         &self,
@@ -151,39 +136,44 @@ impl World {
         snapshot: Option<Arc<Snapshot>>,
         workers: usize,
     ) -> Self {
-        let old = self.balancers.get(&id);
-        let new = snapshot
-            .map(|snapshot| Arc::new(Balancer::follow(old.map(AsRef::as_ref), snapshot, workers)));
+        self.with_all([(id, snapshot)], workers)
+    }
+
+    /// This world with load balancers added, replaced or (`None`) removed. No part may be in two of them, and what is
+    /// added must be in none that stays.
+    #[must_use]
+    pub fn with_all(
+        &self,
+        changes: impl IntoIterator<Item = (LoadBalancerId, Option<Arc<Snapshot>>)>,
+        workers: usize,
+    ) -> Self {
         let mut world = Self {
             balancers: self.balancers.clone(),
             listeners: self.listeners.clone(),
             pools: self.pools.clone(),
-            owners: self.owners.clone(),
         };
-        for part in old.iter().flat_map(|old| Part::all_of(&old.snapshot)) {
-            world.owners.remove(&part);
+        // What one of them gives up may come with another one: first all goes, then all comes.
+        let mut coming = Vec::new();
+        for (id, snapshot) in changes {
+            let old = world.balancers.remove(&id);
+            for state in old.iter().flat_map(|balancer| &balancer.listeners) {
+                world.listeners.remove(&state.listener.id);
+            }
+            for state in old.iter().flat_map(|balancer| &balancer.pools) {
+                world.pools.remove(&state.pool.id);
+            }
+            coming.extend(snapshot.map(|snapshot| (id, old, snapshot)));
         }
-        for listener in old.iter().flat_map(|balancer| &balancer.listeners) {
-            world.listeners.remove(&listener.listener.id);
-        }
-        for pool in old.iter().flat_map(|balancer| &balancer.pools) {
-            world.pools.remove(&pool.pool.id);
-        }
-        world.balancers.remove(&id);
-        if let Some(new) = new {
-            world.listeners.extend(
-                new.listeners
-                    .iter()
-                    .map(|state| (state.listener.id, Arc::clone(state))),
-            );
-            world.pools.extend(
-                new.pools
-                    .iter()
-                    .map(|state| (state.pool.id, Arc::clone(state))),
-            );
+        for (id, old, snapshot) in coming {
+            let new = Arc::new(Balancer::follow(old.as_deref(), snapshot, workers));
+            let listeners = new.listeners.iter();
             world
-                .owners
-                .extend(Part::all_of(&new.snapshot).map(|part| (part, id)));
+                .listeners
+                .extend(listeners.map(|state| (state.listener.id, Arc::clone(state))));
+            let pools = new.pools.iter();
+            world
+                .pools
+                .extend(pools.map(|state| (state.pool.id, Arc::clone(state))));
             world.balancers.insert(id, new);
         }
         world

@@ -22,7 +22,7 @@ fn a_tcp_connection_costs_so_many_system_calls() {
     }) else {
         return;
     };
-    bounded(&calls, CONNECTIONS, 24, 6);
+    bounded(&calls, CONNECTIONS, 18, 5);
 }
 
 #[test]
@@ -60,7 +60,8 @@ fn counted(protocol: &str, member: SocketAddr, traffic: impl FnOnce(SocketAddr))
     let vip = SocketAddr::from(([127, 77, 0, 1], 80));
     let mut amphora =
         Standalone::start_with(&snapshot(protocol, vip, member), vip, &["--workers", "1"]);
-    let trace = Trace::attach(amphora.program().pid(), "worker-")?;
+    let thread = if protocol == "tcp" { "l4-" } else { "worker-" };
+    let trace = Trace::attach(amphora.program().pid(), thread)?;
     traffic(vip);
     Some(trace.finish())
 }

@@ -4,7 +4,10 @@
 //! A thing is known by its name; without one by what tells it from its siblings (a listener by its port, a member by
 //! its address), a pool by its position.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    fmt::{self, Write},
+};
 
 use serde_json::{Map, Value, json};
 use uuid::{Builder, Uuid};
@@ -12,15 +15,26 @@ use uuid::{Builder, Uuid};
 use crate::strict::Flaw;
 
 /// How often each key was seen so far: the second of two alike gets an id of its own.
-pub(super) type Seen = HashMap<String, u32>;
+pub(super) type Seen = HashMap<u128, u32>;
 
-/// Completes one checked load balancer in place.
+/// What the id of a load balancer depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// It is written.
+    Written,
+    /// What the load balancer is known by.
+    Key(u128),
+    /// That, and how many before it are known by the same.
+    KeyAndPlace,
+}
+
+/// Completes one checked load balancer in place; what its id depends on.
 pub(super) fn complete(
     path: &str,
     balancer: &mut Map<String, Value>,
     seen: &mut Seen,
     flaws: &mut Vec<Flaw>,
-) {
+) -> Basis {
     for vip in array(balancer, "vips") {
         if vip.is_string() {
             *vip = json!({ "address": vip.take() });
@@ -30,7 +44,14 @@ pub(super) fn complete(
         .get("vips")
         .map(ToString::to_string)
         .unwrap_or_default();
-    let id = identify(balancer, "load_balancer", "", &fallback, seen);
+    let (id, basis) = identify(
+        balancer,
+        "load_balancer",
+        &Key::default(),
+        format_args!("{fallback}"),
+        seen,
+    );
+    let (pools, listeners) = (Key::of(id, "pool"), Key::of(id, "listener"));
     let mut siblings = Seen::new();
     let mut pool_ids: HashMap<String, Vec<Uuid>> = HashMap::new();
     for (index, pool) in array(balancer, "pools")
@@ -38,13 +59,7 @@ pub(super) fn complete(
         .filter_map(Value::as_object_mut)
         .enumerate()
     {
-        let pool_id = identify(
-            pool,
-            "id",
-            &format!("{id}/pool"),
-            &format!("#{index}"),
-            &mut siblings,
-        );
+        let (pool_id, _) = identify(pool, "id", &pools, format_args!("#{index}"), &mut siblings);
         pool_ids.entry(name_of(pool)).or_default().push(pool_id);
         complete_pool(pool, pool_id);
     }
@@ -57,11 +72,11 @@ pub(super) fn complete(
             .get("port")
             .map(ToString::to_string)
             .unwrap_or_default();
-        let listener_id = identify(
+        let (listener_id, _) = identify(
             listener,
             "id",
-            &format!("{id}/listener"),
-            &port,
+            &listeners,
+            format_args!("{port}"),
             &mut siblings,
         );
         let path = format!("{path}.listeners[{index}]");
@@ -78,6 +93,7 @@ pub(super) fn complete(
     if balancer.get("generation").is_none_or(Value::is_null) {
         balancer.insert("generation".to_owned(), json!(1));
     }
+    basis
 }
 
 fn complete_policies(
@@ -96,8 +112,8 @@ fn complete_policies(
         identify(
             policy,
             "id",
-            &format!("{listener_id}/policy"),
-            &format!("#{index}"),
+            &Key::of(listener_id, "policy"),
+            format_args!("#{index}"),
             &mut siblings,
         );
         let path = format!("{path}.policies[{index}].action.{TO_POOL}");
@@ -114,6 +130,7 @@ fn complete_policies(
 
 fn complete_pool(pool: &mut Map<String, Value>, pool_id: Uuid) {
     let mut siblings = Seen::new();
+    let members = Key::of(pool_id, "member");
     for member in array(pool, "members")
         .iter_mut()
         .filter_map(Value::as_object_mut)
@@ -122,8 +139,8 @@ fn complete_pool(pool: &mut Map<String, Value>, pool_id: Uuid) {
         identify(
             member,
             "id",
-            &format!("{pool_id}/member"),
-            &address,
+            &members,
+            format_args!("{address}"),
             &mut siblings,
         );
     }
@@ -131,8 +148,8 @@ fn complete_pool(pool: &mut Map<String, Value>, pool_id: Uuid) {
         identify(
             monitor,
             "id",
-            &format!("{pool_id}/monitor"),
-            "",
+            &Key::of(pool_id, "monitor"),
+            format_args!(""),
             &mut siblings,
         );
     }
@@ -177,29 +194,31 @@ fn resolve_pool(
 fn identify(
     object: &mut Map<String, Value>,
     field: &str,
-    scope: &str,
-    fallback: &str,
+    scope: &Key,
+    fallback: fmt::Arguments<'_>,
     seen: &mut Seen,
-) -> Uuid {
+) -> (Uuid, Basis) {
     if let Some(id) = object
         .get(field)
         .and_then(Value::as_str)
         .and_then(|text| Uuid::parse_str(text).ok())
     {
-        return id;
+        return (id, Basis::Written);
     }
-    let name = name_of(object);
-    let key = if name.is_empty() {
-        format!("{scope}/?{fallback}")
-    } else {
-        format!("{scope}/{name}")
+    let name = object.get("name").and_then(Value::as_str);
+    let key = match name.filter(|name| !name.is_empty()) {
+        Some(name) => scope.with(format_args!("/{name}")),
+        None => scope.with(format_args!("/?{fallback}")),
     };
-    let before = seen.entry(key.clone()).or_insert(0);
+    let before = seen.entry(key.0).or_insert(0);
     *before += 1;
-    let id =
-        Builder::from_custom_bytes(digest(&format!("{key}/{before}")).to_be_bytes()).into_uuid();
+    let id = key.with(format_args!("/{before}")).id();
     object.insert(field.to_owned(), json!(id.to_string()));
-    id
+    let basis = match before {
+        1 => Basis::Key(key.0),
+        _ => Basis::KeyAndPlace,
+    };
+    (id, basis)
 }
 
 fn name_of(object: &Map<String, Value>) -> String {
@@ -220,13 +239,44 @@ fn array<'a>(object: &'a mut Map<String, Value>, field: &str) -> &'a mut [Value]
 /// The action that names a pool.
 const TO_POOL: &str = "redirect_to_pool";
 
-/// FNV-1a over 128 bits: stable for ever, and no secret depends on it.
-fn digest(text: &str) -> u128 {
-    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    text.bytes().fold(OFFSET, |hash, byte| {
-        (hash ^ u128::from(byte)).wrapping_mul(PRIME)
-    })
+/// What something is known by, as the FNV-1a digest over 128 bits of its text: stable for ever, and no secret depends on
+/// it. What siblings have in common is digested once.
+#[derive(Clone, Copy)]
+struct Key(u128);
+
+impl Default for Key {
+    fn default() -> Self {
+        Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
+    }
+}
+
+impl Key {
+    /// That of everything of one kind in one holder.
+    fn of(holder: Uuid, kind: &str) -> Self {
+        Self::default().with(format_args!("{holder}/{kind}"))
+    }
+
+    /// That of a longer text.
+    fn with(self, text: fmt::Arguments<'_>) -> Self {
+        let mut longer = self;
+        // A digest takes everything.
+        let _ = longer.write_fmt(text);
+        longer
+    }
+
+    fn id(self) -> Uuid {
+        Builder::from_custom_bytes(self.0.to_be_bytes()).into_uuid()
+    }
+}
+
+impl Write for Key {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+        self.0 = text.bytes().fold(self.0, |hash, byte| {
+            (hash ^ u128::from(byte)).wrapping_mul(PRIME)
+        });
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -235,7 +285,32 @@ mod tests {
 
     #[test]
     fn the_digest_is_the_published_one() {
+        let digest = |text: &str| Key::default().with(format_args!("{text}")).0;
         assert_eq!(digest(""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
         assert_eq!(digest("a"), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+    }
+
+    #[test]
+    fn the_same_names_give_the_same_ids_in_every_release() {
+        let mut balancer = json!({"name": "shop", "vips": ["127.0.0.1"],
+            "listeners": [{"port": 80}], "pools": [{"name": "web", "members": [{"address": "192.0.2.1", "port": 80}]}]});
+        complete(
+            "",
+            balancer.as_object_mut().unwrap(),
+            &mut Seen::new(),
+            &mut Vec::new(),
+        );
+        assert_eq!(
+            balancer["load_balancer"],
+            "b3193f4f-cf4f-878c-ac70-f7a678882ca2"
+        );
+        assert_eq!(
+            balancer["listeners"][0]["id"],
+            "65c7c535-0d0c-8c06-ba43-83437d637bcb"
+        );
+        assert_eq!(
+            balancer["pools"][0]["members"][0]["id"],
+            "0361eb56-06f3-8ef5-9634-4301241346fa"
+        );
     }
 }

@@ -3,8 +3,9 @@
 //! Checked before the contract's own types read the file, because those stop at the first error and a person editing
 //! a file wants all of them, each with its path. A test holds the tables against the contract.
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{fmt, net::IpAddr};
 
+use hashbrown::HashSet;
 use krater_amphora_api::{
     Algorithm, ExpectedCodes, Generation, HealthMonitorId, HttpVersion, L7PolicyId, ListenerId,
     ListenerProtocol, LoadBalancerId, MemberId, PolicyAction, PoolId, PoolProtocol, RuleSpec,
@@ -170,6 +171,23 @@ const fn optional(name: &'static str, content: Content) -> Field {
     }
 }
 
+/// Where something is written. Text only for those who ask: nearly all there is to check is well.
+pub(super) enum Path<'a> {
+    Root(&'a str),
+    Field(&'a Self, &'a str),
+    Element(&'a Self, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root(path) => f.write_str(path),
+            Self::Field(holder, name) => write!(f, "{holder}.{name}"),
+            Self::Element(holder, index) => write!(f, "{holder}[{index}]"),
+        }
+    }
+}
+
 /// Finds what does not fit, and puts something harmless in its place, so that the meaning of all else can be checked
 /// in the same go.
 pub(super) struct Fitting<'a> {
@@ -181,11 +199,11 @@ pub(super) struct Fitting<'a> {
 
 impl Fitting<'_> {
     /// Fits a resource.
-    pub(super) fn resource(&mut self, path: &str, value: &mut Value, shape: Shape) {
+    pub(super) fn resource(&mut self, path: &Path<'_>, value: &mut Value, shape: Shape) {
         self.object(path, path, value, shape);
     }
 
-    fn object(&mut self, owner: &str, path: &str, value: &mut Value, shape: Shape) {
+    fn object(&mut self, owner: &Path<'_>, path: &Path<'_>, value: &mut Value, shape: Shape) {
         let Value::Object(fields) = value else {
             self.flaw(
                 owner,
@@ -197,7 +215,7 @@ impl Fitting<'_> {
         };
         self.refuse_unknown(owner, path, fields, shape);
         for field in shape {
-            let path = format!("{path}.{}", field.name);
+            let path = Path::Field(path, field.name);
             match (fields.get_mut(field.name), field.need) {
                 (Some(value), need) => {
                     if let Err(Misfit) = self.content(owner, &path, value, &field.content) {
@@ -218,8 +236,8 @@ impl Fitting<'_> {
 
     fn refuse_unknown(
         &mut self,
-        owner: &str,
-        path: &str,
+        owner: &Path<'_>,
+        path: &Path<'_>,
         fields: &mut Map<String, Value>,
         shape: Shape,
     ) {
@@ -233,7 +251,7 @@ impl Fitting<'_> {
                     .join(", ");
                 self.flaw(
                     owner,
-                    &format!("{path}.{name}"),
+                    &Path::Field(path, name),
                     format!("unknown field; known here: {known}"),
                 );
             }
@@ -244,8 +262,8 @@ impl Fitting<'_> {
     /// Fits the value of a field, or finds that it has to be replaced.
     fn content(
         &mut self,
-        owner: &str,
-        path: &str,
+        owner: &Path<'_>,
+        path: &Path<'_>,
         value: &mut Value,
         content: &Content,
     ) -> Result<(), Misfit> {
@@ -262,13 +280,13 @@ impl Fitting<'_> {
             }
             Content::Resources(shape) => {
                 for (index, element) in self.elements(owner, path, value)?.iter_mut().enumerate() {
-                    self.resource(&format!("{path}[{index}]"), element, shape);
+                    self.resource(&Path::Element(path, index), element, shape);
                 }
                 Ok(())
             }
             Content::Vips => {
                 for (index, element) in self.elements(owner, path, value)?.iter_mut().enumerate() {
-                    let path = format!("{path}[{index}]");
+                    let path = Path::Element(path, index);
                     if !element.is_string() {
                         self.object(owner, &path, element, VIP);
                     } else if let Err(Misfit) =
@@ -283,13 +301,18 @@ impl Fitting<'_> {
         }
     }
 
-    fn probe(&mut self, owner: &str, path: &str, value: &mut Value) -> Result<(), Misfit> {
+    fn probe(
+        &mut self,
+        owner: &Path<'_>,
+        path: &Path<'_>,
+        value: &mut Value,
+    ) -> Result<(), Misfit> {
         match value.get("type").and_then(Value::as_str) {
             Some("http") => self.object(owner, path, value, HTTP_PROBE),
             Some("tcp" | "ping") | None => self.object(owner, path, value, PROBE),
             Some(other) => {
                 let reason = format!("{other:?} is not a probe; known: tcp, ping, http");
-                return Err(self.flaw(owner, &format!("{path}.type"), reason));
+                return Err(self.flaw(owner, &Path::Field(path, "type"), reason));
             }
         }
         Ok(())
@@ -297,19 +320,20 @@ impl Fitting<'_> {
 
     fn elements<'v>(
         &mut self,
-        owner: &str,
-        path: &str,
+        owner: &Path<'_>,
+        path: &Path<'_>,
         value: &'v mut Value,
     ) -> Result<&'v mut Vec<Value>, Misfit> {
-        let reason = format!("must be an array, not {}", kind_of(value));
-        value
-            .as_array_mut()
-            .ok_or_else(|| self.flaw(owner, path, reason))
+        if !value.is_array() {
+            let reason = format!("must be an array, not {}", kind_of(value));
+            return Err(self.flaw(owner, path, reason));
+        }
+        value.as_array_mut().ok_or(Misfit)
     }
 
-    fn flaw(&mut self, owner: &str, path: &str, reason: String) -> Misfit {
-        self.flaws.push(Flaw::new(path, reason));
-        self.mended.insert(owner.to_owned());
+    fn flaw(&mut self, owner: &Path<'_>, path: &Path<'_>, reason: String) -> Misfit {
+        self.flaws.push(Flaw::new(path.to_string(), reason));
+        self.mended.insert(owner.to_string());
         Misfit
     }
 }

@@ -1,6 +1,6 @@
 //! The snapshot file: convenient for people, strict all the same.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use krater_amphora_api::Generation;
 use serde_json::{Value, json};
@@ -12,12 +12,17 @@ fn nothing(_: LoadBalancerId) -> Option<Arc<Snapshot>> {
 }
 
 fn plan(balancers: Value) -> Plan {
-    Plan::read(&json!({ "load_balancers": balancers }).to_string(), nothing).unwrap()
+    Plan::read(
+        &json!({ "load_balancers": balancers }).to_string(),
+        &Texts::default(),
+        nothing,
+    )
+    .unwrap()
 }
 
 fn flaws(balancers: Value) -> Vec<String> {
     let text = json!({ "load_balancers": balancers }).to_string();
-    Plan::read(&text, nothing)
+    Plan::read(&text, &Texts::default(), nothing)
         .unwrap_err()
         .iter()
         .map(ToString::to_string)
@@ -72,7 +77,7 @@ fn what_is_in_force_is_left_alone_and_what_changed_gets_the_next_generation() {
     other["name"] = json!("other");
     other["listeners"][0]["port"] = json!(81);
     let text = json!({ "load_balancers": [simple(), other] }).to_string();
-    let same = Plan::read(&text, lookup).unwrap();
+    let same = Plan::read(&text, &Texts::default(), lookup).unwrap();
     assert_eq!(
         (same.apply.len(), same.unchanged, same.wanted.len()),
         (1, 1, 2)
@@ -80,7 +85,7 @@ fn what_is_in_force_is_left_alone_and_what_changed_gets_the_next_generation() {
     let mut changed = simple();
     changed["enabled"] = json!(false);
     let text = json!({ "load_balancers": [changed] }).to_string();
-    let plan = Plan::read(&text, lookup).unwrap();
+    let plan = Plan::read(&text, &Texts::default(), lookup).unwrap();
     assert_eq!(plan.apply[0].generation(), Generation::FIRST.next());
 }
 
@@ -94,7 +99,7 @@ fn a_generation_in_the_file_is_a_floor() {
     numbered["listeners"][0]["port"] = json!(81);
     let text = json!({ "load_balancers": [numbered] }).to_string();
     assert_eq!(
-        Plan::read(&text, lookup).unwrap().apply[0]
+        Plan::read(&text, &Texts::default(), lookup).unwrap().apply[0]
             .generation()
             .number(),
         8
@@ -149,7 +154,7 @@ fn every_flaw_of_every_load_balancer_comes_out_with_its_path() {
 
 #[test]
 fn a_syntax_error_names_line_and_column() {
-    let flaws = Plan::read("{\"load_balancers\":\n [,]}", nothing).unwrap_err();
+    let flaws = Plan::read("{\"load_balancers\":\n [,]}", &Texts::default(), nothing).unwrap_err();
     assert!(flaws[0].reason.contains("line 2 column 3"), "{flaws:?}");
 }
 
@@ -205,7 +210,7 @@ fn names(path: &str, value: &Value, names_found: &mut BTreeSet<String>) {
 #[test]
 fn the_shapes_are_those_of_the_contract() {
     let text = json!({ "load_balancers": [everything()] }).to_string();
-    let plan = Plan::read(&text, nothing).unwrap();
+    let plan = Plan::read(&text, &Texts::default(), nothing).unwrap();
     // Written out by the contract's types, the complete example has the same fields: neither side knows more.
     let (mut ours, mut theirs) = (BTreeSet::new(), BTreeSet::new());
     names("", &everything(), &mut ours);
@@ -225,7 +230,7 @@ fn what_stands_in_for_a_misfit_is_itself_valid() {
         flaws: &mut flaws,
         mended: HashSet::new(),
     };
-    fitting.resource("lb", &mut value, shape::LOAD_BALANCER);
+    fitting.resource(&Path::Root("lb"), &mut value, shape::LOAD_BALANCER);
     let mut meaning = Vec::new();
     complete(
         "lb",
@@ -235,4 +240,55 @@ fn what_stands_in_for_a_misfit_is_itself_valid() {
     );
     assert_eq!(meaning, Vec::new());
     Snapshot::parse(serde_json::from_value(value).unwrap()).unwrap();
+}
+
+#[test]
+fn what_is_written_as_before_is_recognised_and_everything_else_is_read() {
+    let named = |name: &str, port: u16| {
+        let mut balancer = simple();
+        balancer["name"] = json!(name);
+        balancer["listeners"][0]["port"] = json!(port);
+        balancer
+    };
+    let text = |balancers: Value| json!({ "load_balancers": balancers }).to_string();
+    let before = Plan::read(
+        &text(json!([named("a", 1), named("b", 2), named("b", 3)])),
+        &Texts::default(),
+        nothing,
+    )
+    .unwrap();
+    let held: BTreeMap<_, _> = before
+        .apply
+        .into_iter()
+        .map(|snapshot| (snapshot.load_balancer(), Arc::new(snapshot)))
+        .collect();
+    let lookup = |id| held.get(&id).map(Arc::clone);
+    let read = |balancers: Value| Plan::read(&text(balancers), &before.texts, lookup);
+
+    let same = read(json!([named("b", 2), named("b", 3), named("a", 1)])).unwrap();
+    assert_eq!((same.unchanged, same.apply.len()), (3, 0));
+    // The id of the second of two alike depends on the first: in another order they are others.
+    let turned = read(json!([named("b", 3), named("b", 2)])).unwrap();
+    assert_eq!((turned.unchanged, turned.apply.len()), (0, 2));
+    assert_eq!(turned.wanted.len(), 2);
+    // What is recognised still keeps others from what it has.
+    let flaws = read(json!([named("c", 1), named("a", 1)])).unwrap_err();
+    assert!(
+        flaws[0]
+            .to_string()
+            .starts_with("load_balancers[1].listeners[0]: address"),
+        "{flaws:?}"
+    );
+    let twice = read(json!([named("a", 1), named("a", 1)])).unwrap_err();
+    assert!(
+        twice[0].to_string().contains("address 127.0.0.1:1"),
+        "{twice:?}"
+    );
+    // Known, but no longer in force.
+    let again = Plan::read(&text(json!([named("a", 1)])), &before.texts, nothing).unwrap();
+    assert_eq!((again.unchanged, again.apply.len()), (0, 1));
+    assert!(
+        lookup(again.apply[0].load_balancer()).is_some(),
+        "under the same id"
+    );
 }
