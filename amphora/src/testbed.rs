@@ -134,6 +134,7 @@ pub(crate) fn pool_spec(protocol: PoolProtocol, members: &[SocketAddr]) -> PoolS
         enabled: true,
         protocol,
         algorithm: Algorithm::RoundRobin,
+        persistence: None,
         members: members.iter().copied().map(member_spec).collect(),
         monitor: None,
     }

@@ -28,8 +28,10 @@ use crate::meter::{ListenerMeter, MemberMeter, MemberTotals};
 mod departed;
 mod limit;
 mod part;
+mod sticky;
 
 use departed::Departed;
+use sticky::Sticky;
 
 pub use limit::ConnectionLimit;
 pub use part::Part;
@@ -97,6 +99,8 @@ pub struct PoolState {
     pub members: Vec<Arc<MemberState>>,
     /// Counts choices, over all workers and swaps.
     pub turn: Arc<AtomicU64>,
+    /// The clients it keeps with their members.
+    sticky: Option<Sticky>,
     departed: Arc<Departed>,
 }
 
@@ -349,12 +353,14 @@ impl PoolState {
                 .map(|state| Arc::clone(&state.meter)),
         );
         let roster = ArcSwap::from_pointee(roster(pool, &members));
+        let sticky = Sticky::follow(old.and_then(|old| old.sticky.as_ref()), pool);
         Arc::new(Self {
             balancer,
             pool: pool.clone(),
             roster,
             members,
             turn,
+            sticky,
             departed,
         })
     }
@@ -381,9 +387,31 @@ impl PoolState {
         self.departed.settle();
     }
 
-    /// Chooses a member for `client`, passing over the positions in `not`: a position in `members`.
+    /// Chooses a member for `client`, passing over the positions in `not`: a position in `members`. Where clients are
+    /// kept with their members it is that of the last time, if it can still serve.
     #[must_use]
     pub fn choose(&self, client: SocketAddr, not: &[usize]) -> Option<usize> {
+        match &self.sticky {
+            None => self.choose_anew(client, not),
+            Some(sticky) => sticky.choose(
+                client.ip(),
+                |position| !not.contains(&position) && self.keeps_clients(position),
+                || self.choose_anew(client, not),
+            ),
+        }
+    }
+
+    /// Whether a client that came to this member before may come again. It may to one that is draining by a weight of
+    /// zero (reference 19.4), which is chosen for nobody else.
+    fn keeps_clients(&self, position: usize) -> bool {
+        let settings = self.pool.members.get(position);
+        let member = self.members.get(position);
+        self.pool.enabled
+            && settings.is_some_and(|settings| settings.enabled)
+            && member.is_some_and(|member| member.counts_as_up())
+    }
+
+    fn choose_anew(&self, client: SocketAddr, not: &[usize]) -> Option<usize> {
         let roster = self.roster.load();
         // A turn is taken from the shared counter only by those who look at it.
         let turn = match self.pool.algorithm {

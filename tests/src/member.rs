@@ -65,6 +65,11 @@ impl HttpMember {
         self.server.address
     }
 
+    /// Who it says it is.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
     /// Requests answered so far, probes apart.
     pub fn served(&self) -> u64 {
         self.shared.served.load(Ordering::Relaxed)

@@ -9,7 +9,9 @@ use std::{
 use krater_tests::{Connection, HttpMember, TcpMember, fetch, until};
 use serde_json::json;
 
-use crate::scene::{SETTLE_MAX, Scene, ask, ask_kept, body_json, listener_json, member_json, text};
+use crate::scene::{
+    SETTLE_MAX, Scene, ask, ask_kept, body_json, listener_json, member_json, monitor_json, text,
+};
 
 #[test]
 fn requests_are_shared_out_by_weight_and_weight_zero_takes_none() {
@@ -50,6 +52,67 @@ fn source_ip_keeps_a_client_at_its_member() {
     let pool = json!({"protocol": "HTTP", "lb_algorithm": "SOURCE_IP", "members": json});
     let tree = scene.tree(&json!([listener_json("HTTP", 80, &pool)]));
     assert_eq!(ask(tree.at(80), 12).len(), 1);
+}
+
+#[test]
+fn session_persistence_keeps_a_client_over_changes_of_other_members() {
+    let mut scene = Scene::up();
+    let mut members = ["a", "b", "c"].map(|name| HttpMember::start(name, "127.0.0.1:0"));
+    let json: Vec<_> = members
+        .iter()
+        .take(2)
+        .map(|member| member_json(member.address()))
+        .collect();
+    let pool = json!({
+        "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": json, "healthmonitor": monitor_json(),
+        "session_persistence": {"type": "SOURCE_IP"},
+    });
+    let tree = scene.tree(&json!([listener_json("HTTP", 80, &pool)]));
+    let home = |scene: &mut Scene| {
+        scene.api.wait_active(&tree.id, SETTLE_MAX);
+        let answers = ask(tree.at(80), 12);
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        answers.into_keys().next().expect("an answer")
+    };
+    let first = home(&mut scene);
+    let path = format!("pools/{}/members", tree.pool);
+    let added = json!({"member": member_json(members[2].address())});
+    scene.api.post(&path, &added);
+    assert_eq!(home(&mut scene), first, "a member that comes");
+    let listed = scene.api.get(&path);
+    for member in listed["members"].as_array().expect("members") {
+        let own = member["protocol_port"]
+            == members
+                .iter()
+                .find(|member| member.name() == first)
+                .expect("who answered is a member")
+                .address()
+                .port();
+        // Its own member drains, the others weigh more: it is kept all the same.
+        let weight = if own { 0 } else { 50 };
+        let path = format!("{path}/{}", text(&member["id"]));
+        scene.api.put(&path, &json!({"member": {"weight": weight}}));
+    }
+    assert_eq!(home(&mut scene), first, "weights that change");
+    let pool = format!("pools/{}", tree.pool);
+    scene.krater.kill_controller();
+    scene.krater.resume();
+    scene
+        .api
+        .put(&pool, &json!({"pool": {"description": "another snapshot"}}));
+    assert_eq!(home(&mut scene), first, "another controller");
+    let gone = members
+        .iter_mut()
+        .find(|member| member.name() == first)
+        .expect("who answered is a member");
+    gone.stop();
+    let second = home(&mut scene);
+    assert_ne!(second, first);
+    scene
+        .api
+        .put(&pool, &json!({"pool": {"session_persistence": null}}));
+    scene.api.wait_active(&tree.id, SETTLE_MAX);
+    assert_eq!(ask(tree.at(80), 4).len(), 2, "without it they take turns");
 }
 
 #[test]

@@ -27,8 +27,8 @@ pub use report::{
 };
 pub use spec::{
     Algorithm, Comparison, ExpectedCodes, HttpProbeSpec, HttpVersion, InsertHeadersSpec,
-    ListenerProtocol, ListenerSpec, MemberSpec, MonitorSpec, PATTERN_BYTES_MAX, PolicyAction,
-    PolicySpec, PoolProtocol, PoolSpec, ProbeSpec, RuleSpec, RuleSubject, SnapshotSpec,
-    TimeoutsSpec, VipSpec,
+    ListenerProtocol, ListenerSpec, MemberSpec, MonitorSpec, PATTERN_BYTES_MAX,
+    PERSISTENCE_SECONDS_MAX, PersistenceSpec, PolicyAction, PolicySpec, PoolProtocol, PoolSpec,
+    ProbeSpec, RuleSpec, RuleSubject, SnapshotSpec, TimeoutsSpec, VipSpec,
 };
 pub use version::ContractVersion;

@@ -228,6 +228,9 @@ pub struct PoolSpec {
     /// How a member is chosen.
     #[serde(default = "round_robin")]
     pub algorithm: Algorithm,
+    /// How clients are kept with the member they came to first; without it each choice is made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<PersistenceSpec>,
     /// Its members.
     #[serde(default)]
     pub members: Vec<MemberSpec>,
@@ -258,6 +261,22 @@ pub enum Algorithm {
     SourceIp,
     /// A hash of the client's address and port.
     SourceIpPort,
+}
+
+/// How clients are kept with the member they came to first (API reference 19.4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
+pub enum PersistenceSpec {
+    /// By their address.
+    SourceIp {
+        /// How long somebody is remembered who does not come, in seconds, 1 to [`PERSISTENCE_SECONDS_MAX`]; as long as
+        /// there is room when absent.
+        #[serde(default)]
+        timeout_seconds: Option<u32>,
+        /// Which addresses count as one, as a netmask for those of its family; each for itself when absent.
+        #[serde(default)]
+        granularity: Option<IpAddr>,
+    },
 }
 
 /// One member.
@@ -365,6 +384,9 @@ pub enum HttpVersion {
 /// The most memory, in bytes, that a regular expression may be compiled to. It is a part of the contract so that no
 /// controller admits what an amphora refuses: both compile it for bytes, without Unicode.
 pub const PATTERN_BYTES_MAX: usize = 64 * 1024;
+
+/// The longest time that a client can be remembered without coming, in seconds: 31 days, as in LVS.
+pub const PERSISTENCE_SECONDS_MAX: u32 = 31 * 24 * 60 * 60;
 
 #[expect(
     clippy::trivially_copy_pass_by_ref,

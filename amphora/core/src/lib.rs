@@ -1,6 +1,7 @@
 //! Every decision of the data plane, and nothing that needs a clock, a socket or chance: what a snapshot may say
-//! ([`snapshot`]), which member serves a client ([`roster`]), what becomes of a request ([`l7`]), whether a member is healthy ([`monitor`]), who may
-//! connect ([`gate`]), to whom a client's datagrams go ([`flow`]), what changes between two snapshots ([`transition`]).
+//! ([`snapshot`]), which member serves a client ([`roster`]) and keeps it ([`affinity`]), what becomes of a request
+//! ([`l7`]), whether a member is healthy ([`monitor`]), who may connect ([`gate`]), to whom a client's datagrams go
+//! ([`flow`]), what changes between two snapshots ([`transition`]).
 //!
 //! Time comes in as [`time::Instant`], chance as a number; both are the edge's to take.
 #![no_std]
@@ -10,6 +11,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod affinity;
 mod balance;
 pub mod flow;
 pub mod forwarded;

@@ -76,6 +76,7 @@ pub(crate) fn pool(number: u128, protocol: PoolProtocol, members: Vec<MemberSpec
         enabled: true,
         protocol,
         algorithm: Algorithm::RoundRobin,
+        persistence: None,
         members,
         monitor: None,
     }

@@ -14,6 +14,7 @@ use krater_amphora_api::{
 
 use crate::{forwarded::InsertHeaders, gate::Cidrs, l7::Policies};
 
+mod affinity;
 mod listener;
 mod parse;
 mod policy;
@@ -21,6 +22,7 @@ mod pool;
 mod probe;
 
 pub use crate::monitor::MonitorConfig;
+pub use affinity::SourceAffinity;
 
 /// A load balancer whose settings were checked and mean something.
 ///
@@ -203,6 +205,8 @@ pub struct Pool {
     pub protocol: PoolProtocol,
     /// How a member is chosen.
     pub algorithm: Algorithm,
+    /// How clients are kept with the member they came to first; `None` if each choice is made anew.
+    pub affinity: Option<SourceAffinity>,
     /// Its members, disabled and weightless ones too, in the order of the spec. A `Roster` answers with a position
     /// in this list.
     pub members: Vec<Member>,

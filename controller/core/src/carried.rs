@@ -10,8 +10,8 @@ use core::net::IpAddr;
 use crate::{
     change::Change,
     model::{
-        HeaderKind, HealthMonitor, Listener, ListenerProtocol, Member, MonitorType, Pool,
-        PoolProtocol, Profile, Terms, Topology, VnicType, header_kind,
+        HeaderKind, HealthMonitor, Listener, ListenerProtocol, Member, MonitorType,
+        PersistenceType, Pool, PoolProtocol, Profile, Terms, Topology, VnicType, header_kind,
     },
     refusal::Refusal,
     tree::{LoadBalancerTree, Row},
@@ -38,8 +38,10 @@ pub enum Feature {
     ProxyProtocol,
     /// TLS toward members.
     TlsToMembers,
-    /// Session persistence.
-    SessionPersistence,
+    /// Session persistence by a cookie of ours.
+    HttpCookies,
+    /// Session persistence by a cookie of the application's.
+    AppCookies,
     /// Members of UDP and SCTP pools that none of the load balancer's addresses can reach (reference 8.3).
     MixedFamilies,
     /// Members on a part of a network card.
@@ -58,7 +60,7 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ActiveStandby,
         Self::TlsPassThrough,
         Self::TlsTermination,
@@ -68,7 +70,8 @@ impl Feature {
         Self::ClientAddressHeaders,
         Self::ProxyProtocol,
         Self::TlsToMembers,
-        Self::SessionPersistence,
+        Self::HttpCookies,
+        Self::AppCookies,
         Self::MixedFamilies,
         Self::Sriov,
         Self::HttpsMonitors,
@@ -91,7 +94,8 @@ impl Feature {
             Self::ClientAddressHeaders => "insertion of X-Forwarded-IP, X-Client-IP and X-Real-IP",
             Self::ProxyProtocol => "the PROXY protocol toward members",
             Self::TlsToMembers => "TLS toward members",
-            Self::SessionPersistence => "session_persistence",
+            Self::HttpCookies => "session_persistence of type HTTP_COOKIE",
+            Self::AppCookies => "session_persistence of type APP_COOKIE",
             Self::MixedFamilies => "UDP and SCTP members whose IP version none of the VIPs has",
             Self::Sriov => "request_sriov",
             Self::HttpsMonitors => "health monitors of type HTTPS",
@@ -221,10 +225,12 @@ fn of_pool(pool: &Pool) -> impl Iterator<Item = Feature> {
     let tls = &pool.tls;
     // References are refused even where they would have no effect: nothing reads the secrets behind them.
     let tls = tls.enabled || tls.certificate.is_some() || tls.ca.is_some() || tls.crl.is_some();
-    let kept = pool
-        .session_persistence
-        .as_ref()
-        .map(|_| Feature::SessionPersistence);
+    let kept = pool.session_persistence.as_ref();
+    let kept = kept.and_then(|kept| match kept.kind {
+        PersistenceType::SourceIp => None,
+        PersistenceType::HttpCookie => Some(Feature::HttpCookies),
+        PersistenceType::AppCookie => Some(Feature::AppCookies),
+    });
     spoken
         .into_iter()
         .chain(tls.then_some(Feature::TlsToMembers))

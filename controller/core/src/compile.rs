@@ -8,17 +8,17 @@ use alloc::{
 
 use krater_amphora_api::{
     Algorithm, Comparison, HttpProbeSpec, InsertHeadersSpec, L7PolicyId, ListenerId,
-    ListenerProtocol as Spoken, ListenerSpec, MemberSpec, MonitorSpec, PolicyAction, PolicySpec,
-    PoolId, PoolProtocol as SpokenToMembers, PoolSpec, ProbeSpec, RuleSpec, RuleSubject,
-    SnapshotSpec, TimeoutsSpec, VipSpec,
+    ListenerProtocol as Spoken, ListenerSpec, MemberSpec, MonitorSpec, PERSISTENCE_SECONDS_MAX,
+    PersistenceSpec, PolicyAction, PolicySpec, PoolId, PoolProtocol as SpokenToMembers, PoolSpec,
+    ProbeSpec, RuleSpec, RuleSubject, SnapshotSpec, TimeoutsSpec, VipSpec,
 };
 
 use crate::{
     limits,
     model::{
         CompareType, HealthMonitor, InsertHeaders, L7Action, L7Rule, L7RuleType, LbAlgorithm,
-        Listener, ListenerProtocol, LoadBalancer, Member, MonitorKind, Pool, PoolProtocol,
-        Timeouts,
+        Listener, ListenerProtocol, LoadBalancer, Member, MonitorKind, PersistenceType, Pool,
+        PoolProtocol, Timeouts,
     },
     tree::{LoadBalancerTree, Row},
 };
@@ -263,8 +263,23 @@ fn compile_pool(
             LbAlgorithm::SourceIp => Algorithm::SourceIp,
             LbAlgorithm::SourceIpPort => Algorithm::SourceIpPort,
         },
+        persistence: compile_persistence(pool),
         members,
         monitor,
+    })
+}
+
+/// How clients are kept with their members; `None` too for what the data plane cannot do. Whoever is known by address
+/// is forgotten after a while if the pool has no streams, and else when there is no room for all (reference 19.4).
+fn compile_persistence(pool: &Pool) -> Option<PersistenceSpec> {
+    let kept = pool.session_persistence.as_ref()?;
+    (kept.kind == PersistenceType::SourceIp).then(|| PersistenceSpec::SourceIp {
+        timeout_seconds: pool.protocol.is_streamless().then(|| {
+            let own = kept.timeout_seconds.filter(|seconds| *seconds > 0);
+            own.unwrap_or(limits::PERSISTENCE_SECONDS_DEFAULT)
+                .min(PERSISTENCE_SECONDS_MAX)
+        }),
+        granularity: kept.granularity,
     })
 }
 

@@ -40,3 +40,6 @@ pub const EXPECTED_CODES_CHARACTERS_MAX: usize = 64;
 pub const SCAN_MAX: usize = 1_000;
 /// Profiles of a family, and flavors or zones: more than anybody tells apart, few enough to be read at once.
 pub const CATALOGUE_MAX: usize = 1_000;
+/// How long LVS remembers a client of a pool with session persistence whose tenant did not say, in seconds (reference
+/// 19.4).
+pub const PERSISTENCE_SECONDS_DEFAULT: u32 = 360;

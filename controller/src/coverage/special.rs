@@ -137,7 +137,7 @@ fn unsupported(world: &World, operation: &Operation) -> Option<Sent> {
         }
         "create_listener" => body["listener"]["protocol"] = json!("UDP"),
         "create_pool" => body["pool"]["protocol"] = json!("UDP"),
-        "update_pool" => body["pool"]["session_persistence"] = json!({"type": "SOURCE_IP"}),
+        "update_pool" => body["pool"]["session_persistence"] = json!({"type": "HTTP_COOKIE"}),
         "create_healthmonitor" => body["healthmonitor"]["type"] = json!("TLS-HELLO"),
         "create_l7rule" | "update_l7rule" => {
             body["rule"] =

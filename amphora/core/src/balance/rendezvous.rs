@@ -34,18 +34,54 @@ impl Rendezvous {
     }
 
     /// The best of the client's ranking that is not in `not`.
+    ///
+    /// One pass, of a few instructions for each candidate: it is made once per connection, so that nothing has to be
+    /// prepared, and rebuilt over thousands of table entries, whenever the health of one member changes.
     pub(crate) fn choose(&self, key: u64, not: &[usize]) -> Option<usize> {
-        let mut ranked = self
+        let choosable = self
             .candidates
             .iter()
-            .filter(|candidate| !not.contains(&candidate.position));
-        let first = Ranked::new(ranked.next()?, key, self.uniform);
-        let best = ranked.fold(first, |best, candidate| {
-            let next = Ranked::new(candidate, key, self.uniform);
-            if next.beats(&best) { next } else { best }
-        });
-        Some(best.position)
+            .filter(|candidate| not.is_empty() || !not.contains(&candidate.position));
+        if self.uniform {
+            largest_hash(choosable, key)
+        } else {
+            least_cost(choosable, key)
+        }
     }
+}
+
+/// The candidate of the largest hash, which is the one of the least cost where all weigh the same.
+fn largest_hash<'a>(
+    mut candidates: impl Iterator<Item = &'a Candidate>,
+    key: u64,
+) -> Option<usize> {
+    let first = candidates.next()?;
+    let first = (mixed(first.seed ^ key), first.position);
+    let best = candidates.fold(first, |best, candidate| {
+        let hash = mixed(candidate.seed ^ key);
+        if hash > best.0 {
+            (hash, candidate.position)
+        } else {
+            best
+        }
+    });
+    Some(best.1)
+}
+
+/// The candidate of the least `cost / weight`. The logarithm is taken only of hashes that may win, which are about as
+/// many as the logarithm of how many candidates there are.
+fn least_cost<'a>(mut candidates: impl Iterator<Item = &'a Candidate>, key: u64) -> Option<usize> {
+    let first = candidates.next()?;
+    let first = Ranked::new(first, mixed(first.seed ^ key));
+    let best = candidates.fold(first, |best, candidate| {
+        let hash = mixed(candidate.seed ^ key);
+        if cost_at_least(hash) * best.weight > best.cost * u64::from(candidate.weight) {
+            return best;
+        }
+        let next = Ranked::new(candidate, hash);
+        if next.beats(&best) { next } else { best }
+    });
+    Some(best.position)
 }
 
 /// What a client is hashed by: its address, IPv4 the same in either form, and its port if the algorithm asks for it.
@@ -73,18 +109,16 @@ struct Ranked {
 }
 
 impl Ranked {
-    fn new(candidate: &Candidate, key: u64, uniform: bool) -> Self {
-        let hash = mixed(candidate.seed ^ key);
-        let cost = if uniform { 0 } else { cost(hash) };
+    fn new(candidate: &Candidate, hash: u64) -> Self {
         Self {
-            cost,
+            cost: cost(hash),
             weight: u64::from(candidate.weight),
             hash,
             position: candidate.position,
         }
     }
 
-    /// The smaller `cost / weight` wins; the larger hash if they are equal, which with equal weights is the same.
+    /// The smaller `cost / weight` wins; the larger hash if they are equal.
     fn beats(&self, other: &Self) -> bool {
         let (here, there) = (self.cost * other.weight, other.cost * self.weight);
         here < there || (here == there && self.hash > other.hash)
@@ -107,6 +141,12 @@ fn cost(hash: u64) -> u64 {
     };
     let logarithm = low + (((high - low) * rest) >> 24);
     ((zeros + 1) << FRACTION_BITS) - logarithm
+}
+
+/// No more than [`cost`] of the same hash, without a logarithm: `-log2(x)` is at least `(1 - x) · log2(e)`, of which
+/// 23/16 falls short.
+const fn cost_at_least(hash: u64) -> u64 {
+    ((!hash >> (64 - FRACTION_BITS)) * 23) >> 4
 }
 
 const fn joined(segments: [u16; 4]) -> u64 {

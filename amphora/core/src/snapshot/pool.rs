@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 use krater_amphora_api::{HealthMonitorId, MemberId, MemberSpec, PoolId, PoolSpec, Subject};
 
 use super::{
-    Member, Pool,
+    Member, Pool, affinity,
     parse::{Reasons, at_most, host_address_fault, name},
     probe,
 };
@@ -77,6 +77,10 @@ fn parse(spec: &PoolSpec, seen: &mut Seen, reasons: &mut Reasons) -> Pool {
         enabled: spec.enabled,
         protocol: spec.protocol,
         algorithm: spec.algorithm,
+        affinity: spec
+            .persistence
+            .as_ref()
+            .map(|persistence| affinity::parse(persistence, subject, reasons)),
         members,
         monitor: monitor.and_then(|(enabled, config)| enabled.then_some(config)),
     }

@@ -76,8 +76,12 @@ async fn pools() {
         (json!({"tls_container_ref": "r"}), tls),
         (json!({"ca_tls_container_ref": "r"}), tls),
         (
-            json!({"session_persistence": {"type": "SOURCE_IP"}}),
-            "session_persistence",
+            json!({"session_persistence": {"type": "HTTP_COOKIE"}}),
+            "session_persistence of type HTTP_COOKIE",
+        ),
+        (
+            json!({"session_persistence": {"type": "APP_COOKIE", "cookie_name": "id"}}),
+            "session_persistence of type APP_COOKIE",
         ),
     ] {
         let mut body = json!({"loadbalancer_id": LOAD_BALANCER, "protocol": "HTTP", "lb_algorithm": "SOURCE_IP"});

@@ -63,11 +63,14 @@ fn what_a_pool_and_all_in_it_needs() {
         members: vec![new_member(address, 80)],
         ..new_pool(protocol)
     };
-    let kept = SessionPersistence {
-        kind: PersistenceType::SourceIp,
-        cookie_name: None,
-        timeout_seconds: None,
-        granularity: None,
+    let kept = |kind| NewPool {
+        session_persistence: Some(SessionPersistence {
+            cookie_name: (kind == PersistenceType::AppCookie).then(|| "id".into()),
+            kind,
+            timeout_seconds: None,
+            granularity: None,
+        }),
+        ..new_pool(PoolProtocol::Http)
     };
     let tls = |tls| NewPool {
         tls,
@@ -91,10 +94,6 @@ fn what_a_pool_and_all_in_it_needs() {
     let (http, udp) = (PoolProtocol::Http, PoolProtocol::Udp);
     let (https, hello) = (Feature::HttpsMonitors, Feature::TlsHelloMonitors);
     let (connect, sctp) = (Feature::UdpConnectMonitors, Feature::SctpMonitors);
-    let kept = NewPool {
-        session_persistence: Some(kept),
-        ..new_pool(PoolProtocol::Tcp)
-    };
     for (new, features) in [
         (with(http, six), vec![]),
         (with(udp, four), vec![Feature::Udp]),
@@ -108,7 +107,12 @@ fn what_a_pool_and_all_in_it_needs() {
         ),
         (tls(certificate), vec![Feature::TlsToMembers]),
         (tls(enabled), vec![Feature::TlsToMembers]),
-        (kept, vec![Feature::SessionPersistence]),
+        (kept(PersistenceType::SourceIp), vec![]),
+        (
+            kept(PersistenceType::HttpCookie),
+            vec![Feature::HttpCookies],
+        ),
+        (kept(PersistenceType::AppCookie), vec![Feature::AppCookies]),
         (judged(http, by(MonitorType::Ping)), vec![]),
         (judged(http, by(MonitorType::Https)), vec![https]),
         (judged(http, by(MonitorType::TlsHello)), vec![hello]),

@@ -11,7 +11,7 @@ use crate::{
         Cascade, Command, L7PolicyUpdate, L7RuleUpdate, ListenerUpdate, MemberUpdate, NewL7Policy,
         NewL7Rule, NewPool, PoolUpdate,
     },
-    model::{AdditionalVip, MonitorType, PoolTls, RedirectCode, RedirectUrl},
+    model::{AdditionalVip, MonitorType, PoolTls, RedirectCode, RedirectUrl, SessionPersistence},
     sample::{
         House, generation, http_kind, new_listener, new_monitor, new_policy, new_pool, new_rule,
         path_rule, tcp_kind,
@@ -313,6 +313,46 @@ fn every_algorithm_protocol_and_probe_has_its_counterpart() {
         (probe.version, probe.domain_name.as_deref()),
         (Some(HttpVersion::Http11), Some("app.example.test"))
     );
+}
+
+#[test]
+fn clients_are_kept_by_address_and_forgotten_where_there_are_no_streams() {
+    let mut house = House::furnished();
+    let mut compiled = |protocol, kind, timeout_seconds, granularity: Option<&str>| {
+        house.tree.pools[0].value.protocol = protocol;
+        house.tree.pools[0].value.session_persistence = Some(SessionPersistence {
+            kind,
+            cookie_name: None,
+            timeout_seconds,
+            granularity: granularity.map(|mask| mask.parse().unwrap()),
+        });
+        compile_persistence(&house.tree.pools[0].value)
+    };
+    let by = |timeout_seconds, granularity: Option<&str>| {
+        Some(PersistenceSpec::SourceIp {
+            timeout_seconds,
+            granularity: granularity.map(|mask| mask.parse().unwrap()),
+        })
+    };
+    let (tcp, udp) = (PoolProtocol::Tcp, PoolProtocol::Udp);
+    let source = PersistenceType::SourceIp;
+    for protocol in [tcp, PoolProtocol::Http] {
+        assert_eq!(compiled(protocol, source, None, None), by(None, None));
+        for cookie in [PersistenceType::AppCookie, PersistenceType::HttpCookie] {
+            assert_eq!(compiled(protocol, cookie, None, None), None);
+        }
+    }
+    let mask = Some("255.255.255.0");
+    for (given, meant) in [
+        (None, 360),
+        (Some(0), 360),
+        (Some(7), 7),
+        (Some(u32::MAX), PERSISTENCE_SECONDS_MAX),
+    ] {
+        assert_eq!(compiled(udp, source, given, mask), by(Some(meant), mask));
+    }
+    house.tree.pools[0].value.protocol = tcp;
+    assert_eq!(spec(&house).pools[0].persistence, by(None, mask));
 }
 
 #[test]

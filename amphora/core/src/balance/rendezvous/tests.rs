@@ -134,6 +134,47 @@ proptest! {
     }
 
     #[test]
+    fn no_cost_is_below_its_bound(hash in any::<u64>(), near in 0_u64..1 << 30) {
+        for hash in [hash, near, u64::MAX - near] {
+            prop_assert!(cost_at_least(hash) <= cost(hash));
+        }
+    }
+
+    #[test]
+    fn bounds_pass_over_nobody_who_would_win(
+        weights in prop::collection::vec(1_u32..=256, 1..200),
+        clients in prop::collection::vec(any::<u32>(), 20),
+    ) {
+        let all = candidates(&weights);
+        let order = Rendezvous::new(all.clone());
+        for number in clients {
+            let ranked = all.iter().map(|one| Ranked::new(one, mixed(one.seed ^ client(number))));
+            let best = ranked.reduce(|best, next| if next.beats(&best) { next } else { best });
+            prop_assert_eq!(order.choose(client(number), &[]), best.map(|best| best.position));
+        }
+    }
+
+    #[test]
+    fn an_added_member_takes_its_share_and_nobody_else_moves(
+        weights in prop::collection::vec(1_u32..=256, 1..20),
+        weight in 1_u32..=256,
+    ) {
+        let mut all = candidates(&weights);
+        let before = Rendezvous::new(all.clone());
+        let added = all.len();
+        all.push(candidates(&[&weights[..], &[weight]].concat())[added]);
+        let after = Rendezvous::new(all);
+        let mut moved = 0;
+        for number in 0..4_000 {
+            let (old, new) = (before.choose(client(number), &[]), after.choose(client(number), &[]));
+            prop_assert!(old == new || new == Some(added));
+            moved += u32::from(old != new);
+        }
+        let share = f64::from(weight) / f64::from(weight + weights.iter().sum::<u32>());
+        prop_assert!(deviations(moved, 4_000, share) < 6.0, "{} moved, expected {}", moved, 4_000.0 * share);
+    }
+
+    #[test]
     fn taking_a_member_away_moves_only_its_own_clients(
         weights in prop::collection::vec(1_u32..=256, 2..20),
         gone in any::<prop::sample::Index>(),
@@ -163,5 +204,29 @@ proptest! {
         for number in clients {
             prop_assert_eq!(forward.choose(client(number), &[]), backward.choose(client(number), &[]));
         }
+    }
+}
+
+/// Of 100,000 clients, how many have another member after one was added, and after one was lost. The figures are those
+/// of the document of differences.
+#[test]
+fn how_many_clients_move_when_members_come_and_go() {
+    for (members, added, lost) in [
+        (4, 20_187, 24_810),
+        (10, 9_073, 10_021),
+        (100, 954, 1_024),
+        (1_000, 98, 111),
+    ] {
+        let all = candidates(&vec![1; members + 1]);
+        let [less, before, more] =
+            [members - 1, members, members + 1].map(|count| Rendezvous::new(all[..count].to_vec()));
+        let moved = |after: &Rendezvous| {
+            let moves = |number: &u32| {
+                let key = client(*number);
+                before.choose(key, &[]) != after.choose(key, &[])
+            };
+            (0..100_000).filter(moves).count()
+        };
+        assert_eq!((moved(&more), moved(&less)), (added, lost), "{members}");
     }
 }

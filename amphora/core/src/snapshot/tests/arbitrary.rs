@@ -3,7 +3,8 @@
 use core::net::IpAddr;
 
 use krater_amphora_api::{
-    Comparison, ListenerSpec, MemberSpec, PolicyAction, PolicySpec, RuleSpec, RuleSubject, VipSpec,
+    Comparison, ListenerSpec, MemberSpec, PersistenceSpec, PolicyAction, PolicySpec, RuleSpec,
+    RuleSubject, VipSpec,
 };
 use proptest::prelude::*;
 
@@ -139,20 +140,41 @@ fn any_pool() -> impl Strategy<Value = PoolSpec> {
         any::<bool>(),
         protocol,
         any_algorithm(),
+        any_persistence(),
         members,
         prop::option::of(any_monitor()),
     )
         .prop_map(
-            |(number, name, enabled, protocol, algorithm, members, monitor)| PoolSpec {
-                id: pool_id(number),
-                name,
-                enabled,
-                protocol,
-                algorithm,
-                members,
-                monitor,
+            |(number, name, enabled, protocol, algorithm, persistence, members, monitor)| {
+                PoolSpec {
+                    id: pool_id(number),
+                    name,
+                    enabled,
+                    protocol,
+                    algorithm,
+                    persistence,
+                    members,
+                    monitor,
+                }
             },
         )
+}
+
+fn any_persistence() -> impl Strategy<Value = Option<PersistenceSpec>> {
+    let mask = prop_oneof![
+        any::<u32>().prop_map(|bits| IpAddr::V4(bits.into())),
+        any::<u128>().prop_map(|bits| IpAddr::V6(bits.into())),
+    ];
+    let timeout = prop_oneof![6 => 1_u32..1_000, 1 => any::<u32>()];
+    prop::option::weighted(
+        0.2,
+        (prop::option::of(timeout), prop::option::of(mask)).prop_map(
+            |(timeout_seconds, granularity)| PersistenceSpec::SourceIp {
+                timeout_seconds,
+                granularity,
+            },
+        ),
+    )
 }
 
 fn any_policies() -> impl Strategy<Value = Vec<PolicySpec>> {

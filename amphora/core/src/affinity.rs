@@ -1,0 +1,190 @@
+//! Session persistence by address: which member a client came to, remembered for all workers (reference 19.4).
+//!
+//! The members of a pool have [`Handle`]s, which outlive changes of the pool; an [`Affinity`] is the memory of which
+//! client came to which handle. Both are bounded, and nobody waits for anybody: looking a client up
+//! is a few loads from one cache line, and at most once a second for each client a word of it is exchanged.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    vec::Vec,
+};
+use core::net::IpAddr;
+
+use krater_amphora_api::MemberId;
+
+use crate::{
+    balance::mixed,
+    limits,
+    snapshot::{Member, SourceAffinity},
+    time::Instant,
+};
+
+mod table;
+
+use table::Table;
+
+/// Which clients came to which member of a pool.
+///
+/// A client is kept with its member until it has not come for [`SourceAffinity::timeout`], if there is one, or until
+/// so many others came that there is no room for it: then whoever of its neighbours came last the longest ago goes.
+#[derive(Clone, Debug)]
+pub struct Affinity {
+    settings: SourceAffinity,
+    table: Arc<Table>,
+    /// Mixed into each hash, so that nobody can choose addresses that push a particular client out.
+    secret: u64,
+}
+
+/// A member of a pool as an [`Affinity`] knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Handle(u16);
+
+impl Affinity {
+    /// Nobody has come yet. `secret` is a number that nobody can guess.
+    #[must_use]
+    pub fn new(settings: SourceAffinity, secret: u64) -> Self {
+        Self {
+            settings,
+            table: Arc::new(Table::new(limits::AFFINITY_CLIENTS_MAX)),
+            secret,
+        }
+    }
+
+    /// The same memory under other settings; `None` if it would be of other clients.
+    #[must_use]
+    pub fn under(&self, settings: SourceAffinity) -> Option<Self> {
+        self.settings.masks_like(&settings).then(|| Self {
+            settings,
+            table: Arc::clone(&self.table),
+            secret: self.secret,
+        })
+    }
+
+    /// Where `client` goes: to where it came before, as long as it `may` go there, else to what is `chosen` now, which is
+    /// remembered. `None` if nothing is chosen.
+    ///
+    /// When several workers do this for one client at the same moment, all get what the first of them chose.
+    pub fn choose(
+        &self,
+        client: IpAddr,
+        now: Instant,
+        may: impl Fn(Handle) -> bool,
+        chosen: impl FnOnce() -> Option<Handle>,
+    ) -> Option<Handle> {
+        let (place, now) = (self.place(client), seconds(now));
+        let will_do = |handle, age| self.settings.remembers(age) && may(handle);
+        if let Some(found) = self.table.find(place, now)
+            && will_do(found.handle, found.age)
+        {
+            self.table.touch(&found, now);
+            return Some(found.handle);
+        }
+        Some(self.table.claim(place, chosen()?, now, will_do))
+    }
+
+    /// Forgets everybody who came to `handle`.
+    fn forget(&self, handle: Handle) {
+        self.table.forget(handle);
+    }
+
+    fn place(&self, client: IpAddr) -> u64 {
+        let [high, low] = halves(self.settings.masked(client));
+        mixed(mixed(high ^ self.secret).wrapping_add(low) ^ self.secret.rotate_left(32))
+    }
+}
+
+/// The handles of the members of one pool, and the way back from a handle to where the pool lists its member.
+#[derive(Clone, Debug, Default)]
+pub struct Handles {
+    of: BTreeMap<MemberId, Handle>,
+    /// The handle of each member, in the order of the pool.
+    at: Box<[Handle]>,
+    /// Positions in the pool, by handle.
+    positions: Box<[(Handle, usize)]>,
+    /// How many were passed so far, which says which is next.
+    passed: u64,
+}
+
+impl Handles {
+    /// The handles of `members` when `self` are those they had before: each keeps its own, new members get others.
+    /// What `affinity` remembers of somebody who once had a handle that is given again is forgotten.
+    #[must_use]
+    pub fn follow(&self, members: &[Member], affinity: &Affinity) -> Self {
+        let kept = |member: &Member| Some((member.id, *self.of.get(&member.id)?));
+        let mut of: BTreeMap<_, _> = members.iter().filter_map(kept).collect();
+        let mut taken: BTreeSet<_> = of.values().copied().collect();
+        let mut passed = self.passed;
+        for member in members {
+            of.entry(member.id).or_insert_with(|| {
+                // One that is free is found: there are far more handles than members of a pool may be.
+                loop {
+                    let handle = Handle(low_bits(passed));
+                    let was_given = passed > u64::from(u16::MAX);
+                    passed += 1;
+                    if taken.insert(handle) {
+                        if was_given {
+                            affinity.forget(handle);
+                        }
+                        return handle;
+                    }
+                }
+            });
+        }
+        let at: Box<[_]> = members
+            .iter()
+            .filter_map(|member| of.get(&member.id).copied())
+            .collect();
+        let mut positions: Vec<_> = at
+            .iter()
+            .enumerate()
+            .map(|(position, handle)| (*handle, position))
+            .collect();
+        positions.sort_unstable();
+        Self {
+            of,
+            at,
+            positions: positions.into_boxed_slice(),
+            passed,
+        }
+    }
+
+    /// The handle of the member at a position.
+    #[must_use]
+    pub fn of(&self, position: usize) -> Option<Handle> {
+        self.at.get(position).copied()
+    }
+
+    /// Where the pool lists the member of that handle; `None` if it has left.
+    #[must_use]
+    pub fn position(&self, handle: Handle) -> Option<usize> {
+        let found = self
+            .positions
+            .binary_search_by_key(&handle, |(handle, _)| *handle)
+            .ok()?;
+        self.positions.get(found).map(|(_, position)| *position)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "they are what is wanted")]
+const fn low_bits(number: u64) -> u16 {
+    number as u16
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the two halves are wanted")]
+const fn halves(number: u128) -> [u64; 2] {
+    [(number >> 64) as u64, number as u64]
+}
+
+/// The seconds of an instant, of which the table keeps the lowest bits.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "it wraps after 136 years; the table wraps sooner"
+)]
+const fn seconds(now: Instant) -> u32 {
+    (now.0 / 1_000_000_000) as u32
+}
+
+#[cfg(test)]
+mod tests;
