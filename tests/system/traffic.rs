@@ -97,6 +97,7 @@ fn session_persistence_keeps_a_client_over_changes_of_other_members() {
     let pool = format!("pools/{}", tree.pool);
     scene.krater.kill_controller();
     scene.krater.resume();
+    scene.api = scene.krater.api();
     scene
         .api
         .put(&pool, &json!({"pool": {"description": "another snapshot"}}));
