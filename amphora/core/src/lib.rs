@@ -19,6 +19,7 @@ pub mod gate;
 pub mod l7;
 pub mod limits;
 pub mod monitor;
+pub mod proxy_protocol;
 pub mod roster;
 pub mod snapshot;
 pub mod time;

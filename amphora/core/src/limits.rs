@@ -82,7 +82,11 @@ pub const ROUND_ROBIN_TURNS_MAX: usize = 4_096;
 /// UDP sessions of one worker, whatever it is asked to hold: its table numbers them in 32 bits, and a name of 56 must
 /// have room for who had the place before.
 pub const FLOWS_MAX: usize = 1 << 24;
+
 /// Clients that a pool with session persistence remembers, in 256 KiB: three times what the reference's table holds
 /// (10,000, reference 19.4). A table without locks is divided into sets, and at three times the room all but a few in a
 /// thousand of so many find some in theirs.
 pub const AFFINITY_CLIENTS_MAX: usize = 32_768;
+
+/// Bytes of a PROXY header that is read: addresses and checksum are short, certificates in it may take kilobytes.
+pub const PROXY_HEADER_BYTES_MAX: usize = 16 * 1024;
