@@ -83,6 +83,10 @@ pub(crate) const IDLE_UPSTREAMS_PER_MEMBER_MAX: usize = 256;
 /// Idle connections to members in all, per worker, so that thousands of members cannot use up the descriptors.
 pub(crate) const IDLE_UPSTREAMS_MAX: usize = 4_096;
 
+/// Idle connections to members that one client may hold, where its connections are its own (PROXY pools): requests that
+/// go round few members find one, and a client cannot multiply its descriptors.
+pub(crate) const IDLE_UPSTREAMS_PER_CLIENT_MAX: usize = 4;
+
 /// How long a connection to a member may wait. Common servers close after five seconds; a request that meets that close
 /// on its way may be lost, so ours comes first.
 pub(crate) const IDLE_TIME_MAX: Duration = Duration::from_millis(4_500);

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    limits::SCRATCH_BYTES,
+    limits::{IDLE_UPSTREAMS_MAX, SCRATCH_BYTES},
     seat::{Seat, Seats},
     upstream::Upstreams,
     world::{Leave, ListenerState, World},
@@ -66,7 +66,7 @@ impl Local {
         Rc::new(Self {
             index,
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
-            upstreams: Upstreams::default(),
+            upstreams: Upstreams::new(IDLE_UPSTREAMS_MAX),
             common,
             seats: RefCell::new(seats),
             rolls: RefCell::default(),

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -24,6 +23,9 @@ mod failure;
 mod http;
 mod ping;
 mod tcp;
+mod tls;
+
+use tcp::Target;
 
 /// Which member of which load balancer.
 pub(crate) type Key = (LoadBalancerId, MemberId);
@@ -42,7 +44,7 @@ pub(crate) struct Probes {
 #[derive(Debug)]
 struct Watch {
     pool: PoolId,
-    target: SocketAddr,
+    target: Target,
     config: Arc<MonitorConfig>,
     monitor: Monitor,
     /// Where the agenda has it.
@@ -69,7 +71,7 @@ pub(crate) type Meters = HashMap<Key, Arc<ProbeMeter>>;
 pub(crate) struct Job {
     pub(crate) key: Key,
     number: u64,
-    target: SocketAddr,
+    target: Target,
     config: Arc<MonitorConfig>,
 }
 
@@ -114,9 +116,10 @@ impl Probes {
                 let mut health = MemberHealth::NoMonitor;
                 let mut reason = None;
                 if let (Some(config), true) = (&config, member.enabled) {
+                    let target = Target::of(pool, member);
                     let mut watch = match held.filter(|watch| watch.pool == pool.id) {
-                        Some(watch) => watch.reconfigured(config, member.probe_address, now),
-                        None => Watch::new(pool.id, config, member.probe_address, now, entropy()),
+                        Some(watch) => watch.reconfigured(config, target, now),
+                        None => Watch::new(pool.id, config, target, now, entropy()),
                     };
                     watch.schedule((id, member.id), &mut self.agenda);
                     (health, reason) = watch.health();
@@ -224,7 +227,7 @@ impl Watch {
     fn new(
         pool: PoolId,
         config: &Arc<MonitorConfig>,
-        target: SocketAddr,
+        target: Target,
         now: Instant,
         jitter: u64,
     ) -> Self {
@@ -240,12 +243,7 @@ impl Watch {
         }
     }
 
-    fn reconfigured(
-        mut self,
-        config: &Arc<MonitorConfig>,
-        target: SocketAddr,
-        now: Instant,
-    ) -> Self {
+    fn reconfigured(mut self, config: &Arc<MonitorConfig>, target: Target, now: Instant) -> Self {
         if self.config != *config {
             // A running probe still answers for the member if only timers changed.
             if self.config.probe != config.probe {
@@ -307,8 +305,12 @@ impl Job {
         };
         let outcome = match &self.config.probe {
             Probe::Tcp => tcp::probe(self.target, time).await,
-            Probe::Ping => ping::probe(self.target.ip(), time).await,
+            Probe::Ping => ping::probe(self.target.address.ip(), time).await,
             Probe::Http(request) => http::probe(self.target, request, time).await,
+            Probe::Https(request) => tls::probe_http(self.target, request, time).await,
+            Probe::TlsHello { server_name } => {
+                tls::probe(self.target, server_name.as_deref(), time).await
+            }
         };
         Done {
             key: self.key,

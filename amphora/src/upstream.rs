@@ -22,8 +22,7 @@ use tokio::net::TcpStream;
 use crate::{
     connect::Link,
     limits::{
-        HTTP_BUFFER_BYTES_MAX, HTTP_HEAD_BYTES_MAX, IDLE_TIME_MAX, IDLE_UPSTREAMS_MAX,
-        IDLE_UPSTREAMS_PER_MEMBER_MAX,
+        HTTP_BUFFER_BYTES_MAX, HTTP_HEAD_BYTES_MAX, IDLE_TIME_MAX, IDLE_UPSTREAMS_PER_MEMBER_MAX,
     },
     meter::MemberLane,
     tap::{Flow, Tap},
@@ -42,6 +41,7 @@ pub(crate) struct Upstream {
     connection: Box<Connection<TokioIo<Tap>, Outgoing>>,
     flow: Rc<Flow>,
     link: Link,
+    whose: Whose,
     /// It has served a request: the member may close it at any moment now.
     used: bool,
     /// The connection's future has ended and must not be polled again.
@@ -49,6 +49,15 @@ pub(crate) struct Upstream {
     received: u64,
     sent_at: Instant,
     idle_since: Instant,
+}
+
+/// Whose requests a connection may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Any client's.
+    Anybody,
+    /// Those of the client connection it was opened for: the member was told who the client is.
+    OneClient,
 }
 
 /// What came of sending a request.
@@ -73,7 +82,7 @@ pub(crate) struct Tunnel {
 
 impl Upstream {
     /// Speaks HTTP/1.1 over a fresh connection.
-    pub(crate) async fn start(stream: TcpStream, link: Link) -> hyper::Result<Self> {
+    pub(crate) async fn start(stream: TcpStream, link: Link, whose: Whose) -> hyper::Result<Self> {
         let (tap, flow) = Tap::new(stream);
         let (sender, connection) = Builder::new()
             .max_buf_size(HTTP_BUFFER_BYTES_MAX)
@@ -86,6 +95,7 @@ impl Upstream {
             connection: Box::new(connection),
             flow,
             link,
+            whose,
             used: false,
             ended: false,
             received: 0,
@@ -97,6 +107,11 @@ impl Upstream {
     /// The meters of the member, of this worker.
     pub(crate) fn lane(&self) -> &MemberLane {
         self.link.lane()
+    }
+
+    /// Whose requests it may carry.
+    pub(crate) const fn whose(&self) -> Whose {
+        self.whose
     }
 
     /// Whether it has served a request before.
@@ -199,14 +214,24 @@ impl Upstream {
     }
 }
 
-/// Idle connections of one worker, by [`MemberState::serial`](crate::world::MemberState::serial).
-#[derive(Default)]
+/// Idle connections of one worker, or of one client, by
+/// [`MemberState::serial`](crate::world::MemberState::serial).
 pub(crate) struct Upstreams {
     idle: RefCell<HashMap<u64, Vec<Upstream>>>,
     total: Cell<usize>,
+    most: usize,
 }
 
 impl Upstreams {
+    /// None yet, and never more than `most`.
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            idle: RefCell::default(),
+            total: Cell::new(0),
+            most,
+        }
+    }
+
     /// A connection to a member that waits for a request: the one used last, since the member is the least likely to
     /// have lost patience with it.
     ///
@@ -235,7 +260,7 @@ impl Upstreams {
         let now = Instant::now();
         let took = now.saturating_duration_since(upstream.sent_at);
         upstream.lane().durations.count(took);
-        if !upstream.is_ready() || self.total.get() >= IDLE_UPSTREAMS_MAX {
+        if !upstream.is_ready() || self.total.get() >= self.most {
             return;
         }
         upstream.idle_since = now;

@@ -247,6 +247,11 @@ pub enum PoolProtocol {
     Tcp,
     /// HTTP/1.1.
     Http,
+    /// What the listener's clients speak, behind a PROXY header of version 1.
+    Proxy,
+    /// The same behind a PROXY header of version 2.
+    #[serde(rename = "proxy_v2")]
+    ProxyV2,
 }
 
 /// How a member is chosen (API reference 19.3).
@@ -340,6 +345,14 @@ pub enum ProbeSpec {
     Ping,
     /// One HTTP request.
     Http(HttpProbeSpec),
+    /// One HTTP request inside TLS, whatever the certificate.
+    Https(HttpProbeSpec),
+    /// A TLS handshake, whatever the certificate.
+    TlsHello {
+        /// The server asked for; nobody in particular when absent.
+        #[serde(default)]
+        server_name: Option<String>,
+    },
 }
 
 /// The request of an HTTP probe.

@@ -12,7 +12,7 @@ use krater_amphora_api::{
     PoolProtocol, Rejection, SnapshotSpec,
 };
 
-use crate::{forwarded::InsertHeaders, gate::Cidrs, l7::Policies};
+use crate::{forwarded::InsertHeaders, gate::Cidrs, l7::Policies, proxy_protocol};
 
 mod affinity;
 mod listener;
@@ -214,6 +214,18 @@ pub struct Pool {
     pub monitor: Option<MonitorConfig>,
 }
 
+impl Pool {
+    /// The form of the header that its members expect ahead of a connection, if they do.
+    #[must_use]
+    pub const fn proxy_header(&self) -> Option<proxy_protocol::Version> {
+        match self.protocol {
+            PoolProtocol::Proxy => Some(proxy_protocol::Version::V1),
+            PoolProtocol::ProxyV2 => Some(proxy_protocol::Version::V2),
+            _ => None,
+        }
+    }
+}
+
 /// One server behind a pool.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -232,6 +244,8 @@ pub struct Member {
     pub backup: bool,
     /// Where it is probed: `address` unless a monitor address or port was given.
     pub probe_address: SocketAddr,
+    /// Whether one was given: who answers there is not asked in the way the member is (reference 19.5).
+    pub probed_apart: bool,
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl Reply {
     pub(super) fn relay(body: Incoming, upstream: Upstream, ongoing: Ongoing) -> Self {
         if body.is_end_stream() {
             drop(body);
-            ongoing.session.guest.local.upstreams.put(upstream);
+            ongoing.session.put_upstream(upstream);
             return Self::Empty;
         }
         Self::Member(Box::new(Relayed {
@@ -126,7 +126,7 @@ impl Relayed {
     /// The body is complete: its connection may serve another request.
     fn release(&mut self) {
         if let Some(upstream) = self.upstream.take() {
-            self.ongoing.session.guest.local.upstreams.put(upstream);
+            self.ongoing.session.put_upstream(upstream);
         }
     }
 }

@@ -5,6 +5,8 @@ use std::{rc::Rc, sync::Arc};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION};
 use http_body::Body;
 use hyper::body::Incoming;
+use krater_amphora_core::proxy_protocol::{Header, Version};
+use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{
     body::{Ongoing, Reply},
@@ -17,7 +19,7 @@ use crate::{
     connect::{Attempts, Load, dial},
     limits::{IDLE_TIME_MAX, IDLE_TIME_SAFE_MAX},
     seat::Seat,
-    upstream::{Outgoing, Sent, Turn, Upstream},
+    upstream::{Outgoing, Sent, Turn, Upstream, Whose},
     world::{MemberState, PoolState},
 };
 
@@ -34,7 +36,7 @@ pub(super) async fn answer(session: Rc<Session>, request: Request<Incoming>) -> 
     });
     let mut response = match route {
         Ok((Route::Pool(pool), parts)) => {
-            let request = rewrite::request(parts, body, session.peer.ip(), &seat.state);
+            let request = rewrite::request(parts, body, session.peer.ip(), &seat.state, &pool.pool);
             match send(&session, &seat, pool, request, &mut ongoing).await {
                 Ok((answer, upstream)) => relay(&session, answer, upstream, ongoing),
                 Err(refusal) => refuse(&seat, refusal, &ongoing),
@@ -106,13 +108,36 @@ async fn send(
             });
         };
         let load = Load::new(pool, &member);
-        match try_member(session, seat, &member, request).await {
+        let way = Way {
+            seat,
+            member: &member,
+            header: pool.pool.proxy_header(),
+        };
+        match try_member(session, way, request).await {
             Tried::Answered(answer, upstream) => {
                 ongoing.carry(load);
                 return Ok((answer, *upstream));
             }
             Tried::Unreached(unsent) => request = *unsent,
             Tried::Refused(refusal) => return Err(refusal),
+        }
+    }
+}
+
+/// To which member, under which listener, and how it is told for whom.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    seat: &'a Seat,
+    member: &'a Arc<MemberState>,
+    header: Option<Version>,
+}
+
+impl Way<'_> {
+    const fn whose(&self) -> Whose {
+        if self.header.is_some() {
+            Whose::OneClient
+        } else {
+            Whose::Anybody
         }
     }
 }
@@ -130,24 +155,18 @@ enum Tried {
 /// A request is never sent twice where that could matter. On a waiting connection it may meet the member's close on
 /// its way. If no byte was sent, it is sent on a fresh connection. If it was sent and not one byte came back, it is
 /// sent again, once, and only if repeating it changes nothing and it has no body (RFC 9110 section 9.2.2).
-async fn try_member(
-    session: &Rc<Session>,
-    seat: &Rc<Seat>,
-    member: &Arc<MemberState>,
-    mut request: Request<Outgoing>,
-) -> Tried {
-    let local = &session.guest.local;
+async fn try_member(session: &Rc<Session>, way: Way<'_>, mut request: Request<Outgoing>) -> Tried {
     let patience = if is_repeatable(&request) {
         IDLE_TIME_MAX
     } else {
         IDLE_TIME_SAFE_MAX
     };
-    let mut waiting = local.upstreams.take(member.serial, patience);
+    let mut waiting = session.take_upstream(way.whose(), way.member.serial, patience);
     loop {
         session.progress.turn.set(Turn::Ours);
         let mut upstream = match waiting.take() {
             Some(upstream) => upstream,
-            None => match connect(session, seat, member).await {
+            None => match connect(session, way).await {
                 Some(upstream) => upstream,
                 None => return Tried::Unreached(Box::new(request)),
             },
@@ -182,16 +201,22 @@ async fn try_member(
                 return Tried::Refused(Refusal::MemberTimeout);
             }
         }
-        seat.lane().retries.bump();
+        way.seat.lane().retries.bump();
     }
 }
 
-async fn connect(session: &Session, seat: &Seat, member: &Arc<MemberState>) -> Option<Upstream> {
-    let allowed = seat.state.listener.timeouts.member_connect;
-    let (stream, link) = dial(member, session.guest.local.index, allowed)
+async fn connect(session: &Session, way: Way<'_>) -> Option<Upstream> {
+    let allowed = way.seat.state.listener.timeouts.member_connect;
+    let (mut stream, link) = dial(way.member, session.guest.local.index, allowed)
         .await
         .ok()?;
-    Upstream::start(stream, link).await.ok()
+    if let Some(version) = way.header {
+        // A fresh connection has room for it. One that has not is no use.
+        let header = Header::new(version, session.origin());
+        let sent = timeout(allowed, stream.write_all(header.as_bytes())).await;
+        sent.ok()?.ok()?;
+    }
+    Upstream::start(stream, link, way.whose()).await.ok()
 }
 
 /// Whether sending a request a second time changes nothing and costs nothing.

@@ -9,7 +9,10 @@ use http::{
     uri::PathAndQuery,
 };
 use http_body::Body;
-use krater_amphora_core::forwarded::{Existing, Scheme, headers};
+use krater_amphora_core::{
+    forwarded::{Existing, Scheme, headers},
+    snapshot::Pool,
+};
 
 use super::refusal::Refusal;
 use crate::{upstream::Outgoing, world::ListenerState};
@@ -30,6 +33,7 @@ pub(super) fn request(
     body: Outgoing,
     client: std::net::IpAddr,
     state: &ListenerState,
+    pool: &Pool,
 ) -> Request<Outgoing> {
     let Parts {
         method,
@@ -53,7 +57,7 @@ pub(super) fn request(
         // HTTP/1.0 knows no Host and HTTP/1.1 demands one; empty says that there is no authority (RFC 9112 3.2).
         headers.insert(HOST, HeaderValue::from_static(""));
     }
-    insert_forwarded(&mut headers, client, state);
+    insert_forwarded(&mut headers, client, state, pool);
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = uri;
@@ -189,13 +193,19 @@ fn frame(headers: &mut HeaderMap, body: &Outgoing) {
     }
 }
 
-fn insert_forwarded(map: &mut HeaderMap, client: std::net::IpAddr, state: &ListenerState) {
-    for header in headers(
-        state.listener.insert_headers,
-        client,
-        state.listener.port,
-        Scheme::Http,
-    ) {
+/// Members that are told of the client ahead of the connection are not told again (reference 19.5).
+fn insert_forwarded(
+    map: &mut HeaderMap,
+    client: std::net::IpAddr,
+    state: &ListenerState,
+    pool: &Pool,
+) {
+    let mut insert = state.listener.insert_headers;
+    if pool.proxy_header().is_some() {
+        insert.x_forwarded_for = false;
+        insert.x_forwarded_port = false;
+    }
+    for header in headers(insert, client, state.listener.port, Scheme::Http) {
         let name = HeaderName::from_static(header.name);
         // Digits, letters, dots and colons: always a valid value.
         let Ok(value) = HeaderValue::from_bytes(header.value.as_bytes()) else {

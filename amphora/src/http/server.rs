@@ -42,7 +42,9 @@ use crate::{
 
 /// Serves one client connection to its end.
 pub(crate) async fn serve(guest: Rc<Guest>, stream: TcpStream, peer: SocketAddr) {
-    let session = Session::new(Rc::clone(&guest), peer);
+    // Of a connection that is gone already nothing can be told, and nobody will be.
+    let local = stream.local_addr().unwrap_or(peer);
+    let session = Session::new(Rc::clone(&guest), peer, local);
     let (tap, flow) = Tap::new(stream);
     let service = service_fn(|request: Request<Incoming>| {
         let answer = exchange::answer(Rc::clone(&session), request);

@@ -4,15 +4,19 @@ use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use krater_amphora_core::snapshot::{Mode, Timeouts};
+use krater_amphora_core::{
+    proxy_protocol::Origin,
+    snapshot::{Mode, Timeouts},
+};
 
 use crate::{
+    limits::IDLE_UPSTREAMS_PER_CLIENT_MAX,
     local::Guest,
     seat::Seat,
-    upstream::{Progress, Tunnel, Turn},
+    upstream::{Progress, Tunnel, Turn, Upstream, Upstreams, Whose},
 };
 
 /// One client connection, as seen by its server side, its service and the bodies under way.
@@ -23,6 +27,10 @@ pub(super) struct Session {
     pub(super) progress: Rc<Progress>,
     /// The timers were changed since the server side last looked.
     pub(super) retimed: Cell<bool>,
+    /// Where the client connected to.
+    local: SocketAddr,
+    /// Idle connections to members that know who this client is.
+    own_upstreams: Upstreams,
     /// A member has agreed to speak another protocol: what to join the client with.
     pub(super) tunnel: RefCell<Option<Tunnel>>,
     seat: RefCell<Rc<Seat>>,
@@ -31,11 +39,14 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(guest: Rc<Guest>, peer: SocketAddr) -> Rc<Self> {
+    /// The connection of `peer` to `local`.
+    pub(super) fn new(guest: Rc<Guest>, peer: SocketAddr, local: SocketAddr) -> Rc<Self> {
         let seat = Rc::clone(&guest.seat);
         Rc::new(Self {
             guest,
             peer,
+            local,
+            own_upstreams: Upstreams::new(IDLE_UPSTREAMS_PER_CLIENT_MAX),
             progress: Rc::new(Progress::new()),
             retimed: Cell::new(false),
             tunnel: RefCell::default(),
@@ -64,6 +75,36 @@ impl Session {
             self.epoch.set(local.epoch());
         }
         Rc::clone(&self.seat.borrow())
+    }
+
+    /// Whom a member is told that a connection is for.
+    pub(super) fn origin(&self) -> Origin {
+        Origin::between(self.peer, self.local)
+    }
+
+    /// A connection to a member that waits for a request which this client may make over it.
+    pub(super) fn take_upstream(
+        &self,
+        whose: Whose,
+        serial: u64,
+        patience: Duration,
+    ) -> Option<Upstream> {
+        match whose {
+            Whose::Anybody => self.guest.local.upstreams.take(serial, patience),
+            Whose::OneClient => self.own_upstreams.take(serial, patience),
+        }
+    }
+
+    /// Takes back a connection to a member whose answer is complete.
+    pub(super) fn put_upstream(&self, upstream: Upstream) {
+        match upstream.whose() {
+            Whose::Anybody => self.guest.local.upstreams.put(upstream),
+            Whose::OneClient => {
+                // What waits here is watched by nobody: whoever was closed or has waited for too long makes room.
+                self.own_upstreams.expire(Instant::now());
+                self.own_upstreams.put(upstream);
+            }
+        }
     }
 
     /// Whether the present request is the connection's last.

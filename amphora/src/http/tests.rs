@@ -17,6 +17,7 @@ use talk::{Expect, Message, Talk, http_member, ok, show};
 
 mod faults;
 mod policies;
+mod proxy_header;
 mod talk;
 
 /// Counts the connections a member gets.

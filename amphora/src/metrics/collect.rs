@@ -304,7 +304,8 @@ fn traffic(
     ] {
         out.count(metric, labels, value);
     }
-    if protocol != PoolProtocol::Http {
+    // Members of PROXY pools speak what their listener does.
+    if protocol != PoolProtocol::Http && totals.requests == 0 {
         return;
     }
     out.count(series.requests, labels, totals.requests);

@@ -1,24 +1,35 @@
 //! The HTTP probe: one request, of whose answer only the status line is read.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::fmt::Write as _;
 
 use krater_amphora_api::HttpVersion;
 use krater_amphora_core::monitor::{HttpProbe, ProbeFailure, Stage};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::tcp::{Allowance, connect};
+use super::tcp::{Allowance, Target, connect};
 use crate::limits::STATUS_LINE_BYTES_MAX;
 
 /// Succeeds when the answer's status is an expected one. No redirect is followed (reference 19.7).
 pub(super) async fn probe(
-    target: SocketAddr,
+    target: Target,
     request: &HttpProbe,
     time: Allowance,
 ) -> Result<(), ProbeFailure> {
-    let mut stream = connect(target, time).await?;
+    ask(connect(target, time).await?, request, time).await
+}
+
+/// Makes the request over a connection, and judges the answer.
+pub(super) async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &HttpProbe,
+    time: Allowance,
+) -> Result<(), ProbeFailure> {
     let text = request_text(request);
-    time.bound(Stage::Answer, stream.write_all(text.as_bytes()))
-        .await?;
+    time.bound(Stage::Answer, async {
+        stream.write_all(text.as_bytes()).await?;
+        stream.flush().await
+    })
+    .await?;
     let mut answer = Vec::new();
     while !answer.contains(&b'\n') && answer.len() < STATUS_LINE_BYTES_MAX {
         let mut chunk = [0; 512];

@@ -2,12 +2,12 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     thread,
 };
 
 use krater_amphora_api::SnapshotSpec;
-use krater_amphora_core::monitor::Stage;
+use krater_amphora_core::{monitor::Stage, proxy_protocol::Version};
 use serde_json::json;
 
 use super::*;
@@ -156,7 +156,19 @@ fn server(answer: &'static [u8]) -> (SocketAddr, thread::JoinHandle<Vec<u8>>) {
     (address, asked)
 }
 
-fn perform(probe: serde_json::Value, target: SocketAddr) -> Result<(), ProbeFailure> {
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            address,
+            header: None,
+        }
+    }
+}
+
+pub(super) fn perform(
+    probe: serde_json::Value,
+    target: impl Into<Target>,
+) -> Result<(), ProbeFailure> {
     let monitor = json!({"id": id(3), "probe": probe, "delay_ms": 1_000, "timeout_ms": 300, "rise": 1, "fall": 1});
     let config = snapshot(1, monitor).pools()[0].monitor.clone().unwrap();
     let key = (
@@ -166,7 +178,7 @@ fn perform(probe: serde_json::Value, target: SocketAddr) -> Result<(), ProbeFail
     let job = Job {
         key,
         number: 1,
-        target,
+        target: target.into(),
         config: Arc::new(config),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -232,9 +244,62 @@ fn a_tcp_probe_is_a_handshake() {
 }
 
 #[test]
+fn members_of_proxy_pools_are_sent_a_header_first_that_speaks_for_nobody() {
+    for (header, sent) in [
+        (Version::V1, &b"PROXY UNKNOWN\r\n"[..]),
+        (Version::V2, b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"),
+    ] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let target = Target {
+            address: listener.local_addr().unwrap(),
+            header: Some(header),
+        };
+        let heard = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut heard = Vec::new();
+            // To its end: the header is not overtaken by a reset.
+            stream.read_to_end(&mut heard).unwrap();
+            heard
+        });
+        assert_eq!(perform(json!({"type": "tcp"}), target), Ok(()));
+        assert_eq!(heard.join().unwrap(), sent);
+        let (address, asked) = server(b"HTTP/1.0 200 OK\r\n\r\n");
+        let target = Target {
+            address,
+            header: Some(Version::V1),
+        };
+        assert_eq!(perform(http("/"), target), Ok(()));
+        assert_eq!(
+            asked.join().unwrap(),
+            b"PROXY UNKNOWN\r\nGET / HTTP/1.0\r\nConnection: close\r\n\r\n"
+        );
+    }
+}
+
+#[test]
+fn who_is_probed_apart_is_spoken_to_plainly() {
+    let pool = |protocol: &str, member: serde_json::Value| {
+        let pool = json!({"id": id(2), "protocol": protocol, "members": [member], "monitor": monitor(1_000)});
+        let spec = json!({"load_balancer": id(1), "generation": 1, "vips": [{"address": "127.0.0.1"}], "pools": [pool]});
+        let spec: SnapshotSpec = serde_json::from_value(spec).unwrap();
+        let snapshot = Snapshot::parse(spec).unwrap();
+        let pool = &snapshot.pools()[0];
+        Target::of(pool, &pool.members[0])
+    };
+    let plain = json!({"id": id(7), "address": "192.0.2.1", "port": 80});
+    let mut apart = plain.clone();
+    apart["monitor_port"] = json!(81);
+    assert_eq!(pool("proxy", plain.clone()).header, Some(Version::V1));
+    assert_eq!(pool("proxy_v2", plain.clone()).header, Some(Version::V2));
+    assert_eq!(pool("tcp", plain).header, None);
+    assert_eq!(pool("proxy", apart).header, None);
+}
+
+#[test]
 fn a_ping_is_answered_or_says_what_is_missing() {
     for target in ["127.0.0.1:1", "[::1]:1"] {
-        match perform(json!({"type": "ping"}), target.parse().unwrap()) {
+        let address: SocketAddr = target.parse().unwrap();
+        match perform(json!({"type": "ping"}), address) {
             Ok(()) => {}
             // Not every system lets tests send echoes, and not every one has IPv6.
             Err(ProbeFailure::Unreachable(reason)) => {

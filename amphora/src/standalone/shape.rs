@@ -8,7 +8,8 @@ use std::{fmt, net::IpAddr};
 use hashbrown::HashSet;
 use krater_amphora_api::{
     Algorithm, ExpectedCodes, Generation, HealthMonitorId, HttpVersion, L7PolicyId, ListenerId,
-    ListenerProtocol, LoadBalancerId, MemberId, PolicyAction, PoolId, PoolProtocol, RuleSpec,
+    ListenerProtocol, LoadBalancerId, MemberId, PersistenceSpec, PolicyAction, PoolId,
+    PoolProtocol, RuleSpec,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -106,6 +107,7 @@ const POOL: Shape = &[
     optional("enabled", leaf::<bool>()),
     required("protocol", leaf::<PoolProtocol>(), r#""http""#),
     optional("algorithm", leaf::<Algorithm>()),
+    optional("persistence", leaf::<Option<PersistenceSpec>>()),
     optional("members", Content::Resources(MEMBER)),
     optional("monitor", Content::Resource(MONITOR)),
 ];
@@ -133,6 +135,11 @@ const MONITOR: Shape = &[
 ];
 
 const PROBE: Shape = &[required("type", leaf::<String>(), r#""tcp""#)];
+
+const TLS_HELLO_PROBE: Shape = &[
+    required("type", leaf::<String>(), r#""tls_hello""#),
+    optional("server_name", leaf::<Option<String>>()),
+];
 
 const HTTP_PROBE: Shape = &[
     required("type", leaf::<String>(), r#""http""#),
@@ -308,10 +315,12 @@ impl Fitting<'_> {
         value: &mut Value,
     ) -> Result<(), Misfit> {
         match value.get("type").and_then(Value::as_str) {
-            Some("http") => self.object(owner, path, value, HTTP_PROBE),
+            Some("http" | "https") => self.object(owner, path, value, HTTP_PROBE),
+            Some("tls_hello") => self.object(owner, path, value, TLS_HELLO_PROBE),
             Some("tcp" | "ping") | None => self.object(owner, path, value, PROBE),
             Some(other) => {
-                let reason = format!("{other:?} is not a probe; known: tcp, ping, http");
+                let reason =
+                    format!("{other:?} is not a probe; known: tcp, ping, http, https, tls_hello");
                 return Err(self.flaw(owner, &Path::Field(path, "type"), reason));
             }
         }

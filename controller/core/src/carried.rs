@@ -22,8 +22,6 @@ use crate::{
 pub enum Feature {
     /// Two amphorae for a load balancer, of which one takes over.
     ActiveStandby,
-    /// Listeners and pools of HTTPS: TLS that is passed on as it is.
-    TlsPassThrough,
     /// Listeners that end TLS.
     TlsTermination,
     /// Listeners and pools of UDP.
@@ -34,8 +32,6 @@ pub enum Feature {
     Prometheus,
     /// The client's address under names that are no standard.
     ClientAddressHeaders,
-    /// Pools of PROXY and PROXYV2.
-    ProxyProtocol,
     /// TLS toward members.
     TlsToMembers,
     /// Session persistence by a cookie of ours.
@@ -46,10 +42,6 @@ pub enum Feature {
     MixedFamilies,
     /// Members on a part of a network card.
     Sriov,
-    /// HTTPS monitors.
-    HttpsMonitors,
-    /// TLS-HELLO monitors.
-    TlsHelloMonitors,
     /// UDP-CONNECT monitors.
     UdpConnectMonitors,
     /// SCTP monitors.
@@ -60,22 +52,18 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 14] = [
         Self::ActiveStandby,
-        Self::TlsPassThrough,
         Self::TlsTermination,
         Self::Udp,
         Self::Sctp,
         Self::Prometheus,
         Self::ClientAddressHeaders,
-        Self::ProxyProtocol,
         Self::TlsToMembers,
         Self::HttpCookies,
         Self::AppCookies,
         Self::MixedFamilies,
         Self::Sriov,
-        Self::HttpsMonitors,
-        Self::TlsHelloMonitors,
         Self::UdpConnectMonitors,
         Self::SctpMonitors,
         Self::L7CertificateRules,
@@ -86,20 +74,16 @@ impl Feature {
     pub const fn subject(self) -> &'static str {
         match self {
             Self::ActiveStandby => "loadbalancer_topology ACTIVE_STANDBY",
-            Self::TlsPassThrough => "the protocol HTTPS",
             Self::TlsTermination => "TLS termination by certificate references",
             Self::Udp => "the protocol UDP",
             Self::Sctp => "the protocol SCTP",
             Self::Prometheus => "the protocol PROMETHEUS",
             Self::ClientAddressHeaders => "insertion of X-Forwarded-IP, X-Client-IP and X-Real-IP",
-            Self::ProxyProtocol => "the PROXY protocol toward members",
             Self::TlsToMembers => "TLS toward members",
             Self::HttpCookies => "session_persistence of type HTTP_COOKIE",
             Self::AppCookies => "session_persistence of type APP_COOKIE",
             Self::MixedFamilies => "UDP and SCTP members whose IP version none of the VIPs has",
             Self::Sriov => "request_sriov",
-            Self::HttpsMonitors => "health monitors of type HTTPS",
-            Self::TlsHelloMonitors => "health monitors of type TLS-HELLO",
             Self::UdpConnectMonitors => "health monitors of type UDP-CONNECT",
             Self::SctpMonitors => "health monitors of type SCTP",
             Self::L7CertificateRules => "L7 rules about client certificates",
@@ -120,12 +104,17 @@ impl Carried {
         Self::default()
     }
 
+    /// A data plane that carries everything but these.
+    pub fn without(lacks: impl IntoIterator<Item = Feature>) -> Self {
+        Self {
+            lacks: lacks.into_iter().collect(),
+        }
+    }
+
     /// The data plane of this release.
     #[must_use]
     pub fn release() -> Self {
-        Self {
-            lacks: Feature::ALL.into_iter().collect(),
-        }
+        Self::without(Feature::ALL)
     }
 
     /// Refuses a change whose touched rows need what is not carried. Rows that leave need nothing.
@@ -198,8 +187,7 @@ fn standby(topology: Topology) -> Option<Feature> {
 
 fn of_listener(listener: &Listener) -> impl Iterator<Item = Feature> {
     let spoken = match listener.protocol {
-        ListenerProtocol::Tcp | ListenerProtocol::Http => None,
-        ListenerProtocol::Https => Some(Feature::TlsPassThrough),
+        ListenerProtocol::Tcp | ListenerProtocol::Http | ListenerProtocol::Https => None,
         ListenerProtocol::TerminatedHttps => Some(Feature::TlsTermination),
         ListenerProtocol::Udp => Some(Feature::Udp),
         ListenerProtocol::Sctp => Some(Feature::Sctp),
@@ -216,9 +204,11 @@ fn of_listener(listener: &Listener) -> impl Iterator<Item = Feature> {
 
 fn of_pool(pool: &Pool) -> impl Iterator<Item = Feature> {
     let spoken = match pool.protocol {
-        PoolProtocol::Tcp | PoolProtocol::Http => None,
-        PoolProtocol::Https => Some(Feature::TlsPassThrough),
-        PoolProtocol::Proxy | PoolProtocol::ProxyV2 => Some(Feature::ProxyProtocol),
+        PoolProtocol::Tcp
+        | PoolProtocol::Http
+        | PoolProtocol::Https
+        | PoolProtocol::Proxy
+        | PoolProtocol::ProxyV2 => None,
         PoolProtocol::Udp => Some(Feature::Udp),
         PoolProtocol::Sctp => Some(Feature::Sctp),
     };
@@ -253,9 +243,11 @@ fn of_member(tree: &LoadBalancerTree, member: &Member) -> impl Iterator<Item = F
 
 fn of_monitor(monitor: &HealthMonitor) -> Option<Feature> {
     match monitor.kind.monitor_type() {
-        MonitorType::Tcp | MonitorType::Ping | MonitorType::Http => None,
-        MonitorType::Https => Some(Feature::HttpsMonitors),
-        MonitorType::TlsHello => Some(Feature::TlsHelloMonitors),
+        MonitorType::Tcp
+        | MonitorType::Ping
+        | MonitorType::Http
+        | MonitorType::Https
+        | MonitorType::TlsHello => None,
         MonitorType::UdpConnect => Some(Feature::UdpConnectMonitors),
         MonitorType::Sctp => Some(Feature::SctpMonitors),
     }

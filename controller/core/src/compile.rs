@@ -2,7 +2,6 @@
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
-    string::String,
     vec::Vec,
 };
 
@@ -16,9 +15,9 @@ use krater_amphora_api::{
 use crate::{
     limits,
     model::{
-        CompareType, HealthMonitor, InsertHeaders, L7Action, L7Rule, L7RuleType, LbAlgorithm,
-        Listener, ListenerProtocol, LoadBalancer, Member, MonitorKind, PersistenceType, Pool,
-        PoolProtocol, Timeouts,
+        CompareType, HealthMonitor, HttpMonitor, InsertHeaders, L7Action, L7Rule, L7RuleType,
+        LbAlgorithm, Listener, ListenerProtocol, LoadBalancer, Member, MonitorKind,
+        PersistenceType, Pool, PoolProtocol, Timeouts,
     },
     tree::{LoadBalancerTree, Row},
 };
@@ -113,10 +112,10 @@ fn compile_listener(
     defaults: Defaults,
 ) -> Option<ListenerSpec> {
     let protocol = match listener.protocol {
-        ListenerProtocol::Tcp => Spoken::Tcp,
+        // TLS that is passed on is a stream like any other.
+        ListenerProtocol::Tcp | ListenerProtocol::Https => Spoken::Tcp,
         ListenerProtocol::Http => Spoken::Http,
-        ListenerProtocol::Https
-        | ListenerProtocol::TerminatedHttps
+        ListenerProtocol::TerminatedHttps
         | ListenerProtocol::Udp
         | ListenerProtocol::Sctp
         | ListenerProtocol::Prometheus => return None,
@@ -288,13 +287,11 @@ fn compile_pool_protocol(pool: &Pool) -> Option<SpokenToMembers> {
     match pool.protocol {
         // A member that expects TLS must not be sent what it would have protected.
         _ if pool.tls.enabled => None,
-        PoolProtocol::Tcp => Some(SpokenToMembers::Tcp),
+        PoolProtocol::Tcp | PoolProtocol::Https => Some(SpokenToMembers::Tcp),
         PoolProtocol::Http => Some(SpokenToMembers::Http),
-        PoolProtocol::Https
-        | PoolProtocol::Proxy
-        | PoolProtocol::ProxyV2
-        | PoolProtocol::Udp
-        | PoolProtocol::Sctp => None,
+        PoolProtocol::Proxy => Some(SpokenToMembers::Proxy),
+        PoolProtocol::ProxyV2 => Some(SpokenToMembers::ProxyV2),
+        PoolProtocol::Udp | PoolProtocol::Sctp => None,
     }
 }
 
@@ -319,23 +316,28 @@ fn compile_monitor(monitor: &HealthMonitor) -> Option<MonitorSpec> {
         probe: match &monitor.kind {
             MonitorKind::Tcp { .. } => ProbeSpec::Tcp,
             MonitorKind::Ping { .. } => ProbeSpec::Ping,
-            MonitorKind::Http(http) => ProbeSpec::Http(HttpProbeSpec {
-                method: http.http_method.clone(),
-                path: http.url_path.clone(),
-                expected_codes: http.expected.clone(),
-                version: http.http_version,
-                domain_name: http.domain_name.as_deref().map(String::from),
-            }),
-            MonitorKind::Https(_)
-            | MonitorKind::TlsHello { .. }
-            | MonitorKind::UdpConnect { .. }
-            | MonitorKind::Sctp { .. } => return None,
+            MonitorKind::Http(http) => ProbeSpec::Http(compile_http_probe(http)),
+            MonitorKind::Https(http) => ProbeSpec::Https(compile_http_probe(http)),
+            MonitorKind::TlsHello { domain_name, .. } => ProbeSpec::TlsHello {
+                server_name: domain_name.clone(),
+            },
+            MonitorKind::UdpConnect { .. } | MonitorKind::Sctp { .. } => return None,
         },
         delay_ms: milliseconds(monitor.delay_seconds),
         timeout_ms: milliseconds(monitor.timeout_seconds),
         rise: monitor.max_retries,
         fall: monitor.max_retries_down,
     })
+}
+
+fn compile_http_probe(http: &HttpMonitor) -> HttpProbeSpec {
+    HttpProbeSpec {
+        method: http.http_method.clone(),
+        path: http.url_path.clone(),
+        expected_codes: http.expected.clone(),
+        version: http.http_version,
+        domain_name: http.domain_name.clone(),
+    }
 }
 
 fn milliseconds(seconds: u32) -> u32 {

@@ -9,7 +9,8 @@ use crate::testbed::{AMPHORA, OTHER};
 /// A request that should be answered with `status`, where the operation has one of its own for it.
 pub(super) async fn request(world: &mut World, operation: &Operation, status: u16) -> Option<Sent> {
     if operation.id == "create_healthmonitor" && status != 409 {
-        furnish_bare_pool(world).await;
+        let protocol = if status == 501 { "UDP" } else { "TCP" };
+        furnish_bare_pool(world, protocol).await;
     }
     match status {
         // A project is named, not found: only what cannot be one is lost.
@@ -33,10 +34,10 @@ pub(super) async fn request(world: &mut World, operation: &Operation, status: u1
 }
 
 /// A pool that a monitor can be created for: the one that is there has one already.
-pub(super) async fn furnish_bare_pool(world: &mut World) {
+pub(super) async fn furnish_bare_pool(world: &mut World, protocol: &str) {
     let balancer = world.ids["loadbalancer_id"].clone();
     let pool =
-        json!({"loadbalancer_id": balancer, "protocol": "TCP", "lb_algorithm": "ROUND_ROBIN"});
+        json!({"loadbalancer_id": balancer, "protocol": protocol, "lb_algorithm": "ROUND_ROBIN"});
     let pool = world.create("/v2/pools", "pool", pool).await;
     world.ids.insert("bare_pool_id", pool);
 }
@@ -138,7 +139,7 @@ fn unsupported(world: &World, operation: &Operation) -> Option<Sent> {
         "create_listener" => body["listener"]["protocol"] = json!("UDP"),
         "create_pool" => body["pool"]["protocol"] = json!("UDP"),
         "update_pool" => body["pool"]["session_persistence"] = json!({"type": "HTTP_COOKIE"}),
-        "create_healthmonitor" => body["healthmonitor"]["type"] = json!("TLS-HELLO"),
+        "create_healthmonitor" => body["healthmonitor"]["type"] = json!("SCTP"),
         "create_l7rule" | "update_l7rule" => {
             body["rule"] =
                 json!({"type": "SSL_CONN_HAS_CERT", "compare_type": "EQUAL_TO", "value": "true"});

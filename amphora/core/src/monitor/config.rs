@@ -32,6 +32,13 @@ pub enum Probe {
     Ping,
     /// One HTTP request: success when the answer's status is an expected one.
     Http(HttpProbe),
+    /// The same inside TLS.
+    Https(HttpProbe),
+    /// A TLS handshake: success when the server has said hello and shown a certificate.
+    TlsHello {
+        /// The server asked for.
+        server_name: Option<String>,
+    },
 }
 
 /// The request of an HTTP probe. Every text in it is safe to be written into a request as it is.

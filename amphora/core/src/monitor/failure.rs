@@ -24,6 +24,8 @@ pub enum ProbeFailure {
     Status(u16),
     /// What it answered is not HTTP.
     Malformed,
+    /// No TLS could be agreed on; the text is why.
+    Tls(String),
     /// We could not even ask (no descriptors, no permission): this says nothing of the member, and no verdict comes
     /// of it.
     Local(String),
@@ -34,6 +36,8 @@ pub enum ProbeFailure {
 pub enum Stage {
     /// The TCP handshake.
     Connect,
+    /// The TLS handshake.
+    Handshake,
     /// The answer to the HTTP request or to the echo.
     Answer,
 }
@@ -47,6 +51,10 @@ impl fmt::Display for ProbeFailure {
             } => write!(f, "no connection within {after:?}"),
             Self::Timeout {
                 after,
+                stage: Stage::Handshake,
+            } => write!(f, "no TLS handshake within {after:?}"),
+            Self::Timeout {
+                after,
                 stage: Stage::Answer,
             } => write!(f, "no answer within {after:?}"),
             Self::Refused => f.write_str("connection refused"),
@@ -56,6 +64,7 @@ impl fmt::Display for ProbeFailure {
                 write!(f, "answered with status {status}, which is not expected")
             }
             Self::Malformed => f.write_str("the answer is not HTTP"),
+            Self::Tls(cause) => write!(f, "no TLS: {cause}"),
             Self::Local(cause) => write!(f, "not probed: {cause}"),
         }
     }

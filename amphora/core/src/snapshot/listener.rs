@@ -111,9 +111,16 @@ fn mode(
         protocol
     });
     match (spec.protocol, pool) {
-        (ListenerProtocol::Tcp, None | Some(PoolProtocol::Tcp)) => Mode::Tcp,
+        // A PROXY pool speaks what its listener does.
+        (
+            ListenerProtocol::Tcp,
+            None | Some(PoolProtocol::Tcp | PoolProtocol::Proxy | PoolProtocol::ProxyV2),
+        ) => Mode::Tcp,
         (ListenerProtocol::Tcp, Some(PoolProtocol::Http)) => Mode::Http,
-        (ListenerProtocol::Http, None | Some(PoolProtocol::Http)) => Mode::Http,
+        (
+            ListenerProtocol::Http,
+            None | Some(PoolProtocol::Http | PoolProtocol::Proxy | PoolProtocol::ProxyV2),
+        ) => Mode::Http,
         (ListenerProtocol::Http, Some(PoolProtocol::Tcp)) => {
             reasons.add(subject, "an http listener cannot send to a tcp pool");
             Mode::Http

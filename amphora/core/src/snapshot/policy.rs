@@ -79,7 +79,7 @@ fn parse(
         PolicyAction::RedirectToUrl { url, code }
         | PolicyAction::RedirectPrefix { prefix: url, code } => redirection_fault(url, *code),
         PolicyAction::RedirectToPool(pool) => match pools.get(pool) {
-            Some(PoolProtocol::Http) => None,
+            Some(PoolProtocol::Http | PoolProtocol::Proxy | PoolProtocol::ProxyV2) => None,
             Some(PoolProtocol::Tcp) => Some(String::from("cannot send to a tcp pool")),
             None => Some(format!("sends to pool {pool}, which is not in the spec")),
         },

@@ -120,6 +120,7 @@ fn parse_member(spec: &MemberSpec, reasons: &mut Reasons) -> Member {
         weight: spec.weight,
         backup: spec.backup,
         probe_address,
+        probed_apart: spec.monitor_address.is_some() || spec.monitor_port.is_some(),
     }
 }
 

@@ -45,6 +45,15 @@ pub(super) fn parse(spec: &MonitorSpec, reasons: &mut Reasons) -> MonitorConfig 
         ProbeSpec::Tcp => Probe::Tcp,
         ProbeSpec::Ping => Probe::Ping,
         ProbeSpec::Http(http) => Probe::Http(parse_http(http, subject, reasons)),
+        ProbeSpec::Https(http) => Probe::Https(parse_http(http, subject, reasons)),
+        ProbeSpec::TlsHello { server_name } => {
+            if let Some(name) = server_name {
+                check_domain(name, subject, reasons);
+            }
+            Probe::TlsHello {
+                server_name: server_name.clone(),
+            }
+        }
     };
     MonitorConfig {
         id: spec.id,

@@ -40,10 +40,7 @@ fn what_a_listener_needs() {
     let ended = Feature::TlsTermination;
     for (new, features) in [
         (listener(ListenerProtocol::Tcp), vec![]),
-        (
-            listener(ListenerProtocol::Https),
-            vec![Feature::TlsPassThrough],
-        ),
+        (listener(ListenerProtocol::Https), vec![]),
         (
             listener(ListenerProtocol::TerminatedHttps),
             vec![ended, ended],
@@ -92,19 +89,15 @@ fn what_a_pool_and_all_in_it_needs() {
     let (six, four) = ("2001:db8::1", "10.1.0.1");
     let by = |monitor| MonitorKind::new(monitor, http());
     let (http, udp) = (PoolProtocol::Http, PoolProtocol::Udp);
-    let (https, hello) = (Feature::HttpsMonitors, Feature::TlsHelloMonitors);
     let (connect, sctp) = (Feature::UdpConnectMonitors, Feature::SctpMonitors);
     for (new, features) in [
         (with(http, six), vec![]),
         (with(udp, four), vec![Feature::Udp]),
         (with(udp, six), vec![Feature::Udp, Feature::MixedFamilies]),
         (new_pool(PoolProtocol::Sctp), vec![Feature::Sctp]),
-        (new_pool(PoolProtocol::Https), vec![Feature::TlsPassThrough]),
-        (new_pool(PoolProtocol::Proxy), vec![Feature::ProxyProtocol]),
-        (
-            new_pool(PoolProtocol::ProxyV2),
-            vec![Feature::ProxyProtocol],
-        ),
+        (new_pool(PoolProtocol::Https), vec![]),
+        (new_pool(PoolProtocol::Proxy), vec![]),
+        (new_pool(PoolProtocol::ProxyV2), vec![]),
         (tls(certificate), vec![Feature::TlsToMembers]),
         (tls(enabled), vec![Feature::TlsToMembers]),
         (kept(PersistenceType::SourceIp), vec![]),
@@ -114,8 +107,8 @@ fn what_a_pool_and_all_in_it_needs() {
         ),
         (kept(PersistenceType::AppCookie), vec![Feature::AppCookies]),
         (judged(http, by(MonitorType::Ping)), vec![]),
-        (judged(http, by(MonitorType::Https)), vec![https]),
-        (judged(http, by(MonitorType::TlsHello)), vec![hello]),
+        (judged(http, by(MonitorType::Https)), vec![]),
+        (judged(http, by(MonitorType::TlsHello)), vec![]),
         (
             judged(udp, by(MonitorType::UdpConnect)),
             vec![Feature::Udp, connect],

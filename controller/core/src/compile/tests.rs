@@ -1,6 +1,10 @@
 //! What tenants' words become.
 
-use alloc::{boxed::Box, string::ToString, vec};
+use alloc::{
+    boxed::Box,
+    string::{String, ToString},
+    vec,
+};
 
 use krater_amphora_api::{ExpectedCodes, HttpVersion};
 use uuid::Uuid;
@@ -109,7 +113,7 @@ fn what_the_data_plane_has_no_words_for_is_left_out() {
         .iter()
         .map(|listener| listener.port)
         .collect();
-    assert_eq!(sent, [80, 90, 91]);
+    assert_eq!(sent, [80, 90, 91, 92]);
     for protocol in PoolProtocol::ALL {
         house.add_pool(new_pool(protocol)).unwrap();
     }
@@ -121,7 +125,7 @@ fn what_the_data_plane_has_no_words_for_is_left_out() {
         ..new_pool(PoolProtocol::Http)
     };
     house.add_pool(tls).unwrap();
-    assert_eq!(spec(&house).pools.len(), 3);
+    assert_eq!(spec(&house).pools.len(), 6);
     house
         .run(Command::DeleteHealthMonitor(house.monitor()))
         .unwrap();
@@ -137,10 +141,7 @@ fn what_the_data_plane_has_no_words_for_is_left_out() {
         let new = Command::CreateHealthMonitor(house.pool(), Box::new(new_monitor(kind)));
         house.run(new).unwrap();
         house.tree.pools[0].value.protocol = PoolProtocol::Http;
-        let carried = matches!(
-            monitor,
-            MonitorType::Http | MonitorType::Tcp | MonitorType::Ping
-        );
+        let carried = !matches!(monitor, MonitorType::UdpConnect | MonitorType::Sctp);
         assert_eq!(
             spec(&house).pools[0].monitor.is_some(),
             carried,
@@ -287,8 +288,32 @@ fn every_algorithm_protocol_and_probe_has_its_counterpart() {
         (tcp.listeners[0].protocol, tcp.pools[0].protocol),
         (Spoken::Tcp, SpokenToMembers::Tcp)
     );
+    for (named, meant) in [
+        (PoolProtocol::Https, SpokenToMembers::Tcp),
+        (PoolProtocol::Proxy, SpokenToMembers::Proxy),
+        (PoolProtocol::ProxyV2, SpokenToMembers::ProxyV2),
+    ] {
+        house.tree.listeners[0].value.protocol = ListenerProtocol::Https;
+        house.tree.pools[0].value.protocol = named;
+        let passed = spec(&house);
+        assert_eq!(
+            (passed.listeners[0].protocol, passed.pools[0].protocol),
+            (Spoken::Tcp, meant)
+        );
+    }
+    let named = |domain_name: Option<&str>| MonitorKind::TlsHello {
+        http_version: None,
+        domain_name: domain_name.map(String::from),
+    };
     for (kind, probe) in [
         (tcp_kind(), ProbeSpec::Tcp),
+        (named(None), ProbeSpec::TlsHello { server_name: None }),
+        (
+            named(Some("app.example.test")),
+            ProbeSpec::TlsHello {
+                server_name: Some("app.example.test".into()),
+            },
+        ),
         (
             MonitorKind::Ping {
                 http_version: None,
@@ -305,10 +330,18 @@ fn every_algorithm_protocol_and_probe_has_its_counterpart() {
         http.http_version = Some(HttpVersion::Http11);
         http.domain_name = Some("app.example.test".into());
     }
+    house.tree.health_monitors[0].value.kind = match kind.clone() {
+        MonitorKind::Http(http) => MonitorKind::Https(http),
+        other => other,
+    };
+    let ProbeSpec::Https(over_tls) = spec(&house).pools[0].monitor.clone().unwrap().probe else {
+        panic!("not HTTPS")
+    };
     house.tree.health_monitors[0].value.kind = kind;
     let ProbeSpec::Http(probe) = spec(&house).pools[0].monitor.clone().unwrap().probe else {
         panic!("not HTTP")
     };
+    assert_eq!(probe, over_tls);
     assert_eq!(
         (probe.version, probe.domain_name.as_deref()),
         (Some(HttpVersion::Http11), Some("app.example.test"))

@@ -33,7 +33,7 @@ pub struct HealthMonitor {
 }
 
 /// What a probe does. `http_version` and `domain_name` are accepted on every type (reference 9.3) and shown; they act
-/// on HTTP and HTTPS only.
+/// on HTTP and HTTPS, and TLS-HELLO asks for the server of that name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MonitorKind {
     /// A TCP handshake.
@@ -58,7 +58,7 @@ pub enum MonitorKind {
     TlsHello {
         /// Shown, no effect.
         http_version: Option<HttpVersion>,
-        /// Shown, no effect.
+        /// The server asked for.
         domain_name: Option<String>,
     },
     /// A datagram that nobody refuses.

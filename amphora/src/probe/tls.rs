@@ -1,0 +1,166 @@
+//! Probes over TLS: a handshake, or a request inside it. Nobody's certificate is judged (reference 19.7): what a probe
+//! asks is whether the member serves, not who it is.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use krater_amphora_core::monitor::{HttpProbe, ProbeFailure, Stage};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, aws_lc_rs},
+    version::{TLS12, TLS13},
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::{net::TcpStream, time::timeout_at};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{
+    failure::from_io,
+    http,
+    tcp::{Allowance, Target, connect},
+};
+
+/// Succeeds when the server has said hello and shown a certificate. That it may ask for one of ours and end the
+/// handshake for want of it says nothing against it.
+pub(super) async fn probe(
+    target: Target,
+    server_name: Option<&str>,
+    time: Allowance,
+) -> Result<(), ProbeFailure> {
+    let stream = connect(target, time).await?;
+    let greeted = Arc::new(AnyServer::default());
+    match handshake(stream, target.address, server_name, &greeted, time).await {
+        Err(ProbeFailure::Tls(_) | ProbeFailure::Closed) if greeted.seen.load(Relaxed) => Ok(()),
+        outcome => outcome.map(drop),
+    }
+}
+
+/// Succeeds when the answer to a request inside TLS has an expected status.
+pub(super) async fn probe_http(
+    target: Target,
+    request: &HttpProbe,
+    time: Allowance,
+) -> Result<(), ProbeFailure> {
+    let stream = connect(target, time).await?;
+    let (name, any) = (request.host.as_deref(), Arc::default());
+    let stream = handshake(stream, target.address, name, &any, time).await?;
+    http::ask(stream, request, time).await
+}
+
+async fn handshake(
+    stream: TcpStream,
+    address: SocketAddr,
+    server_name: Option<&str>,
+    verifier: &Arc<AnyServer>,
+    time: Allowance,
+) -> Result<TlsStream<TcpStream>, ProbeFailure> {
+    let mut config = CONFIG
+        .as_ref()
+        .map_err(|reason| ProbeFailure::Local(reason.clone()))?
+        .clone();
+    config
+        .dangerous()
+        .set_certificate_verifier(Arc::clone(verifier) as Arc<dyn ServerCertVerifier>);
+    let connector = TlsConnector::from(Arc::new(config));
+    let name = sni(server_name).unwrap_or_else(|| ServerName::from(address.ip()));
+    match timeout_at(time.until, connector.connect(name, stream)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(
+            match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(reason) => ProbeFailure::Tls(rustls::Error::to_string(reason)),
+                None => from_io(&error),
+            },
+        ),
+        Err(_) => Err(ProbeFailure::Timeout {
+            after: time.whole,
+            stage: Stage::Handshake,
+        }),
+    }
+}
+
+/// What the server is asked for by name: without a port, and never an address (RFC 6066 section 3).
+fn sni(name: Option<&str>) -> Option<ServerName<'static>> {
+    let name = name?;
+    let name = name.split_once(':').map_or(name, |(name, _)| name);
+    if name.parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    ServerName::try_from(name.to_owned()).ok()
+}
+
+/// Accepts whomever; notes that somebody showed a certificate.
+#[derive(Debug, Default)]
+struct AnyServer {
+    seen: AtomicBool,
+}
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.seen.store(true, Relaxed);
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let mut schemes = PROVIDER
+            .signature_verification_algorithms
+            .supported_schemes();
+        // What old servers sign with is as good here: nobody looks at it.
+        schemes.extend([
+            SignatureScheme::RSA_PKCS1_SHA1,
+            SignatureScheme::ECDSA_SHA1_Legacy,
+        ]);
+        schemes
+    }
+}
+
+static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+    LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+
+/// TLS 1.2 and 1.3, each time from the beginning: a resumed session would show no certificate.
+static CONFIG: LazyLock<Result<ClientConfig, String>> = LazyLock::new(|| {
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer::default()))
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(config)
+});
+
+#[cfg(test)]
+mod tests;
