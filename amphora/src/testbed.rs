@@ -16,7 +16,10 @@ use krater_amphora_api::{
     ListenerSpec, LoadBalancerId, MemberId, MemberSpec, PoolId, PoolProtocol, PoolSpec,
     SnapshotSpec, TimeoutsSpec, VipSpec,
 };
-use krater_amphora_core::snapshot::Snapshot;
+use krater_amphora_core::{
+    proxy_protocol::{Origin, Parsed, Version, parse},
+    snapshot::Snapshot,
+};
 use uuid::Uuid;
 
 use crate::plane::Plane;
@@ -231,6 +234,23 @@ pub(crate) fn read_all(stream: &mut TcpStream) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text
+}
+
+/// Reads a PROXY header, and not a byte more.
+pub(crate) fn read_header(stream: &mut TcpStream) -> (Version, Origin) {
+    let mut start = Vec::new();
+    let mut byte = [0];
+    loop {
+        stream.read_exact(&mut byte).unwrap();
+        start.push(byte[0]);
+        match parse(&start) {
+            Ok(Parsed::Header {
+                version, origin, ..
+            }) => return (version, origin),
+            Ok(Parsed::Incomplete) => {}
+            Err(fault) => panic!("{fault:?}: {}", start.escape_ascii()),
+        }
+    }
 }
 
 /// Waits until `condition` holds.

@@ -12,7 +12,9 @@ mod member;
 mod namespace;
 mod octavia;
 mod process;
+mod proxied;
 mod standalone;
+mod tls;
 mod trace;
 mod wait;
 
@@ -24,6 +26,8 @@ pub use member::{HttpMember, TcpMember};
 pub use namespace::Namespace;
 pub use octavia::{Octavia, Reply};
 pub use process::{Program, Signal, binary, run_to_end};
+pub use proxied::ProxiedMember;
 pub use standalone::Standalone;
+pub use tls::TlsMember;
 pub use trace::{Calls, Trace};
 pub use wait::{until, until_some};

@@ -12,6 +12,7 @@ mod journey;
 mod network;
 mod operator;
 mod policies;
+mod protocols;
 mod refusal;
 mod scene;
 mod standalone;

@@ -13,7 +13,10 @@
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use krater_amphora_api::ListenerId;
-use krater_amphora_core::snapshot::Timeouts;
+use krater_amphora_core::{
+    proxy_protocol::{Header, Origin},
+    snapshot::Timeouts,
+};
 use rustix::{
     fd::{AsRawFd, OwnedFd},
     io::Errno,
@@ -274,6 +277,7 @@ impl Connection {
                 _load: load,
             };
         }
+        self.introduce();
         self.stage = Stage::Relaying;
         self.moved_at = shared.now;
         let due = shared.now.after(self.shortest_allowance());
@@ -283,6 +287,19 @@ impl Connection {
             Fate::GoesOn => self.watch_client(shared, id),
             Fate::Ends => Fate::Ends,
         }
+    }
+
+    /// Tells a member that expects it whom the connection is for.
+    fn introduce(&mut self) {
+        let pool = self.seat.state.pool.as_deref();
+        let Some(version) = pool.and_then(|pool| pool.pool.proxy_header()) else {
+            return;
+        };
+        let origin = self
+            .client
+            .local_address()
+            .map_or(Origin::Own, |local| Origin::between(self.peer, local));
+        self.up.begin_with(Header::new(version, origin).as_bytes());
     }
 
     /// The member that was dialed cannot be reached; nothing was sent to it. Another one is tried.

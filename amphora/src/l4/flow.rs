@@ -121,6 +121,14 @@ pub(super) struct Means {
 }
 
 impl Flow {
+    /// Has `bytes` written ahead of everything that the source sends.
+    pub(super) fn begin_with(&mut self, bytes: &[u8]) {
+        self.rest = Rest::Bytes {
+            bytes: bytes.into(),
+            written: 0,
+        };
+    }
+
     /// Whether the source may still send.
     pub(super) const fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open)

@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use rustix::{
     fd::OwnedFd,
     io::Errno,
     net::{
-        RecvFlags, SendFlags, Shutdown, recv, send, shutdown,
+        RecvFlags, SendFlags, Shutdown, getsockname, recv, send, shutdown,
         sockopt::{set_socket_linger, set_tcp_nodelay},
     },
     pipe::{SpliceFlags, splice},
@@ -145,6 +146,13 @@ impl Socket {
     /// The reactor has been asked.
     pub(super) const fn is_watched_for_room(&mut self) {
         self.watched_for_room = true;
+    }
+
+    /// Where the peer connected to, while it is connected.
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        getsockname(&self.descriptor)
+            .ok()
+            .and_then(|address| SocketAddr::try_from(address).ok())
     }
 
     /// Reads what there is.

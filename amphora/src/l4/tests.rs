@@ -16,6 +16,8 @@ use crate::testbed::{
     Bed, connect, echo, eventually, member, member_on, named, nobody, pattern, read_all,
 };
 
+mod proxy_header;
+
 #[test]
 fn bytes_go_both_ways_and_arrive_intact() {
     let bed = Bed::tcp(&[echo()]).started();

@@ -134,7 +134,6 @@ const fn moment(now: u32) -> u64 {
     now as u64 & SECONDS
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "masked to 23 bits")]
 const fn age(word: u64, now: u32) -> u32 {
     (moment(now).wrapping_sub(word >> 1) & SECONDS) as u32
 }

@@ -124,8 +124,34 @@ fn lines_that_receivers_must_take() {
     }
 }
 
+/// Lines that begin as they should and go on otherwise.
+const BAD_LINES: &[&str] = &[
+    "PROXY \r\n",
+    "PROXY TCP4\r\n",
+    "PROXY  TCP4 192.0.2.1 198.51.100.2 1111 2222\r\n",
+    "PROXY TCP4  192.0.2.1 198.51.100.2 1111 2222\r\n",
+    "PROXY TCP4 192.0.2.1 198.51.100.2 1111 2222 \r\n",
+    "PROXY TCP4 192.0.2.256 198.51.100.2 1111 2222\r\n",
+    "PROXY TCP4 192.0.02.1 198.51.100.2 1111 2222\r\n",
+    "PROXY TCP4 2001:db8::1 2001:db8::2 1111 2222\r\n",
+    "PROXY TCP6 192.0.2.1 198.51.100.2 1111 2222\r\n",
+    "PROXY TCP4 192.0.2.1 198.51.100.2 65536 2222\r\n",
+    "PROXY TCP4 192.0.2.1 198.51.100.2 -1 2222\r\n",
+    "PROXY TCP4 192.0.2.1 198.51.100.2 +1 2222\r\n",
+    "PROXY TCP4 192.0.2.1 198.51.100.2 01111 2222\r\n",
+    "PROXY TCP4 192.0.2.1 198.51.100.2 1111 \r\n",
+    "PROXY TCP4 192.0.2.1 198.51.100.2 1111\r\n",
+    "PROXY TCP4 192.0.2.1 198.51.100.2 1111 2222 3\r\n",
+    "PROXY UNIX a b 1 2\r\n",
+    "PROXY unknown\r\n",
+    "PROXY UNKNOWNS\r\n",
+];
+
 #[test]
 fn lines_that_receivers_must_refuse() {
+    for line in BAD_LINES {
+        assert_eq!(parse(line.as_bytes()), Err(Fault::BadLine), "{line}");
+    }
     let long = format!("PROXY TCP4 {}\r\n", "1".repeat(120));
     for (line, fault) in [
         (long.as_str(), Fault::TooLong),
@@ -143,64 +169,6 @@ fn lines_that_receivers_must_refuse() {
             "PROXYTCP4 192.0.2.1 198.51.100.2 1111 2222\r\n",
             Fault::NoHeader,
         ),
-        ("PROXY \r\n", Fault::BadLine),
-        ("PROXY TCP4\r\n", Fault::BadLine),
-        (
-            "PROXY  TCP4 192.0.2.1 198.51.100.2 1111 2222\r\n",
-            Fault::BadLine,
-        ),
-        (
-            "PROXY TCP4  192.0.2.1 198.51.100.2 1111 2222\r\n",
-            Fault::BadLine,
-        ),
-        (
-            "PROXY TCP4 192.0.2.1 198.51.100.2 1111 2222 \r\n",
-            Fault::BadLine,
-        ),
-        (
-            "PROXY TCP4 192.0.2.256 198.51.100.2 1111 2222\r\n",
-            Fault::BadLine,
-        ),
-        (
-            "PROXY TCP4 192.0.02.1 198.51.100.2 1111 2222\r\n",
-            Fault::BadLine,
-        ),
-        (
-            "PROXY TCP4 2001:db8::1 2001:db8::2 1111 2222\r\n",
-            Fault::BadLine,
-        ),
-        (
-            "PROXY TCP6 192.0.2.1 198.51.100.2 1111 2222\r\n",
-            Fault::BadLine,
-        ),
-        (
-            "PROXY TCP4 192.0.2.1 198.51.100.2 65536 2222\r\n",
-            Fault::BadLine,
-        ),
-        (
-            "PROXY TCP4 192.0.2.1 198.51.100.2 -1 2222\r\n",
-            Fault::BadLine,
-        ),
-        (
-            "PROXY TCP4 192.0.2.1 198.51.100.2 +1 2222\r\n",
-            Fault::BadLine,
-        ),
-        (
-            "PROXY TCP4 192.0.2.1 198.51.100.2 01111 2222\r\n",
-            Fault::BadLine,
-        ),
-        (
-            "PROXY TCP4 192.0.2.1 198.51.100.2 1111 \r\n",
-            Fault::BadLine,
-        ),
-        ("PROXY TCP4 192.0.2.1 198.51.100.2 1111\r\n", Fault::BadLine),
-        (
-            "PROXY TCP4 192.0.2.1 198.51.100.2 1111 2222 3\r\n",
-            Fault::BadLine,
-        ),
-        ("PROXY UNIX a b 1 2\r\n", Fault::BadLine),
-        ("PROXY unknown\r\n", Fault::BadLine),
-        ("PROXY UNKNOWNS\r\n", Fault::BadLine),
     ] {
         assert_eq!(parse(line.as_bytes()), Err(fault), "{line}");
     }

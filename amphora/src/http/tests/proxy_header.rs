@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Mutex};
 
-use krater_amphora_core::proxy_protocol::{Origin, Parsed, Version, parse};
+use krater_amphora_core::proxy_protocol::{Origin, Version};
 
 use super::*;
+use crate::testbed::read_header;
 
 /// What a member has seen: for each connection its header, and the clients whose requests came over it.
 type Seen = Arc<Mutex<Vec<(Version, Origin, BTreeSet<String>)>>>;
@@ -14,19 +15,7 @@ fn proxied() -> (SocketAddr, Seen) {
     let seen = Seen::default();
     let noted = Arc::clone(&seen);
     let address = member(move |mut stream| {
-        let mut start = Vec::new();
-        let mut byte = [0];
-        let (version, origin) = loop {
-            stream.read_exact(&mut byte).unwrap();
-            start.push(byte[0]);
-            match parse(&start) {
-                Ok(Parsed::Header {
-                    version, origin, ..
-                }) => break (version, origin),
-                Ok(Parsed::Incomplete) => {}
-                Err(fault) => panic!("{fault:?}: {}", start.escape_ascii()),
-            }
-        };
+        let (version, origin) = read_header(&mut stream);
         let mut talk = Talk::over(stream);
         let mut clients = BTreeSet::new();
         while let Some(request) = talk.try_read(Expect::Request) {

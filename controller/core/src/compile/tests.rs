@@ -325,6 +325,11 @@ fn every_algorithm_protocol_and_probe_has_its_counterpart() {
         house.tree.health_monitors[0].value.kind = kind;
         assert_eq!(spec(&house).pools[0].monitor.as_ref().unwrap().probe, probe);
     }
+}
+
+#[test]
+fn requests_of_monitors_are_the_same_inside_tls() {
+    let mut house = House::furnished();
     let mut kind = http_kind();
     if let MonitorKind::Http(http) = &mut kind {
         http.http_version = Some(HttpVersion::Http11);
