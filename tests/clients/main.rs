@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use krater_tests::{HttpMember, Krater, Namespace, run_to_end};
+use krater_tests::{HttpMember, Krater, Namespace, ProxiedMember, TlsMember, run_to_end};
 
 #[test]
 fn the_openstack_command_drives_every_resource() {
@@ -19,6 +19,29 @@ fn the_openstack_command_drives_every_resource() {
 #[test]
 fn the_openstack_sdk_drives_every_resource() {
     drive("sdk.py");
+}
+
+#[test]
+fn the_openstack_command_chooses_what_is_spoken_to_members() {
+    let _network = Namespace::enter_new();
+    let krater = Krater::up();
+    let members = [
+        HttpMember::start("m0", "127.0.0.1:0"),
+        HttpMember::start("m1", "127.0.0.1:0"),
+    ];
+    let addresses: Vec<String> = members
+        .iter()
+        .map(|member| member.address().to_string())
+        .collect();
+    let (proxied, secure) = (ProxiedMember::start(), TlsMember::start("s0"));
+    let environment = [
+        ("OS_AUTH_TYPE", "none".to_owned()),
+        ("OS_ENDPOINT", "http://127.0.0.1:9876".to_owned()),
+        ("MEMBERS", addresses.join(" ")),
+        ("PROXIED_MEMBER", proxied.address().to_string()),
+        ("TLS_MEMBER", secure.address().to_string()),
+    ];
+    run("spoken.py", &environment, &krater);
 }
 
 /// Runs a script against a krater of its own with two members.

@@ -93,3 +93,81 @@ fn tcp_and_ping_monitors_judge_too() {
     // The host still answers echoes.
     scene.api.wait_operating(&ping, "ONLINE", NOTICE_MAX);
 }
+
+/// A pool with one member and a monitor of those numbers; the path of the member.
+fn watched(scene: &mut Scene, member: std::net::SocketAddr, monitor: &serde_json::Value) -> String {
+    let mut monitor = monitor.clone();
+    monitor["type"] = json!("HTTP");
+    monitor["url_path"] = json!("/healthz");
+    let pool = json!({
+        "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "healthmonitor": monitor,
+        "members": [member_json(member)],
+    });
+    let tree = scene.tree(&json!([listener_json("HTTP", 80, &pool)]));
+    let listed = scene.api.get(&format!("pools/{}/members", tree.pool));
+    format!(
+        "pools/{}/members/{}",
+        tree.pool,
+        text(&listed["members"][0]["id"])
+    )
+}
+
+#[test]
+fn retries_are_counted_in_both_directions() {
+    let mut scene = Scene::up();
+    let member = HttpMember::start("a", "127.0.0.1:0");
+    let monitor = json!({"delay": 1, "timeout": 1, "max_retries": 3, "max_retries_down": 4});
+    let path = watched(&mut scene, member.address(), &monitor);
+    scene.api.wait_operating(&path, "ONLINE", NOTICE_MAX);
+    let before = member.probes();
+    member.set_health(500);
+    scene.api.wait_operating(&path, "ERROR", NOTICE_MAX);
+    let fell = member.probes() - before;
+    assert!(fell >= 4, "taken out by {fell} failures");
+    let before = member.probes();
+    member.set_health(200);
+    scene.api.wait_operating(&path, "ONLINE", NOTICE_MAX);
+    let rose = member.probes() - before;
+    assert!(rose >= 3, "brought back by {rose} successes");
+}
+
+#[test]
+fn probes_come_a_delay_apart() {
+    let mut scene = Scene::up();
+    let members = ["often", "seldom"].map(|name| HttpMember::start(name, "127.0.0.1:0"));
+    for (member, delay) in members.iter().zip([1, 5]) {
+        let monitor = json!({"delay": delay, "timeout": 1, "max_retries": 1});
+        let path = watched(&mut scene, member.address(), &monitor);
+        scene.api.wait_operating(&path, "ONLINE", NOTICE_MAX);
+    }
+    let before = members.each_ref().map(HttpMember::probes);
+    until("many probes of the one", NOTICE_MAX, || {
+        members[0].probes() - before[0] >= 6
+    });
+    let others = members[1].probes() - before[1];
+    assert!((1..=2).contains(&others), "{others} of the other");
+}
+
+#[test]
+fn a_member_that_answers_too_late_is_down_and_one_that_is_only_slow_is_not() {
+    let mut scene = Scene::up();
+    // Takes connections, and never answers: nobody accepts them.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = mute.local_addr().expect("an address");
+    let monitor = json!({"delay": 30, "timeout": 1, "max_retries": 1});
+    let path = watched(&mut scene, address, &monitor);
+    scene.api.wait_operating(&path, "ERROR", NOTICE_MAX);
+
+    let mut scene = Scene::up();
+    let slow = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = slow.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in slow.incoming().flatten() {
+            std::thread::sleep(std::time::Duration::from_millis(1_500));
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.0 200 OK\r\n\r\n");
+        }
+    });
+    let monitor = json!({"delay": 30, "timeout": 10, "max_retries": 1});
+    let path = watched(&mut scene, address, &monitor);
+    scene.api.wait_operating(&path, "ONLINE", NOTICE_MAX);
+}

@@ -6,6 +6,7 @@ mod crash;
 mod disk;
 mod documents;
 mod failover;
+mod faults;
 mod health;
 mod http;
 mod journey;
