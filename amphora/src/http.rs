@@ -13,6 +13,7 @@ mod server;
 mod session;
 
 pub(crate) use server::serve;
+pub(crate) use session::Ends;
 
 #[cfg(test)]
 mod tests;

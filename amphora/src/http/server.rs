@@ -4,7 +4,6 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     io::IoSlice,
-    net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
@@ -30,7 +29,7 @@ use super::{
     body::Reply,
     exchange,
     refusal::{HEAD_TIMEOUT, Refusal},
-    session::Session,
+    session::{Ends, Session},
 };
 use crate::{
     limits::{HTTP_BUFFER_BYTES_MAX, HTTP_HEAD_BYTES_MAX, LINGER_BYTES_MAX, LINGER_TIME_MAX},
@@ -41,10 +40,8 @@ use crate::{
 };
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(guest: Rc<Guest>, stream: TcpStream, peer: SocketAddr) {
-    // Of a connection that is gone already nothing can be told, and nobody will be.
-    let local = stream.local_addr().unwrap_or(peer);
-    let session = Session::new(Rc::clone(&guest), peer, local);
+pub(crate) async fn serve(guest: Rc<Guest>, stream: TcpStream, ends: Ends) {
+    let session = Session::new(Rc::clone(&guest), ends);
     let (tap, flow) = Tap::new(stream);
     let service = service_fn(|request: Request<Incoming>| {
         let answer = exchange::answer(Rc::clone(&session), request);

@@ -11,6 +11,7 @@ use krater_amphora_core::{
     proxy_protocol::Origin,
     snapshot::{Mode, Timeouts},
 };
+use tokio::net::TcpStream;
 
 use crate::{
     limits::IDLE_UPSTREAMS_PER_CLIENT_MAX,
@@ -18,6 +19,28 @@ use crate::{
     seat::Seat,
     upstream::{Progress, Tunnel, Turn, Upstream, Upstreams, Whose},
 };
+
+/// Between whom a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// The client.
+    pub(crate) peer: SocketAddr,
+    /// Where it connected to.
+    pub(crate) local: SocketAddr,
+}
+
+impl Ends {
+    /// Those of `stream`, which was accepted at `listening`. The system is asked only by whoever listens on every address.
+    pub(crate) fn new(stream: &TcpStream, peer: SocketAddr, listening: SocketAddr) -> Self {
+        let local = if listening.ip().is_unspecified() {
+            // Of a connection that is gone already nothing can be told, and nobody will be.
+            stream.local_addr().unwrap_or(listening)
+        } else {
+            listening
+        };
+        Self { peer, local }
+    }
+}
 
 /// One client connection, as seen by its server side, its service and the bodies under way.
 pub(super) struct Session {
@@ -39,8 +62,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// The connection of `peer` to `local`.
-    pub(super) fn new(guest: Rc<Guest>, peer: SocketAddr, local: SocketAddr) -> Rc<Self> {
+    pub(super) fn new(guest: Rc<Guest>, ends: Ends) -> Rc<Self> {
+        let Ends { peer, local } = ends;
         let seat = Rc::clone(&guest.seat);
         Rc::new(Self {
             guest,

@@ -60,10 +60,11 @@ fn a_panic_ends_one_connection_gives_its_place_back_and_is_counted() {
         assert!(broken.await.unwrap_err().is_panic());
         local.roll(seat.state.listener.id).emptied().await;
         let (stream, peer) = pair().await;
+        let ends = http::Ends::new(&stream, peer, bed.vip);
         spawn_local(
             guest()
                 .await
-                .attend(move |guest| http::serve(guest, stream, peer)),
+                .attend(move |guest| http::serve(guest, stream, ends)),
         )
         .await
         .unwrap();

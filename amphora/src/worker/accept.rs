@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    http,
+    http::{self, Ends},
     limits::{ACCEPT_BURST_MAX, EXHAUSTION_PAUSE},
     listen::deafen,
     local::{Guest, Local},
@@ -36,6 +36,8 @@ use crate::{
 pub(crate) struct Door {
     /// The listener as it was last seen.
     seat: RefCell<Rc<Seat>>,
+    /// Where it listens.
+    address: SocketAddr,
     course: Cell<Course>,
     deaf: Cell<Hearing>,
     closed: RefCell<Option<blocking::Sender<()>>>,
@@ -50,6 +52,7 @@ impl Door {
         seat: Rc<Seat>,
         socket: Arc<TcpListener>,
     ) -> io::Result<Rc<Self>> {
+        let address = socket.local_addr()?;
         #[expect(
             deprecated,
             reason = "sound here: the socket owns its descriptor, and is not dropped before this"
@@ -57,6 +60,7 @@ impl Door {
         let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
         let door = Rc::new(Self {
             seat: RefCell::new(seat),
+            address,
             course: Cell::new(Course::Open),
             deaf: Cell::new(Hearing::Hears),
             closed: RefCell::default(),
@@ -169,7 +173,8 @@ async fn accept_loop(local: Rc<Local>, door: Rc<Door>, socket: AsyncFd<Arc<TcpLi
         };
         match accept(&socket, asking, local.descriptors_max()) {
             Accepted::One(stream, peer) => {
-                admit(&local, &seat, stream, peer);
+                let ends = Ends::new(&stream, peer, door.address);
+                admit(&local, &seat, stream, ends);
                 burst += 1;
                 if burst % ACCEPT_BURST_MAX == 0 {
                     yield_now().await;
@@ -277,13 +282,13 @@ fn accept(socket: &AsyncFd<Arc<TcpListener>>, asking: Asking, descriptors_max: i
 }
 
 /// Lets a connection in, or closes it if its address is not allowed. Takes over the place in the limit.
-fn admit(local: &Rc<Local>, seat: &Rc<Seat>, stream: TcpStream, peer: SocketAddr) {
+fn admit(local: &Rc<Local>, seat: &Rc<Seat>, stream: TcpStream, ends: Ends) {
     let lane = seat.lane();
     lane.accepted.bump();
     let guest = Guest::new(local, seat);
-    if !seat.state.listener.gate.allows(peer.ip()) {
+    if !seat.state.listener.gate.allows(ends.peer.ip()) {
         lane.denied.bump();
         return;
     }
-    spawn_local(guest.attend(move |guest| http::serve(guest, stream, peer)));
+    spawn_local(guest.attend(move |guest| http::serve(guest, stream, ends)));
 }
