@@ -3,6 +3,7 @@
 
 mod api;
 mod changes;
+mod compare;
 mod crash;
 mod peer;
 mod scale;
@@ -97,6 +98,11 @@ enum What {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// krater beside HAProxy, nginx and Envoy: what the same work costs each of them.
+    Compare(compare::Settings),
+    /// A part of a comparison, started by it.
+    #[command(hide = true)]
+    Helper(compare::Helper),
     /// Serves the SPEC.json of a comparison of load balancers with `krater-amphora run`, until SIGTERM.
     Peer {
         /// What to serve; read again on SIGHUP.
@@ -108,6 +114,8 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let table = match arguments.what {
         What::Peer { spec } => return peer::serve(&spec),
+        What::Helper(helper) => return compare::help(helper),
+        What::Compare(settings) => return compare::run(&settings, arguments.output),
         What::Tree { count } => tree::measure(count),
         What::Changes {
             count,

@@ -1,7 +1,6 @@
 //! Many load balancers on one amphora: what they weigh, how long a start takes, what one change costs.
 
 use std::{
-    fs,
     net::SocketAddr,
     thread,
     time::{Duration, Instant},
@@ -10,7 +9,11 @@ use std::{
 use krater_tests::{fetch, percentile, until};
 use serde_json::json;
 
-use crate::{Stage, Table, text};
+use crate::{
+    Stage, Table,
+    compare::{of_threads, pss_kib},
+    text,
+};
 
 pub(crate) fn measure(count: usize) -> Table {
     let mut stage = Stage::set();
@@ -31,7 +34,9 @@ pub(crate) fn measure(count: usize) -> Table {
     table.add("controller", full.0 / 1024, "MiB");
     table.add("amphora with its supervisor, empty", empty.1 / 1024, "MiB");
     table.add("amphora with its supervisor", full.1 / 1024, "MiB");
-    change(&mut stage, *vips.last().expect("at least one"), &mut table);
+    let last = *vips.last().expect("at least one");
+    change(&mut stage, last, &mut table);
+    processor_time(&mut stage, last, &mut table);
     restart(&mut stage, &vips, &mut table);
     table
 }
@@ -103,6 +108,37 @@ fn change(stage: &mut Stage, vip: SocketAddr, table: &mut Table) {
     table.add_us("one member change, live p99", percentile(&live, 99.0));
 }
 
+/// Processor time of the amphora for each change of a member, beyond what it spends anyway: reports, and a look at each
+/// second. Nobody asks for anything meanwhile.
+fn processor_time(stage: &mut Stage, vip: SocketAddr, table: &mut Table) {
+    let balancers = stage
+        .api
+        .get(&format!("loadbalancers?vip_address={}", vip.ip()));
+    let pool = text(&balancers["loadbalancers"][0]["pools"][0]["id"]);
+    let path = format!("pools/{pool}/members");
+    let amphorae = stage.krater.amphorae();
+    let spent = || -> Duration { amphorae.iter().map(|process| of_threads(*process)).sum() };
+    let before = spent();
+    for _ in 0..CHANGES {
+        thread::sleep(PAUSE);
+    }
+    let rested = spent();
+    for round in 0..CHANGES {
+        let member = stage.member(round % 2, round);
+        stage
+            .api
+            .call("PUT", &path, Some(&json!({"members": [member]})))
+            .expect(202);
+        thread::sleep(PAUSE);
+    }
+    let changes = (spent() - rested).saturating_sub(rested - before);
+    let each = changes / u32::try_from(CHANGES).unwrap_or(1);
+    table.add_us(
+        "one member change, processor time of the amphora",
+        micros(each),
+    );
+}
+
 /// Kills the amphora, then ends and starts everything; measures until every VIP serves again.
 fn restart(stage: &mut Stage, vips: &[SocketAddr], table: &mut Table) {
     let all_serve = || {
@@ -155,16 +191,11 @@ fn memory_kib(stage: &Stage) -> (u64, u64) {
     (pss_kib(stage.krater.pid()), amphora)
 }
 
-fn pss_kib(pid: u32) -> u64 {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-        .unwrap_or_default()
-}
-
 fn micros(time: Duration) -> u32 {
     u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
 const MAKERS: usize = 4;
 const CHANGES: usize = 50;
+/// Between two changes that are counted: longer than what follows from one.
+const PAUSE: Duration = Duration::from_millis(250);
