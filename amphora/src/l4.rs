@@ -1,4 +1,4 @@
-//! Layer 4: one thread per core that carries streams, beside the worker that carries HTTP (D35).
+//! Layer 4: one thread per core that carries streams and datagrams, beside the worker that carries HTTP (D35).
 //!
 //! The thread waits in an epoll of its own and drives each connection by what happens to it: no runtime, no task and no
 //! timer per connection, and hardly a system call that moves no bytes. What it has is its own; what it shares with
@@ -8,7 +8,7 @@
 //! move bytes in one direction; `connection` is the life of one client; `door` is a listening socket; `engine` is the
 //! loop. Where other parts join in:
 //!
-//! - Another kind of descriptor (datagrams): `reactor::Kind`, and `Engine::dispatch`.
+//! - Another kind of descriptor: `reactor::Kind`, and `Engine::dispatch`. Datagrams are one, in `udp`.
 //! - What a member is to be sent before the client's bytes (PROXY protocol): `Connection::dialed`.
 //! - What is learned about a member from connections (passive health): `Connection::not_reached` for those that could
 //!   not be reached, `Connection::relay` for those that broke off.
@@ -28,6 +28,7 @@ mod reactor;
 mod slab;
 mod socket;
 mod timers;
+mod udp;
 
 use bell::Outbox;
 use engine::Engine;

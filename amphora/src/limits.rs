@@ -95,6 +95,31 @@ pub(crate) const IDLE_TIME_MAX: Duration = Duration::from_millis(4_500);
 /// closes as soon as this for idleness alone.
 pub(crate) const IDLE_TIME_SAFE_MAX: Duration = Duration::from_millis(900);
 
+/// The largest datagram there is, and what the system may join: no buffer cuts one. Not a power of two, or all buffers
+/// would compete for the same lines of the cache.
+pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_536 + 128;
+
+/// Bytes of datagrams that may wait at a socket that clients send to; the system bounds it by `net.core.rmem_max`.
+pub(crate) const DATAGRAM_BACKLOG_BYTES: usize = 4 << 20;
+
+/// Batches of datagrams taken from one socket in a row before others get their turn.
+pub(crate) const DATAGRAM_ROUNDS_MAX: usize = 8;
+
+/// Buffers that one look at a member's socket may fill: it is looked at again at once if there is more.
+pub(crate) const MEMBER_BATCH_MAX: usize = 16;
+
+/// Datagrams that the system takes with one call.
+pub(crate) const SEGMENTS_MAX: usize = 64;
+
+/// Bytes that it takes with such a call, with room for the headers.
+pub(crate) const SEGMENTS_BYTES_MAX: usize = 65_000;
+
+/// How much longer than the drain timeout a UDP session may hear of its member what it asked before.
+pub(crate) const DRAIN_LINGER: Duration = Duration::from_secs(2);
+
+/// UDP sessions of one thread, if descriptors allow: a socket and a place in the table each, about 4 KiB in all.
+pub(crate) const SESSIONS_MAX: usize = 65_536;
+
 /// A configuration file is a page of text; a larger one is the wrong file.
 pub(crate) const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
@@ -127,6 +152,10 @@ pub(crate) const BLOCKING_THREADS_MAX: usize = 16;
 
 /// Probes under way at once. Each holds a descriptor for at most its timeout.
 pub(crate) const PROBES_MAX: usize = 512;
+
+/// How long a UDP-CONNECT probe listens for complaints, if its monitor allows that long: it takes the kernel three
+/// seconds to find that a neighbour is gone, and silent members must not keep the probes of others waiting for longer.
+pub(crate) const UDP_SILENCE_MAX: Duration = Duration::from_secs(4);
 
 /// Bytes of an answer read in search of the end of its status line.
 pub(crate) const STATUS_LINE_BYTES_MAX: usize = 1_024;

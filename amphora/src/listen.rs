@@ -5,14 +5,15 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     sync::Arc,
 };
 
+use krater_amphora_core::{snapshot::Transport, transition::Place};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
-use crate::limits::ACCEPT_BACKLOG_MAX;
+use crate::limits::{ACCEPT_BACKLOG_MAX, DATAGRAM_BACKLOG_BYTES};
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +34,10 @@ pub(crate) enum ListenError {
 ///
 /// Unless it is known to be another amphora's, from which it passes to this one: then both share it for a while.
 pub(crate) fn open_group(
-    address: SocketAddr,
+    Place { transport, address }: Place,
     size: usize,
     claim: Claim,
-) -> Result<Vec<Arc<TcpListener>>, ListenError> {
+) -> Result<Vec<Listening>, ListenError> {
     let failed = |error: io::Error| match Errno::from_io_error(&error) {
         Some(Errno::ADDRINUSE) => ListenError::InUse(address),
         Some(Errno::ACCESS | Errno::PERM) => ListenError::NoPermission(address),
@@ -48,14 +49,32 @@ pub(crate) fn open_group(
                 Claim::Sole if index == 0 => Sharing::Later,
                 _ => Sharing::Group,
             };
-            let socket = bind(address, sharing)?;
-            socket.set_tcp_nodelay(true)?;
-            socket.set_keepalive(true)?;
-            socket.listen(ACCEPT_BACKLOG_MAX)?;
-            Ok(Arc::new(socket.into()))
+            let socket = bind(transport, address, sharing)?;
+            Ok(match transport {
+                Transport::Stream => {
+                    socket.set_tcp_nodelay(true)?;
+                    socket.set_keepalive(true)?;
+                    socket.listen(ACCEPT_BACKLOG_MAX)?;
+                    Listening::Streams(Arc::new(socket.into()))
+                }
+                Transport::Datagram => {
+                    // What the system grants, if that is less.
+                    socket.set_recv_buffer_size(DATAGRAM_BACKLOG_BYTES)?;
+                    Listening::Datagrams(Arc::new(socket.into()))
+                }
+            })
         })
         .collect::<io::Result<_>>()
         .map_err(failed)
+}
+
+/// A socket at which clients come in, held by whoever may have to pass it on.
+#[derive(Clone, Debug)]
+pub(crate) enum Listening {
+    /// Of connections.
+    Streams(Arc<TcpListener>),
+    /// Of datagrams.
+    Datagrams(Arc<UdpSocket>),
 }
 
 /// Whose an address may be already.
@@ -100,14 +119,18 @@ enum Sharing {
     Group,
 }
 
-fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM.nonblocking(),
-        Some(Protocol::TCP),
-    )?;
-    // Old connections in TIME_WAIT must not keep a listener from coming back.
-    socket.set_reuse_address(true)?;
+fn bind(transport: Transport, address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
+    let (kind, protocol) = match transport {
+        Transport::Stream => (Type::STREAM, Protocol::TCP),
+        Transport::Datagram => (Type::DGRAM, Protocol::UDP),
+    };
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, kind.nonblocking(), Some(protocol))?;
+    // Old connections in TIME_WAIT must not keep a listener from coming back. Of datagrams there are none, and the
+    // option would let others take the same address.
+    if transport == Transport::Stream {
+        socket.set_reuse_address(true)?;
+    }
     if sharing == Sharing::Group {
         socket.set_reuse_port(true)?;
     }
@@ -129,37 +152,55 @@ fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
 mod tests {
     use super::*;
 
+    fn at(transport: Transport, address: &str) -> Place {
+        let address = address.parse().unwrap();
+        Place { transport, address }
+    }
+
+    fn bound_to(socket: &Listening) -> SocketAddr {
+        match socket {
+            Listening::Streams(socket) => socket.local_addr().unwrap(),
+            Listening::Datagrams(socket) => socket.local_addr().unwrap(),
+        }
+    }
+
     #[test]
     fn a_group_shares_one_port_and_nobody_else_gets_it() {
-        let first = open_group("127.0.0.1:0".parse().unwrap(), 1, Claim::Sole).unwrap();
-        let address = first[0].local_addr().unwrap();
-        let error = open_group(address, 2, Claim::Sole).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("address {address} is already in use")
-        );
-        drop(first);
-        assert_eq!(open_group(address, 2, Claim::Sole).unwrap().len(), 2);
+        for transport in [Transport::Stream, Transport::Datagram] {
+            let first = open_group(at(transport, "127.0.0.1:0"), 1, Claim::Sole).unwrap();
+            let address = bound_to(&first[0]);
+            let place = Place { transport, address };
+            let error = open_group(place, 2, Claim::Sole).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("address {address} is already in use")
+            );
+            drop(first);
+            assert_eq!(open_group(place, 2, Claim::Sole).unwrap().len(), 2);
+        }
     }
 
     #[test]
     fn an_address_that_is_not_on_this_host_yet_can_be_listened_on() {
         for address in ["192.0.2.77:0", "[2001:db8::77]:0"] {
-            assert_eq!(
-                open_group(address.parse().unwrap(), 1, Claim::Sole)
-                    .unwrap()
-                    .len(),
-                1
-            );
+            for transport in [Transport::Stream, Transport::Datagram] {
+                let opened = open_group(at(transport, address), 1, Claim::Sole);
+                assert_eq!(opened.unwrap().len(), 1);
+            }
         }
     }
 
     #[test]
     fn an_address_that_passes_over_is_shared_until_the_old_one_closes() {
-        let old = open_group("127.0.0.1:0".parse().unwrap(), 1, Claim::Sole).unwrap();
-        let address = old[0].local_addr().unwrap();
-        let _new = open_group(address, 1, Claim::TakesOver).unwrap();
-        deafen(&old[0]).unwrap();
+        let transport = Transport::Stream;
+        let old = open_group(at(transport, "127.0.0.1:0"), 1, Claim::Sole).unwrap();
+        let address = bound_to(&old[0]);
+        let place = Place { transport, address };
+        let _new = open_group(place, 1, Claim::TakesOver).unwrap();
+        let Listening::Streams(socket) = &old[0] else {
+            panic!("{old:?}")
+        };
+        deafen(socket).unwrap();
         // The kernel asks the old one first for about half of them.
         let clients: Vec<_> = (0..16)
             .map(|_| std::thread::spawn(move || std::net::TcpStream::connect(address)))

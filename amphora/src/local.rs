@@ -55,6 +55,8 @@ pub(crate) struct Common {
     pub(crate) exhaustions: Arc<AtomicU64>,
     /// Descriptors from this number on are not for connections.
     pub(crate) descriptors_max: i32,
+    /// UDP sessions of one thread.
+    pub(crate) sessions_max: usize,
     /// How long connections of a deleted listener may go on.
     pub(crate) drain: Duration,
 }

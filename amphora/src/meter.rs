@@ -152,6 +152,73 @@ impl Durations {
     }
 }
 
+/// Datagrams that were dropped, by why.
+#[derive(Debug, Default)]
+pub struct Losses([Counter; Loss::ALL.len()]);
+
+/// Why a datagram was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The client's address is not allowed.
+    Denied,
+    /// The listener has as many sessions as it may have.
+    Limit,
+    /// There was nobody to send it to.
+    NoMember,
+    /// There was no descriptor or memory for a session.
+    Exhausted,
+    /// The system did not take it for the member.
+    ToMember,
+    /// The system did not take it for the client.
+    ToClient,
+}
+
+impl Loss {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Denied,
+        Self::Limit,
+        Self::NoMember,
+        Self::Exhausted,
+        Self::ToMember,
+        Self::ToClient,
+    ];
+
+    /// What it is called in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Limit => "limit",
+            Self::NoMember => "no_member",
+            Self::Exhausted => "exhausted",
+            Self::ToMember => "to_member",
+            Self::ToClient => "to_client",
+        }
+    }
+}
+
+impl Losses {
+    /// Counts so many datagrams.
+    pub fn count(&self, why: Loss, datagrams: u64) {
+        self.of(why).add(datagrams);
+    }
+
+    /// The counter of one reason.
+    #[must_use]
+    pub fn of(&self, why: Loss) -> &Counter {
+        let [denied, limit, no_member, exhausted, to_member, to_client] = &self.0;
+        match why {
+            Loss::Denied => denied,
+            Loss::Limit => limit,
+            Loss::NoMember => no_member,
+            Loss::Exhausted => exhausted,
+            Loss::ToMember => to_member,
+            Loss::ToClient => to_client,
+        }
+    }
+}
+
 /// What one worker saw of one listener. Aligned so that two workers never write to the same cache line (128 bytes:
 /// processors fetch lines in pairs).
 #[derive(Debug, Default)]
@@ -181,6 +248,16 @@ pub struct ListenerLane {
     pub responses: Responses,
     /// How long requests took.
     pub durations: Durations,
+    /// Datagrams received from clients.
+    pub datagrams_in: Counter,
+    /// Datagrams sent to clients.
+    pub datagrams_out: Counter,
+    /// Datagrams that were dropped.
+    pub losses: Losses,
+    /// Sessions that gave way to others.
+    pub evicted: Counter,
+    /// Sessions that went on with another member.
+    pub moved: Counter,
 }
 
 /// What one worker saw of one member.

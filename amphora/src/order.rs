@@ -1,14 +1,17 @@
 //! What the housekeeper may ask of the threads that carry traffic.
 
 use std::{
-    net::{SocketAddr, TcpListener},
     sync::{Arc, mpsc},
     time::Duration,
 };
 
 use krater_amphora_api::ListenerId;
+use krater_amphora_core::transition::Place;
 
-use crate::world::{Leave, ListenerState};
+use crate::{
+    listen::Listening,
+    world::{Leave, ListenerState},
+};
 
 /// One thing to do. Orders to one thread are carried out in the order in which they were given.
 #[derive(Debug)]
@@ -16,24 +19,24 @@ pub(crate) enum Order {
     /// Accept on this socket, for that listener. The state comes along, since by the time the order is read the world
     /// may have lost the listener, and who waits at the socket is to be served all the same.
     Adopt {
-        address: SocketAddr,
+        place: Place,
         state: Arc<ListenerState>,
-        socket: Arc<TcpListener>,
+        socket: Listening,
     },
-    /// What is accepted at that address belongs to another listener from now on, which is served by the same thread.
+    /// What is accepted there belongs to another listener from now on, which is served by the same thread.
     Reassign {
-        address: SocketAddr,
+        place: Place,
         state: Arc<ListenerState>,
     },
-    /// Accept no more at that address: another thread does, on the same socket. Who waits there waits for it.
-    Release { address: SocketAddr },
-    /// Serve who already waits at that address, close its socket, then say so.
+    /// Accept no more there: another thread does, on the same socket. Who waits there waits for it.
+    Release { place: Place },
+    /// Serve who already waits there, close the socket, then say so.
     Close {
-        address: SocketAddr,
+        place: Place,
         closed: mpsc::Sender<()>,
     },
-    /// Begin no more connections at that address; another amphora does.
-    Deafen { address: SocketAddr },
+    /// Begin no more connections there; another amphora does.
+    Deafen { place: Place },
     /// The listener is gone: its connections have until the drain timeout.
     Retire { listener: ListenerId, leave: Leave },
     /// The world has changed: let go of what is no longer in it.

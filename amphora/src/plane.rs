@@ -8,7 +8,6 @@ use std::{
     collections::BTreeMap,
     error::Error,
     io,
-    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,15 +23,15 @@ use krater_amphora_api::{
     Rejection,
 };
 use krater_amphora_core::{
-    snapshot::{Mode, Snapshot},
+    snapshot::{Mode, Snapshot, Transport},
     transition::{Place, SocketKey, Transition, sockets},
 };
 use rustix::process::{Resource, getrlimit};
 
 use crate::{
     l4,
-    limits::{CLOSE_TIME_MAX, DESCRIPTORS_RESERVED},
-    listen::{Claim, open_group},
+    limits::{CLOSE_TIME_MAX, DESCRIPTORS_RESERVED, SESSIONS_MAX},
+    listen::{Claim, Listening, open_group},
     local::Common,
     order::Order,
     worker::{WorkerHandle, processors},
@@ -61,7 +60,7 @@ pub struct Plane {
 struct Core {
     /// Carries HTTP.
     worker: WorkerHandle,
-    /// Carries streams.
+    /// Carries streams and datagrams.
     streams: l4::Handle,
 }
 
@@ -73,7 +72,7 @@ struct Holder {
     /// Which kind of thread accepts there.
     mode: Mode,
     /// One for each core.
-    sockets: Vec<Arc<TcpListener>>,
+    sockets: Vec<Listening>,
 }
 
 impl Core {
@@ -87,7 +86,7 @@ impl Core {
     /// Leaves an order for the thread that carries what listeners of that mode take.
     fn order(&self, mode: Mode, order: Order) {
         match mode {
-            Mode::Tcp => self.streams.order(order),
+            Mode::Tcp | Mode::Udp => self.streams.order(order),
             Mode::Http => self.worker.order(order),
         }
     }
@@ -96,6 +95,14 @@ impl Core {
     fn order_all(&self, order: impl Fn() -> Order) {
         for mode in [Mode::Tcp, Mode::Http] {
             self.order(mode, order());
+        }
+    }
+
+    /// Leaves an order for each of its threads that may have a socket of that transport.
+    fn order_those_of(&self, transport: Transport, order: impl Fn() -> Order) {
+        match transport {
+            Transport::Stream => self.order_all(order),
+            Transport::Datagram => self.order(Mode::Udp, order()),
         }
     }
 }
@@ -108,14 +115,15 @@ impl Plane {
     ///
     /// If a thread cannot be started.
     pub fn start(workers: usize, drain: Duration) -> io::Result<Self> {
+        let cores = workers.max(1);
         let common = Common {
             world: Arc::new(ArcSwap::from_pointee(World::default())),
             bugs: Arc::default(),
             exhaustions: Arc::default(),
             descriptors_max: descriptors_max(),
+            sessions_max: sessions_max(cores),
             drain,
         };
-        let cores = workers.max(1);
         let cores = processors(cores)
             .into_iter()
             .enumerate()
@@ -212,8 +220,10 @@ impl Plane {
     /// Has the kernel send new connections of a load balancer to whoever else listens on its addresses. Handshakes
     /// under way are finished. Not undone: to be followed by [`Plane::remove`].
     pub fn deafen(&self, id: LoadBalancerId) {
-        for Place { address, .. } in self.places_of(id) {
-            self.order_all(|| Order::Deafen { address });
+        for place in self.places_of(id) {
+            for core in &self.cores {
+                core.order_those_of(place.transport, || Order::Deafen { place });
+            }
         }
     }
 
@@ -434,14 +444,14 @@ impl Plane {
         balancer: LoadBalancerId,
         key: SocketKey,
         takes_over: bool,
-    ) -> Option<Vec<Arc<TcpListener>>> {
+    ) -> Option<Vec<Listening>> {
         // What another load balancer of this amphora holds is not passed on.
         let claim = if takes_over && !self.open.contains_key(&key.place) {
             Claim::TakesOver
         } else {
             Claim::Sole
         };
-        match open_group(key.place.address, self.cores.len(), claim) {
+        match open_group(key.place, self.cores.len(), claim) {
             Ok(group) => Some(group),
             Err(error) => {
                 let reason = match (self.open.get(&key.place), error.source()) {
@@ -464,7 +474,7 @@ impl Plane {
         balancer: LoadBalancerId,
         key: SocketKey,
         state: &ListenerState,
-        sockets: Vec<Arc<TcpListener>>,
+        sockets: Vec<Listening>,
     ) {
         self.failed.remove(&(balancer, key));
         let holder = Holder {
@@ -483,9 +493,9 @@ impl Plane {
         };
         for (core, socket) in self.cores.iter().zip(&holder.sockets) {
             let order = Order::Adopt {
-                address: place.address,
+                place,
                 state: Arc::clone(state),
-                socket: Arc::clone(socket),
+                socket: socket.clone(),
             };
             core.order(holder.mode, order);
         }
@@ -497,19 +507,19 @@ impl Plane {
         let Some(holder) = self.open.get_mut(&key.place) else {
             return;
         };
-        let address = key.place.address;
+        let place = key.place;
         let before = (holder.listener, holder.mode);
         let now = (key.listener, state.listener.mode);
         (holder.listener, holder.mode) = now;
         if before.1 != now.1 {
             self.hand_over(key.place, state);
             for core in &self.cores {
-                core.order(before.1, Order::Release { address });
+                core.order(before.1, Order::Release { place });
             }
         } else if before.0 != now.0 {
             for core in &self.cores {
                 let state = Arc::clone(state);
-                core.order(now.1, Order::Reassign { address, state });
+                core.order(now.1, Order::Reassign { place, state });
             }
         }
     }
@@ -519,10 +529,12 @@ impl Plane {
         let (closed, acknowledged) = mpsc::channel();
         for key in leaving {
             self.open.remove(&key.place);
-            self.order_all(|| Order::Close {
-                address: key.place.address,
-                closed: closed.clone(),
-            });
+            for core in &self.cores {
+                core.order_those_of(key.place.transport, || Order::Close {
+                    place: key.place,
+                    closed: closed.clone(),
+                });
+            }
         }
         drop(closed);
         let deadline = Instant::now() + CLOSE_TIME_MAX;
@@ -580,6 +592,13 @@ fn descriptors_max() -> i32 {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let left = limit - DESCRIPTORS_RESERVED.min(limit / 2);
     i32::try_from(left).unwrap_or(i32::MAX)
+}
+
+/// UDP sessions of one of so many threads. Anybody can begin one in another's name, so that all of them together get
+/// no more than half of the descriptors.
+fn sessions_max(cores: usize) -> usize {
+    let descriptors = usize::try_from(descriptors_max()).unwrap_or(0);
+    (descriptors / 2 / cores).clamp(1, SESSIONS_MAX)
 }
 
 #[cfg(test)]

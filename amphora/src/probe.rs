@@ -24,6 +24,7 @@ mod http;
 mod ping;
 mod tcp;
 mod tls;
+mod udp_connect;
 
 use tcp::Target;
 
@@ -311,6 +312,7 @@ impl Job {
             Probe::TlsHello { server_name } => {
                 tls::probe(self.target, server_name.as_deref(), time).await
             }
+            Probe::UdpConnect => udp_connect::probe(self.target.address, time).await,
         };
         Done {
             key: self.key,

@@ -42,6 +42,11 @@ impl Bed {
         Self::new(ListenerProtocol::Http, PoolProtocol::Http, members)
     }
 
+    /// The same for UDP.
+    pub(crate) fn udp(members: &[SocketAddr]) -> Self {
+        Self::new(ListenerProtocol::Udp, PoolProtocol::Udp, members)
+    }
+
     pub(crate) fn new(
         listener: ListenerProtocol,
         pool: PoolProtocol,

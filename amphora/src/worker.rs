@@ -4,9 +4,10 @@
 //! the other threads is listed in the architecture: the world, rosters inside it, meters, limits and loads, and the
 //! inbox that the housekeeper writes to.
 
-use std::{io, net::SocketAddr, rc::Rc, thread, time::Duration};
+use std::{io, rc::Rc, thread, time::Duration};
 
 use hashbrown::HashMap;
+use krater_amphora_core::transition::Place;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::{
     runtime::{Builder, LocalOptions},
@@ -16,6 +17,7 @@ use tokio::{
 };
 
 use crate::{
+    listen::Listening,
     local::{Common, Local},
     order::Order,
 };
@@ -87,7 +89,7 @@ impl Drop for WorkerHandle {
 /// What runs in the thread: the sockets of one core, and what their connections share.
 struct Worker {
     local: Rc<Local>,
-    doors: HashMap<SocketAddr, Rc<Door>>,
+    doors: HashMap<Place, Rc<Door>>,
 }
 
 impl Worker {
@@ -101,34 +103,39 @@ impl Worker {
     fn handle_order(&mut self, order: Order) {
         match order {
             Order::Adopt {
-                address,
+                place,
                 state,
-                socket,
+                socket: Listening::Streams(socket),
             } => match Door::open(&self.local, self.local.seat_of(state), socket) {
                 Ok(door) => {
-                    self.doors.insert(address, door);
+                    self.doors.insert(place, door);
                 }
                 Err(error) => {
-                    tracing::error!(%address, %error, "a worker cannot accept on a socket")
+                    tracing::error!(%place, %error, "a worker cannot accept on a socket")
                 }
             },
-            Order::Reassign { address, state } => {
-                if let Some(door) = self.doors.get(&address) {
+            // Not for a thread that carries HTTP.
+            Order::Adopt {
+                socket: Listening::Datagrams(_),
+                ..
+            } => {}
+            Order::Reassign { place, state } => {
+                if let Some(door) = self.doors.get(&place) {
                     door.reassign(self.local.seat_of(state));
                 }
             }
-            Order::Release { address } => {
-                if let Some(door) = self.doors.remove(&address) {
+            Order::Release { place } => {
+                if let Some(door) = self.doors.remove(&place) {
                     door.release();
                 }
             }
-            Order::Close { address, closed } => {
-                if let Some(door) = self.doors.remove(&address) {
+            Order::Close { place, closed } => {
+                if let Some(door) = self.doors.remove(&place) {
                     door.close(Some(closed));
                 }
             }
-            Order::Deafen { address } => {
-                if let Some(door) = self.doors.get(&address) {
+            Order::Deafen { place } => {
+                if let Some(door) = self.doors.get(&place) {
                     door.deafen();
                 }
             }

@@ -80,7 +80,7 @@ fn balancer(listener: &Value) -> Result<Value> {
     let protocol = listener["proto"]
         .as_str()
         .context("a listener has a proto")?;
-    if !matches!(protocol, "tcp" | "http") {
+    if !matches!(protocol, "tcp" | "http" | "udp") {
         bail!("krater-amphora does not serve {protocol:?} yet");
     }
     let (vip, port) = address(&listener["listen"])?;

@@ -14,6 +14,7 @@ import urllib.request
 
 from catalogue import catalogue
 from shell import openstack, refused
+from udp import udp
 
 MEMBERS = [member.rsplit(":", 1) for member in os.environ["MEMBERS"].split()]
 
@@ -167,7 +168,7 @@ def traffic(web):
 def refusals():
     said = refused("loadbalancer", "listener", "create", "--protocol", "HTTP", "--protocol-port", 8080, "web")
     assert "409" in said or "already" in said, said
-    said = refused("loadbalancer", "listener", "create", "--protocol", "UDP", "--protocol-port", 53, "web")
+    said = refused("loadbalancer", "listener", "create", "--protocol", "SCTP", "--protocol-port", 53, "web")
     assert "501" in said or "not" in said, said
     said = refused("loadbalancer", "delete", "web")
     assert "child" in said or "409" in said or "cascade" in said.lower(), said
@@ -204,6 +205,7 @@ def main():
     listener()
     health_monitor()
     traffic(web)
+    udp(web["vip_address"])
     refusals()
     deletions()
     catalogue()

@@ -4,6 +4,7 @@
 //! A test that uses it begins with [`Namespace::enter_new`]: from there on its thread, and all it starts, live on
 //! a network where every port and address is free, so tests run side by side and use the defaults of the programs.
 
+mod datagrams;
 mod http;
 mod keystone;
 mod krater;
@@ -18,6 +19,7 @@ mod tls;
 mod trace;
 mod wait;
 
+pub use datagrams::{UdpClient, UdpMember};
 pub use http::{Answer, Connection, fetch};
 pub use keystone::Keystone;
 pub use krater::Krater;

@@ -3,6 +3,7 @@
 mod calls;
 mod change;
 mod crash;
+mod datagrams;
 mod disk;
 mod documents;
 mod failover;

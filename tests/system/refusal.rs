@@ -150,7 +150,7 @@ fn bad_load_balancers_and_listeners_are_answered_with_a_fault() {
         501,
         "POST",
         "listeners",
-        Some(&listener("UDP", 53)),
+        Some(&listener("SCTP", 53)),
     );
     fault(&mut scene, 400, "GET", "listeners?nonsense=1", None);
     fault(

@@ -61,10 +61,11 @@ pub struct ListenerSpec {
     pub protocol: ListenerProtocol,
     /// The port, 1–65535.
     pub port: u16,
-    /// Client connections served at once, over all workers; further ones wait in the kernel's backlog. At least 1.
+    /// Client connections served at once, over all workers, at least 1. Further ones wait in the kernel's backlog; of UDP
+    /// these are sessions, and datagrams of further clients are dropped.
     #[serde(default = "connection_limit_default")]
     pub connection_limit: u32,
-    /// Where connections go; without one HTTP answers 503 and TCP closes.
+    /// Where connections go; without one HTTP answers 503, TCP closes and UDP drops.
     #[serde(default)]
     pub default_pool: Option<PoolId>,
     /// Networks clients may come from, in CIDR notation; empty means everybody.
@@ -90,9 +91,12 @@ pub enum ListenerProtocol {
     Tcp,
     /// HTTP/1.0 and HTTP/1.1.
     Http,
+    /// Datagrams.
+    Udp,
 }
 
-/// Timers of a listener, in milliseconds.
+/// Timers of a listener, in milliseconds. A UDP session ends when nothing came from either side for the longer of
+/// `client_data_ms` and `member_data_ms`; the other two mean nothing there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimeoutsSpec {
@@ -252,6 +256,8 @@ pub enum PoolProtocol {
     /// The same behind a PROXY header of version 2.
     #[serde(rename = "proxy_v2")]
     ProxyV2,
+    /// Datagrams.
+    Udp,
 }
 
 /// How a member is chosen (API reference 19.3).
@@ -353,6 +359,8 @@ pub enum ProbeSpec {
         #[serde(default)]
         server_name: Option<String>,
     },
+    /// An empty datagram: whoever is not there says so by ICMP, so silence counts as success (UDP pools only).
+    UdpConnect,
 }
 
 /// The request of an HTTP probe.

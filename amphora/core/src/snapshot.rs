@@ -124,7 +124,7 @@ pub struct Listener {
     pub mode: Mode,
     /// What clients were told to speak.
     pub protocol: ListenerProtocol,
-    /// 1–65535, and no other listener's.
+    /// 1–65535, and no other listener's of the same transport.
     pub port: u16,
     /// Client connections served at once over all workers, at least 1.
     pub connection_limit: u32,
@@ -147,6 +147,8 @@ pub enum Mode {
     Tcp,
     /// As HTTP messages: the listener speaks HTTP, or it is a TCP one whose default pool does (reference 19.1).
     Http,
+    /// As datagrams, in sessions.
+    Udp,
 }
 
 impl Mode {
@@ -155,6 +157,7 @@ impl Mode {
     pub const fn transport(self) -> Transport {
         match self {
             Self::Tcp | Self::Http => Transport::Stream,
+            Self::Udp => Transport::Datagram,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The loop of one thread: waits for events and gives each to what it belongs to.
 //!
 //! One turn of the loop: wait, read the clock once, look at what timers say is due, hand out events, then let those go
-//! on that had yielded. Whoever adds a kind of descriptor (sockets of datagrams, say) adds a [`Kind`], a place for its
+//! on that had yielded. Whoever adds a kind of descriptor (as sockets of datagrams are one) adds a [`Kind`], a place for its
 //! state beside `doors` and `connections`, and a line in [`Engine::dispatch`]; orders for it arrive in
 //! [`Engine::handle_order`].
 
@@ -17,6 +17,7 @@ use std::{
 
 use hashbrown::HashMap;
 use krater_amphora_api::ListenerId;
+use krater_amphora_core::snapshot::Transport;
 
 use super::{
     bell::Inbox,
@@ -27,9 +28,11 @@ use super::{
     reactor::{Event, Events, Flags, Kind, Reactor, Token},
     slab::{Id, Slab},
     timers::{Moment, Timers},
+    udp::{Datagrams, Turn},
 };
 use crate::{
     limits::{EXHAUSTION_PAUSE, SCRATCH_BYTES},
+    listen::Listening,
     local::Common,
     order::Order,
     seat::{Seat, Seats},
@@ -51,6 +54,7 @@ pub(super) struct Engine {
     /// Doors that rest because descriptors or memory had run out, and until when.
     resting: Vec<(Moment, Id)>,
     connections: Slab<Connection>,
+    datagrams: Datagrams,
     stopping: bool,
     /// What is being worked on, to be closed if that panics.
     current: Option<Id>,
@@ -93,6 +97,7 @@ impl Engine {
             full: Vec::new(),
             resting: Vec::new(),
             connections: Slab::new(),
+            datagrams: Datagrams::new(lane, &common, rand::random()),
             stopping: false,
             current: None,
             common,
@@ -150,6 +155,7 @@ impl Engine {
             self.drive(id, Connection::on_turn);
         }
         self.wake_doors();
+        self.datagrams.expire(self.shared.now.instant());
         if self.stopping && self.connections.len() == 0 {
             return Course::End;
         }
@@ -165,6 +171,12 @@ impl Engine {
                 connection.on_ready(Side::Member, flags, shared, id)
             }),
             Kind::Door => self.admit(id),
+            Kind::DatagramDoor => {
+                self.with_datagrams(|datagrams, turn| datagrams.on_door(id, turn))
+            }
+            Kind::DatagramMember => {
+                self.with_datagrams(|datagrams, turn| datagrams.on_member(id, turn));
+            }
             Kind::Bell => {
                 self.inbox.bell.hush();
                 self.look_for_places();
@@ -185,6 +197,16 @@ impl Engine {
         }
     }
 
+    fn with_datagrams(&mut self, act: impl FnOnce(&mut Datagrams, &mut Turn<'_>)) {
+        self.current = None;
+        let mut turn = Turn {
+            reactor: &self.shared.reactor,
+            seats: &mut self.seats,
+            now: self.shared.now.instant(),
+        };
+        act(&mut self.datagrams, &mut turn);
+    }
+
     /// Ends the connection that was being worked on when something panicked.
     fn bury(&mut self) {
         self.common.count_bug();
@@ -199,7 +221,9 @@ impl Engine {
             return Some(Duration::ZERO);
         }
         let rests = self.resting.iter().map(|(until, _)| *until);
-        let next = rests.chain(self.shared.timers.next()).min()?;
+        let sessions = self.datagrams.poll_timeout().map(Moment::not_before);
+        let timers = self.shared.timers.next().into_iter().chain(sessions);
+        let next = rests.chain(timers).min()?;
         Some(next.since(self.clock()))
     }
 
@@ -221,42 +245,69 @@ impl Engine {
     fn handle_order(&mut self, order: Order) {
         match order {
             Order::Adopt {
-                address,
+                place,
                 state,
                 socket,
-            } => self.open(address, self.seats.seat_of(state), socket),
-            Order::Reassign { address, state } => {
+            } => {
                 let seat = self.seats.seat_of(state);
-                if let Some(id) = self.addresses.get(&address).copied()
-                    && let Some(door) = self.doors.find(id)
-                {
-                    door.reassign(seat);
-                    door.heed(Flags::IN, &self.shared.reactor, id);
+                match socket {
+                    Listening::Streams(socket) => self.open(place.address, seat, socket),
+                    Listening::Datagrams(socket) => self.with_datagrams(|datagrams, turn| {
+                        datagrams.open(place.address, seat, socket, turn);
+                    }),
                 }
             }
-            Order::Release { address } => {
-                if let Some(door) = self.take_door(address) {
+            Order::Reassign { place, state } => {
+                let seat = self.seats.seat_of(state);
+                match place.transport {
+                    Transport::Stream => self.reassign(place.address, seat),
+                    Transport::Datagram => self.with_datagrams(|datagrams, turn| {
+                        datagrams.reassign(place.address, seat, turn.now);
+                    }),
+                }
+            }
+            Order::Release { place } => {
+                if let Some(door) = self.take_door(place.address) {
                     door.unwatch(&self.shared.reactor);
                 }
             }
-            Order::Close { address, closed } => {
-                self.close(address);
+            Order::Close { place, closed } => {
+                match place.transport {
+                    Transport::Stream => self.close(place.address),
+                    Transport::Datagram => self.with_datagrams(|datagrams, turn| {
+                        datagrams.close(place.address, turn);
+                    }),
+                }
                 // Who asked may have stopped waiting.
                 let _ = closed.send(());
             }
-            Order::Deafen { address } => {
-                if let Some(id) = self.addresses.get(&address).copied()
-                    && let Some(door) = self.doors.find(id)
-                {
-                    door.deafen();
-                }
-            }
+            Order::Deafen { place } => match place.transport {
+                Transport::Stream => self.deafen(place.address),
+                Transport::Datagram => self.datagrams.deafen(place.address),
+            },
             Order::Retire { listener, leave } => self.retire(listener, leave),
             // The look lets go of the world that was.
             Order::Tidy => {
                 self.seats.epoch();
             }
             Order::Stop { .. } => {}
+        }
+    }
+
+    fn reassign(&mut self, address: SocketAddr, seat: Rc<Seat>) {
+        if let Some(id) = self.addresses.get(&address).copied()
+            && let Some(door) = self.doors.find(id)
+        {
+            door.reassign(seat);
+            door.heed(Flags::IN, &self.shared.reactor, id);
+        }
+    }
+
+    fn deafen(&mut self, address: SocketAddr) {
+        if let Some(id) = self.addresses.get(&address).copied()
+            && let Some(door) = self.doors.find(id)
+        {
+            door.deafen();
         }
     }
 
@@ -316,6 +367,7 @@ impl Engine {
         for address in self.addresses.keys().copied().collect::<Vec<_>>() {
             self.close(address);
         }
+        self.with_datagrams(Datagrams::close_all);
         self.end_by(self.shared.now.after(grace), |_| true);
     }
 

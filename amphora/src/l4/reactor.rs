@@ -27,6 +27,10 @@ pub(super) enum Kind {
     Client,
     /// The member's socket of a connection.
     Member,
+    /// A socket that clients send datagrams to.
+    DatagramDoor,
+    /// The socket of a UDP session toward its member.
+    DatagramMember,
 }
 
 impl Kind {
@@ -36,6 +40,8 @@ impl Kind {
             1 => Some(Self::Door),
             2 => Some(Self::Client),
             3 => Some(Self::Member),
+            4 => Some(Self::DatagramDoor),
+            5 => Some(Self::DatagramMember),
             _ => None,
         }
     }

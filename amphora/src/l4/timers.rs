@@ -5,6 +5,8 @@
 //! earlier moment, and whoever is looked at says when the next look is due. Under a stream of short connections the
 //! places are armed once per few seconds, however many connections come and go.
 
+use krater_amphora_core::time::Instant;
+
 /// Milliseconds since the thread began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment(u64);
@@ -24,6 +26,16 @@ impl Moment {
     /// The time from `earlier` until then, or none.
     pub(super) const fn since(self, earlier: Self) -> std::time::Duration {
         std::time::Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The same as the core counts it.
+    pub(super) const fn instant(self) -> Instant {
+        Instant(self.0.saturating_mul(1_000_000))
+    }
+
+    /// The first one that is not before `at`.
+    pub(super) const fn not_before(at: Instant) -> Self {
+        Self(at.0.div_ceil(1_000_000))
     }
 
     /// Never.

@@ -29,6 +29,7 @@ fn a_panic_ends_one_connection_gives_its_place_back_and_is_counted() {
         bugs: Arc::default(),
         exhaustions: Arc::default(),
         descriptors_max: i32::MAX,
+        sessions_max: 1_000,
         drain: Duration::from_secs(1),
     };
     let bugs = Arc::clone(&common.bugs);

@@ -20,7 +20,7 @@ use prometheus::{
 
 use super::table::{self, Kind, Metric, Traffic};
 use crate::{
-    meter::{DurationTotals, Durations, MemberTotals, Responses},
+    meter::{DurationTotals, Durations, Loss, MemberTotals, Responses},
     probe::Meters,
     tallies::Tallies,
     world::{Balancer, ListenerState, PoolState, World},
@@ -273,16 +273,48 @@ fn listener(state: &ListenerState, lb: &str, out: &mut Families) {
         &labels,
         meter.sum(|lane| &lane.retries),
     );
-    if state.listener.mode != Mode::Http {
-        return;
+    match state.listener.mode {
+        Mode::Tcp => {}
+        Mode::Udp => datagrams(state, labels, out),
+        Mode::Http => requests(state, labels, out),
     }
+}
+
+/// What only UDP listeners have.
+fn datagrams(state: &ListenerState, labels: [&str; 2], out: &mut Families) {
+    let meter = &state.shared.meter;
+    let [lb, id] = labels;
+    for why in Loss::ALL {
+        let lost = meter.sum(|lane| lane.losses.of(why));
+        out.count(&table::LISTENER_DATAGRAMS_LOST, &[lb, id, why.name()], lost);
+    }
+    for (metric, value) in [
+        (
+            &table::LISTENER_DATAGRAMS_IN,
+            meter.sum(|lane| &lane.datagrams_in),
+        ),
+        (
+            &table::LISTENER_DATAGRAMS_OUT,
+            meter.sum(|lane| &lane.datagrams_out),
+        ),
+        (&table::LISTENER_EVICTED, meter.sum(|lane| &lane.evicted)),
+        (&table::LISTENER_MOVED, meter.sum(|lane| &lane.moved)),
+    ] {
+        out.count(metric, &labels, value);
+    }
+}
+
+/// What only HTTP listeners have.
+fn requests(state: &ListenerState, labels: [&str; 2], out: &mut Families) {
+    let meter = &state.shared.meter;
+    let [lb, id] = labels;
     out.count(
         &table::LISTENER_REQUESTS,
         &labels,
         meter.sum(|lane| &lane.requests),
     );
     for (class, responses) in Responses::NAMES.iter().zip(meter.responses()) {
-        out.count(&table::LISTENER_RESPONSES, &[lb, &id, class], responses);
+        out.count(&table::LISTENER_RESPONSES, &[lb, id, class], responses);
     }
     out.durations(&table::LISTENER_DURATION, &labels, &meter.durations());
 }

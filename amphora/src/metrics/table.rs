@@ -142,6 +142,16 @@ declare! {
         "HTTP responses to clients by class of status (HTTP listeners only).";
     LISTENER_DURATION Histogram "krater_amphora_listener_request_duration_seconds" ["lb", "listener"]
         "Time from the end of a request's head to the end of its answer (HTTP listeners only).";
+    LISTENER_DATAGRAMS_IN Counter "krater_amphora_listener_received_datagrams_total" ["lb", "listener"]
+        "Datagrams received from clients (UDP listeners only, of which connections are sessions).";
+    LISTENER_DATAGRAMS_OUT Counter "krater_amphora_listener_sent_datagrams_total" ["lb", "listener"]
+        "Datagrams sent to clients (UDP listeners only).";
+    LISTENER_DATAGRAMS_LOST Counter "krater_amphora_listener_dropped_datagrams_total" ["lb", "listener", "reason"]
+        "Datagrams dropped (UDP listeners only): denied, limit, no_member, exhausted, to_member, to_client.";
+    LISTENER_EVICTED Counter "krater_amphora_listener_evicted_sessions_total" ["lb", "listener"]
+        "Sessions that gave way to others for want of room or descriptors (UDP listeners only).";
+    LISTENER_MOVED Counter "krater_amphora_listener_moved_sessions_total" ["lb", "listener"]
+        "Sessions that went on with another member because theirs was down or refused (UDP listeners only).";
     POOL_MEMBERS Gauge "krater_amphora_pool_members" ["lb", "pool"]
         "Members of the pool.";
     POOL_USABLE Gauge "krater_amphora_pool_members_usable" ["lb", "pool"]

@@ -317,10 +317,11 @@ impl Fitting<'_> {
         match value.get("type").and_then(Value::as_str) {
             Some("http" | "https") => self.object(owner, path, value, HTTP_PROBE),
             Some("tls_hello") => self.object(owner, path, value, TLS_HELLO_PROBE),
-            Some("tcp" | "ping") | None => self.object(owner, path, value, PROBE),
+            Some("tcp" | "ping" | "udp_connect") | None => self.object(owner, path, value, PROBE),
             Some(other) => {
-                let reason =
-                    format!("{other:?} is not a probe; known: tcp, ping, http, https, tls_hello");
+                let reason = format!(
+                    "{other:?} is not a probe; known: tcp, ping, http, https, tls_hello, udp_connect"
+                );
                 return Err(self.flaw(owner, &Path::Field(path, "type"), reason));
             }
         }

@@ -5,7 +5,6 @@
 //! nothing is accepted and then forgotten. The release that carries a feature takes it out of [`Carried::release`].
 
 use alloc::{collections::BTreeSet, string::String};
-use core::net::IpAddr;
 
 use crate::{
     change::Change,
@@ -14,7 +13,7 @@ use crate::{
         PersistenceType, Pool, PoolProtocol, Profile, Terms, Topology, VnicType, header_kind,
     },
     refusal::Refusal,
-    tree::{LoadBalancerTree, Row},
+    tree::Row,
 };
 
 /// Something tenants can ask for that a data plane may not carry.
@@ -24,8 +23,6 @@ pub enum Feature {
     ActiveStandby,
     /// Listeners that end TLS.
     TlsTermination,
-    /// Listeners and pools of UDP.
-    Udp,
     /// Listeners and pools of SCTP.
     Sctp,
     /// Listeners that tell metrics.
@@ -38,12 +35,8 @@ pub enum Feature {
     HttpCookies,
     /// Session persistence by a cookie of the application's.
     AppCookies,
-    /// Members of UDP and SCTP pools that none of the load balancer's addresses can reach (reference 8.3).
-    MixedFamilies,
     /// Members on a part of a network card.
     Sriov,
-    /// UDP-CONNECT monitors.
-    UdpConnectMonitors,
     /// SCTP monitors.
     SctpMonitors,
     /// L7 rules about certificates that clients show (reference 11.2).
@@ -52,19 +45,16 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 11] = [
         Self::ActiveStandby,
         Self::TlsTermination,
-        Self::Udp,
         Self::Sctp,
         Self::Prometheus,
         Self::ClientAddressHeaders,
         Self::TlsToMembers,
         Self::HttpCookies,
         Self::AppCookies,
-        Self::MixedFamilies,
         Self::Sriov,
-        Self::UdpConnectMonitors,
         Self::SctpMonitors,
         Self::L7CertificateRules,
     ];
@@ -75,16 +65,13 @@ impl Feature {
         match self {
             Self::ActiveStandby => "loadbalancer_topology ACTIVE_STANDBY",
             Self::TlsTermination => "TLS termination by certificate references",
-            Self::Udp => "the protocol UDP",
             Self::Sctp => "the protocol SCTP",
             Self::Prometheus => "the protocol PROMETHEUS",
             Self::ClientAddressHeaders => "insertion of X-Forwarded-IP, X-Client-IP and X-Real-IP",
             Self::TlsToMembers => "TLS toward members",
             Self::HttpCookies => "session_persistence of type HTTP_COOKIE",
             Self::AppCookies => "session_persistence of type APP_COOKIE",
-            Self::MixedFamilies => "UDP and SCTP members whose IP version none of the VIPs has",
             Self::Sriov => "request_sriov",
-            Self::UdpConnectMonitors => "health monitors of type UDP-CONNECT",
             Self::SctpMonitors => "health monitors of type SCTP",
             Self::L7CertificateRules => "L7 rules about client certificates",
         }
@@ -159,7 +146,7 @@ fn needs(change: &Change) -> impl Iterator<Item = Feature> {
     let root = root.and_then(|root| standby(root.steering.topology));
     let listeners = touched(change, &tree.listeners).flat_map(of_listener);
     let pools = touched(change, &tree.pools).flat_map(of_pool);
-    let members = touched(change, &tree.members).flat_map(move |member| of_member(tree, member));
+    let members = touched(change, &tree.members).filter_map(of_member);
     let monitors = touched(change, &tree.health_monitors).flat_map(of_monitor);
     let rules = touched(change, &tree.l7_rules)
         .filter(|rule| rule.rule_type.looks_at_certificates())
@@ -187,9 +174,11 @@ fn standby(topology: Topology) -> Option<Feature> {
 
 fn of_listener(listener: &Listener) -> impl Iterator<Item = Feature> {
     let spoken = match listener.protocol {
-        ListenerProtocol::Tcp | ListenerProtocol::Http | ListenerProtocol::Https => None,
+        ListenerProtocol::Tcp
+        | ListenerProtocol::Http
+        | ListenerProtocol::Https
+        | ListenerProtocol::Udp => None,
         ListenerProtocol::TerminatedHttps => Some(Feature::TlsTermination),
-        ListenerProtocol::Udp => Some(Feature::Udp),
         ListenerProtocol::Sctp => Some(Feature::Sctp),
         ListenerProtocol::Prometheus => Some(Feature::Prometheus),
     };
@@ -208,8 +197,8 @@ fn of_pool(pool: &Pool) -> impl Iterator<Item = Feature> {
         | PoolProtocol::Http
         | PoolProtocol::Https
         | PoolProtocol::Proxy
-        | PoolProtocol::ProxyV2 => None,
-        PoolProtocol::Udp => Some(Feature::Udp),
+        | PoolProtocol::ProxyV2
+        | PoolProtocol::Udp => None,
         PoolProtocol::Sctp => Some(Feature::Sctp),
     };
     let tls = &pool.tls;
@@ -227,18 +216,8 @@ fn of_pool(pool: &Pool) -> impl Iterator<Item = Feature> {
         .chain(kept)
 }
 
-fn of_member(tree: &LoadBalancerTree, member: &Member) -> impl Iterator<Item = Feature> {
-    let streamless = tree
-        .pool(member.pool)
-        .is_some_and(|pool| pool.value.protocol.is_streamless());
-    let balancer = &tree.load_balancer.value;
-    let others = balancer.additional_vips.iter().map(|vip| vip.address);
-    let reached = core::iter::once(balancer.vip.address)
-        .chain(others)
-        .any(|vip: IpAddr| vip.is_ipv4() == member.address.is_ipv4());
-    let mixed = (streamless && !reached).then_some(Feature::MixedFamilies);
-    let direct = (member.vnic_type == VnicType::Direct).then_some(Feature::Sriov);
-    mixed.into_iter().chain(direct)
+fn of_member(member: &Member) -> Option<Feature> {
+    (member.vnic_type == VnicType::Direct).then_some(Feature::Sriov)
 }
 
 fn of_monitor(monitor: &HealthMonitor) -> Option<Feature> {
@@ -247,8 +226,8 @@ fn of_monitor(monitor: &HealthMonitor) -> Option<Feature> {
         | MonitorType::Ping
         | MonitorType::Http
         | MonitorType::Https
-        | MonitorType::TlsHello => None,
-        MonitorType::UdpConnect => Some(Feature::UdpConnectMonitors),
+        | MonitorType::TlsHello
+        | MonitorType::UdpConnect => None,
         MonitorType::Sctp => Some(Feature::SctpMonitors),
     }
 }

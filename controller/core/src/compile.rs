@@ -115,8 +115,8 @@ fn compile_listener(
         // TLS that is passed on is a stream like any other.
         ListenerProtocol::Tcp | ListenerProtocol::Https => Spoken::Tcp,
         ListenerProtocol::Http => Spoken::Http,
+        ListenerProtocol::Udp => Spoken::Udp,
         ListenerProtocol::TerminatedHttps
-        | ListenerProtocol::Udp
         | ListenerProtocol::Sctp
         | ListenerProtocol::Prometheus => return None,
     };
@@ -291,7 +291,8 @@ fn compile_pool_protocol(pool: &Pool) -> Option<SpokenToMembers> {
         PoolProtocol::Http => Some(SpokenToMembers::Http),
         PoolProtocol::Proxy => Some(SpokenToMembers::Proxy),
         PoolProtocol::ProxyV2 => Some(SpokenToMembers::ProxyV2),
-        PoolProtocol::Udp | PoolProtocol::Sctp => None,
+        PoolProtocol::Udp => Some(SpokenToMembers::Udp),
+        PoolProtocol::Sctp => None,
     }
 }
 
@@ -321,7 +322,8 @@ fn compile_monitor(monitor: &HealthMonitor) -> Option<MonitorSpec> {
             MonitorKind::TlsHello { domain_name, .. } => ProbeSpec::TlsHello {
                 server_name: domain_name.clone(),
             },
-            MonitorKind::UdpConnect { .. } | MonitorKind::Sctp { .. } => return None,
+            MonitorKind::UdpConnect { .. } => ProbeSpec::UdpConnect,
+            MonitorKind::Sctp { .. } => return None,
         },
         delay_ms: milliseconds(monitor.delay_seconds),
         timeout_ms: milliseconds(monitor.timeout_seconds),

@@ -252,13 +252,13 @@ impl<'a> Seen<'a> {
             return;
         }
         for row in members {
-            if let Some(status) = self.member(row) {
+            if let Some(status) = self.member(row, &pool.value) {
                 statuses.insert(row.value.id.uuid(), status);
             }
         }
     }
 
-    fn member(&self, row: &Row<Member>) -> Option<OperatingStatus> {
+    fn member(&self, row: &Row<Member>, pool: &Pool) -> Option<OperatingStatus> {
         if !row.value.admin_state_up {
             return Some(OperatingStatus::Offline);
         }
@@ -266,6 +266,12 @@ impl<'a> Seen<'a> {
             Some(MemberHealth::Up) if row.value.weight == 0 => Some(OperatingStatus::Draining),
             Some(MemberHealth::Up) => Some(OperatingStatus::Online),
             Some(MemberHealth::Down) => Some(OperatingStatus::Error),
+            // Of UDP one that drains is told whether it is probed or not.
+            Some(MemberHealth::NoMonitor)
+                if row.value.weight == 0 && pool.protocol.is_streamless() =>
+            {
+                Some(OperatingStatus::Draining)
+            }
             Some(MemberHealth::NoMonitor) => Some(OperatingStatus::NoMonitor),
             // The first verdict is a moment away; until then the last one stands, as over a restart.
             Some(MemberHealth::Unproven) => None,

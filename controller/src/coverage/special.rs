@@ -134,10 +134,10 @@ fn unsupported(world: &World, operation: &Operation) -> Option<Sent> {
     let mut body = body_for(world, operation)?;
     match operation.id {
         "create_loadbalancer" => {
-            body["loadbalancer"]["listeners"] = json!([{"protocol": "UDP", "protocol_port": 53}]);
+            body["loadbalancer"]["listeners"] = json!([{"protocol": "SCTP", "protocol_port": 53}]);
         }
-        "create_listener" => body["listener"]["protocol"] = json!("UDP"),
-        "create_pool" => body["pool"]["protocol"] = json!("UDP"),
+        "create_listener" => body["listener"]["protocol"] = json!("SCTP"),
+        "create_pool" => body["pool"]["protocol"] = json!("SCTP"),
         "update_pool" => body["pool"]["session_persistence"] = json!({"type": "HTTP_COOKIE"}),
         "create_healthmonitor" => body["healthmonitor"]["type"] = json!("SCTP"),
         "create_l7rule" | "update_l7rule" => {

@@ -39,6 +39,8 @@ pub enum Probe {
         /// The server asked for.
         server_name: Option<String>,
     },
+    /// An empty datagram: failure when ICMP says that nobody is there, success on silence or any answer.
+    UdpConnect,
 }
 
 /// The request of an HTTP probe. Every text in it is safe to be written into a request as it is.

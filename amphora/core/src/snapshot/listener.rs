@@ -55,14 +55,16 @@ pub(super) fn parse_all(spec: &SnapshotSpec, reasons: &mut Reasons) -> Vec<Liste
         reasons.require(ids.insert(listener.id), subject, || {
             String::from("the listener is listed twice")
         });
+        let parsed = parse(listener, &pools, reasons);
         // Disabled listeners count: enabling one must not be able to fail.
-        if let Some(other) = ports.insert(listener.port, listener.id) {
+        let port = (parsed.mode.transport(), listener.port);
+        if let Some(other) = ports.insert(port, listener.id) {
             reasons.add(
                 subject,
                 format!("port {} is also that of listener {other}", listener.port),
             );
         }
-        listeners.push(parse(listener, &pools, reasons));
+        listeners.push(parsed);
     }
     listeners
 }
@@ -121,10 +123,31 @@ fn mode(
             ListenerProtocol::Http,
             None | Some(PoolProtocol::Http | PoolProtocol::Proxy | PoolProtocol::ProxyV2),
         ) => Mode::Http,
-        (ListenerProtocol::Http, Some(PoolProtocol::Tcp)) => {
-            reasons.add(subject, "an http listener cannot send to a tcp pool");
-            Mode::Http
+        (ListenerProtocol::Udp, None | Some(PoolProtocol::Udp)) => Mode::Udp,
+        (listener, Some(pool)) => {
+            let (mode, kind) = match listener {
+                ListenerProtocol::Tcp => (Mode::Tcp, "a tcp"),
+                ListenerProtocol::Http => (Mode::Http, "an http"),
+                ListenerProtocol::Udp => (Mode::Udp, "a udp"),
+            };
+            let pool = pool_kind(pool);
+            reasons.add(
+                subject,
+                format!("{kind} listener cannot send to {pool} pool"),
+            );
+            mode
         }
+    }
+}
+
+/// A pool's protocol, as it is named in sentences.
+pub(super) const fn pool_kind(protocol: PoolProtocol) -> &'static str {
+    match protocol {
+        PoolProtocol::Tcp => "a tcp",
+        PoolProtocol::Http => "an http",
+        PoolProtocol::Proxy => "a proxy",
+        PoolProtocol::ProxyV2 => "a proxy_v2",
+        PoolProtocol::Udp => "a udp",
     }
 }
 

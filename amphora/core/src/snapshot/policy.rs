@@ -12,7 +12,10 @@ use krater_amphora_api::{
     RuleSpec, RuleSubject, Subject,
 };
 
-use super::parse::{Reasons, at_most};
+use super::{
+    listener::pool_kind,
+    parse::{Reasons, at_most},
+};
 use crate::{
     l7::{Policies, Policy, Rule},
     limits,
@@ -80,7 +83,7 @@ fn parse(
         | PolicyAction::RedirectPrefix { prefix: url, code } => redirection_fault(url, *code),
         PolicyAction::RedirectToPool(pool) => match pools.get(pool) {
             Some(PoolProtocol::Http | PoolProtocol::Proxy | PoolProtocol::ProxyV2) => None,
-            Some(PoolProtocol::Tcp) => Some(String::from("cannot send to a tcp pool")),
+            Some(other) => Some(format!("cannot send to {} pool", pool_kind(*other))),
             None => Some(format!("sends to pool {pool}, which is not in the spec")),
         },
     };

@@ -3,7 +3,9 @@
 use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 
-use krater_amphora_api::{HealthMonitorId, MemberId, MemberSpec, PoolId, PoolSpec, Subject};
+use krater_amphora_api::{
+    HealthMonitorId, MemberId, MemberSpec, PoolId, PoolProtocol, PoolSpec, ProbeSpec, Subject,
+};
 
 use super::{
     Member, Pool, affinity,
@@ -64,6 +66,12 @@ fn parse(spec: &PoolSpec, seen: &mut Seen, reasons: &mut Reasons) -> Pool {
             seen.monitors.insert(monitor.id),
             Subject::HealthMonitor(monitor.id),
             || String::from("the health monitor is listed twice"),
+        );
+        // Elsewhere a closed UDP port would say nothing of the one that is served.
+        reasons.require(
+            monitor.probe != ProbeSpec::UdpConnect || spec.protocol == PoolProtocol::Udp,
+            Subject::HealthMonitor(monitor.id),
+            || String::from("only members of a udp pool can be probed by udp_connect"),
         );
     }
     // A disabled monitor is checked like any other, so that enabling it cannot fail; then it is as if it were absent.

@@ -54,6 +54,7 @@ pub(super) fn parse(spec: &MonitorSpec, reasons: &mut Reasons) -> MonitorConfig 
                 server_name: server_name.clone(),
             }
         }
+        ProbeSpec::UdpConnect => Probe::UdpConnect,
     };
     MonitorConfig {
         id: spec.id,

@@ -200,6 +200,22 @@ fn ids_are_unique() {
 }
 
 #[test]
+fn a_tcp_and_a_udp_listener_may_share_a_port() {
+    let snapshot = accepted(|spec| spec.listeners.push(listener(2, ListenerProtocol::Udp, 80)));
+    assert_eq!(snapshot.listeners().len(), 2);
+    refused(
+        Subject::Listener(listener_id(3)),
+        "port 80 is also that of listener",
+        |spec| {
+            for number in [2, 3] {
+                spec.listeners
+                    .push(listener(number, ListenerProtocol::Udp, 80));
+            }
+        },
+    );
+}
+
+#[test]
 fn no_two_listeners_share_a_port_not_even_a_disabled_one() {
     let second = Subject::Listener(listener_id(2));
     refused(second, "port 80 is also that of listener", |spec| {
@@ -241,13 +257,26 @@ fn pools_resolve_and_protocols_fit() {
     refused(LISTENER, "tcp pool", |spec| {
         spec.pools[0].protocol = PoolProtocol::Tcp
     });
+    refused(
+        LISTENER,
+        "an http listener cannot send to a udp pool",
+        |spec| spec.pools[0].protocol = PoolProtocol::Udp,
+    );
+    refused(
+        LISTENER,
+        "a udp listener cannot send to an http pool",
+        |spec| spec.listeners[0].protocol = ListenerProtocol::Udp,
+    );
     let (tcp, http) = (ListenerProtocol::Tcp, ListenerProtocol::Http);
+    let udp = ListenerProtocol::Udp;
     for (protocol, pool, mode) in [
         (tcp, Some(PoolProtocol::Tcp), Mode::Tcp),
         (tcp, Some(PoolProtocol::Http), Mode::Http),
         (tcp, None, Mode::Tcp),
         (http, Some(PoolProtocol::Http), Mode::Http),
         (http, None, Mode::Http),
+        (udp, Some(PoolProtocol::Udp), Mode::Udp),
+        (udp, None, Mode::Udp),
     ] {
         let snapshot = accepted(|spec| {
             spec.listeners[0].protocol = protocol;

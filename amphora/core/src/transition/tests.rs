@@ -109,6 +109,24 @@ fn a_port_that_moves_between_listeners_is_closed_and_opened() {
 }
 
 #[test]
+fn a_listener_that_changes_from_streams_to_datagrams_gets_another_socket() {
+    let old = snapshot(&["192.0.2.1"], &[(1, 80)]);
+    let new = parse(&["192.0.2.1"], &[(1, 80)], |spec| {
+        spec.listeners[0].protocol = ListenerProtocol::Udp
+    });
+    let changed = Transition::between(Some(&old), Some(&new));
+    assert_eq!(changed.close, [key(1, "192.0.2.1:80")]);
+    let place = changed.open[0].place;
+    assert_eq!(
+        (place.transport, std::format!("{place}")),
+        (
+            Transport::Datagram,
+            std::string::String::from("192.0.2.1:80/udp")
+        )
+    );
+}
+
+#[test]
 fn disabling_closes() {
     let old = snapshot(&["192.0.2.1"], &[(1, 80), (2, 81)]);
     let one = parse(&["192.0.2.1"], &[(1, 80), (2, 81)], |spec| {

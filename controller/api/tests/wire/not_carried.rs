@@ -27,7 +27,6 @@ async fn listeners() {
             json!({"protocol": "TERMINATED_HTTPS", "default_tls_container_ref": "r"}),
             "TLS termination by certificate references",
         ),
-        (json!({"protocol": "UDP"}), "the protocol UDP"),
         (json!({"protocol": "SCTP"}), "the protocol SCTP"),
         (json!({"protocol": "PROMETHEUS"}), "the protocol PROMETHEUS"),
         (
@@ -60,7 +59,6 @@ async fn pools() {
     let api = Api::of_this_release();
     let tls = "TLS toward members";
     for (patch, subject) in [
-        (json!({"protocol": "UDP"}), "the protocol UDP"),
         (json!({"protocol": "SCTP"}), "the protocol SCTP"),
         (json!({"tls_enabled": true}), tls),
         (json!({"tls_container_ref": "r"}), tls),

@@ -45,7 +45,7 @@ fn what_a_listener_needs() {
             listener(ListenerProtocol::TerminatedHttps),
             vec![ended, ended],
         ),
-        (listener(ListenerProtocol::Udp), vec![Feature::Udp]),
+        (listener(ListenerProtocol::Udp), vec![]),
         (listener(ListenerProtocol::Sctp), vec![Feature::Sctp]),
         (metrics, vec![Feature::Prometheus, ended]),
         (told, vec![Feature::ClientAddressHeaders]),
@@ -89,11 +89,12 @@ fn what_a_pool_and_all_in_it_needs() {
     let (six, four) = ("2001:db8::1", "10.1.0.1");
     let by = |monitor| MonitorKind::new(monitor, http());
     let (http, udp) = (PoolProtocol::Http, PoolProtocol::Udp);
-    let (connect, sctp) = (Feature::UdpConnectMonitors, Feature::SctpMonitors);
+    let sctp = Feature::SctpMonitors;
     for (new, features) in [
         (with(http, six), vec![]),
-        (with(udp, four), vec![Feature::Udp]),
-        (with(udp, six), vec![Feature::Udp, Feature::MixedFamilies]),
+        (with(udp, four), vec![]),
+        // A member is reached whatever its IP version: no packet is passed on as it is.
+        (with(udp, six), vec![]),
         (new_pool(PoolProtocol::Sctp), vec![Feature::Sctp]),
         (new_pool(PoolProtocol::Https), vec![]),
         (new_pool(PoolProtocol::Proxy), vec![]),
@@ -109,11 +110,8 @@ fn what_a_pool_and_all_in_it_needs() {
         (judged(http, by(MonitorType::Ping)), vec![]),
         (judged(http, by(MonitorType::Https)), vec![]),
         (judged(http, by(MonitorType::TlsHello)), vec![]),
-        (
-            judged(udp, by(MonitorType::UdpConnect)),
-            vec![Feature::Udp, connect],
-        ),
-        (judged(udp, by(MonitorType::Sctp)), vec![Feature::Udp, sctp]),
+        (judged(udp, by(MonitorType::UdpConnect)), vec![]),
+        (judged(udp, by(MonitorType::Sctp)), vec![sctp]),
     ] {
         let change = House::empty().add_pool(new.clone()).unwrap();
         assert_eq!(needs(&change).collect::<Vec<_>>(), features, "{new:?}");
@@ -128,24 +126,24 @@ fn what_a_pool_and_all_in_it_needs() {
 #[test]
 fn what_a_change_does_not_touch_or_takes_away_needs_nothing() {
     let mut house = House::furnished();
-    house.add_pool(new_pool(PoolProtocol::Udp)).unwrap();
-    let (http, udp) = (house.pool(), house.tree.pools[1].value.id);
+    house.add_pool(new_pool(PoolProtocol::Sctp)).unwrap();
+    let (http, sctp) = (house.pool(), house.tree.pools[1].value.id);
     let update = |id| Command::UpdatePool(id, Box::default());
     assert_eq!(needed(&mut house, update(http)), []);
-    assert_eq!(needed(&mut house, update(udp)), [Feature::Udp]);
-    assert_eq!(needed(&mut house, Command::DeletePool(udp)), []);
-    house.run(Command::DeletePool(udp)).unwrap();
-    assert_eq!(needed(&mut house, Command::DeletePool(udp)), []);
+    assert_eq!(needed(&mut house, update(sctp)), [Feature::Sctp]);
+    assert_eq!(needed(&mut house, Command::DeletePool(sctp)), []);
+    house.run(Command::DeletePool(sctp)).unwrap();
+    assert_eq!(needed(&mut house, Command::DeletePool(sctp)), []);
 }
 
 #[test]
 fn a_refusal_names_what_is_lacking() {
     let change = House::empty()
-        .add_pool(new_pool(PoolProtocol::Udp))
+        .add_pool(new_pool(PoolProtocol::Sctp))
         .unwrap();
     assert_eq!(
         Carried::release().check(&change).unwrap_err().to_string(),
-        "the protocol UDP cannot be had in this release."
+        "the protocol SCTP cannot be had in this release."
     );
 }
 

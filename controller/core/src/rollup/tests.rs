@@ -10,7 +10,7 @@ use crate::{
         Command, HealthMonitorUpdate, L7PolicyUpdate, ListenerUpdate, LoadBalancerUpdate,
         MemberUpdate, PoolUpdate,
     },
-    model::ListenerProtocol,
+    model::{ListenerProtocol, PoolProtocol},
     sample::{House, new_listener, new_member, new_pool},
     status::OperatingStatus::{Degraded, Draining, Error, NoMonitor, Offline, Online},
 };
@@ -148,6 +148,30 @@ fn an_empty_pool_is_online() {
         Command::BatchMembers(house.pool(), vec![], crate::command::BatchMode::Replace)
     });
     assert_picture(&seen(&house, &[]), &[], Online, Online);
+}
+
+#[test]
+fn a_udp_member_of_weight_zero_drains_whether_it_is_probed_or_not() {
+    let mut house = with(member_update(
+        0,
+        MemberUpdate {
+            weight: Some(0),
+            ..MemberUpdate::default()
+        },
+    ));
+    assert_picture(
+        &seen(&house, &[UNJUDGED, UP]),
+        &[NoMonitor, Online],
+        Online,
+        Online,
+    );
+    house.tree.pools[0].value.protocol = PoolProtocol::Udp;
+    assert_picture(
+        &seen(&house, &[UNJUDGED, UP]),
+        &[Draining, Online],
+        Online,
+        Online,
+    );
 }
 
 #[test]

@@ -56,7 +56,12 @@ fn any_probe() -> impl Strategy<Value = ProbeSpec> {
             domain_name,
         })
     });
-    prop_oneof![Just(ProbeSpec::Tcp), Just(ProbeSpec::Ping), http]
+    prop_oneof![
+        Just(ProbeSpec::Tcp),
+        Just(ProbeSpec::Ping),
+        Just(ProbeSpec::UdpConnect),
+        http
+    ]
 }
 
 fn any_monitor() -> impl Strategy<Value = MonitorSpec> {
@@ -132,7 +137,11 @@ fn any_member() -> impl Strategy<Value = MemberSpec> {
 }
 
 fn any_pool() -> impl Strategy<Value = PoolSpec> {
-    let protocol = prop_oneof![Just(PoolProtocol::Tcp), Just(PoolProtocol::Http)];
+    let protocol = prop_oneof![
+        Just(PoolProtocol::Tcp),
+        Just(PoolProtocol::Http),
+        Just(PoolProtocol::Udp)
+    ];
     let members = prop::collection::vec(any_member(), 0..4);
     (
         0_u128..8,
@@ -218,7 +227,11 @@ fn any_policies() -> impl Strategy<Value = Vec<PolicySpec>> {
 }
 
 fn any_listener() -> impl Strategy<Value = ListenerSpec> {
-    let protocol = prop_oneof![Just(ListenerProtocol::Tcp), Just(ListenerProtocol::Http)];
+    let protocol = prop_oneof![
+        Just(ListenerProtocol::Tcp),
+        Just(ListenerProtocol::Http),
+        Just(ListenerProtocol::Udp)
+    ];
     let pool = prop::option::weighted(0.6, (0_u128..8).prop_map(pool_id));
     let cidrs = prop::collection::vec(
         prop_oneof![8 => "10\\.[0-9]\\.0\\.0/[12][0-9]", 1 => any_text()],
@@ -332,14 +345,16 @@ fn assert_valid(snapshot: &Snapshot) {
     assert!(!snapshot.vips().is_empty());
     let mut ports = alloc::collections::BTreeSet::new();
     for listener in snapshot.listeners() {
-        assert!(listener.port > 0 && listener.connection_limit > 0 && ports.insert(listener.port));
+        assert!(listener.port > 0 && listener.connection_limit > 0);
+        assert!(ports.insert((listener.mode.transport(), listener.port)));
         let pool = listener
             .default_pool
             .map(|pool| snapshot.pool(pool).unwrap());
-        assert!(
-            listener.protocol == ListenerProtocol::Tcp
-                || pool.is_none_or(|pool| pool.protocol == PoolProtocol::Http)
-        );
+        assert!(pool.is_none_or(|pool| match listener.protocol {
+            ListenerProtocol::Tcp => pool.protocol != PoolProtocol::Udp,
+            ListenerProtocol::Http => pool.protocol == PoolProtocol::Http,
+            ListenerProtocol::Udp => pool.protocol == PoolProtocol::Udp,
+        }));
         assert_eq!(
             listener.mode == Mode::Http,
             listener.protocol == ListenerProtocol::Http

@@ -21,6 +21,20 @@ fn a_disabled_monitor_is_none_but_is_checked() {
 }
 
 #[test]
+fn only_members_of_a_udp_pool_are_probed_by_udp_connect() {
+    refused(MONITOR, "only members of a udp pool", |spec| {
+        first_monitor(spec).probe = ProbeSpec::UdpConnect
+    });
+    let snapshot = accepted(|spec| {
+        spec.listeners[0].protocol = ListenerProtocol::Udp;
+        spec.pools[0].protocol = PoolProtocol::Udp;
+        first_monitor(spec).probe = ProbeSpec::UdpConnect;
+    });
+    let monitor = snapshot.pools()[0].monitor.as_ref().unwrap();
+    assert_eq!(monitor.probe, Probe::UdpConnect);
+}
+
+#[test]
 fn rise_and_fall_are_one_to_ten() {
     for (rise, fall) in [(1, 10), (10, 1)] {
         let snapshot =

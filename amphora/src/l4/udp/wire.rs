@@ -1,0 +1,377 @@
+//! Datagrams as the system takes and gives them: many with one call, where it can be had.
+//!
+//! Received by `recvmmsg` into buffers that hold the largest datagram there is, so that none is ever cut. Several of one
+//! sender that came together as one buffer (UDP_GRO), or that follow each other and are of one size, go out with one
+//! call as well (UDP_SEGMENT). The path's MTU is left to the system: what is larger is sent in fragments.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd, AsRawFd},
+};
+
+use nix::sys::socket::{
+    ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt,
+    sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, UdpGroSegment},
+};
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use rustix::{
+    fd::OwnedFd,
+    io::Errno,
+    net::{
+        AddressFamily, SendFlags, SocketFlags, SocketType, bind, connect, send, sendto,
+        socket_with,
+        sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover},
+    },
+};
+
+use crate::limits::{DATAGRAM_BYTES_MAX, SEGMENTS_BYTES_MAX, SEGMENTS_MAX};
+
+/// What receiving and sending takes: once for all sockets of a thread.
+pub(super) struct Means {
+    pub(super) batch: Batch,
+    pub(super) calls: Calls,
+}
+
+/// Where datagrams rest between the two calls.
+pub(super) struct Batch {
+    buffers: Box<[u8]>,
+    metas: Box<[RecvMeta; BATCH_SIZE]>,
+    /// How many of them are filled.
+    received: usize,
+    /// How many of those were taken out.
+    taken: usize,
+    /// Holds what several buffers had, one after the other.
+    joined: Vec<u8>,
+}
+
+/// The calls for which the system needs more said than a datagram and an address. Made for a socket of its own, since
+/// making it sets options that are not meant for others.
+pub(super) struct Calls(UdpSocketState);
+
+/// Datagrams of one sender, one after the other, all as long as `size` but for the last, which may be shorter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parcel<'a> {
+    pub(super) bytes: &'a [u8],
+    size: usize,
+}
+
+/// Who sent something, and to which address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) sender: SocketAddr,
+    /// Known only where [`tell_destination`] asked for it.
+    pub(super) to: Option<IpAddr>,
+}
+
+impl<'a> Parcel<'a> {
+    /// Number of datagrams.
+    pub(super) fn count(&self) -> u64 {
+        self.each().count() as u64
+    }
+
+    /// Its datagrams. An empty one is one too.
+    pub(super) fn each(&self) -> impl Iterator<Item = &'a [u8]> {
+        let empty = self.bytes.is_empty().then_some(self.bytes);
+        empty.into_iter().chain(self.bytes.chunks(self.size.max(1)))
+    }
+
+    const fn is_single(&self) -> bool {
+        self.bytes.len() <= self.size
+    }
+}
+
+impl Means {
+    pub(super) fn new() -> io::Result<Self> {
+        let model = open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0))?;
+        bind(&model, &SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0))?;
+        Ok(Self {
+            batch: Batch {
+                // Zeroed pages that nobody touched take no memory: with small datagrams all but one in sixteen.
+                buffers: vec![0; BATCH_SIZE * DATAGRAM_BYTES_MAX].into_boxed_slice(),
+                metas: Box::new([RecvMeta::default(); BATCH_SIZE]),
+                received: 0,
+                taken: 0,
+                joined: Vec::with_capacity(SEGMENTS_BYTES_MAX),
+            },
+            calls: Calls(UdpSocketState::new(UdpSockRef::from(&model))?),
+        })
+    }
+}
+
+impl Batch {
+    /// Takes what has come to a socket, at most `most` buffers of it, and says whether more may be there.
+    ///
+    /// # Errors
+    ///
+    /// Those of `recvmmsg`; `WouldBlock` if nothing has come.
+    pub(super) fn receive(
+        &mut self,
+        calls: &Calls,
+        socket: impl AsFd,
+        most: usize,
+    ) -> io::Result<Rest> {
+        (self.received, self.taken) = (0, 0);
+        let mut buffers = self.buffers.chunks_exact_mut(DATAGRAM_BYTES_MAX);
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+            std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
+        let slices = slices.get_mut(..most.min(BATCH_SIZE)).unwrap_or_default();
+        let metas = self.metas.as_mut_slice();
+        self.received = calls.0.recv(UdpSockRef::from(&socket), slices, metas)?;
+        Ok(if self.received < most {
+            Rest::Nothing
+        } else {
+            Rest::Unknown
+        })
+    }
+
+    /// Of what was received the next that can be sent together, and whose it is.
+    pub(super) fn next(&mut self) -> Option<(Origin, Parcel<'_>)> {
+        let at = self.taken;
+        let metas = self.metas.get(at..self.received)?;
+        let first = metas.first()?;
+        let origin = Origin {
+            sender: first.addr,
+            to: first.dst_ip,
+        };
+        let run = run_length(metas);
+        self.taken += run;
+        if run > 1 {
+            self.joined.clear();
+            for (offset, meta) in metas.iter().take(run).enumerate() {
+                let bytes = message(&self.buffers, at + offset, meta.len);
+                self.joined.extend_from_slice(bytes);
+            }
+            let bytes = self.joined.as_slice();
+            let size = first.len;
+            return Some((origin, Parcel { bytes, size }));
+        }
+        let bytes = message(&self.buffers, at, first.len);
+        let size = first.stride;
+        Some((origin, Parcel { bytes, size }))
+    }
+}
+
+impl Calls {
+    /// Sends one datagram from a given address of this host.
+    pub(super) fn send_from(
+        &self,
+        socket: impl AsFd,
+        from: IpAddr,
+        to: SocketAddr,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let transmit = Transmit {
+            destination: to,
+            ecn: None,
+            contents: bytes,
+            segment_size: None,
+            src_ip: Some(from),
+        };
+        self.0.try_send(UdpSockRef::from(&socket), &transmit)
+    }
+}
+
+fn message(buffers: &[u8], at: usize, bytes: usize) -> &[u8] {
+    let start = at * DATAGRAM_BYTES_MAX;
+    buffers.get(start..start + bytes).unwrap_or_default()
+}
+
+/// How many buffers from the first on are single datagrams of one sender and of one size, of which the last may be
+/// shorter: what one call can send.
+fn run_length(metas: &[RecvMeta]) -> usize {
+    let Some(first) = metas.first() else { return 0 };
+    if first.len == 0 || first.stride != first.len {
+        return 1;
+    }
+    let (mut run, mut bytes) = (0, 0);
+    for meta in metas.iter().take(SEGMENTS_MAX) {
+        let joins = meta.addr == first.addr
+            && meta.dst_ip == first.dst_ip
+            && meta.stride == meta.len
+            && (1..=first.len).contains(&meta.len)
+            && bytes + meta.len <= SEGMENTS_BYTES_MAX;
+        if !joins {
+            break;
+        }
+        run += 1;
+        bytes += meta.len;
+        if meta.len < first.len {
+            break;
+        }
+    }
+    run.max(1)
+}
+
+/// Whether a socket has more to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    Nothing,
+    Unknown,
+}
+
+/// The size of the datagrams of which a socket takes several with one call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segments {
+    bytes_max: usize,
+}
+
+impl Segments {
+    /// Of any size, as far as is known.
+    pub(super) const ANY: Self = Self {
+        bytes_max: SEGMENTS_BYTES_MAX,
+    };
+}
+
+/// Sends all datagrams of a parcel with one call, to `to` or whom the socket is connected to. `false` if that cannot be
+/// done here, and each has to be sent by itself.
+pub(super) fn send_together(
+    socket: impl AsFd,
+    to: Option<SocketAddr>,
+    parcel: Parcel<'_>,
+    segments: &mut Segments,
+) -> bool {
+    if parcel.is_single() || parcel.size > segments.bytes_max {
+        return false;
+    }
+    let Ok(size) = u16::try_from(parcel.size) else {
+        return false;
+    };
+    let to = to.map(SockaddrStorage::from);
+    let sent = sendmsg(
+        socket.as_fd().as_raw_fd(),
+        &[IoSlice::new(parcel.bytes)],
+        &[ControlMessage::UdpGsoSegments(&size)],
+        MsgFlags::MSG_NOSIGNAL,
+        to.as_ref(),
+    );
+    match sent.map_err(|error| Errno::from_raw_os_error(error as i32)) {
+        Ok(_) => true,
+        // Larger than the way takes: in fragments each may pass.
+        Err(Errno::INVAL | Errno::MSGSIZE) => {
+            segments.bytes_max = parcel.size - 1;
+            false
+        }
+        // The device cannot.
+        Err(Errno::IO | Errno::OPNOTSUPP) => {
+            segments.bytes_max = 0;
+            false
+        }
+        // Sending one by one will tell what is wrong.
+        Err(_) => false,
+    }
+}
+
+/// Sends one datagram to whom the socket is connected to.
+pub(super) fn send_connected(socket: impl AsFd, bytes: &[u8]) -> Result<(), Errno> {
+    send(socket, bytes, SendFlags::NOSIGNAL).map(drop)
+}
+
+/// Sends one datagram.
+pub(super) fn send_to(socket: impl AsFd, to: SocketAddr, bytes: &[u8]) -> Result<(), Errno> {
+    sendto(socket, bytes, SendFlags::NOSIGNAL, &to).map(drop)
+}
+
+/// A socket that exchanges datagrams with one member, and hears what ICMP says of it. Its descriptor is below
+/// `descriptors_max`.
+pub(super) fn connected(member: SocketAddr, descriptors_max: i32) -> Result<OwnedFd, Errno> {
+    let socket = open(member)?;
+    if socket.as_raw_fd() >= descriptors_max {
+        return Err(Errno::MFILE);
+    }
+    connect(&socket, &member)?;
+    Ok(socket)
+}
+
+fn open(family_of: SocketAddr) -> Result<OwnedFd, Errno> {
+    let family = if family_of.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::DGRAM, flags, None)?;
+    let_pass_whole(&socket, family_of)?;
+    Ok(socket)
+}
+
+/// Datagrams larger than the way takes are sent in fragments rather than refused. Of IPv4 routers do that, so that no
+/// ICMP message need be believed; of IPv6 the system must believe them, and does so by itself.
+pub(super) fn let_pass_whole(socket: impl AsFd, family_of: SocketAddr) -> Result<(), Errno> {
+    if family_of.is_ipv4() {
+        set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::OMIT)?;
+    }
+    Ok(())
+}
+
+/// Has the system hand over datagrams of one sender that came together in one buffer. Where it cannot, they come one by
+/// one.
+pub(super) fn let_come_together(socket: &impl AsFd) {
+    let _ = setsockopt(&socket.as_fd(), UdpGroSegment, &true);
+}
+
+/// Has the system say to which address a datagram was sent: needed where a socket is bound to all of them.
+pub(super) fn tell_destination(socket: &impl AsFd, bound_to: IpAddr) -> io::Result<()> {
+    match bound_to {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
+            setsockopt(&socket.as_fd(), Ipv4PacketInfo, &true)?;
+        }
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            setsockopt(&socket.as_fd(), Ipv6RecvPacketInfo, &true)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(sender: u16, len: usize, stride: usize) -> RecvMeta {
+        let mut meta = RecvMeta::default();
+        meta.addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), sender);
+        (meta.len, meta.stride) = (len, stride);
+        meta
+    }
+
+    fn single(sender: u16, len: usize) -> RecvMeta {
+        meta(sender, len, len)
+    }
+
+    #[test]
+    fn only_equal_datagrams_of_one_sender_are_joined_and_a_shorter_one_ends_it() {
+        let (a, b) = (|len| single(1, len), |len| single(2, len));
+        for (metas, run) in [
+            (vec![], 0),
+            (vec![a(64)], 1),
+            (vec![a(64), a(64), a(64)], 3),
+            (vec![a(64), a(64), b(64)], 2),
+            (vec![a(64), b(64), a(64)], 1),
+            (vec![a(64), a(10), a(10)], 2),
+            (vec![a(64), a(65)], 1),
+            // An empty one has no place in a run, and one that holds several is sent as it came.
+            (vec![a(0), a(0)], 1),
+            (vec![a(64), a(0)], 1),
+            (vec![meta(1, 128, 64), a(64)], 1),
+            (vec![a(64), meta(1, 128, 64)], 1),
+            (vec![a(40_000), a(40_000)], 1),
+            (vec![a(64); 100], SEGMENTS_MAX),
+        ] {
+            assert_eq!(run_length(&metas), run, "{metas:?}");
+        }
+    }
+
+    #[test]
+    fn a_parcel_falls_into_its_datagrams() {
+        let lengths = |bytes: &[u8], size| {
+            let parcel = Parcel { bytes, size };
+            let lengths: Vec<_> = parcel.each().map(<[u8]>::len).collect();
+            assert_eq!(parcel.count(), lengths.len() as u64);
+            lengths
+        };
+        assert_eq!(lengths(&[0; 10], 4), [4, 4, 2]);
+        assert_eq!(lengths(&[0; 4], 4), [4]);
+        assert_eq!(lengths(&[], 0), [0]);
+    }
+}
