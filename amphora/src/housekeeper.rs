@@ -10,7 +10,7 @@ use std::{
     io,
     pin::pin,
     rc::Rc,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::Duration,
 };
 
@@ -35,6 +35,7 @@ use tracing::{error, info, warn};
 use crate::{
     clock::Clock,
     limits::{BLOCKING_THREADS_MAX, PROBES_MAX},
+    local::Common,
     plane::Plane,
     probe::{Done, Meters, Probes, Verdict},
     tallies::Tallies,
@@ -179,9 +180,9 @@ impl Housekeeper {
         self.probes.borrow().meters()
     }
 
-    /// Bugs of workers, and how often they ran out of descriptors.
-    pub(crate) fn plane_counters(&self) -> Result<(Arc<AtomicU64>, Arc<AtomicU64>), Ending> {
-        self.with_plane(|plane| (plane.bug_counter(), plane.exhaustion_counter()))
+    /// What the threads of the data path count together.
+    pub(crate) fn plane_counters(&self) -> Result<Common, Ending> {
+        self.with_plane(|plane| plane.common().clone())
     }
 
     fn with_plane<T>(&self, act: impl FnOnce(&mut Plane) -> T) -> Result<T, Ending> {

@@ -27,8 +27,12 @@ pub(crate) const SCRATCH_BYTES: usize = 64 * 1024;
 /// Events that one wait of a thread may bring: enough that a busy thread waits seldom.
 pub(crate) const EVENTS_MAX: usize = 256;
 
-/// What one direction of a stream may move before others get their turn.
-pub(crate) const RELAY_BYTES_PER_TURN_MAX: usize = 512 * 1024;
+/// What one direction that is copied may move before others get their turn.
+pub(crate) const MESSAGES_BYTES_PER_TURN_MAX: usize = 512 * 1024;
+
+/// What one direction that is moved through a pipe may move before others get their turn: a few milliseconds of a core.
+/// Whoever returns to a stream sooner finds less in it, and every look costs.
+pub(crate) const STREAM_BYTES_PER_TURN_MAX: usize = 4 * 1024 * 1024;
 
 /// A read of at least this much, so often in a row, makes a direction a stream: what is smaller or seldomer is cheaper
 /// copied than moved through a pipe.
@@ -52,6 +56,20 @@ pub(crate) const PIPES_MAX: usize = 256;
 
 /// Pipes that are kept for the next stream.
 pub(crate) const PIPES_IDLE_MAX: usize = 16;
+
+/// How long a peer may be silent before it is asked whether it is still there: less than the idle timers of firewalls and
+/// address translators on the way, which forget after minutes.
+pub(crate) const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+
+/// Between two such questions.
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// So many questions without an answer mean that the peer is gone.
+pub(crate) const KEEPALIVE_PROBES: u32 = 6;
+
+/// The longest time for which what was sent may stay unacknowledged by a timer of ours; where a listener allows longer
+/// silence, the system's own count of retransmissions applies, about a quarter of an hour.
+pub(crate) const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(900);
 
 /// Descriptors that connections leave to the rest of the process: spec files, reports, probes, the agent.
 pub(crate) const DESCRIPTORS_RESERVED: u64 = 128;

@@ -11,9 +11,12 @@ use std::{
 
 use krater_amphora_core::{snapshot::Transport, transition::Place};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::limits::{ACCEPT_BACKLOG_MAX, DATAGRAM_BACKLOG_BYTES};
+use crate::limits::{
+    ACCEPT_BACKLOG_MAX, DATAGRAM_BACKLOG_BYTES, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL,
+    KEEPALIVE_PROBES,
+};
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +56,12 @@ pub(crate) fn open_group(
             Ok(match transport {
                 Transport::Stream => {
                     socket.set_tcp_nodelay(true)?;
-                    socket.set_keepalive(true)?;
+                    socket.set_tcp_keepalive(
+                        &TcpKeepalive::new()
+                            .with_time(KEEPALIVE_IDLE)
+                            .with_interval(KEEPALIVE_INTERVAL)
+                            .with_retries(KEEPALIVE_PROBES),
+                    )?;
                     socket.listen(ACCEPT_BACKLOG_MAX)?;
                     Listening::Streams(Arc::new(socket.into()))
                 }

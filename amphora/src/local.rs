@@ -19,7 +19,8 @@ use tokio::{
 };
 
 use crate::{
-    limits::{IDLE_UPSTREAMS_MAX, SCRATCH_BYTES},
+    limits::{IDLE_UPSTREAMS_MAX, SCRATCH_BYTES, SESSIONS_MAX},
+    meter::ThreadMeter,
     seat::{Seat, Seats},
     upstream::Upstreams,
     world::{Leave, ListenerState, World},
@@ -53,6 +54,8 @@ pub(crate) struct Common {
     pub(crate) bugs: Arc<AtomicU64>,
     /// Times accepting had to pause for want of descriptors or memory.
     pub(crate) exhaustions: Arc<AtomicU64>,
+    /// What each thread has to do: the lanes of workers, then those of threads that carry streams.
+    pub(crate) threads: Arc<ThreadMeter>,
     /// Descriptors from this number on are not for connections.
     pub(crate) descriptors_max: i32,
     /// UDP sessions of one thread.
@@ -140,6 +143,19 @@ impl Local {
 }
 
 impl Common {
+    /// For so many cores, without bounds; nothing has happened yet.
+    pub(crate) fn new(cores: usize, drain: Duration) -> Self {
+        Self {
+            world: Arc::new(ArcSwap::from_pointee(World::default())),
+            bugs: Arc::default(),
+            exhaustions: Arc::default(),
+            threads: Arc::new(ThreadMeter::new(2 * cores)),
+            descriptors_max: i32::MAX,
+            sessions_max: SESSIONS_MAX,
+            drain,
+        }
+    }
+
     /// Notes that a connection ended in a panic.
     pub(crate) fn count_bug(&self) {
         self.bugs.fetch_add(1, Ordering::Relaxed);

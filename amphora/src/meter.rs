@@ -278,6 +278,8 @@ pub struct MemberLane {
     pub bytes_in: Counter,
     /// Connections that could not be established.
     pub connect_failures: Counter,
+    /// Those of them for which this host had no port left.
+    pub ports_exhausted: Counter,
     /// Answers that broke off, were malformed or never came.
     pub response_errors: Counter,
     /// HTTP responses of the member.
@@ -286,6 +288,28 @@ pub struct MemberLane {
     pub durations: Durations,
 }
 
+/// What one thread has to do.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ThreadLane {
+    /// Client connections accepted.
+    pub accepted: Counter,
+    /// Client connections that ended.
+    pub ended: Counter,
+}
+
+impl ThreadLane {
+    /// Client connections open now.
+    #[must_use]
+    pub fn active(&self) -> u64 {
+        // Ended first, as in the meters of listeners.
+        let ended = self.ended.read();
+        self.accepted.read().saturating_sub(ended)
+    }
+}
+
+/// What each thread has to do.
+pub type ThreadMeter = Lanes<ThreadLane>;
 /// What a listener did, over all workers.
 pub type ListenerMeter = Lanes<ListenerLane>;
 /// What a member did, over all workers.
@@ -317,6 +341,8 @@ pub struct MemberTotals {
     pub bytes_in: u64,
     /// Connections that could not be established.
     pub connect_failures: u64,
+    /// Those of them for which this host had no port left.
+    pub ports_exhausted: u64,
     /// Answers that broke off, were malformed or never came.
     pub response_errors: u64,
     /// HTTP responses by class, named by [`Responses::NAMES`].
@@ -342,6 +368,7 @@ impl AddAssign for MemberTotals {
         self.bytes_out += other.bytes_out;
         self.bytes_in += other.bytes_in;
         self.connect_failures += other.connect_failures;
+        self.ports_exhausted += other.ports_exhausted;
         self.response_errors += other.response_errors;
         for (sum, responses) in self.responses.iter_mut().zip(other.responses) {
             *sum += responses;
@@ -403,6 +430,7 @@ impl Lanes<MemberLane> {
             bytes_out: self.sum(|lane| &lane.bytes_out),
             bytes_in: self.sum(|lane| &lane.bytes_in),
             connect_failures: self.sum(|lane| &lane.connect_failures),
+            ports_exhausted: self.sum(|lane| &lane.ports_exhausted),
             response_errors: self.sum(|lane| &lane.response_errors),
             responses: self.sum_responses(|lane| &lane.responses),
             durations: self.sum_durations(|lane| &lane.durations),

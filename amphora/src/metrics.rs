@@ -99,13 +99,11 @@ impl Endpoint {
     }
 
     fn scrape(&self) -> Result<Scrape, Ending> {
-        let (bugs, exhaustions) = self.housekeeper.plane_counters()?;
         Ok(Scrape {
             world: self.housekeeper.world()?,
             probes: self.housekeeper.probe_meters(),
             tallies: Arc::clone(self.housekeeper.tallies()),
-            bugs,
-            exhaustions,
+            common: self.housekeeper.plane_counters()?,
             amphora: self.amphora,
             boot: self.housekeeper.boot(),
             workers: self.housekeeper.workers(),

@@ -8,15 +8,10 @@ use std::{
     collections::BTreeMap,
     error::Error,
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
+    sync::{Arc, atomic::Ordering, mpsc},
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
 use hashbrown::{HashMap, HashSet};
 use krater_amphora_api::{
     Generation, ListenerId, LoadBalancerId, LoadBalancerReport, MemberHealth, MemberId, PoolId,
@@ -117,12 +112,9 @@ impl Plane {
     pub fn start(workers: usize, drain: Duration) -> io::Result<Self> {
         let cores = workers.max(1);
         let common = Common {
-            world: Arc::new(ArcSwap::from_pointee(World::default())),
-            bugs: Arc::default(),
-            exhaustions: Arc::default(),
             descriptors_max: descriptors_max(),
             sessions_max: sessions_max(cores),
-            drain,
+            ..Common::new(cores, drain)
         };
         let cores = processors(cores)
             .into_iter()
@@ -322,7 +314,7 @@ impl Plane {
     }
 
     /// Lanes of a meter: one for each thread that carries traffic.
-    fn lanes(&self) -> usize {
+    const fn lanes(&self) -> usize {
         2 * self.cores.len()
     }
 
@@ -332,16 +324,9 @@ impl Plane {
         self.common.bugs.load(Ordering::Relaxed)
     }
 
-    /// The counter behind [`Plane::bugs`], for a metrics collector that outlives a borrow.
-    #[must_use]
-    pub fn bug_counter(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.common.bugs)
-    }
-
-    /// The counter of times that accepting had to pause for want of descriptors or memory.
-    #[must_use]
-    pub fn exhaustion_counter(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.common.exhaustions)
+    /// What the threads share, for a metrics collector that outlives a borrow.
+    pub(crate) const fn common(&self) -> &Common {
+        &self.common
     }
 
     /// Stops accepting, lets connections end for at most `grace`, then ends.

@@ -10,7 +10,7 @@
 //! A break is passed on as a break: when one side was broken off, the other is, after all that the broken side had
 //! sent before was handed on. An end is passed on as an end, and the other direction goes on.
 
-use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use krater_amphora_api::ListenerId;
 use krater_amphora_core::{
@@ -27,7 +27,7 @@ use super::{
     flow::{Flow, Last, Means, Moved, Turn},
     reactor::{Flags, Kind, Reactor, Token},
     slab::Id,
-    socket::{Socket, failure_of},
+    socket::{Inherits, Socket, failure_of},
     timers::{Moment, Timers},
 };
 use crate::{
@@ -53,6 +53,8 @@ pub(super) struct Connection {
     moved_at: Moment,
     /// When it must end, however busy it is.
     ends_at: Moment,
+    queued: Queued,
+    tended: Tended,
 }
 
 /// What all connections of a thread share.
@@ -64,8 +66,8 @@ pub(super) struct Shared {
     /// The time, read once per wake.
     pub(super) now: Moment,
     pub(super) means: Means,
-    /// Connections that have yielded to others and have more to move.
-    pub(super) again: Vec<Id>,
+    /// Connections that wait for their turn: streams, and those that have yielded to others.
+    pub(super) turns: VecDeque<Id>,
     /// Descriptors from this number on are left to the rest of the process.
     pub(super) descriptors_max: i32,
 }
@@ -94,6 +96,20 @@ enum Far {
         link: Link,
         _load: Load,
     },
+}
+
+/// Whether its sockets were told what connections that last want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tended {
+    No,
+    Yes,
+}
+
+/// Whether it waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queued {
+    No,
+    Yes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +148,8 @@ impl Connection {
             down: Flow::default(),
             moved_at: Moment::default(),
             ends_at: Moment::NEVER,
+            queued: Queued::No,
+            tended: Tended::No,
         }
     }
 
@@ -175,6 +193,10 @@ impl Connection {
             },
         }
         match (self.stage, side) {
+            // Messages first. A stream is better moved late than often.
+            (Stage::Relaying, _) if self.up.is_stream() || self.down.is_stream() => {
+                self.queue(shared, id)
+            }
             (Stage::Relaying, _) => self.relay(shared, id),
             (Stage::Inspecting(_), Side::Client) => self.dial(shared, id),
             (Stage::Dialing(_), Side::Member) => self.dialed(shared, id),
@@ -184,8 +206,9 @@ impl Connection {
         }
     }
 
-    /// It has yielded to others and may go on.
+    /// It is its turn to move what it has.
     pub(super) fn on_turn(&mut self, shared: &mut Shared, id: Id) -> Fate {
+        self.queued = Queued::No;
         match self.stage {
             Stage::Relaying => self.relay(shared, id),
             _ => Fate::GoesOn,
@@ -212,12 +235,30 @@ impl Connection {
                     tracing::trace!(peer = %self.peer, ?silent, "a connection is idle");
                     return Fate::Ends;
                 }
+                self.tend();
                 // Never further away than the shortest allowance, since a half-close may shorten it meanwhile.
                 due.min(now.after(self.shortest_allowance()))
             }
         };
         shared.timers.arm(id.index(), due.min(self.ends_at));
         Fate::GoesOn
+    }
+
+    /// Tells the sockets of a connection that lasts what others end without.
+    fn tend(&mut self) {
+        if self.tended == Tended::Yes {
+            return;
+        }
+        self.tended = Tended::Yes;
+        let Timeouts {
+            client_data,
+            member_data,
+            ..
+        } = self.timeouts();
+        self.client.tend(client_data, Inherits::Keepalive);
+        if let Far::Linked { socket, .. } = &self.member {
+            socket.tend(member_data, Inherits::Nothing);
+        }
     }
 
     /// Chooses a member and begins to connect to it, or gives up: then the connection is closed (reference 19.8).
@@ -245,7 +286,15 @@ impl Connection {
                             shared.timers.arm(id.index(), until);
                             return Fate::GoesOn;
                         }
-                        Err(error) => note_failure(member, shared.lane, &error),
+                        Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                            return self.shed();
+                        }
+                        Err(error) => {
+                            if error == Errno::ADDRNOTAVAIL {
+                                member.meter.of(shared.lane).ports_exhausted.bump();
+                            }
+                            note_failure(member, shared.lane, &error.into());
+                        }
                     }
                 }
             }
@@ -254,6 +303,14 @@ impl Connection {
 
     fn nobody(&self) -> Fate {
         self.seat.lane().no_member.bump();
+        Fate::Ends
+    }
+
+    /// The process has no descriptor or no memory for the other side.
+    fn shed(&self) -> Fate {
+        self.seat.lane().shed.bump();
+        // Not ended, or it would look as if a member had said nothing.
+        self.client.abort();
         Fate::Ends
     }
 
@@ -381,9 +438,18 @@ impl Connection {
             return Fate::Ends;
         }
         if up == Turn::Yields || down == Turn::Yields {
-            shared.again.push(id);
+            let _goes_on = self.queue(shared, id);
         }
         self.watch_for_room(shared, id)
+    }
+
+    /// Has it wait for its turn.
+    fn queue(&mut self, shared: &mut Shared, id: Id) -> Fate {
+        if self.queued == Queued::No {
+            self.queued = Queued::Yes;
+            shared.turns.push_back(id);
+        }
+        Fate::GoesOn
     }
 
     /// Has the reactor report when sockets that take nothing now take something again.
@@ -444,7 +510,7 @@ impl Drop for Connection {
 }
 
 /// Begins to connect; the reactor tells how it ends.
-fn begin(address: SocketAddr, shared: &Shared, id: Id) -> io::Result<Socket> {
+fn begin(address: SocketAddr, shared: &Shared, id: Id) -> Result<Socket, Errno> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -453,12 +519,12 @@ fn begin(address: SocketAddr, shared: &Shared, id: Id) -> io::Result<Socket> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let descriptor = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
     if descriptor.as_raw_fd() >= shared.descriptors_max {
-        return Err(Errno::MFILE.into());
+        return Err(Errno::MFILE);
     }
     match connect(&descriptor, &address) {
         // Even if it is connected already, the reactor says so.
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     }
     let token = Token {
         kind: Kind::Member,

@@ -85,7 +85,7 @@ impl Door {
 
     /// Has the reactor report who comes.
     pub(super) fn watch(&self, reactor: &Reactor, id: Id) -> io::Result<()> {
-        reactor.add(&*self.socket, token(id), Flags::IN)
+        Ok(reactor.add(&*self.socket, token(id), Flags::IN)?)
     }
 
     /// Has the reactor report nothing, or who comes, from now on.

@@ -1,11 +1,13 @@
 //! The loop of one thread: waits for events and gives each to what it belongs to.
 //!
-//! One turn of the loop: wait, read the clock once, look at what timers say is due, hand out events, then let those go
-//! on that had yielded. Whoever adds a kind of descriptor (as sockets of datagrams are one) adds a [`Kind`], a place for its
+//! One turn of the loop: wait, read the clock once, look at what timers say is due, hand out events, then let one of
+//! those go on that wait for their turn: streams, and whoever has moved enough at once. Whoever adds a kind of
+//! descriptor (as sockets of datagrams are one) adds a [`Kind`], a place for its
 //! state beside `doors` and `connections`, and a line in [`Engine::dispatch`]; orders for it arrive in
 //! [`Engine::handle_order`].
 
 use std::{
+    collections::VecDeque,
     io,
     net::{SocketAddr, TcpListener},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -87,7 +89,7 @@ impl Engine {
                     scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
                     pipes: Pipes::new(),
                 },
-                again: Vec::new(),
+                turns: VecDeque::new(),
                 descriptors_max: common.descriptors_max,
             },
             waker: Waker::from(Arc::clone(&inbox.bell)),
@@ -107,33 +109,32 @@ impl Engine {
     /// Works until it is told to stop and the last connection has ended, or until nobody is left to give orders.
     pub(super) fn run(&mut self) -> io::Result<()> {
         let mut events = Events::new();
-        let (mut due, mut turns) = (Vec::new(), Vec::new());
+        let mut due = Vec::new();
         loop {
             let most = self.patience();
             self.shared.reactor.wait(&mut events, most)?;
             self.shared.now = self.clock();
             self.shared.timers.expire(self.shared.now, &mut due);
             let mut next = 0;
-            // A panic is a bug that costs one connection: the work goes on behind it.
-            loop {
-                let step = || self.turn(&events, &mut next, &mut due, &mut turns);
-                match catch_unwind(AssertUnwindSafe(step)) {
-                    Ok(Course::Onward) => break,
-                    Ok(Course::End) => return Ok(()),
-                    Err(_) => self.bury(),
-                }
+            if self.guarded(|engine| engine.turn(&events, &mut next, &mut due)) == Course::End {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Repeats a step until it comes to its end: a panic is a bug that costs the connection that was being worked on,
+    /// and what is left to do is done after it.
+    fn guarded(&mut self, mut step: impl FnMut(&mut Self) -> Course) -> Course {
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| step(self))) {
+                Ok(course) => return course,
+                Err(_) => self.bury(),
             }
         }
     }
 
     /// Everything that one wake brings. What has been begun is not begun again if it is called twice.
-    fn turn(
-        &mut self,
-        events: &Events,
-        next: &mut usize,
-        due: &mut Vec<u32>,
-        turns: &mut Vec<Id>,
-    ) -> Course {
+    fn turn(&mut self, events: &Events, next: &mut usize, due: &mut Vec<u32>) -> Course {
         while let Some(place) = due.pop() {
             if let Some(id) = self.connections.id_at(place) {
                 self.drive(id, Connection::on_time);
@@ -148,10 +149,8 @@ impl Engine {
                 return Course::End;
             }
         }
-        if turns.is_empty() {
-            std::mem::swap(turns, &mut self.shared.again);
-        }
-        while let Some(id) = turns.pop() {
+        // One at a time, so that messages that came meanwhile do not wait for many.
+        if let Some(id) = self.shared.turns.pop_front() {
             self.drive(id, Connection::on_turn);
         }
         self.wake_doors();
@@ -193,7 +192,13 @@ impl Engine {
         if let Some(connection) = self.connections.find(id)
             && act(connection, &mut self.shared, id) == Fate::Ends
         {
-            self.connections.remove(id);
+            self.take_away(id);
+        }
+    }
+
+    fn take_away(&mut self, id: Id) {
+        if self.connections.remove(id).is_some() {
+            self.common.threads.of(self.shared.lane).ended.bump();
         }
     }
 
@@ -211,13 +216,13 @@ impl Engine {
     fn bury(&mut self) {
         self.common.count_bug();
         if let Some(id) = self.current.take() {
-            self.connections.remove(id);
+            self.take_away(id);
         }
     }
 
     /// How long there is nothing to do if nothing happens.
     fn patience(&self) -> Option<Duration> {
-        if !self.shared.again.is_empty() {
+        if !self.shared.turns.is_empty() {
             return Some(Duration::ZERO);
         }
         let rests = self.resting.iter().map(|(until, _)| *until);
@@ -441,6 +446,7 @@ impl Engine {
         let connection = Connection::new(seat, client, peer);
         if allowed {
             let id = self.connections.insert(connection);
+            self.common.threads.of(self.shared.lane).accepted.bump();
             self.drive(id, Connection::start);
         }
     }
@@ -484,4 +490,57 @@ impl Engine {
 enum Accepting {
     More,
     Over,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+
+    use super::*;
+    use crate::{
+        l4::bell::inbox,
+        testbed::{Bed, echo, eventually},
+    };
+
+    #[test]
+    fn a_panic_ends_one_connection_gives_its_place_back_and_is_counted() {
+        let bed = Bed::tcp(&[echo()]).started();
+        let common = Common::new(1, Duration::from_secs(1));
+        common.world.store(bed.plane.world());
+        let (_outbox, inbox) = inbox().unwrap();
+        let mut engine = Engine::new(1, common, inbox).unwrap();
+        let seat = engine.seats.find(bed.spec.listeners[0].id).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut let_in = || {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            assert!(seat.state.shared.limit.take());
+            let (inside, peer): (TcpStream, SocketAddr) = listener.accept().unwrap();
+            engine.let_in(Rc::clone(&seat), inside.into(), peer);
+            client
+        };
+        let _clients = [let_in(), let_in()];
+        assert_eq!(engine.connections.len(), 2);
+        let mut steps = 0;
+        let id = engine.connections.ids()[0];
+        let course = engine.guarded(|engine| {
+            steps += 1;
+            if steps == 1 {
+                engine.drive(id, |_, _, _| panic!("an invariant was broken"));
+            }
+            Course::Onward
+        });
+        assert_eq!((course, steps), (Course::Onward, 2));
+        assert_eq!(engine.connections.len(), 1);
+        assert_eq!(
+            engine
+                .common
+                .bugs
+                .load(std::sync::atomic::Ordering::Relaxed),
+            1
+        );
+        assert_eq!(engine.common.threads.of(1).active(), 1);
+        eventually("one place is taken", || {
+            bed.listener().counters.active_connections == 1
+        });
+    }
 }

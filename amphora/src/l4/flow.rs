@@ -9,8 +9,8 @@ use super::{
     socket::{Received, Sent, Socket},
 };
 use crate::limits::{
-    PIPE_BYTES, RELAY_BYTES_PER_TURN_MAX, STREAM_READ_BYTES_MIN, STREAM_READS, TRICKLE_BYTES_MAX,
-    TRICKLE_READS,
+    MESSAGES_BYTES_PER_TURN_MAX, PIPE_BYTES, STREAM_BYTES_PER_TURN_MAX, STREAM_READ_BYTES_MIN,
+    STREAM_READS, TRICKLE_BYTES_MAX, TRICKLE_READS,
 };
 
 /// One direction.
@@ -134,6 +134,11 @@ impl Flow {
         matches!(self.stage, Stage::Open)
     }
 
+    /// Whether it is moved in large pieces.
+    pub(super) const fn is_stream(&self) -> bool {
+        matches!(self.pace, Pace::Stream { .. }) && self.is_open()
+    }
+
     /// Whether it is done.
     pub(super) const fn is_done(&self) -> bool {
         matches!(self.stage, Stage::Done)
@@ -167,7 +172,7 @@ impl Flow {
                 }
                 Stage::Open if from.is_over() => self.stage = Stage::Ending,
                 Stage::Open if !from.is_readable() => return Turn::Waits,
-                Stage::Open if moved.read >= RELAY_BYTES_PER_TURN_MAX => return Turn::Yields,
+                Stage::Open if moved.read >= self.turn_bytes_max() => return Turn::Yields,
                 Stage::Open => {
                     let received = match self.pace {
                         Pace::Messages { .. } => self.copy(from, to, means, moved),
@@ -181,6 +186,14 @@ impl Flow {
                     }
                 }
             }
+        }
+    }
+
+    /// What may be moved before others get their turn.
+    const fn turn_bytes_max(&self) -> usize {
+        match self.pace {
+            Pace::Messages { .. } => MESSAGES_BYTES_PER_TURN_MAX,
+            Pace::Stream { .. } => STREAM_BYTES_PER_TURN_MAX,
         }
     }
 

@@ -74,4 +74,13 @@ impl Pipes {
             self.idle.push(pipe);
         }
     }
+
+    /// A pool that has no pipe to give: everything is copied.
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        Self {
+            most: 0,
+            ..Self::new()
+        }
+    }
 }

@@ -107,8 +107,13 @@ impl Reactor {
     }
 
     /// Begins to watch. What is ready already is reported by the next wait.
-    pub(super) fn add(&self, descriptor: impl AsFd, token: Token, flags: Flags) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, descriptor, token.encode(), flags)?)
+    pub(super) fn add(
+        &self,
+        descriptor: impl AsFd,
+        token: Token,
+        flags: Flags,
+    ) -> Result<(), Errno> {
+        epoll::add(&self.epoll, descriptor, token.encode(), flags)
     }
 
     /// Watches for something else. What is ready already is reported by the next wait.

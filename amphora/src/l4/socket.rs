@@ -16,12 +16,16 @@ use rustix::{
     io::Errno,
     net::{
         RecvFlags, SendFlags, Shutdown, getsockname, recv, send, shutdown,
-        sockopt::{set_socket_linger, set_tcp_nodelay},
+        sockopt::{
+            set_socket_keepalive, set_socket_linger, set_tcp_keepcnt, set_tcp_keepidle,
+            set_tcp_keepintvl, set_tcp_nodelay, set_tcp_user_timeout,
+        },
     },
     pipe::{SpliceFlags, splice},
 };
 
 use super::reactor::Flags;
+use crate::limits::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, UNACKNOWLEDGED_MAX};
 
 /// One end of a connection.
 #[derive(Debug)]
@@ -53,6 +57,13 @@ enum Delay {
     Used,
     /// They do not.
     Off,
+}
+
+/// What a socket has from the listening one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inherits {
+    Keepalive,
+    Nothing,
 }
 
 /// What a read brought.
@@ -212,6 +223,28 @@ impl Socket {
     pub(super) fn finish(&self) {
         // Fails only if the peer is gone, which reading from it finds out.
         let _ = shutdown(&self.descriptor, Shutdown::Write);
+    }
+
+    /// Has the system find out when the peer is gone: by asking it when it is silent, and by giving up when it does not
+    /// acknowledge for as long as it may be silent. For connections that last, since it takes calls; what is inherited
+    /// from the listening socket is not set again.
+    pub(super) fn tend(&self, silence: Duration, inherits: Inherits) {
+        let socket = &self.descriptor;
+        let give_up = u32::try_from(silence.as_millis()).unwrap_or(0);
+        let set = || -> Result<(), Errno> {
+            if silence <= UNACKNOWLEDGED_MAX {
+                set_tcp_user_timeout(socket, give_up)?;
+            }
+            if inherits == Inherits::Nothing {
+                set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
+                set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
+                set_tcp_keepcnt(socket, KEEPALIVE_PROBES)?;
+                set_socket_keepalive(socket, true)?;
+            }
+            Ok(())
+        };
+        // Fails only on a socket that is gone, as its next event says.
+        let _ = set();
     }
 
     /// Has closing break the connection off, so that what was cut short does not look complete.

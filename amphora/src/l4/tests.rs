@@ -10,6 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+mod breaks;
+mod streams;
+
 use krater_amphora_api::{Algorithm, ListenerState, MemberHealth};
 
 use crate::testbed::{

@@ -109,7 +109,7 @@ impl Datagrams {
         };
         if let Err(error) = turn.reactor.add(&*door.socket, token, Flags::IN) {
             self.doors.remove(id);
-            return Err(error);
+            return Err(error.into());
         }
         self.places.insert(address, id);
         Ok(())

@@ -19,6 +19,7 @@ pub(crate) struct Guest {
 impl Guest {
     /// A connection that was just accepted. Takes over a place in the listener's connection limit.
     pub(crate) fn new(local: &Rc<Local>, seat: &Rc<Seat>) -> Self {
+        local.common.threads.of(local.index).accepted.bump();
         Self {
             local: Rc::clone(local),
             seat: Rc::clone(seat),
@@ -50,6 +51,8 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.seat.lane().ended.bump();
+        let threads = &self.local.common.threads;
+        threads.of(self.local.index).ended.bump();
         self.seat.state.shared.limit.release();
         if std::thread::panicking() {
             self.local.common.count_bug();

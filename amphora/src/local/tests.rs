@@ -1,6 +1,5 @@
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use tokio::{
     net::TcpStream,
     runtime::{Builder, LocalOptions},
@@ -24,14 +23,8 @@ fn a_panic_ends_one_connection_gives_its_place_back_and_is_counted() {
         .next()
         .cloned()
         .unwrap();
-    let common = Common {
-        world: Arc::new(ArcSwap::new(bed.plane.world())),
-        bugs: Arc::default(),
-        exhaustions: Arc::default(),
-        descriptors_max: i32::MAX,
-        sessions_max: 1_000,
-        drain: Duration::from_secs(1),
-    };
+    let common = Common::new(1, Duration::from_secs(1));
+    common.world.store(bed.plane.world());
     let bugs = Arc::clone(&common.bugs);
     let runtime = Builder::new_current_thread()
         .enable_all()

@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -20,6 +17,7 @@ use prometheus::{
 
 use super::table::{self, Kind, Metric, Traffic};
 use crate::{
+    local::Common,
     meter::{DurationTotals, Durations, Loss, MemberTotals, Responses},
     probe::Meters,
     tallies::Tallies,
@@ -32,8 +30,7 @@ pub(crate) struct Scrape {
     pub(crate) world: Arc<World>,
     pub(crate) probes: Meters,
     pub(crate) tallies: Arc<Tallies>,
-    pub(crate) bugs: Arc<AtomicU64>,
-    pub(crate) exhaustions: Arc<AtomicU64>,
+    pub(crate) common: Common,
     pub(crate) amphora: Option<AmphoraId>,
     pub(crate) boot: BootId,
     pub(crate) workers: usize,
@@ -88,6 +85,16 @@ fn describe(metric: &Metric) -> prometheus::Result<Desc> {
 }
 
 impl Scrape {
+    fn threads(&self, out: &mut Families) {
+        for (kind, first) in [("worker", 0), ("l4", self.workers)] {
+            for core in 0..self.workers {
+                let active = self.common.threads.of(first + core).active();
+                let thread = format!("{kind}-{core}");
+                out.count(&table::THREAD_CONNECTIONS, &[&thread], active);
+            }
+        }
+    }
+
     fn process(&self, out: &mut Families) {
         let tallies = &self.tallies;
         let contract = ContractVersion::CURRENT.0.to_string();
@@ -103,9 +110,14 @@ impl Scrape {
         out.count(
             &table::BUGS,
             &[],
-            self.bugs.load(Relaxed) + tallies.bugs.read(),
+            self.common.bugs.load(Relaxed) + tallies.bugs.read(),
         );
-        out.count(&table::EXHAUSTIONS, &[], self.exhaustions.load(Relaxed));
+        out.count(
+            &table::EXHAUSTIONS,
+            &[],
+            self.common.exhaustions.load(Relaxed),
+        );
+        self.threads(out);
         for (result, tally) in [
             ("applied", &tallies.applies),
             ("unreadable", &tallies.refusals.unreadable),
@@ -182,13 +194,13 @@ impl Scrape {
         out.count(&table::POOL_UP, &[lb, &pool], up.count() as u64);
         let protocol = state.pool.protocol;
         let labels = [lb, pool.as_str()];
-        traffic(
-            &table::POOL_TRAFFIC,
-            &state.totals(),
-            protocol,
+        let totals = state.totals();
+        out.count(
+            &table::POOL_PORTS_EXHAUSTED,
             &labels,
-            out,
+            totals.ports_exhausted,
         );
+        traffic(&table::POOL_TRAFFIC, &totals, protocol, &labels, out);
         for member in &state.members {
             let id = member.id.to_string();
             let labels = [lb, pool.as_str(), id.as_str()];

@@ -88,6 +88,8 @@ declare! {
         "Time since the process started.";
     WORKERS Gauge "krater_amphora_workers" []
         "Worker threads.";
+    THREAD_CONNECTIONS Gauge "krater_amphora_thread_connections_active" ["thread"]
+        "Client connections that each thread has open: HTTP with worker-n, streams with l4-n, n being the core.";
     BUGS Counter "krater_bug_total" []
         "Broken invariants that cost a connection or a task; must be zero.";
     EXHAUSTIONS Counter "krater_amphora_accept_exhaustions_total" []
@@ -164,6 +166,8 @@ declare! {
         "Connections to members established.";
     POOL_CONNECT_FAILURES Counter "krater_amphora_pool_connect_failures_total" ["lb", "pool"]
         "Connections to members that could not be established.";
+    POOL_PORTS_EXHAUSTED Counter "krater_amphora_pool_ports_exhausted_total" ["lb", "pool"]
+        "Those of them for which this host had no port left towards the member.";
     POOL_RESPONSE_ERRORS Counter "krater_amphora_pool_response_errors_total" ["lb", "pool"]
         "Answers of members that broke off, were malformed or never came.";
     POOL_SENT Counter "krater_amphora_pool_sent_bytes_total" ["lb", "pool"]

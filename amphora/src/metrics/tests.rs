@@ -10,6 +10,7 @@ use super::{
     *,
 };
 use crate::{
+    local::Common,
     probe::{Meters, ProbeMeter},
     tallies::Tallies,
     world::World,
@@ -111,8 +112,7 @@ fn scrape() -> Scrape {
         world: Arc::new(world),
         probes: Meters::from([((lb, member), Arc::new(meter))]),
         tallies: Arc::new(tallies),
-        bugs: Arc::default(),
-        exhaustions: Arc::default(),
+        common: Common::new(1, Duration::ZERO),
         amphora: None,
         boot: BootId::new(uuid::Uuid::nil()),
         workers: 1,

@@ -259,6 +259,58 @@ fn a_port_passes_from_one_listener_to_another_without_refusing_anybody() {
 }
 
 #[test]
+fn a_listener_that_changes_its_kind_refuses_nobody_and_loses_nobody() {
+    let (address, _) = counted();
+    let mut bed = Bed::new(ListenerProtocol::Tcp, PoolProtocol::Tcp, &[address]);
+    let http = pool_spec(PoolProtocol::Http, &[address]);
+    let pools = [bed.spec.pools[0].id, http.id];
+    bed.spec.pools.push(http);
+    bed.apply();
+    let vip = bed.vip;
+    let stop = Arc::new(AtomicBool::new(false));
+    let coming: Vec<_> = (0..4)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || {
+                let mut asked = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    let mut stream = connect(vip);
+                    stream
+                        .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+                        .unwrap();
+                    let mut answer = vec![];
+                    let mut piece = [0; 512];
+                    while !answer.ends_with(b"\r\n\r\nok") {
+                        let read = stream.read(&mut piece).unwrap();
+                        assert!(read > 0, "closed before the answer");
+                        answer.extend_from_slice(&piece[..read]);
+                    }
+                    asked += 1;
+                }
+                asked
+            })
+        })
+        .collect();
+    for round in 0..100 {
+        bed.edit(|spec| {
+            spec.listeners[0].default_pool = Some(pools[(round + 1) % 2]);
+            if round % 5 == 0 {
+                // Another listener has the port from now on, of the other kind or not.
+                let (port, pool) = (spec.listeners[0].port, spec.listeners[0].default_pool);
+                spec.listeners = vec![listener_spec(ListenerProtocol::Tcp, port, pool)];
+            }
+        });
+        thread::sleep(Duration::from_millis(3));
+    }
+    stop.store(true, Ordering::SeqCst);
+    for client in coming {
+        assert!(client.join().unwrap() > 0);
+    }
+    bed.edit(|spec| spec.listeners.clear());
+    assert!(TcpStream::connect(vip).is_err(), "nobody holds the port");
+}
+
+#[test]
 fn closing_a_port_serves_who_waits_there_and_frees_it() {
     for _ in 0..20 {
         let mut bed = Bed::tcp(&[named("a")]).started();
