@@ -67,10 +67,13 @@ fn begins(bytes: &[u8], start: &[u8]) -> bool {
 fn line(bytes: &[u8]) -> Result<Parsed, Fault> {
     let bounded = bytes.get(..V1_BYTES_MAX).unwrap_or(bytes);
     let Some(end) = bounded.windows(2).position(|pair| pair == b"\r\n") else {
-        return if bytes.len() < V1_BYTES_MAX {
-            Ok(Parsed::Incomplete)
-        } else {
+        return if bytes.len() >= V1_BYTES_MAX {
             Err(Fault::TooLong)
+        } else if bounded.contains(&b'\n') && !begins(bounded, b"PROXY UNKNOWN") {
+            // Nothing that can still come makes a line of this.
+            Err(Fault::BadLine)
+        } else {
+            Ok(Parsed::Incomplete)
         };
     };
     let words = bounded.get(b"PROXY ".len()..end).ok_or(Fault::BadLine)?;
