@@ -1,6 +1,8 @@
 //! Members that die and come back.
 
-use krater_tests::{HttpMember, until};
+use std::{fs, process::Command};
+
+use krater_tests::{HttpMember, Namespace, Program, binary, until};
 use serde_json::json;
 
 use crate::scene::{NOTICE_MAX, Scene, ask, listener_json, member_json, monitor_json, text};
@@ -170,4 +172,41 @@ fn a_member_that_answers_too_late_is_down_and_one_that_is_only_slow_is_not() {
     let monitor = json!({"delay": 30, "timeout": 10, "max_retries": 1});
     let path = watched(&mut scene, address, &monitor);
     scene.api.wait_operating(&path, "ONLINE", NOTICE_MAX);
+}
+
+#[test]
+fn echoes_need_no_privilege_where_the_system_allows_them_and_say_what_is_missing_elsewhere() {
+    let _network = Namespace::enter_new();
+    let vip = "127.77.0.1";
+    let probe = json!({"probe": {"type": "ping"}, "delay_ms": 500, "timeout_ms": 400, "rise": 1, "fall": 1});
+    let snapshot = json!({"load_balancers": [{
+        "vips": [vip],
+        "listeners": [{"protocol": "tcp", "port": 80, "default_pool": "p"}],
+        "pools": [{
+            "name": "p", "protocol": "tcp", "members": [{"address": "127.0.0.1", "port": 1}], "monitor": probe,
+        }],
+    }]});
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("snapshot.json");
+    fs::write(&file, snapshot.to_string()).expect("the snapshot can be written");
+    for (groups, verdict) in [
+        (
+            "1 0",
+            "it needs its group in net.ipv4.ping_group_range, or CAP_NET_RAW",
+        ),
+        ("0 2147483647", "health=Up"),
+    ] {
+        fs::write("/proc/sys/net/ipv4/ping_group_range", groups).expect("the test's own network");
+        let log = folder.path().join(groups);
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--bounding-set", "-net_raw", "--inh-caps", "-net_raw"])
+            .arg(binary("krater-amphora"))
+            .args(["run", "--snapshot"])
+            .arg(&file);
+        let amphora = Program::start("krater-amphora", &mut command, &log);
+        until("the member is judged", NOTICE_MAX, || {
+            amphora.output().contains(verdict)
+        });
+    }
 }
