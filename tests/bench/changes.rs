@@ -2,15 +2,14 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use krater_tests::{Load, Octavia, TcpMember};
+use krater_tests::{Load, TcpMember};
 use serde_json::json;
 
-use crate::{Stage, Table, text};
+use crate::{Stage, Table, text, writers::Changes};
 
 pub(crate) struct Settings {
     pub(crate) count: usize,
@@ -18,16 +17,6 @@ pub(crate) struct Settings {
     pub(crate) clients: usize,
     pub(crate) pause: Duration,
     pub(crate) quiet: Duration,
-}
-
-/// What every writer needs to know.
-struct Work<'a> {
-    stage: &'a Stage,
-    balancer: &'a str,
-    pool: &'a str,
-    settings: &'a Settings,
-    start: Instant,
-    taken: AtomicUsize,
 }
 
 pub(crate) fn measure(settings: &Settings) -> Table {
@@ -69,28 +58,13 @@ pub(crate) fn measure(settings: &Settings) -> Table {
     thread::sleep(settings.quiet);
     load.set_phase(1);
     let start = Instant::now();
-    let work = Work {
-        stage: &stage,
+    let refused = Changes {
         balancer: &id,
         pool: &pool,
-        settings,
-        start,
-        taken: AtomicUsize::new(0),
-    };
-    let refused: usize = thread::scope(|scope| {
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| {
-                scope.spawn({
-                    let work = &work;
-                    move || write(work, writer)
-                })
-            })
-            .collect();
-        writers
-            .into_iter()
-            .map(|writer| writer.join().expect("a writer ends"))
-            .sum()
-    });
+        count: settings.count,
+        rate: settings.rate,
+    }
+    .make(&stage);
     let took = start.elapsed();
     stage.api.wait_active(&id, Duration::from_secs(10));
     report(settings, refused, took, load)
@@ -128,80 +102,3 @@ fn report(settings: &Settings, refused: usize, took: Duration, load: Load) -> Ta
     }
     table
 }
-
-/// Makes its share of the changes at the wanted rate: a member and a listener come, change and go. Gives how many were
-/// refused.
-fn write(work: &Work<'_>, writer: usize) -> usize {
-    let mut api = work.stage.krater.api();
-    let mut refused = 0;
-    let mut round = 0;
-    while let Some(()) = work.turn() {
-        refused += one_round(work, &mut api, writer, round);
-        round += 1;
-    }
-    refused
-}
-
-fn one_round(work: &Work<'_>, api: &mut Octavia, writer: usize, round: usize) -> usize {
-    let members = format!("pools/{}/members", work.pool);
-    let mut refused = 0;
-    let mut call = |method: &str, path: &str, body: Option<serde_json::Value>, wanted: u16| {
-        let reply = api.call(method, path, body.as_ref());
-        if reply.status != wanted {
-            refused += 1;
-            eprintln!("{method} {path}: {} {}", reply.status, reply.body);
-        }
-        reply.body
-    };
-    let member = work.stage.member(round % 2, 10 + writer);
-    let member = call("POST", &members, Some(json!({"member": member})), 201);
-    let port = 1000 + writer;
-    let listener = json!({"listener": {
-        "loadbalancer_id": work.balancer, "protocol": "HTTP", "protocol_port": port, "default_pool_id": work.pool,
-    }});
-    work.pace();
-    let listener = call("POST", "listeners", Some(listener), 201);
-    if let Some(id) = member["member"]["id"].as_str() {
-        work.pace();
-        call(
-            "PUT",
-            &format!("{members}/{id}"),
-            Some(json!({"member": {"weight": 2 + round % 5}})),
-            200,
-        );
-        work.pace();
-        call("DELETE", &format!("{members}/{id}"), None, 204);
-    }
-    if let Some(id) = listener["listener"]["id"].as_str() {
-        work.pace();
-        call(
-            "PUT",
-            &format!("listeners/{id}"),
-            Some(json!({"listener": {"timeout_client_data": 40_000}})),
-            200,
-        );
-        work.pace();
-        call("DELETE", &format!("listeners/{id}"), None, 204);
-    }
-    refused
-}
-
-impl Work<'_> {
-    /// Waits for the first change of a round, unless enough changes were begun.
-    fn turn(&self) -> Option<()> {
-        if self.taken.load(Ordering::Relaxed) >= self.settings.count {
-            return None;
-        }
-        self.pace();
-        Some(())
-    }
-
-    /// Waits until the next change is due.
-    fn pace(&self) {
-        let number = self.taken.fetch_add(1, Ordering::Relaxed);
-        let due = Duration::from_secs_f64(number as f64 / self.settings.rate as f64);
-        thread::sleep(due.saturating_sub(self.start.elapsed()));
-    }
-}
-
-const WRITERS: usize = 8;

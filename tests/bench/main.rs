@@ -5,10 +5,13 @@ mod api;
 mod changes;
 mod compare;
 mod crash;
+mod memory;
 mod peer;
 mod scale;
+mod soak;
 mod table;
 mod tree;
+mod writers;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -103,6 +106,18 @@ enum What {
     /// A part of a comparison, started by it.
     #[command(hide = true)]
     Helper(compare::Helper),
+    /// Requests, streams, short connections, datagrams and changes at once for a long time; memory meanwhile.
+    Soak {
+        /// How long, in seconds.
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+        /// Changes per second.
+        #[arg(long, default_value_t = 20)]
+        rate: usize,
+        /// Clients of each kind.
+        #[arg(long, default_value_t = 16)]
+        clients: usize,
+    },
     /// Serves the SPEC.json of a comparison of load balancers with `krater-amphora run`, until SIGTERM.
     Peer {
         /// What to serve; read again on SIGHUP.
@@ -143,6 +158,15 @@ fn main() -> anyhow::Result<()> {
             requests,
             time: Duration::from_secs(seconds),
             pages_of,
+        }),
+        What::Soak {
+            seconds,
+            rate,
+            clients,
+        } => soak::measure(&soak::Settings {
+            time: Duration::from_secs(seconds),
+            rate,
+            clients,
         }),
         What::Crash { count, seed } => crash::measure(count, seed),
     };

@@ -9,11 +9,7 @@ use std::{
 use krater_tests::{fetch, percentile, until};
 use serde_json::json;
 
-use crate::{
-    Stage, Table,
-    compare::{of_threads, pss_kib},
-    text,
-};
+use crate::{Stage, Table, compare::of_threads, memory::memory_kib, text};
 
 pub(crate) fn measure(count: usize) -> Table {
     let mut stage = Stage::set();
@@ -177,18 +173,6 @@ fn restart(stage: &mut Stage, vips: &[SocketAddr], table: &mut Table) {
 
 fn serves(vip: SocketAddr) -> bool {
     fetch(vip, "/").is_ok_and(|answer| answer.status == 200)
-}
-
-/// Proportional memory of the controller, and of the amphora with its supervisor.
-fn memory_kib(stage: &Stage) -> (u64, u64) {
-    let amphora = stage
-        .krater
-        .amphorae()
-        .into_iter()
-        .chain(stage.krater.supervisors())
-        .map(pss_kib)
-        .sum();
-    (pss_kib(stage.krater.pid()), amphora)
 }
 
 fn micros(time: Duration) -> u32 {

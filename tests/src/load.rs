@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::http::Connection;
+use crate::{datagrams::UdpClient, http::Connection};
 
 /// Clients at work in threads of their own, until [`Load::finish`].
 #[derive(Debug)]
@@ -41,6 +41,10 @@ pub struct LoadReport {
     pub broken: Vec<String>,
     /// Bytes the streams carried to and fro.
     pub stream_bytes: u64,
+    /// Short connections that carried one block there and back and ended in good order.
+    pub connections: u64,
+    /// Datagrams that came back as they were sent.
+    pub datagrams: u64,
 }
 
 impl Load {
@@ -83,6 +87,53 @@ impl Load {
         }
     }
 
+    /// Adds `count` clients that connect to `address`, have one block echoed, end, and pause for `pause`.
+    pub fn add_connections(&mut self, address: SocketAddr, count: usize, pause: Duration) {
+        self.add_repeated(count, pause, move |client, report| {
+            let block = &noise(&mut client.noise)[..SHORT_BYTES];
+            connect_once(address, block).map(|()| report.connections += 1)
+        });
+    }
+
+    /// Adds `count` clients that each send a datagram to `address`, wait until it is back, and pause for `pause`.
+    pub fn add_datagrams(&mut self, address: SocketAddr, count: usize, pause: Duration) {
+        self.add_repeated(count, pause, move |client, report| {
+            let question = format!("{:02x?}", &noise(&mut client.noise)[..SHORT_BYTES]);
+            let socket = client.socket.get_or_insert_with(|| UdpClient::of(address));
+            let heard = socket
+                .ask(&question)
+                .context("wait for the answer to a datagram")?;
+            ensure!(heard.ends_with(&question), "a datagram came back changed");
+            report.datagrams += 1;
+            Ok(())
+        });
+    }
+
+    fn add_repeated(
+        &mut self,
+        count: usize,
+        pause: Duration,
+        act: impl Fn(&mut Repeater, &mut LoadReport) -> Result<()> + Clone + Send + 'static,
+    ) {
+        for noise in (1_u64..).take(count) {
+            let (stop, act) = (Arc::clone(&self.stop), act.clone());
+            self.clients.push(thread::spawn(move || {
+                let mut client = Repeater {
+                    noise,
+                    socket: None,
+                };
+                let mut report = LoadReport::default();
+                while !stop.load(Ordering::Relaxed) {
+                    if let Err(error) = act(&mut client, &mut report) {
+                        report.failures.push(format!("{error:#}"));
+                    }
+                    thread::sleep(pause);
+                }
+                report
+            }));
+        }
+    }
+
     /// From now on latencies count under `phase`.
     pub fn set_phase(&self, phase: usize) {
         self.phase.store(phase, Ordering::Relaxed);
@@ -97,6 +148,12 @@ impl Load {
         }
         total
     }
+}
+
+/// What a client keeps that does the same again and again.
+struct Repeater {
+    noise: u64,
+    socket: Option<UdpClient>,
 }
 
 impl Default for Load {
@@ -128,6 +185,8 @@ impl LoadReport {
         self.streams += other.streams;
         self.broken.extend(other.broken);
         self.stream_bytes += other.stream_bytes;
+        self.connections += other.connections;
+        self.datagrams += other.datagrams;
     }
 }
 
@@ -226,6 +285,23 @@ fn stream(
     Ok(())
 }
 
+fn connect_once(address: SocketAddr, block: &[u8]) -> Result<()> {
+    let mut stream = TcpStream::connect_timeout(&address, STEP_MAX).context("connect")?;
+    stream.set_read_timeout(Some(STEP_MAX))?;
+    stream.write_all(block).context("send a block")?;
+    stream.shutdown(Shutdown::Write).context("half-close")?;
+    let mut received = Vec::new();
+    stream
+        .read_to_end(&mut received)
+        .context("read to the end")?;
+    ensure!(
+        received.ends_with(block),
+        "{} bytes came back, not those sent",
+        received.len()
+    );
+    Ok(())
+}
+
 /// A block of bytes that depends on the stream and the place in it (xorshift), so that no mix-up goes unseen.
 fn noise(state: &mut u64) -> Vec<u8> {
     let mut block = Vec::with_capacity(BLOCK_BYTES);
@@ -239,4 +315,5 @@ fn noise(state: &mut u64) -> Vec<u8> {
 }
 
 const BLOCK_BYTES: usize = 4096;
+const SHORT_BYTES: usize = 64;
 const STEP_MAX: Duration = Duration::from_secs(10);
