@@ -126,6 +126,15 @@ pub(crate) const DATAGRAM_ROUNDS_MAX: usize = 8;
 /// Buffers that one look at a member's socket may fill: it is looked at again at once if there is more.
 pub(crate) const MEMBER_BATCH_MAX: usize = 16;
 
+/// Answers that may wait for the end of a turn, to leave with one call.
+pub(crate) const REPLIES_MAX: usize = 64;
+
+/// Larger answers leave at once: copying them would cost more than a call.
+pub(crate) const REPLY_BYTES_MAX: usize = 2_048;
+
+/// Turns in a row in which a socket has had something before it is taken for a stream, and read in batches.
+pub(crate) const DATAGRAM_STREAM_TURNS: u8 = 8;
+
 /// Datagrams that the system takes with one call.
 pub(crate) const SEGMENTS_MAX: usize = 64;
 

@@ -21,11 +21,10 @@ use krater_amphora_core::{
     snapshot::{Mode, Snapshot, Transport},
     transition::{Place, SocketKey, Transition, sockets},
 };
-use rustix::process::{Resource, getrlimit};
 
 use crate::{
     l4,
-    limits::{CLOSE_TIME_MAX, DESCRIPTORS_RESERVED, SESSIONS_MAX},
+    limits::CLOSE_TIME_MAX,
     listen::{Claim, Listening, open_group},
     local::Common,
     order::Order,
@@ -36,6 +35,10 @@ use crate::{
 mod owners;
 
 use owners::{Change, Owners};
+
+mod descriptors;
+
+use descriptors::{descriptors_max, sessions_max};
 
 /// The data plane of this process. Dropping it ends all connections at once; [`Plane::stop`] drains them first.
 #[derive(Debug)]
@@ -569,21 +572,6 @@ impl Plane {
             }
         }
     }
-}
-
-/// Descriptors from this number on are left to the rest of the process. The lowest free number is given out, so that a
-/// connection with this one says that so many are in use.
-fn descriptors_max() -> i32 {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let left = limit - DESCRIPTORS_RESERVED.min(limit / 2);
-    i32::try_from(left).unwrap_or(i32::MAX)
-}
-
-/// UDP sessions of one of so many threads. Anybody can begin one in another's name, so that all of them together get
-/// no more than half of the descriptors.
-fn sessions_max(cores: usize) -> usize {
-    let descriptors = usize::try_from(descriptors_max()).unwrap_or(0);
-    (descriptors / 2 / cores).clamp(1, SESSIONS_MAX)
 }
 
 #[cfg(test)]

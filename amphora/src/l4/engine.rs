@@ -154,7 +154,7 @@ impl Engine {
             self.drive(id, Connection::on_turn);
         }
         self.wake_doors();
-        self.datagrams.expire(self.shared.now.instant());
+        self.datagrams.end_turn(self.shared.now.instant());
         if self.stopping && self.connections.len() == 0 {
             return Course::End;
         }

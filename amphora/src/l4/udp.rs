@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -15,18 +15,16 @@ use std::{
 use hashbrown::HashMap;
 use krater_amphora_core::{
     flow::{FlowId, FlowKey, Flows, Standing},
-    limits::MEMBER_TRIES_MAX,
     time::Instant,
 };
 use quinn_udp::BATCH_SIZE;
-use rustix::{fd::OwnedFd, io::Errno};
+use rustix::io::Errno;
 
 use super::{
     reactor::{Flags, Kind, Reactor, Token},
     slab::{Id, Slab},
 };
 use crate::{
-    connect::{Link, Load, note_failure},
     limits::{DATAGRAM_ROUNDS_MAX, DRAIN_LINGER, MEMBER_BATCH_MAX},
     local::Common,
     meter::Loss,
@@ -34,11 +32,14 @@ use crate::{
     world::PoolState,
 };
 
+mod bonding;
 mod door;
+mod replies;
 mod session;
 mod wire;
 
 use door::Door;
+use replies::Replies;
 use session::{Bond, Session};
 use wire::{Means, Origin, Parcel, Rest};
 
@@ -54,6 +55,9 @@ pub(super) struct Datagrams {
     flows: Flows<Session>,
     /// Made when the first door opens: most threads need none.
     means: Option<Box<Means>>,
+    replies: Replies,
+    /// Counts turns of the loop.
+    turns: u64,
 }
 
 /// What is lent for one piece of work.
@@ -74,6 +78,8 @@ impl Datagrams {
             places: HashMap::new(),
             flows: Flows::new(common.sessions_max, seed),
             means: None,
+            replies: Replies::new(),
+            turns: 1,
         }
     }
 
@@ -148,7 +154,8 @@ impl Datagrams {
         let Some(id) = self.places.remove(&address) else {
             return;
         };
-        self.on_door(id, turn);
+        self.read_out(id, turn);
+        send_replies(&mut self.replies, &mut self.doors);
         if let Some(door) = self.doors.remove(id) {
             // Should it be open elsewhere, it is not to wake us any more.
             let _ = turn.reactor.delete(&*door.socket);
@@ -164,18 +171,39 @@ impl Datagrams {
         }
     }
 
-    /// Ends sessions whose time is over.
-    pub(super) fn expire(&mut self, now: Instant) {
+    /// Sends what waits, and ends sessions whose time is over. To be called when all that one wake brought is done.
+    pub(super) fn end_turn(&mut self, now: Instant) {
+        self.turns += 1;
+        send_replies(&mut self.replies, &mut self.doors);
         while self.flows.expire(now).is_some() {}
     }
 
-    /// When to call [`Datagrams::expire`] next.
+    /// When to call [`Datagrams::end_turn`] next, if nothing comes before.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.flows.poll_timeout()
     }
 
     /// Clients have sent something.
     pub(super) fn on_door(&mut self, id: Id, turn: &mut Turn<'_>) {
+        let Some(door) = self.doors.find(id) else {
+            return;
+        };
+        if door.pace.is_stream(self.turns, &*door.socket) {
+            return self.read_out(id, turn);
+        }
+        let Ok(mut means) = self.take_means() else {
+            return;
+        };
+        if let Some(door) = self.doors.find(id)
+            && means.batch.receive_one(&*door.socket).is_ok()
+        {
+            self.pass_all_on(id, &mut means, turn);
+        }
+        self.means = Some(means);
+    }
+
+    /// Takes all that clients have sent, within measure.
+    fn read_out(&mut self, id: Id, turn: &mut Turn<'_>) {
         let Ok(mut means) = self.take_means() else {
             return;
         };
@@ -183,21 +211,28 @@ impl Datagrams {
             let Some(door) = self.doors.find(id) else {
                 break;
             };
-            door.refresh(turn.seats, turn.now);
             // An error says that nothing has come, or that there is no memory for it: the next look will tell.
             let Means { batch, calls } = &mut *means;
             let Ok(rest) = batch.receive(calls, &*door.socket, BATCH_SIZE) else {
                 break;
             };
-            let (seat, since) = (Rc::clone(&door.seat), door.since);
-            while let Some((origin, parcel)) = batch.next() {
-                self.pass_on((id, &seat, since), origin, parcel, turn);
-            }
+            self.pass_all_on(id, &mut means, turn);
             if rest == Rest::Nothing {
                 break;
             }
         }
         self.means = Some(means);
+    }
+
+    fn pass_all_on(&mut self, id: Id, means: &mut Means, turn: &mut Turn<'_>) {
+        let Some(door) = self.doors.find(id) else {
+            return;
+        };
+        door.refresh(turn.seats, turn.now);
+        let (seat, since) = (Rc::clone(&door.seat), door.since);
+        while let Some((origin, parcel)) = means.batch.next() {
+            self.pass_on((id, &seat, since), origin, parcel, turn);
+        }
     }
 
     fn pass_on(
@@ -303,144 +338,6 @@ impl Datagrams {
         Ok(())
     }
 
-    /// Begins a session with the member that its pool chooses.
-    fn begin(
-        &mut self,
-        key: FlowKey,
-        seat: &Rc<Seat>,
-        to: Option<IpAddr>,
-        turn: &Turn<'_>,
-    ) -> Result<FlowId, Loss> {
-        let state = &seat.state;
-        if !state.listener.gate.allows(key.client.ip()) {
-            return Err(Loss::Denied);
-        }
-        let pool = state.pool.as_deref().ok_or(Loss::NoMember)?;
-        if !state.shared.limit.take() {
-            return Err(Loss::Limit);
-        }
-        let bond = match self.bond(pool, key.client, None) {
-            Ok(bond) => bond,
-            Err(why) => {
-                state.shared.limit.release();
-                return Err(why);
-            }
-        };
-        let session = Session::new(Rc::clone(seat), to, bond);
-        let (id, gone) = self.flows.admit(key, turn.now, idle(seat), session);
-        if let Some(gone) = gone {
-            gone.value.seat.lane().evicted.bump();
-        }
-        if self.watch(id, turn) {
-            Ok(id)
-        } else {
-            self.flows.remove(id);
-            Err(Loss::Exhausted)
-        }
-    }
-
-    fn watch(&self, id: FlowId, turn: &Turn<'_>) -> bool {
-        let token = Token {
-            kind: Kind::DatagramMember,
-            id: Id::from_bits(id.to_bits()),
-        };
-        self.flows.get(id).is_some_and(|session| {
-            let added = turn.reactor.add(&session.bond.socket, token, Flags::IN);
-            added.is_ok()
-        })
-    }
-
-    /// Chooses a member and opens a socket to it; `not` is passed over.
-    fn bond(
-        &mut self,
-        pool: &PoolState,
-        client: SocketAddr,
-        not: Option<usize>,
-    ) -> Result<Bond, Loss> {
-        let mut tried = [usize::MAX; MEMBER_TRIES_MAX + 1];
-        if let (Some(first), Some(not)) = (tried.first_mut(), not) {
-            *first = not;
-        }
-        for attempt in 1..=MEMBER_TRIES_MAX {
-            let passed_over = tried.get(..attempt).unwrap_or_default();
-            let Some(position) = pool.choose(client, passed_over) else {
-                break;
-            };
-            let Some(member) = pool.members.get(position) else {
-                break;
-            };
-            match self.connect(member.address) {
-                Ok(socket) => {
-                    let load = Load::new(pool, member);
-                    let link = Link::new(Arc::clone(member), self.lane);
-                    return Ok(Bond::new(socket, link, position, load));
-                }
-                Err(error) => {
-                    if is_exhaustion(error) {
-                        return Err(Loss::Exhausted);
-                    }
-                    note_failure(member, self.lane, &error.into());
-                    if let Some(place) = tried.get_mut(attempt) {
-                        *place = position;
-                    }
-                }
-            }
-        }
-        Err(Loss::NoMember)
-    }
-
-    /// Opens a socket to a member. If there is no descriptor, the session that was silent longest gives its own.
-    fn connect(&mut self, member: SocketAddr) -> Result<OwnedFd, Errno> {
-        match wire::connected(member, self.descriptors_max) {
-            Err(error) if is_exhaustion(error) => {
-                let oldest = self.flows.oldest().ok_or(error)?;
-                if let Some(gone) = self.flows.remove(oldest) {
-                    gone.value.seat.lane().evicted.bump();
-                }
-                wire::connected(member, self.descriptors_max)
-            }
-            outcome => outcome,
-        }
-    }
-
-    /// Has a session go on with the member that is chosen now, if there is one; `not` is passed over.
-    fn redirect(&mut self, id: FlowId, not: Option<usize>, turn: &Turn<'_>) -> bool {
-        let (Some(key), Some(session)) = (self.flows.key(id), self.flows.get(id)) else {
-            return false;
-        };
-        let client = key.client;
-        let seat = Rc::clone(&session.seat);
-        let Some(pool) = seat.state.pool.as_deref() else {
-            return false;
-        };
-        let Ok(bond) = self.bond(pool, client, not) else {
-            return false;
-        };
-        // Whose descriptor it took may have been this very session.
-        let Some(session) = self.flows.get_mut(id) else {
-            return false;
-        };
-        session.bond = bond;
-        if session.drains_until.take().is_some() {
-            self.flows.end_at(id, None, turn.now);
-        }
-        if !self.watch(id, turn) {
-            self.flows.remove(id);
-            return false;
-        }
-        seat.lane().moved.bump();
-        true
-    }
-
-    /// The member's host has said that nobody is there.
-    fn refused(&mut self, id: FlowId, turn: &Turn<'_>) {
-        if let Some(session) = self.flows.get(id) {
-            session.bond.lane().connect_failures.bump();
-            let refused = session.bond.position;
-            self.redirect(id, Some(refused), turn);
-        }
-    }
-
     fn forward(&mut self, id: FlowId, parcel: Parcel<'_>, turn: &Turn<'_>) {
         let Some(session) = self.flows.get_mut(id) else {
             return;
@@ -486,36 +383,68 @@ impl Datagrams {
     }
 
     fn pass_back(&mut self, id: FlowId, means: &mut Means, turn: &mut Turn<'_>) {
-        let (Some(key), Some(session)) = (self.flows.key(id), self.flows.get(id)) else {
+        let Means { batch, calls } = means;
+        let Some(session) = self.flows.get_mut(id) else {
             return;
         };
-        let Means { batch, calls } = means;
-        if let Err(error) = batch.receive(calls, &session.bond.socket, MEMBER_BATCH_MAX) {
-            if Errno::from_io_error(&error) == Some(Errno::CONNREFUSED) {
+        let Bond { socket, pace, .. } = &mut session.bond;
+        let outcome = if pace.is_stream(self.turns, socket) {
+            let received = batch.receive(calls, &*socket, MEMBER_BATCH_MAX);
+            received
+                .map(drop)
+                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        } else {
+            batch.receive_one(&*socket)
+        };
+        if let Err(error) = outcome {
+            if error == Errno::CONNREFUSED {
                 self.refused(id, turn);
             }
             return;
         }
-        let Some(door) = self
-            .doors
-            .id_at(key.door)
-            .and_then(|door| self.doors.find(door))
-        else {
+        let (Some(key), Some(session)) = (self.flows.key(id), self.flows.get(id)) else {
+            return;
+        };
+        let Some(at) = self.doors.id_at(key.door) else {
+            return;
+        };
+        let Some(door) = self.doors.find(at) else {
             return;
         };
         door.refresh(turn.seats, turn.now);
+        let (seat, since) = (Rc::clone(&door.seat), door.since);
         let member = session.bond.lane();
         while let Some((_, parcel)) = batch.next() {
             member.bytes_in.add(parcel.bytes.len() as u64);
-            door.answer(key.client, session.to, parcel, calls);
+            let waits = session.to.is_none() && parcel.is_single();
+            if waits && self.replies.takes(at, parcel.bytes) {
+                self.replies.put(at, key.client, parcel.bytes);
+                continue;
+            }
+            // In the order in which they came.
+            send_replies(&mut self.replies, &mut self.doors);
+            if waits && self.replies.takes(at, parcel.bytes) {
+                self.replies.put(at, key.client, parcel.bytes);
+            } else if let Some(door) = self.doors.find(at) {
+                door.answer(key.client, session.to, parcel, calls);
+            }
         }
-        let (seat, since) = (Rc::clone(&door.seat), door.since);
         let is_current = Rc::ptr_eq(&session.seat, &seat);
         self.flows.touch(id, turn.now);
         // Who may no longer come in is told so by silence from now on: nothing is left to be done about it.
         if !is_current && self.review(id, &seat, since, turn.now).is_err() {
             self.flows.remove(id);
         }
+    }
+}
+
+/// Sends the answers that wait.
+fn send_replies(replies: &mut Replies, doors: &mut Slab<Door>) {
+    if let Some(door) = replies.door() {
+        if let Some(door) = doors.find(door) {
+            replies.send(door);
+        }
+        replies.clear();
     }
 }
 
@@ -532,13 +461,6 @@ fn place_of(bond: &Bond, pool: &PoolState) -> Option<usize> {
 fn idle(seat: &Seat) -> Duration {
     let timeouts = seat.state.listener.timeouts;
     timeouts.client_data.max(timeouts.member_data)
-}
-
-const fn is_exhaustion(error: Errno) -> bool {
-    matches!(
-        error,
-        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS
-    )
 }
 
 /// Whether there is only no room for now, and another try would find none either.

@@ -11,8 +11,7 @@ use krater_amphora_core::time::Instant;
 use rustix::net::connect;
 
 use super::wire::{
-    Calls, Parcel, Segments, let_come_together, let_pass_whole, send_to, send_together,
-    tell_destination,
+    Calls, Pace, Parcel, Segments, let_pass_whole, send_to, send_together, tell_destination,
 };
 use crate::{
     meter::Loss,
@@ -28,6 +27,7 @@ pub(super) struct Door {
     /// When `seat` was first seen.
     pub(super) since: Instant,
     pub(super) segments: Segments,
+    pub(super) pace: Pace,
 }
 
 impl Door {
@@ -38,7 +38,6 @@ impl Door {
         now: Instant,
     ) -> io::Result<Self> {
         let_pass_whole(&*socket, address)?;
-        let_come_together(&*socket);
         tell_destination(&*socket, address.ip())?;
         Ok(Self {
             socket,
@@ -46,6 +45,12 @@ impl Door {
             seat,
             since: now,
             segments: Segments::ANY,
+            // Where it has to be said to which address a datagram was sent, only that call says it.
+            pace: if address.ip().is_unspecified() {
+                Pace::BATCHES
+            } else {
+                Pace::default()
+            },
         })
     }
 

@@ -5,7 +5,7 @@ use std::{net::IpAddr, rc::Rc, sync::Arc};
 use krater_amphora_core::time::Instant;
 use rustix::fd::OwnedFd;
 
-use super::wire::Segments;
+use super::wire::{Pace, Segments};
 use crate::{
     connect::{Link, Load},
     meter::MemberLane,
@@ -32,6 +32,7 @@ pub(super) struct Bond {
     /// Where its pool listed the member when it was chosen.
     pub(super) position: usize,
     pub(super) segments: Segments,
+    pub(super) pace: Pace,
     _load: Load,
 }
 
@@ -56,12 +57,13 @@ impl Drop for Session {
 }
 
 impl Bond {
-    pub(super) const fn new(socket: OwnedFd, link: Link, position: usize, load: Load) -> Self {
+    pub(super) fn new(socket: OwnedFd, link: Link, position: usize, load: Load) -> Self {
         Self {
             socket,
             link,
             position,
             segments: Segments::ANY,
+            pace: Pace::default(),
             _load: load,
         }
     }

@@ -19,13 +19,13 @@ use rustix::{
     fd::OwnedFd,
     io::Errno,
     net::{
-        AddressFamily, SendFlags, SocketFlags, SocketType, bind, connect, send, sendto,
-        socket_with,
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recvfrom,
+        send, sendto, socket_with,
         sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover},
     },
 };
 
-use crate::limits::{DATAGRAM_BYTES_MAX, SEGMENTS_BYTES_MAX, SEGMENTS_MAX};
+use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_STREAM_TURNS, SEGMENTS_BYTES_MAX, SEGMENTS_MAX};
 
 /// What receiving and sending takes: once for all sockets of a thread.
 pub(super) struct Means {
@@ -76,7 +76,7 @@ impl<'a> Parcel<'a> {
         empty.into_iter().chain(self.bytes.chunks(self.size.max(1)))
     }
 
-    const fn is_single(&self) -> bool {
+    pub(super) const fn is_single(&self) -> bool {
         self.bytes.len() <= self.size
     }
 }
@@ -123,6 +123,29 @@ impl Batch {
         } else {
             Rest::Unknown
         })
+    }
+
+    /// Takes one datagram: for sockets that have no more than that, most of the time.
+    ///
+    /// # Errors
+    ///
+    /// Those of `recvfrom`; `AGAIN` if nothing has come.
+    pub(super) fn receive_one(&mut self, socket: impl AsFd) -> Result<(), Errno> {
+        (self.received, self.taken) = (0, 0);
+        let buffer = self
+            .buffers
+            .get_mut(..DATAGRAM_BYTES_MAX)
+            .unwrap_or_default();
+        let (_, length, sender) = recvfrom(socket, buffer, RecvFlags::empty())?;
+        let [meta, ..] = &mut *self.metas;
+        *meta = RecvMeta::default();
+        (meta.len, meta.stride) = (length, length);
+        // A connected socket hears one sender, and need not say which; a sender of neither family is none.
+        if let Some(Ok(sender)) = sender.map(SocketAddr::try_from) {
+            meta.addr = sender;
+        }
+        self.received = 1;
+        Ok(())
     }
 
     /// Of what was received the next that can be sent together, and whose it is.
@@ -201,6 +224,43 @@ fn run_length(metas: &[RecvMeta]) -> usize {
         }
     }
     run.max(1)
+}
+
+/// How a socket is read: most have one datagram at a time, and a call for many costs more than one for one. Those that
+/// have something turn after turn are streams: they are read in batches from then on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    /// The turn in which it last had something.
+    last: u64,
+    /// How many turns in a row it has had something.
+    row: u8,
+    batches: bool,
+}
+
+impl Pace {
+    /// In batches from the start.
+    pub(super) const BATCHES: Self = Self {
+        last: 0,
+        row: 0,
+        batches: true,
+    };
+
+    /// Whether it is read in batches. To be asked once per turn in which it has something.
+    pub(super) fn is_stream(&mut self, turn: u64, socket: &impl AsFd) -> bool {
+        if !self.batches {
+            self.row = if turn == self.last + 1 {
+                self.row + 1
+            } else {
+                0
+            };
+            self.last = turn;
+            if self.row == DATAGRAM_STREAM_TURNS {
+                self.batches = true;
+                let_come_together(socket);
+            }
+        }
+        self.batches
+    }
 }
 
 /// Whether a socket has more to give.
@@ -306,7 +366,7 @@ pub(super) fn let_pass_whole(socket: impl AsFd, family_of: SocketAddr) -> Result
 
 /// Has the system hand over datagrams of one sender that came together in one buffer. Where it cannot, they come one by
 /// one.
-pub(super) fn let_come_together(socket: &impl AsFd) {
+fn let_come_together(socket: &impl AsFd) {
     let _ = setsockopt(&socket.as_fd(), UdpGroSegment, &true);
 }
 
