@@ -1,6 +1,7 @@
 //! Reaching a member: who is tried, in what order, how often and for how long.
 
 use std::{
+    cell::Cell,
     io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
@@ -135,20 +136,55 @@ pub(crate) async fn dial(
 /// Counts a member that could not be reached.
 pub(crate) fn note_failure(member: &MemberState, lane: usize, error: &io::Error) {
     member.meter.of(lane).connect_failures.bump();
+    if blames_member(error) {
+        member.conduct.note_failure();
+    }
     tracing::debug!(member = %member.id, address = %member.address, %error, "a member cannot be reached");
+}
+
+/// Whether it is the member, or the way to it, that a connection failed by, and not what this process lacks.
+fn blames_member(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, TimedOut,
+    };
+
+    matches!(
+        error.kind(),
+        ConnectionRefused | ConnectionReset | ConnectionAborted | HostUnreachable | TimedOut
+    )
 }
 
 /// An established connection to a member, as the meters see it.
 pub(crate) struct Link {
     pub(crate) member: Arc<MemberState>,
     lane: usize,
+    /// The member has said something over it.
+    proven: Cell<bool>,
 }
 
 impl Link {
     /// A connection that was just established, for the thread of that lane.
     pub(crate) fn new(member: Arc<MemberState>, lane: usize) -> Self {
         member.meter.of(lane).connected.bump();
-        Self { member, lane }
+        Self {
+            member,
+            lane,
+            proven: Cell::new(false),
+        }
+    }
+
+    /// The member has said something, or the connection has ended in order: that member works.
+    pub(crate) fn prove(&self) {
+        if !self.proven.replace(true) {
+            self.member.conduct.note_success();
+        }
+    }
+
+    /// The member broke the connection off. Before it has said anything that is as good as to refuse it.
+    pub(crate) fn note_break(&self) {
+        if !self.proven.get() {
+            self.member.conduct.note_failure();
+        }
     }
 
     /// The meters of the member, of this thread.

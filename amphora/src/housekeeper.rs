@@ -5,12 +5,13 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, hash_map::DefaultHasher},
-    future::Future,
+    future::{Future, poll_fn},
     hash::{Hash, Hasher},
     io,
     pin::pin,
     rc::Rc,
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -26,7 +27,7 @@ use krater_amphora_core::snapshot::Snapshot;
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::Notify,
+    sync::{Notify, mpsc},
     task::LocalSet,
     time::{MissedTickBehavior, interval, sleep, sleep_until},
 };
@@ -39,7 +40,7 @@ use crate::{
     plane::Plane,
     probe::{Done, Meters, Probes, Verdict},
     tallies::Tallies,
-    world::{Balancer, Leave, World},
+    world::{Alarm, Balancer, Leave, World},
 };
 
 /// What this process is about, shared by the tasks of its slow thread.
@@ -49,6 +50,8 @@ pub(crate) struct Housekeeper {
     plane: RefCell<Option<Plane>>,
     probes: RefCell<Probes>,
     agenda_changed: Notify,
+    conduct_changed: Notify,
+    alarms: RefCell<Option<mpsc::UnboundedReceiver<Alarm>>>,
     news: Notify,
     clock: Clock,
     boot: BootId,
@@ -114,6 +117,7 @@ impl Housekeeper {
             self.make_known(balancer, verdicts);
         }
         self.agenda_changed.notify_one();
+        self.conduct_changed.notify_one();
         Ok(())
     }
 
@@ -213,6 +217,7 @@ impl Housekeeper {
         } = verdict;
         let told = self.with_plane(|plane| plane.set_member_health(pool, member, health, reason));
         if told.is_ok() {
+            self.conduct_changed.notify_one();
             self.news.notify_one();
         }
     }
@@ -220,6 +225,7 @@ impl Housekeeper {
     fn perform(self: Rc<Self>, task: Task) -> LocalBoxFuture<'static, ()> {
         match task {
             Task::Probe => Box::pin(self.probe()),
+            Task::Conduct => Box::pin(self.watch_conduct()),
             Task::Tick => Box::pin(self.tick()),
         }
     }
@@ -249,8 +255,59 @@ impl Housekeeper {
         }
     }
 
+    /// Heeds the conduct of members for as long as the process lives.
+    async fn watch_conduct(self: Rc<Self>) {
+        loop {
+            let Ok(next) = self.with_plane(|plane| {
+                let at = plane.next_time()?;
+                Some(plane.clock().deadline(at))
+            }) else {
+                return;
+            };
+            let wait = async {
+                match next {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let heard = tokio::select! {
+                alarm = self.alarm() => self.with_plane(|plane| plane.handle_alarm(alarm)),
+                () = wait => self.with_plane(Plane::handle_time),
+                () = self.conduct_changed.notified() => Ok(()),
+            };
+            if heard.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn alarm(&self) -> Alarm {
+        poll_fn(|cx| {
+            let mut alarms = self.alarms.borrow_mut();
+            let heard = alarms.as_mut().map(|alarms| alarms.poll_recv(cx));
+            match heard {
+                Some(Poll::Ready(Some(alarm))) => Poll::Ready(alarm),
+                // With the world the last who could raise one is gone.
+                Some(Poll::Ready(None)) | None => {
+                    *alarms = None;
+                    Poll::Pending
+                }
+                Some(Poll::Pending) => Poll::Pending,
+            }
+        })
+        .await
+    }
+
     fn take_outcome(&self, done: Done) {
         let (id, member) = done.key;
+        if done.outcome.is_ok()
+            && let Some(pool) = self.probes.borrow().pool_of(done.key)
+            && self
+                .with_plane(|plane| plane.handle_probe_success(pool, member))
+                .is_ok()
+        {
+            self.conduct_changed.notify_one();
+        }
         let verdict = self.probes.borrow_mut().finish(done, self.clock.now());
         if let Some(verdict) = verdict {
             let reason = verdict.reason.as_deref();
@@ -285,6 +342,7 @@ impl Housekeeper {
 #[derive(Clone, Copy, Debug)]
 enum Task {
     Probe,
+    Conduct,
     Tick,
 }
 
@@ -304,7 +362,11 @@ where
     let outcome = local.block_on(&runtime, async move {
         let mut ends = Ends::watch()?;
         let housekeeper = Rc::new(Housekeeper::start(workers, drain)?);
-        for (name, task) in [("probe", Task::Probe), ("tick", Task::Tick)] {
+        for (name, task) in [
+            ("probe", Task::Probe),
+            ("conduct", Task::Conduct),
+            ("tick", Task::Tick),
+        ] {
             let housekeeper = Rc::clone(&housekeeper);
             let tallies = Arc::clone(housekeeper.tallies());
             persist(name, &tallies, move || {
@@ -326,10 +388,14 @@ where
 impl Housekeeper {
     fn start(workers: usize, drain: Duration) -> io::Result<Self> {
         let boot = BootId::new(uuid::Builder::from_random_bytes(rand::random()).into_uuid());
+        let mut plane = Plane::start(workers, drain)?;
+        let alarms = plane.alarms();
         Ok(Self {
-            plane: RefCell::new(Some(Plane::start(workers, drain)?)),
+            plane: RefCell::new(Some(plane)),
             probes: RefCell::default(),
             agenda_changed: Notify::new(),
+            conduct_changed: Notify::new(),
+            alarms: RefCell::new(alarms),
             news: Notify::new(),
             clock: Clock::start(),
             boot,

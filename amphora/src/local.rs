@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use krater_amphora_api::ListenerId;
 use tokio::{
     task::spawn_local,
@@ -114,6 +114,14 @@ impl Local {
                 roll.drain(deadline).await;
             });
         }
+    }
+
+    /// Ends the requests of members whose time is up, and lets go of their idle connections.
+    pub(crate) fn cut(&self, members: &HashSet<u64>) {
+        for roll in self.rolls.borrow().values() {
+            roll.cut(members);
+        }
+        self.upstreams.let_go(members);
     }
 
     /// Gives all connections until `deadline`, and returns when there is none left.

@@ -70,6 +70,12 @@ impl<L: Default> Lanes<L> {
         lanes.filter_map(|lane| lane.get().map(AsRef::as_ref))
     }
 
+    /// The lane of whoever is no worker: the housekeeper.
+    #[must_use]
+    pub fn others(&self) -> &L {
+        self.others.get_or_init(Box::default)
+    }
+
     /// The sum of `read` over all lanes.
     #[must_use]
     pub fn sum(&self, read: impl Fn(&L) -> &Counter) -> u64 {
@@ -161,6 +167,8 @@ pub struct Losses([Counter; Loss::ALL.len()]);
 pub enum Loss {
     /// The client's address is not allowed.
     Denied,
+    /// Its source has begun sessions too often.
+    TooOften,
     /// The listener has as many sessions as it may have.
     Limit,
     /// There was nobody to send it to.
@@ -175,8 +183,9 @@ pub enum Loss {
 
 impl Loss {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Denied,
+        Self::TooOften,
         Self::Limit,
         Self::NoMember,
         Self::Exhausted,
@@ -189,6 +198,7 @@ impl Loss {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Denied => "denied",
+            Self::TooOften => "too_often",
             Self::Limit => "limit",
             Self::NoMember => "no_member",
             Self::Exhausted => "exhausted",
@@ -207,9 +217,18 @@ impl Losses {
     /// The counter of one reason.
     #[must_use]
     pub fn of(&self, why: Loss) -> &Counter {
-        let [denied, limit, no_member, exhausted, to_member, to_client] = &self.0;
+        let [
+            denied,
+            too_often,
+            limit,
+            no_member,
+            exhausted,
+            to_member,
+            to_client,
+        ] = &self.0;
         match why {
             Loss::Denied => denied,
+            Loss::TooOften => too_often,
             Loss::Limit => limit,
             Loss::NoMember => no_member,
             Loss::Exhausted => exhausted,
@@ -236,6 +255,8 @@ pub struct ListenerLane {
     pub denied: Counter,
     /// Connections turned away because the process had too few descriptors left.
     pub shed: Counter,
+    /// Connections closed because their source connected too often.
+    pub too_often: Counter,
     /// Requests that failed by the client's fault: malformed, too large, too slow.
     pub request_errors: Counter,
     /// Connections and requests that found no member to go to.
@@ -282,6 +303,8 @@ pub struct MemberLane {
     pub ports_exhausted: Counter,
     /// Answers that broke off, were malformed or never came.
     pub response_errors: Counter,
+    /// Times that it was taken out for its conduct; the housekeeper's.
+    pub ejections: Counter,
     /// HTTP responses of the member.
     pub responses: Responses,
     /// How long requests took of which the answer is complete.

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use hashbrown::HashSet;
 use krater_amphora_api::ListenerId;
 use krater_amphora_core::transition::Place;
 
@@ -39,6 +40,8 @@ pub(crate) enum Order {
     Deafen { place: Place },
     /// The listener is gone: its connections have until the drain timeout.
     Retire { listener: ListenerId, leave: Leave },
+    /// End the connections and requests of these members, by their serials: their time is up.
+    Cut { members: Arc<HashSet<u64>> },
     /// The world has changed: let go of what is no longer in it.
     Tidy,
     /// Close every socket, drain every connection for at most that long, then end.

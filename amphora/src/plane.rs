@@ -13,10 +13,7 @@ use std::{
 };
 
 use hashbrown::{HashMap, HashSet};
-use krater_amphora_api::{
-    Generation, ListenerId, LoadBalancerId, LoadBalancerReport, MemberHealth, MemberId, PoolId,
-    Rejection,
-};
+use krater_amphora_api::{Generation, ListenerId, LoadBalancerId, LoadBalancerReport, Rejection};
 use krater_amphora_core::{
     snapshot::{Mode, Snapshot, Transport},
     transition::{Place, SocketKey, Transition, sockets},
@@ -29,11 +26,13 @@ use crate::{
     local::Common,
     order::Order,
     worker::{WorkerHandle, processors},
-    world::{Leave, ListenerState, World},
+    world::{Alarms, Leave, ListenerState, World},
 };
 
+mod conduct;
 mod owners;
 
+use conduct::Conducts;
 use owners::{Change, Owners};
 
 mod descriptors;
@@ -51,6 +50,7 @@ pub struct Plane {
     failed: BTreeMap<(LoadBalancerId, SocketKey), String>,
     /// Whose each listener, pool and member is.
     owners: Owners,
+    conducts: Conducts,
 }
 
 /// The threads of one core.
@@ -114,11 +114,16 @@ impl Plane {
     /// If a thread cannot be started.
     pub fn start(workers: usize, drain: Duration) -> io::Result<Self> {
         let cores = workers.max(1);
+        let (alarms, heard) = Alarms::new();
         let common = Common {
             descriptors_max: descriptors_max(),
             sessions_max: sessions_max(cores),
             ..Common::new(cores, drain)
         };
+        common.world.store(Arc::new(World {
+            alarms,
+            ..World::default()
+        }));
         let cores = processors(cores)
             .into_iter()
             .enumerate()
@@ -130,6 +135,7 @@ impl Plane {
             open: BTreeMap::new(),
             failed: BTreeMap::new(),
             owners: Owners::default(),
+            conducts: Conducts::new(heard),
         })
     }
 
@@ -140,7 +146,8 @@ impl Plane {
     /// [`Plane::retry_failed`] tries again. When this returns, ports that left are closed and those that came are
     /// open; who was waiting at a closed port has been accepted. Blocks for as long as that takes, milliseconds.
     ///
-    /// Connections and requests that a member has when it leaves, alone or with its pool, go on until they end.
+    /// Connections and requests that a member has when it leaves, alone or with its pool, go on until they end, or until
+    /// the time is up that the snapshot gives them: see [`Plane::handle_time`].
     ///
     /// # Errors
     ///
@@ -262,28 +269,6 @@ impl Plane {
         self.common.world.load_full()
     }
 
-    /// Records what a member's probes say, and chooses accordingly from the next choice on.
-    pub fn set_member_health(
-        &mut self,
-        pool: PoolId,
-        member: MemberId,
-        health: MemberHealth,
-        reason: Option<String>,
-    ) {
-        let world = self.world();
-        let Some(pool) = world.pools.get(&pool) else {
-            return;
-        };
-        let Some(member) = pool.members.iter().find(|state| state.id == member) else {
-            return;
-        };
-        let was_up = member.counts_as_up();
-        member.set_health(health, reason);
-        if was_up != member.counts_as_up() {
-            pool.renew_roster();
-        }
-    }
-
     /// A load balancer in the terms of the contract; `None` if it is not carried.
     #[must_use]
     pub fn report(&self, id: LoadBalancerId) -> Option<LoadBalancerReport> {
@@ -376,6 +361,7 @@ impl Plane {
                 }
             }
         }
+        self.follow_conduct(world, &next, changes);
         self.show_failures(&next);
         self.common.world.store(Arc::clone(&next));
         for (key, state) in staying {

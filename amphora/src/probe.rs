@@ -211,6 +211,11 @@ impl Probes {
         })
     }
 
+    /// The pool of a member that is watched.
+    pub(crate) fn pool_of(&self, (id, member): Key) -> Option<PoolId> {
+        Some(self.watches.get(&id)?.get(&member)?.pool)
+    }
+
     /// The probe counters of every monitored member.
     pub(crate) fn meters(&self) -> Meters {
         self.watches

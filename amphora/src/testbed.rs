@@ -63,6 +63,7 @@ impl Bed {
             listeners: vec![listener_spec(listener, vip.port(), Some(pool.id))],
             pools: vec![pool],
             takes_over: false,
+            member_drain_ms: None,
         };
         Self {
             plane: Plane::start(2, Duration::from_secs(1)).unwrap(),
@@ -131,6 +132,7 @@ pub(crate) fn listener_spec(
         allowed_cidrs: vec![],
         timeouts: TimeoutsSpec::default(),
         insert_headers: InsertHeadersSpec::default(),
+        source_rate: None,
         policies: vec![],
     }
 }
@@ -145,6 +147,8 @@ pub(crate) fn pool_spec(protocol: PoolProtocol, members: &[SocketAddr]) -> PoolS
         persistence: None,
         members: members.iter().copied().map(member_spec).collect(),
         monitor: None,
+        passive_health: None,
+        slow_start_ms: 0,
     }
 }
 

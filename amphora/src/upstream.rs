@@ -179,10 +179,14 @@ impl Upstream {
         .await;
         match outcome {
             Err(turn) => Sent::Overdue(turn),
-            Ok(Ok(answer)) => Sent::Answered(answer),
+            Ok(Ok(answer)) => {
+                self.link.prove();
+                Sent::Answered(answer)
+            }
             Ok(Err(mut error)) => match error.take_message() {
                 Some(request) => Sent::Unsent(Box::new(request)),
                 None => {
+                    self.link.note_break();
                     tracing::debug!(member = %self.link.member.id, error = %error.error(), "a member broke off");
                     Sent::Broke {
                         silent: self.received == 0,
@@ -287,6 +291,11 @@ impl Upstreams {
             let serials: HashSet<_> = members.map(|member| member.serial).collect();
             self.keep(|serial, _| serials.contains(&serial));
         }
+    }
+
+    /// Closes connections to these members, by their serials.
+    pub(crate) fn let_go(&self, members: &HashSet<u64>) {
+        self.keep(|serial, _| !members.contains(&serial));
     }
 
     fn keep(&self, mut keep: impl FnMut(u64, &mut Upstream) -> bool) {

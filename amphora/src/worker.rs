@@ -140,6 +140,7 @@ impl Worker {
                 }
             }
             Order::Retire { listener, leave } => self.local.retire(listener, leave),
+            Order::Cut { members } => self.local.cut(&members),
             Order::Tidy => self.local.tidy(),
             Order::Stop { .. } => {}
         }

@@ -5,7 +5,7 @@
 //! what stayed.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
@@ -19,20 +19,26 @@ use krater_amphora_api::{
     LoadBalancerReport, MemberHealth, MemberId, MemberReport, PoolId, PoolReport,
 };
 use krater_amphora_core::{
+    conduct::Terms,
+    gate::SourceRate,
     roster::{Choice, Roster},
     snapshot::{Listener, Member, Pool, Snapshot},
 };
 
 use crate::meter::{ListenerMeter, MemberMeter, MemberTotals};
 
+mod conduct;
 mod departed;
 mod limit;
 mod part;
+mod sources;
 mod sticky;
 
 use departed::Departed;
+use sources::Sources;
 use sticky::Sticky;
 
+pub use conduct::{Alarm, Alarms};
 pub use limit::ConnectionLimit;
 pub use part::Part;
 
@@ -45,6 +51,8 @@ pub struct World {
     pub listeners: HashMap<ListenerId, Arc<ListenerState>>,
     /// Their pools, unused ones too.
     pub pools: HashMap<PoolId, Arc<PoolState>>,
+    /// Where members raise alarms.
+    pub alarms: Alarms,
 }
 
 /// One load balancer.
@@ -84,6 +92,8 @@ pub struct ListenerShared {
     pub limit: ConnectionLimit,
     /// Why a port of it cannot be had, if so.
     pub failure: ArcSwapOption<String>,
+    /// Who has connected lately, as far as the rate of sources is limited.
+    sources: ArcSwapOption<Sources>,
 }
 
 /// One pool with its members.
@@ -118,6 +128,8 @@ pub struct MemberState {
     pub load: AtomicU32,
     /// What was exchanged with it.
     pub meter: Arc<MemberMeter>,
+    /// What its conduct makes of it.
+    pub(crate) conduct: conduct::Conduct,
     health: AtomicU8,
     reason: ArcSwapOption<String>,
 }
@@ -155,6 +167,7 @@ impl World {
             balancers: self.balancers.clone(),
             listeners: self.listeners.clone(),
             pools: self.pools.clone(),
+            alarms: self.alarms.clone(),
         };
         // What one of them gives up may come with another one: first all goes, then all comes.
         let mut coming = Vec::new();
@@ -169,7 +182,12 @@ impl World {
             coming.extend(snapshot.map(|snapshot| (id, old, snapshot)));
         }
         for (id, old, snapshot) in coming {
-            let new = Arc::new(Balancer::follow(old.as_deref(), snapshot, workers));
+            let new = Arc::new(Balancer::follow(
+                old.as_deref(),
+                snapshot,
+                workers,
+                &self.alarms,
+            ));
             let listeners = new.listeners.iter();
             world
                 .listeners
@@ -186,7 +204,12 @@ impl World {
 
 impl Balancer {
     /// `snapshot` at run time, with all that it shares with `old`.
-    fn follow(old: Option<&Self>, snapshot: Arc<Snapshot>, workers: usize) -> Self {
+    fn follow(
+        old: Option<&Self>,
+        snapshot: Arc<Snapshot>,
+        workers: usize,
+        alarms: &Alarms,
+    ) -> Self {
         let old_pools = old.map_or(&[][..], |old| &old.pools);
         let old_pools: HashMap<_, _> = old_pools
             .iter()
@@ -205,7 +228,7 @@ impl Balancer {
                     old_pools.get(&pool.id).copied(),
                     pool,
                     snapshot.load_balancer(),
-                    workers,
+                    (workers, alarms),
                 )
             })
             .collect();
@@ -291,9 +314,11 @@ impl ListenerState {
                 meter: ListenerMeter::new(workers),
                 limit: ConnectionLimit::new(listener.connection_limit),
                 failure: ArcSwapOption::empty(),
+                sources: ArcSwapOption::empty(),
             }),
         };
         shared.limit.set(listener.connection_limit);
+        shared.limit_sources(listener.source_rate);
         Arc::new(Self {
             balancer: snapshot.load_balancer(),
             listener: listener.clone(),
@@ -321,12 +346,30 @@ impl ListenerState {
     }
 }
 
+impl ListenerShared {
+    /// Whether a client of that address may connect once more.
+    pub(crate) fn admits(&self, address: IpAddr) -> bool {
+        match &*self.sources.load() {
+            None => true,
+            Some(sources) => sources.admits(address),
+        }
+    }
+
+    /// Limits the rate of sources from now on, as it did if the rate is the same.
+    fn limit_sources(&self, rate: Option<SourceRate>) {
+        if self.sources.load().as_ref().map(|sources| sources.rate()) != rate {
+            self.sources
+                .store(rate.map(|rate| Arc::new(Sources::new(rate))));
+        }
+    }
+}
+
 impl PoolState {
     fn follow(
         old: Option<&Arc<Self>>,
         pool: &Pool,
         balancer: LoadBalancerId,
-        workers: usize,
+        (workers, alarms): (usize, &Alarms),
     ) -> Arc<Self> {
         if let Some(old) = old
             && old.pool == *pool
@@ -340,7 +383,8 @@ impl PoolState {
             .members
             .iter()
             .map(|member| {
-                MemberState::follow(old_members.get(&member.id).copied(), member, pool, workers)
+                let old = old_members.get(&member.id).copied();
+                MemberState::follow(old, member, pool, (workers, alarms))
             })
             .collect();
         let turn = old.map_or_else(Arc::default, |old| Arc::clone(&old.turn));
@@ -408,7 +452,7 @@ impl PoolState {
         let member = self.members.get(position);
         self.pool.enabled
             && settings.is_some_and(|settings| settings.enabled)
-            && member.is_some_and(|member| member.counts_as_up())
+            && member.is_some_and(|member| member.counts_as_up() && !member.conduct.terms().out)
     }
 
     fn choose_anew(&self, client: SocketAddr, not: &[usize]) -> Option<usize> {
@@ -447,15 +491,21 @@ impl PoolState {
 }
 
 fn roster(pool: &Pool, members: &[Arc<MemberState>]) -> Roster {
-    let down: HashMap<_, _> = members
-        .iter()
-        .map(|member| (member.id, member.counts_as_up()))
-        .collect();
-    Roster::build(pool, |id| down.get(&id).copied().unwrap_or(true))
+    let known: HashMap<_, _> = members.iter().map(|member| (member.id, member)).collect();
+    Roster::on_terms(pool, |id| match known.get(&id) {
+        Some(member) => member.counts_as_up().then(|| member.conduct.terms()),
+        None => Some(Terms::GOOD),
+    })
 }
 
 impl MemberState {
-    fn follow(old: Option<&Arc<Self>>, member: &Member, pool: &Pool, workers: usize) -> Arc<Self> {
+    fn follow(
+        old: Option<&Arc<Self>>,
+        member: &Member,
+        pool: &Pool,
+        (workers, alarms): (usize, &Alarms),
+    ) -> Arc<Self> {
+        let failures = pool.conduct.passive.map(|passive| passive.failures);
         let probed = pool.monitor.is_some() && member.enabled;
         let health = match old.map(|old| old.health()) {
             _ if !probed => MemberHealth::NoMonitor,
@@ -468,8 +518,15 @@ impl MemberState {
             if old.health() != health {
                 old.set_health(health, None);
             }
+            old.conduct.heed(failures);
             return Arc::clone(old);
         }
+        let alarm = Alarm {
+            pool: pool.id,
+            member: member.id,
+        };
+        let conduct = conduct::Conduct::new(alarm, alarms.clone());
+        conduct.heed(failures);
         Arc::new(Self {
             id: member.id,
             address: member.address,
@@ -479,6 +536,7 @@ impl MemberState {
                 || Arc::new(MemberMeter::new(workers)),
                 |old| Arc::clone(&old.meter),
             ),
+            conduct,
             health: AtomicU8::new(encode(health)),
             reason: ArcSwapOption::empty(),
         })
@@ -521,6 +579,7 @@ impl MemberState {
             health: self.health(),
             reason: self.reason(),
             active_connections: self.meter.active(),
+            out: self.conduct.terms().out,
         }
     }
 }

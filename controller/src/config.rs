@@ -12,7 +12,11 @@ use std::{
     time::Duration,
 };
 
-use krater_controller_core::{model::ProjectId, quota::Limits, rules::Rules};
+use krater_controller_core::{
+    model::{ProjectId, UsualTreatment},
+    quota::Limits,
+    rules::Rules,
+};
 use krater_driver_local::NetworkConfig;
 use serde::Deserialize;
 
@@ -28,6 +32,7 @@ pub(crate) mod quantity;
 mod quota;
 mod retention;
 mod rules;
+mod treatment;
 
 pub(crate) use self::retention::Retention;
 
@@ -46,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) quota: Limits,
     pub(crate) network: Network,
     pub(crate) retention: Retention,
+    /// How members and clients are treated where a flavor says nothing.
+    pub(crate) treatment: UsualTreatment,
     pub(crate) log: Log,
 }
 
@@ -160,6 +167,7 @@ struct ConfigFile {
     network: network::NetworkFile,
     networks: Option<Vec<NetworkConfig>>,
     retention: retention::RetentionFile,
+    treatment: treatment::TreatmentFile,
     log: log::LogFile,
 }
 
@@ -231,6 +239,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
     let quota = quota::parse(&file.quota, &mut flaws.0);
     let network = network::parse(file.network, file.networks, flaws);
     let retention = retention::parse(file.retention, flaws);
+    let treatment = treatment::parse(file.treatment, flaws);
     let log = log::parse(file.log, overrides, flaws);
     Some(Config {
         state_dir: state_dir?,
@@ -243,6 +252,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
         quota,
         network: network?,
         retention: retention?,
+        treatment: treatment?,
         log: log?,
     })
 }
@@ -515,6 +525,7 @@ fn print(config: &Config) -> String {
     print_fleet(&config.fleet, &mut out);
     quota::print(&config.quota, &mut out);
     rules::print(&config.rules, &mut out);
+    treatment::print(&config.treatment, &mut out);
     retention::print(&config.retention, &mut out);
     log::print(&config.log, &mut out);
     network::print(&config.network, &mut out);

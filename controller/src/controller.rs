@@ -283,7 +283,7 @@ impl Foundation {
             known: known.clone(),
             agents: fleet.clone(),
             network: Arc::clone(&network),
-            defaults: compile::Defaults::default(),
+            defaults: compile_defaults(config),
         });
         let application = Arc::new(Application::new(application::Parts {
             known: known.clone(),
@@ -365,6 +365,14 @@ impl Foundation {
             header_timeout: METRICS_HEADER_TIMEOUT,
             credentials: None,
         }
+    }
+}
+
+/// What the deployment fills in where tenants and flavors leave it open.
+fn compile_defaults(config: &Config) -> compile::Defaults {
+    compile::Defaults {
+        treatment: config.treatment,
+        ..compile::Defaults::default()
     }
 }
 

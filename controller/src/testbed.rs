@@ -188,6 +188,7 @@ impl State {
             health: MemberHealth::NoMonitor,
             reason: None,
             active_connections: 0,
+            out: false,
         };
         LoadBalancerReport {
             id: spec.load_balancer,

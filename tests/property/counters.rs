@@ -187,6 +187,7 @@ fn report(
             health: *health,
             reason: None,
             active_connections: 0,
+            out: false,
         });
         members.collect()
     };

@@ -28,7 +28,7 @@ pub use report::{
 pub use spec::{
     Algorithm, Comparison, ExpectedCodes, HttpProbeSpec, HttpVersion, InsertHeadersSpec,
     ListenerProtocol, ListenerSpec, MemberSpec, MonitorSpec, PATTERN_BYTES_MAX,
-    PERSISTENCE_SECONDS_MAX, PersistenceSpec, PolicyAction, PolicySpec, PoolProtocol, PoolSpec,
-    ProbeSpec, RuleSpec, RuleSubject, SnapshotSpec, TimeoutsSpec, VipSpec,
+    PERSISTENCE_SECONDS_MAX, PassiveHealthSpec, PersistenceSpec, PolicyAction, PolicySpec,
+    PoolProtocol, PoolSpec, ProbeSpec, RuleSpec, RuleSubject, SnapshotSpec, TimeoutsSpec, VipSpec,
 };
 pub use version::ContractVersion;

@@ -126,6 +126,9 @@ pub struct MemberReport {
     /// Connections open to it now.
     #[serde(default)]
     pub active_connections: u64,
+    /// Whether it is passed over for a while because connections to it failed.
+    #[serde(default)]
+    pub out: bool,
 }
 
 /// What an amphora thinks of a member.

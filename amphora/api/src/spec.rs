@@ -35,6 +35,10 @@ pub struct SnapshotSpec {
     /// serves. `false`: whoever listens there is a stranger, and the port counts as taken.
     #[serde(default, skip_serializing_if = "is_not")]
     pub takes_over: bool,
+    /// How long connections of a member go on that is disabled, of weight 0 or gone, in milliseconds; until they end by
+    /// themselves when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_drain_ms: Option<u32>,
 }
 
 /// One address of a load balancer.
@@ -77,6 +81,10 @@ pub struct ListenerSpec {
     /// Headers added to each request (HTTP listeners only).
     #[serde(default)]
     pub insert_headers: InsertHeadersSpec,
+    /// Connections that one source may begin a second, and at once after a second of rest; any number when absent. A
+    /// source is an IPv4 address or 64 bits of an IPv6 network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_rate: Option<u32>,
     /// What is done with requests that match, instead of sending them to the default pool; by position (HTTP listeners
     /// only).
     #[serde(default)]
@@ -241,6 +249,28 @@ pub struct PoolSpec {
     /// How their health is judged; without one every member counts as up.
     #[serde(default)]
     pub monitor: Option<MonitorSpec>,
+    /// When a member is taken out between probes; never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passive_health: Option<PassiveHealthSpec>,
+    /// How long the share of a member that recovered or was added takes to grow to its weight, in milliseconds; 0: it
+    /// has it at once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub slow_start_ms: u32,
+}
+
+/// When a member that cannot be reached by clients' connections is taken out between probes, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PassiveHealthSpec {
+    /// Connections in a row that were refused, reset before the member had said anything, or not answered; at least 1.
+    pub failures: u32,
+    /// How long it is out the first time, in milliseconds, at least 1. Each further time in a row is twice as long.
+    pub out_ms: u32,
+    /// How long at most. A member that was in as long as this begins anew.
+    pub out_max_ms: u32,
+    /// How many of the members that could serve may be out at once, in percent, 1–100. One may always be as long as
+    /// another one serves, all never.
+    pub share_percent: u8,
 }
 
 /// What is spoken to the members of a pool.
@@ -415,6 +445,14 @@ pub const PERSISTENCE_SECONDS_MAX: u32 = 31 * 24 * 60 * 60;
 )]
 const fn is_not(flag: &bool) -> bool {
     !*flag
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes what it may skip by reference"
+)]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 const fn yes() -> bool {

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 /// Version of the contract that a process speaks; a controller drives amphorae of its own and the previous one.
 ///
 /// 1: the first: TCP, UDP and HTTP/1.1 listeners, four algorithms, persistence by address, PROXY headers, TCP, HTTP,
-/// HTTPS, TLS-HELLO, PING and UDP-CONNECT monitors, L7 policies, addresses that pass from one amphora to another.
+/// HTTPS, TLS-HELLO, PING and UDP-CONNECT monitors, L7 policies, addresses that pass from one amphora to another,
+/// members that are taken out between probes or begin slowly, rates of sources, drains of members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContractVersion(pub u32);

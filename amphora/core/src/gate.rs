@@ -1,7 +1,12 @@
-//! Who may connect: the allowed CIDRs of a listener, prepared so that a thousand of them cost ten comparisons.
+//! Who may connect: the allowed CIDRs of a listener, prepared so that a thousand of them cost ten comparisons, and how
+//! often one source may.
 
 use alloc::{format, string::String, vec::Vec};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+mod rate;
+
+pub use rate::{Judgement, Source, SourceRate, WAYS};
 
 /// Networks clients may come from; none at all means everybody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

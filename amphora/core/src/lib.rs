@@ -13,6 +13,7 @@ extern crate std;
 
 pub mod affinity;
 mod balance;
+pub mod conduct;
 pub mod flow;
 pub mod forwarded;
 pub mod gate;

@@ -90,3 +90,27 @@ pub const AFFINITY_CLIENTS_MAX: usize = 32_768;
 
 /// Bytes of a PROXY header that is read: addresses and checksum are short, certificates in it may take kilobytes.
 pub const PROXY_HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// Parts that the share of a member is counted in while it begins slowly: fine enough that no step is felt, few enough
+/// that round robin can lay its turns out.
+pub const SHARE_FULL: u8 = 16;
+
+/// The shortest time between two steps of a slow start: each prepares the pool anew.
+pub const RAMP_STEP_MIN: Duration = Duration::from_millis(100);
+
+/// The longest slow start, in milliseconds: an hour. Whoever needs longer needs weights.
+pub const SLOW_START_MS_MAX: u32 = 3_600_000;
+
+/// Failures in a row that take a member out: beyond it somebody means never.
+pub const PASSIVE_FAILURES_MAX: u32 = 1_000;
+
+/// The longest that a member is out by its conduct, in milliseconds: an hour. Longer than that is for health monitors.
+pub const PASSIVE_OUT_MS_MAX: u32 = 3_600_000;
+
+/// The largest rate of one source, in connections a second. Its intervals are whole microseconds, and ten of them are
+/// exact enough.
+pub const SOURCE_RATE_MAX: u32 = 100_000;
+
+/// Sets of four slots in a listener's table of sources: 128 KiB, and room for 16,384 sources that connected within the
+/// last second.
+pub const SOURCE_SETS: usize = 4_096;

@@ -7,13 +7,16 @@ use krater_amphora_api::{Algorithm, MemberId};
 
 use crate::{
     balance::{Candidate, LeastConnections, Rendezvous, RoundRobin, rendezvous},
+    conduct::Terms,
+    limits::SHARE_FULL,
     snapshot::{Member, Pool},
 };
 
 /// The choosable members of one pool under present health.
 ///
 /// I2: holds no member that is disabled, down or of weight 0. Backups are in it only while no primary can be, and
-/// then all healthy ones (reference 19.3). Immutable: a change of health builds another.
+/// then all healthy ones (reference 19.3). Members that are out by their conduct are in it only while nobody else can
+/// be: to be refused by some of them is better than to be refused by us. Immutable: a change of health builds another.
 #[derive(Clone, Debug)]
 pub struct Roster {
     order: Order,
@@ -57,8 +60,14 @@ impl Roster {
     /// Time: n log n for n members.
     #[must_use]
     pub fn build(pool: &Pool, is_up: impl Fn(MemberId) -> bool) -> Self {
+        Self::on_terms(pool, |id| is_up(id).then_some(Terms::GOOD))
+    }
+
+    /// The same given what is thought of the conduct of those that count as up; `None` of one that is down.
+    #[must_use]
+    pub fn on_terms(pool: &Pool, terms: impl Fn(MemberId) -> Option<Terms>) -> Self {
         let (candidates, tier) = if pool.enabled {
-            choosable(&pool.members, is_up)
+            choosable(&pool.members, terms)
         } else {
             (Vec::new(), Tier::Nobody)
         };
@@ -125,31 +134,50 @@ impl Roster {
     }
 }
 
-fn choosable(members: &[Member], is_up: impl Fn(MemberId) -> bool) -> (Vec<Candidate>, Tier) {
-    let mut primaries = Vec::new();
-    let mut backups = Vec::new();
+fn choosable(
+    members: &[Member],
+    terms: impl Fn(MemberId) -> Option<Terms>,
+) -> (Vec<Candidate>, Tier) {
+    // In the order in which they are preferred.
+    let mut ranks = [
+        (Vec::new(), Tier::Primary),
+        (Vec::new(), Tier::Backup),
+        (Vec::new(), Tier::Primary),
+        (Vec::new(), Tier::Backup),
+    ];
     for (position, member) in members.iter().enumerate() {
-        if member.enabled && member.weight > 0 && is_up(member.id) {
-            let candidate = Candidate {
-                position,
-                weight: u32::from(member.weight),
-                seed: rendezvous::seed(member.id),
-            };
-            if member.backup {
-                &mut backups
-            } else {
-                &mut primaries
-            }
-            .push(candidate);
+        if !member.enabled || member.weight == 0 {
+            continue;
+        }
+        let Some(Terms { out, share }) = terms(member.id) else {
+            continue;
+        };
+        let candidate = Candidate {
+            position,
+            weight: u32::from(member.weight).saturating_mul(u32::from(share.max(1))),
+            seed: rendezvous::seed(member.id),
+        };
+        let rank = 2 * usize::from(out) + usize::from(member.backup);
+        if let Some((rank, _)) = ranks.get_mut(rank) {
+            rank.push(candidate);
         }
     }
-    if !primaries.is_empty() {
-        (primaries, Tier::Primary)
-    } else if !backups.is_empty() {
-        (backups, Tier::Backup)
-    } else {
-        (Vec::new(), Tier::Nobody)
+    let first = ranks.into_iter().find(|(rank, _)| !rank.is_empty());
+    let (mut candidates, tier) = first.unwrap_or((Vec::new(), Tier::Nobody));
+    if candidates
+        .iter()
+        .all(|candidate| is_whole(candidate.weight))
+    {
+        // Nobody begins slowly: weights as they are.
+        for candidate in &mut candidates {
+            candidate.weight /= u32::from(SHARE_FULL);
+        }
     }
+    (candidates, tier)
+}
+
+const fn is_whole(weight: u32) -> bool {
+    weight.is_multiple_of(SHARE_FULL as u32)
 }
 
 #[cfg(test)]

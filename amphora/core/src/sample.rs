@@ -44,6 +44,7 @@ pub(crate) fn spec() -> SnapshotSpec {
             ..pool(1, PoolProtocol::Http, vec![member(1), member(2)])
         }],
         takes_over: false,
+        member_drain_ms: None,
     }
 }
 
@@ -65,6 +66,7 @@ pub(crate) fn listener(number: u128, protocol: ListenerProtocol, port: u16) -> L
         allowed_cidrs: Vec::new(),
         timeouts: TimeoutsSpec::default(),
         insert_headers: InsertHeadersSpec::default(),
+        source_rate: None,
         policies: Vec::new(),
     }
 }
@@ -79,6 +81,8 @@ pub(crate) fn pool(number: u128, protocol: PoolProtocol, members: Vec<MemberSpec
         persistence: None,
         members,
         monitor: None,
+        passive_health: None,
+        slow_start_ms: 0,
     }
 }
 

@@ -12,7 +12,13 @@ use krater_amphora_api::{
     PoolProtocol, Rejection, SnapshotSpec,
 };
 
-use crate::{forwarded::InsertHeaders, gate::Cidrs, l7::Policies, proxy_protocol};
+use crate::{
+    conduct::ConductConfig,
+    forwarded::InsertHeaders,
+    gate::{Cidrs, SourceRate},
+    l7::Policies,
+    proxy_protocol,
+};
 
 mod affinity;
 mod listener;
@@ -77,6 +83,13 @@ impl Snapshot {
         self.spec.takes_over
     }
 
+    /// How long connections of members go on that may not be chosen any more; until they end if `None`.
+    #[must_use]
+    pub fn member_drain(&self) -> Option<Duration> {
+        let ms = self.spec.member_drain_ms?;
+        Some(Duration::from_millis(u64::from(ms)))
+    }
+
     /// The addresses each listener is bound to: at least one, no two alike, IPv4 never in its IPv6 form.
     #[must_use]
     pub fn vips(&self) -> &[IpAddr] {
@@ -132,6 +145,8 @@ pub struct Listener {
     pub default_pool: Option<PoolId>,
     /// Who may connect.
     pub gate: Cidrs,
+    /// How often one source may connect; any number of times if `None`.
+    pub source_rate: Option<SourceRate>,
     /// Timers.
     pub timeouts: Timeouts,
     /// Headers added to each request; none unless the protocol is HTTP.
@@ -215,6 +230,8 @@ pub struct Pool {
     pub members: Vec<Member>,
     /// How their health is judged; `None` if nothing is probed, because there is no monitor or it is disabled.
     pub monitor: Option<MonitorConfig>,
+    /// What their conduct makes of them between probes.
+    pub conduct: ConductConfig,
 }
 
 impl Pool {

@@ -108,6 +108,7 @@ async fn send(
             });
         };
         let load = Load::new(pool, &member);
+        session.guest.is_with(Some(member.serial));
         let way = Way {
             seat,
             member: &member,

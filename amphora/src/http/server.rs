@@ -248,6 +248,7 @@ async fn linger(stream: &mut TcpStream) {
 /// Joins a client and a member that no longer speak HTTP.
 async fn join(guest: &Guest, client: TcpStream, client_rest: Bytes, tunnel: Tunnel) {
     let Tunnel { stream, link, rest } = tunnel;
+    guest.is_with(Some(link.member.serial));
     let (listener, member) = (guest.seat.lane(), link.lane());
     Relay::new(client, stream, guest.seat.state.listener.timeouts)
         .with_rest(Side::Client, &rest)

@@ -19,6 +19,7 @@ fn spec(number: u128) -> SnapshotSpec {
         listeners: Vec::new(),
         pools: Vec::new(),
         takes_over: false,
+        member_drain_ms: None,
     }
 }
 

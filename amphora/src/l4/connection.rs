@@ -158,6 +158,15 @@ impl Connection {
         self.seat.state.listener.id
     }
 
+    /// The member it is with, or is being connected to.
+    pub(super) fn member(&self) -> Option<&MemberState> {
+        match &self.member {
+            Far::Nobody => None,
+            Far::Dialed(_, member, _) => Some(member),
+            Far::Linked { link, .. } => Some(&link.member),
+        }
+    }
+
     /// Begins: waits for the client's first bytes if so configured, else chooses a member at once.
     pub(super) fn start(&mut self, shared: &mut Shared, id: Id) -> Fate {
         let Some(wait) = self.timeouts().tcp_inspect else {
@@ -419,6 +428,9 @@ impl Connection {
         if sent != Moved::default() || answered != Moved::default() {
             self.moved_at = shared.now;
         }
+        if answered.read > 0 {
+            link.prove();
+        }
         let over = up == Turn::Done && down == Turn::Done;
         let broken = if up == Turn::Broken
             || self.client.has_failed() && (over || !self.up.is_open())
@@ -431,10 +443,14 @@ impl Connection {
         };
         if let Some((side, other)) = broken {
             tracing::trace!(peer = %self.peer, ?side, "a connection was broken off");
+            if side == Side::Member {
+                link.note_break();
+            }
             other.abort();
             return Fate::Ends;
         }
         if over {
+            link.prove();
             return Fate::Ends;
         }
         if up == Turn::Yields || down == Turn::Yields {

@@ -291,6 +291,10 @@ impl Engine {
                 Transport::Datagram => self.datagrams.deafen(place.address),
             },
             Order::Retire { listener, leave } => self.retire(listener, leave),
+            Order::Cut { members } => self.end_by(self.shared.now, |connection| {
+                let member = connection.member();
+                member.is_some_and(|member| members.contains(&member.serial))
+            }),
             // The look lets go of the world that was.
             Order::Tidy => {
                 self.seats.epoch();
@@ -435,13 +439,16 @@ impl Engine {
         Accepting::More
     }
 
-    /// Lets a connection in, or closes it if its address is not allowed.
+    /// Lets a connection in, or closes it if its address is not allowed, or not that often.
     fn let_in(&mut self, seat: Rc<Seat>, client: rustix::fd::OwnedFd, peer: SocketAddr) {
         let lane = seat.lane();
         lane.accepted.bump();
-        let allowed = seat.state.listener.gate.allows(peer.ip());
+        let mut allowed = seat.state.listener.gate.allows(peer.ip());
         if !allowed {
             lane.denied.bump();
+        } else if !seat.state.shared.admits(peer.ip()) {
+            allowed = false;
+            lane.too_often.bump();
         }
         let connection = Connection::new(seat, client, peer);
         if allowed {

@@ -413,6 +413,7 @@ impl Datagrams {
         };
         door.refresh(turn.seats, turn.now);
         let (seat, since) = (Rc::clone(&door.seat), door.since);
+        session.bond.prove();
         let member = session.bond.lane();
         while let Some((_, parcel)) = batch.next() {
             member.bytes_in.add(parcel.bytes.len() as u64);

@@ -32,6 +32,11 @@ impl Guest {
         self.ticket.slot().ending()
     }
 
+    /// Notes which member it is with, by its serial; `None` when a request has ended.
+    pub(crate) fn is_with(&self, member: Option<u64>) {
+        self.ticket.slot().is_with(member);
+    }
+
     /// Serves the connection until it has ended or must.
     pub(crate) async fn attend<F: Future<Output = ()>>(self, serve: impl FnOnce(Rc<Self>) -> F) {
         let guest = Rc::new(self);

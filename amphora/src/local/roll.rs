@@ -6,6 +6,7 @@ use std::{
     task::Waker,
 };
 
+use hashbrown::HashSet;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -39,6 +40,8 @@ pub(crate) enum Ending {
 /// One connection, as seen by who may end it.
 #[derive(Default)]
 pub(crate) struct Slot {
+    /// The member that it is with, by its serial.
+    member: Cell<Option<u64>>,
     ending: Cell<Ending>,
     waker: RefCell<Option<Waker>>,
 }
@@ -70,9 +73,19 @@ impl Roll {
     /// Asks every connection to end.
     pub(crate) fn end(&self, ending: Ending) {
         for slot in self.slots.borrow().all.iter().flatten() {
-            slot.ending.set(slot.ending.get().max(ending));
-            if let Some(waker) = &*slot.waker.borrow() {
-                waker.wake_by_ref();
+            slot.end(ending);
+        }
+    }
+
+    /// Ends the connections that are with one of these members.
+    pub(crate) fn cut(&self, members: &HashSet<u64>) {
+        for slot in self.slots.borrow().all.iter().flatten() {
+            if slot
+                .member
+                .get()
+                .is_some_and(|serial| members.contains(&serial))
+            {
+                slot.end(Ending::Now);
             }
         }
     }
@@ -102,6 +115,18 @@ impl Slots {
 }
 
 impl Slot {
+    fn end(&self, ending: Ending) {
+        self.ending.set(self.ending.get().max(ending));
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Notes which member it is with, by its serial.
+    pub(super) fn is_with(&self, member: Option<u64>) {
+        self.member.set(member);
+    }
+
     /// How this connection is asked to end.
     pub(crate) fn ending(&self) -> Ending {
         self.ending.get()

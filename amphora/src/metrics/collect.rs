@@ -205,6 +205,10 @@ impl Scrape {
             let id = member.id.to_string();
             let labels = [lb, pool.as_str(), id.as_str()];
             out.count(&table::MEMBER_UP, &labels, u64::from(member.counts_as_up()));
+            let is_out = member.conduct.terms().out;
+            out.count(&table::MEMBER_OUT, &labels, u64::from(is_out));
+            let ejections = member.meter.sum(|lane| &lane.ejections);
+            out.count(&table::MEMBER_EJECTIONS, &labels, ejections);
             let totals = member.meter.totals();
             traffic(&table::MEMBER_TRAFFIC, &totals, protocol, &labels, out);
             let Some(probes) = self.probes.get(&(state.balancer, member.id)) else {
@@ -268,6 +272,8 @@ fn listener(state: &ListenerState, lb: &str, out: &mut Families) {
         &labels,
         meter.sum(|lane| &lane.denied),
     );
+    let too_often = meter.sum(|lane| &lane.too_often);
+    out.count(&table::LISTENER_TOO_OFTEN, &labels, too_often);
     out.count(&table::LISTENER_RECEIVED, &labels, counters.bytes_in);
     out.count(&table::LISTENER_SENT, &labels, counters.bytes_out);
     out.count(

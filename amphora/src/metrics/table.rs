@@ -128,6 +128,8 @@ declare! {
         "Client connections reset on arrival because the process had too few descriptors left.";
     LISTENER_DENIED Counter "krater_amphora_listener_denied_total" ["lb", "listener"]
         "Client connections closed because their address is not allowed.";
+    LISTENER_TOO_OFTEN Counter "krater_amphora_listener_too_often_total" ["lb", "listener"]
+        "Client connections closed because their source connected too often.";
     LISTENER_RECEIVED Counter "krater_amphora_listener_received_bytes_total" ["lb", "listener"]
         "Bytes received from clients.";
     LISTENER_SENT Counter "krater_amphora_listener_sent_bytes_total" ["lb", "listener"]
@@ -149,7 +151,7 @@ declare! {
     LISTENER_DATAGRAMS_OUT Counter "krater_amphora_listener_sent_datagrams_total" ["lb", "listener"]
         "Datagrams sent to clients (UDP listeners only).";
     LISTENER_DATAGRAMS_LOST Counter "krater_amphora_listener_dropped_datagrams_total" ["lb", "listener", "reason"]
-        "Datagrams dropped (UDP listeners only): denied, limit, no_member, exhausted, to_member, to_client.";
+        "Datagrams dropped (UDP listeners only): denied, too_often, limit, no_member, exhausted, to_member, to_client.";
     LISTENER_EVICTED Counter "krater_amphora_listener_evicted_sessions_total" ["lb", "listener"]
         "Sessions that gave way to others for want of room or descriptors (UDP listeners only).";
     LISTENER_MOVED Counter "krater_amphora_listener_moved_sessions_total" ["lb", "listener"]
@@ -184,6 +186,10 @@ declare! {
         "Time from sending a request to a member to the end of its answer; absent before the first (HTTP pools only).";
     MEMBER_UP Gauge "krater_amphora_member_up" ["lb", "pool", "member"]
         "1 while the member counts as up, 0 while its probes fail. Without a monitor it counts as up.";
+    MEMBER_OUT Gauge "krater_amphora_member_out" ["lb", "pool", "member"]
+        "1 while the member is passed over because connections to it failed, 0 else.";
+    MEMBER_EJECTIONS Counter "krater_amphora_member_ejections_total" ["lb", "pool", "member"]
+        "Times that the member was passed over because connections to it failed.";
     MEMBER_ACTIVE Gauge "krater_amphora_member_connections_active" ["lb", "pool", "member"]
         "Connections to the member open now.";
     MEMBER_CONNECTIONS Counter "krater_amphora_member_connections_total" ["lb", "pool", "member"]

@@ -8,8 +8,8 @@ use std::{fmt, net::IpAddr};
 use hashbrown::HashSet;
 use krater_amphora_api::{
     Algorithm, ExpectedCodes, Generation, HealthMonitorId, HttpVersion, L7PolicyId, ListenerId,
-    ListenerProtocol, LoadBalancerId, MemberId, PersistenceSpec, PolicyAction, PoolId,
-    PoolProtocol, RuleSpec,
+    ListenerProtocol, LoadBalancerId, MemberId, PassiveHealthSpec, PersistenceSpec, PolicyAction,
+    PoolId, PoolProtocol, RuleSpec,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -58,6 +58,7 @@ pub(super) const LOAD_BALANCER: Shape = &[
     required("vips", Content::Vips, r#"[{"address": "127.0.0.1"}]"#),
     optional("listeners", Content::Resources(LISTENER)),
     optional("pools", Content::Resources(POOL)),
+    optional("member_drain_ms", leaf::<Option<u32>>()),
 ];
 
 const VIP: Shape = &[required("address", leaf::<IpAddr>(), r#""127.0.0.1""#)];
@@ -74,6 +75,7 @@ const LISTENER: Shape = &[
     optional("allowed_cidrs", leaf::<Vec<String>>()),
     optional("timeouts", Content::Part(TIMEOUTS)),
     optional("insert_headers", Content::Part(INSERT_HEADERS)),
+    optional("source_rate", leaf::<Option<u32>>()),
     optional("policies", Content::Resources(POLICY)),
 ];
 
@@ -110,6 +112,8 @@ const POOL: Shape = &[
     optional("persistence", leaf::<Option<PersistenceSpec>>()),
     optional("members", Content::Resources(MEMBER)),
     optional("monitor", Content::Resource(MONITOR)),
+    optional("passive_health", leaf::<Option<PassiveHealthSpec>>()),
+    optional("slow_start_ms", leaf::<u32>()),
 ];
 
 const MEMBER: Shape = &[

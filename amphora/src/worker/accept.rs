@@ -290,5 +290,9 @@ fn admit(local: &Rc<Local>, seat: &Rc<Seat>, stream: TcpStream, ends: Ends) {
         lane.denied.bump();
         return;
     }
+    if !seat.state.shared.admits(ends.peer.ip()) {
+        lane.too_often.bump();
+        return;
+    }
     spawn_local(guest.attend(move |guest| http::serve(guest, stream, ends)));
 }

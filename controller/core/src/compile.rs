@@ -17,7 +17,7 @@ use crate::{
     model::{
         CompareType, HealthMonitor, HttpMonitor, InsertHeaders, L7Action, L7Rule, L7RuleType,
         LbAlgorithm, Listener, ListenerProtocol, LoadBalancer, Member, MonitorKind,
-        PersistenceType, Pool, PoolProtocol, Timeouts,
+        PersistenceType, Pool, PoolProtocol, Timeouts, UsualTreatment,
     },
     tree::{LoadBalancerTree, Row},
 };
@@ -27,6 +27,8 @@ use crate::{
 pub struct Defaults {
     /// Concurrent connections of a listener without a limit of its own, at least 1 (reference 6.4, remarks).
     pub connection_limit: u32,
+    /// How members and clients are treated where the flavor says nothing.
+    pub treatment: UsualTreatment,
 }
 
 impl Default for Defaults {
@@ -34,6 +36,7 @@ impl Default for Defaults {
     fn default() -> Self {
         Self {
             connection_limit: 50_000,
+            treatment: UsualTreatment::default(),
         }
     }
 }
@@ -43,6 +46,7 @@ impl Default for Defaults {
 #[must_use]
 pub fn compile(tree: &LoadBalancerTree, defaults: Defaults) -> SnapshotSpec {
     let balancer = &tree.load_balancer.value;
+    let treatment = defaults.treatment.with(balancer.steering.treatment);
     let mut members = BTreeMap::<PoolId, Vec<MemberSpec>>::new();
     for member in wanted(&tree.members) {
         members
@@ -59,6 +63,7 @@ pub fn compile(tree: &LoadBalancerTree, defaults: Defaults) -> SnapshotSpec {
                 pool,
                 members.remove(&pool.id).unwrap_or_default(),
                 monitors.remove(&pool.id),
+                &treatment,
             )
         })
         .collect();
@@ -78,12 +83,16 @@ pub fn compile(tree: &LoadBalancerTree, defaults: Defaults) -> SnapshotSpec {
                     policies,
                     &known,
                     balancer.steering.connections_max,
-                    defaults,
+                    Defaults {
+                        treatment,
+                        ..defaults
+                    },
                 )
             })
             .collect(),
         pools,
         takes_over: false,
+        member_drain_ms: treatment.member_drain_ms,
     }
 }
 
@@ -147,6 +156,7 @@ fn compile_listener(
             tcp_inspect_ms,
         },
         insert_headers: compile_headers(&listener.insert_headers),
+        source_rate: defaults.treatment.source_rate(),
         policies,
     })
 }
@@ -250,6 +260,7 @@ fn compile_pool(
     pool: &Pool,
     members: Vec<MemberSpec>,
     monitor: Option<MonitorSpec>,
+    treatment: &UsualTreatment,
 ) -> Option<PoolSpec> {
     Some(PoolSpec {
         id: pool.id,
@@ -265,6 +276,8 @@ fn compile_pool(
         persistence: compile_persistence(pool),
         members,
         monitor,
+        passive_health: treatment.passive_health(),
+        slow_start_ms: treatment.slow_start_ms,
     })
 }
 

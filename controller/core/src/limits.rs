@@ -43,3 +43,18 @@ pub const CATALOGUE_MAX: usize = 1_000;
 /// How long LVS remembers a client of a pool with session persistence whose tenant did not say, in seconds (reference
 /// 19.4).
 pub const PERSISTENCE_SECONDS_DEFAULT: u32 = 360;
+
+/// Failed connections in a row that take a member out between probes: what amphorae take.
+pub const PASSIVE_FAILURES_MAX: u32 = 1_000;
+
+/// The longest a member is out between probes, in seconds: what amphorae take.
+pub const PASSIVE_SECONDS_MAX: u32 = 3_600;
+
+/// The longest slow start, in seconds: what amphorae take.
+pub const SLOW_START_SECONDS_MAX: u32 = 3_600;
+
+/// Connections of one source a second: what amphorae take.
+pub const SOURCE_RATE_MAX: u32 = 100_000;
+
+/// The longest that connections of a member are given an end after, in seconds: a day. Longer is as good as never.
+pub const MEMBER_DRAIN_SECONDS_MAX: u32 = 86_400;

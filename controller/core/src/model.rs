@@ -13,6 +13,7 @@ mod profile;
 mod steering;
 mod tags;
 mod tls;
+mod treatment;
 
 pub use health_monitor::{HealthMonitor, HttpMonitor, MonitorKind, MonitorType};
 pub use krater_amphora_api::{
@@ -30,8 +31,9 @@ pub use name::{Description, Name, TooLong};
 pub use offer::{Chosen, Family, Offer, OfferId};
 pub use pool::{LbAlgorithm, PersistenceType, Pool, PoolProtocol, SessionPersistence};
 pub use profile::{
-    COMPUTE_ZONE_KEY, CONNECTIONS_KEY, FlavorTerms, LOAD_BALANCERS_KEY, Profile, ProfileId,
-    TENANCY_KEY, TOPOLOGY_KEY, Terms, VIP_NETWORKS_KEY, ZoneTerms,
+    COMPUTE_ZONE_KEY, CONNECTIONS_KEY, FlavorTerms, LOAD_BALANCERS_KEY, MEMBER_DRAIN_KEY,
+    PASSIVE_FAILURES_KEY, PASSIVE_SECONDS_KEY, PASSIVE_SHARE_KEY, Profile, ProfileId,
+    SLOW_START_KEY, SOURCE_RATE_KEY, TENANCY_KEY, TOPOLOGY_KEY, Terms, VIP_NETWORKS_KEY, ZoneTerms,
 };
 pub use steering::{Steering, Tenancy, Topology};
 pub use tags::{TagError, Tags};
@@ -39,3 +41,4 @@ pub use tls::{
     AlpnProtocol, Ciphers, ClientAuthentication, Hsts, ListenerTls, PoolTls, SecretRef, TlsTerms,
     TlsVersion,
 };
+pub use treatment::{MemberDrain, Treatment, UsualTreatment};

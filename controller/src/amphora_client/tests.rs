@@ -111,6 +111,7 @@ fn spec() -> SnapshotSpec {
         listeners: Vec::new(),
         pools: Vec::new(),
         takes_over: false,
+        member_drain_ms: None,
     }
 }
 

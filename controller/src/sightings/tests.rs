@@ -39,6 +39,7 @@ fn said(number: u128, generation: u64) -> LoadBalancerReport {
                 health: MemberHealth::Up,
                 reason: None,
                 active_connections: 0,
+                out: false,
             }],
         }],
     }

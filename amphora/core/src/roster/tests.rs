@@ -189,3 +189,58 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_is_out_is_chosen_only_when_nobody_else_can_be() {
+    let mut members: Vec<_> = (1..=4).map(member).collect();
+    members[3].backup = true;
+    let pool = parsed_pool(Algorithm::RoundRobin, members);
+    let roster = |out: &[u128], down: &[u128]| {
+        let is = |all: &[u128], id| all.iter().any(|number| member_id(*number) == id);
+        let roster = Roster::on_terms(&pool, |id| {
+            let terms = Terms {
+                out: is(out, id),
+                share: SHARE_FULL,
+            };
+            (!is(down, id)).then_some(terms)
+        });
+        (roster.positions().collect::<Vec<_>>(), roster.tier())
+    };
+    assert_eq!(roster(&[1], &[]), (vec![1, 2], Tier::Primary));
+    assert_eq!(roster(&[1], &[2, 3]), (vec![3], Tier::Backup));
+    assert_eq!(roster(&[1, 2], &[3, 4]), (vec![0, 1], Tier::Primary));
+    assert_eq!(roster(&[4], &[1, 2, 3]), (vec![3], Tier::Backup));
+    assert_eq!(roster(&[1], &[1, 2, 3, 4]), (vec![], Tier::Nobody));
+}
+
+#[test]
+fn who_begins_slowly_gets_its_part_of_its_share() {
+    for algorithm in [Algorithm::RoundRobin, Algorithm::SourceIpPort] {
+        let members = vec![member(1), member(2)];
+        let pool = parsed_pool(algorithm, members);
+        for share in [1, 4, 8, SHARE_FULL] {
+            let roster = Roster::on_terms(&pool, |id| {
+                let slow = id == member_id(2);
+                let share = if slow { share } else { SHARE_FULL };
+                Some(Terms { out: false, share })
+            });
+            let slow = (0..17_000_u32)
+                .filter(|turn| {
+                    let port = u16::try_from(turn % 60_000 + 1).unwrap();
+                    let choice = Choice {
+                        client: (core::net::Ipv4Addr::from_bits(*turn * 7), port).into(),
+                        turn: u64::from(*turn),
+                        load: &|_| 0,
+                        not: &[],
+                    };
+                    roster.choose(&choice) == Some(1)
+                })
+                .count();
+            let expected = 17_000 * usize::from(share) / usize::from(share + SHARE_FULL);
+            assert!(
+                slow.abs_diff(expected) < 17_000 / 50,
+                "{algorithm:?}, {share}/16: {slow}, not {expected}"
+            );
+        }
+    }
+}

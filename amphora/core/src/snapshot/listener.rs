@@ -18,7 +18,11 @@ use super::{
     parse::{Reasons, at_most, name, timer},
     policy,
 };
-use crate::{forwarded::InsertHeaders, gate::Cidrs, limits};
+use crate::{
+    forwarded::InsertHeaders,
+    gate::{Cidrs, SourceRate},
+    limits,
+};
 
 /// Every listener of `spec`, in order.
 pub(super) fn parse_all(spec: &SnapshotSpec, reasons: &mut Reasons) -> Vec<Listener> {
@@ -92,6 +96,7 @@ fn parse(
         connection_limit: spec.connection_limit,
         default_pool: spec.default_pool,
         gate: gate(&spec.allowed_cidrs, subject, reasons),
+        source_rate: source_rate(spec.source_rate, subject, reasons),
         timeouts: timeouts(&spec.timeouts, subject, reasons),
         insert_headers: insert_headers(spec, reasons),
         policies: policy::parse_all(spec, pools, reasons),
@@ -165,6 +170,22 @@ fn gate(texts: &[String], subject: Subject, reasons: &mut Reasons) -> Cidrs {
         }
         Cidrs::default()
     })
+}
+
+fn source_rate(
+    per_second: Option<u32>,
+    subject: Subject,
+    reasons: &mut Reasons,
+) -> Option<SourceRate> {
+    let per_second = per_second?;
+    let rate = SourceRate::new(per_second);
+    reasons.require(rate.is_some(), subject, || {
+        format!(
+            "{per_second} is no rate of a source, 1 to {} connections a second are",
+            limits::SOURCE_RATE_MAX
+        )
+    });
+    rate
 }
 
 /// Zero means the default, except for the inspection wait, of which there is none by default (reference 19.2).

@@ -19,6 +19,13 @@ pub(super) fn snapshot(spec: SnapshotSpec) -> Result<Snapshot, Vec<Rejection>> {
     let mut reasons = Reasons::default();
     name(&spec.name, Subject::LoadBalancer, &mut reasons);
     let vips = vips(&spec.vips, &mut reasons);
+    timer(
+        spec.member_drain_ms.unwrap_or_default(),
+        Duration::ZERO,
+        "a drain of members",
+        Subject::LoadBalancer,
+        &mut reasons,
+    );
     let listeners = listener::parse_all(&spec, &mut reasons);
     let pools = pool::parse_all(&spec.pools, &mut reasons);
     if !reasons.rejections.is_empty() {

@@ -1,10 +1,14 @@
 //! Checks of pools and their members.
 
 use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
-use core::net::{IpAddr, SocketAddr};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use krater_amphora_api::{
-    HealthMonitorId, MemberId, MemberSpec, PoolId, PoolProtocol, PoolSpec, ProbeSpec, Subject,
+    HealthMonitorId, MemberId, MemberSpec, PassiveHealthSpec, PoolId, PoolProtocol, PoolSpec,
+    ProbeSpec, Subject,
 };
 
 use super::{
@@ -12,7 +16,10 @@ use super::{
     parse::{Reasons, at_most, host_address_fault, name},
     probe,
 };
-use crate::limits;
+use crate::{
+    conduct::{ConductConfig, PassiveHealth},
+    limits,
+};
 
 /// Every pool of the spec, in order.
 pub(super) fn parse_all(specs: &[PoolSpec], reasons: &mut Reasons) -> Vec<Pool> {
@@ -91,7 +98,59 @@ fn parse(spec: &PoolSpec, seen: &mut Seen, reasons: &mut Reasons) -> Pool {
             .map(|persistence| affinity::parse(persistence, subject, reasons)),
         members,
         monitor: monitor.and_then(|(enabled, config)| enabled.then_some(config)),
+        conduct: ConductConfig {
+            passive: spec
+                .passive_health
+                .map(|passive| parse_passive(&passive, subject, reasons)),
+            slow_start: parse_slow_start(spec.slow_start_ms, subject, reasons),
+        },
     }
+}
+
+fn parse_passive(
+    spec: &PassiveHealthSpec,
+    subject: Subject,
+    reasons: &mut Reasons,
+) -> PassiveHealth {
+    let failures = 1..=limits::PASSIVE_FAILURES_MAX;
+    reasons.require(failures.contains(&spec.failures), subject, || {
+        format!(
+            "{} failures do not take a member out, 1 to {} do",
+            spec.failures,
+            limits::PASSIVE_FAILURES_MAX
+        )
+    });
+    let (out, longest) = (spec.out_ms, spec.out_max_ms);
+    let in_order = 1 <= out && out <= longest && longest <= limits::PASSIVE_OUT_MS_MAX;
+    reasons.require(in_order, subject, || {
+        format!(
+            "a member is out for at least 1 and at most {} ms, the first time no longer than the last: not {out} to \
+             {longest} ms",
+            limits::PASSIVE_OUT_MS_MAX
+        )
+    });
+    reasons.require((1..=100).contains(&spec.share_percent), subject, || {
+        format!(
+            "{} is no share of members that may be out, 1 to 100 percent are",
+            spec.share_percent
+        )
+    });
+    PassiveHealth {
+        failures: spec.failures,
+        out_first: Duration::from_millis(u64::from(out)),
+        out_longest: Duration::from_millis(u64::from(longest)),
+        share_percent: spec.share_percent,
+    }
+}
+
+fn parse_slow_start(ms: u32, subject: Subject, reasons: &mut Reasons) -> Duration {
+    reasons.require(ms <= limits::SLOW_START_MS_MAX, subject, || {
+        format!(
+            "a slow start of {ms} ms is longer than the most allowed, {} ms",
+            limits::SLOW_START_MS_MAX
+        )
+    });
+    Duration::from_millis(u64::from(ms))
 }
 
 fn parse_member(spec: &MemberSpec, reasons: &mut Reasons) -> Member {

@@ -506,3 +506,46 @@ fn there_are_at_most_so_many_of_each() {
     accepted(cidrs_in_all(0));
     refused(whole, "100001 allowed CIDRs in all", cidrs_in_all(1));
 }
+
+#[test]
+fn what_no_member_or_source_can_be_held_to_is_refused() {
+    let passive = |failures, out_ms, out_max_ms, share_percent| {
+        let mut spec = spec();
+        spec.pools[0].passive_health = Some(krater_amphora_api::PassiveHealthSpec {
+            failures,
+            out_ms,
+            out_max_ms,
+            share_percent,
+        });
+        Snapshot::parse(spec)
+    };
+    assert!(passive(1, 1, 1, 1).is_ok() && passive(1_000, 1_000, 3_600_000, 100).is_ok());
+    for (refused, word) in [
+        (passive(0, 1, 1, 1), "failures"),
+        (passive(1_001, 1, 1, 1), "failures"),
+        (passive(1, 0, 1, 1), "out for at least"),
+        (passive(1, 2, 1, 1), "out for at least"),
+        (passive(1, 1, 3_600_001, 1), "out for at least"),
+        (passive(1, 1, 1, 0), "share"),
+        (passive(1, 1, 1, 101), "share"),
+    ] {
+        let rejections = refused.unwrap_err();
+        assert_eq!(rejections.len(), 1);
+        assert_eq!(rejections[0].subject, Subject::Pool(pool_id(1)));
+        assert!(rejections[0].reason.contains(word), "{rejections:?}");
+    }
+    let mut slow = spec();
+    slow.pools[0].slow_start_ms = 3_600_001;
+    slow.listeners[0].source_rate = Some(0);
+    slow.member_drain_ms = Some(u32::MAX);
+    let rejections = Snapshot::parse(slow).unwrap_err();
+    let subjects: Vec<_> = rejections
+        .iter()
+        .map(|rejection| rejection.subject)
+        .collect();
+    let listener = Subject::Listener(sample::listener_id(1));
+    assert_eq!(
+        subjects,
+        [Subject::LoadBalancer, listener, Subject::Pool(pool_id(1))]
+    );
+}

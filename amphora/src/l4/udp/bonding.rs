@@ -41,6 +41,9 @@ impl Datagrams {
         if !state.listener.gate.allows(key.client.ip()) {
             return Err(Loss::Denied);
         }
+        if !state.shared.admits(key.client.ip()) {
+            return Err(Loss::TooOften);
+        }
         let pool = state.pool.as_deref().ok_or(Loss::NoMember)?;
         if !state.shared.limit.take() {
             return Err(Loss::Limit);
@@ -162,6 +165,7 @@ impl Datagrams {
     pub(super) fn refused(&mut self, id: FlowId, turn: &Turn<'_>) {
         if let Some(session) = self.flows.get(id) {
             session.bond.lane().connect_failures.bump();
+            session.bond.member().conduct.note_failure();
             let refused = session.bond.position;
             self.redirect(id, Some(refused), turn);
         }

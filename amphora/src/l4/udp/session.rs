@@ -72,6 +72,11 @@ impl Bond {
         &self.link.member
     }
 
+    /// The member has said something.
+    pub(super) fn prove(&self) {
+        self.link.prove();
+    }
+
     /// The meters of the member, of this thread.
     pub(super) fn lane(&self) -> &MemberLane {
         self.link.lane()

@@ -159,7 +159,7 @@ fn datagrams_of_any_size_pass_whole() {
             .collect();
         assert_eq!(ask(&client, &question), question, "{length} bytes");
     }
-    assert_eq!(Loss::ALL.map(|why| lost(&bed, why)), [0; 6]);
+    assert_eq!(Loss::ALL.map(|why| lost(&bed, why)), [0; 7]);
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_burst_arrives_complete_and_in_order_whatever_its_sizes() {
             assert_eq!(hear(&client), format!("{at:>size$}"), "round {round}");
         }
     }
-    assert_eq!(Loss::ALL.map(|why| lost(&bed, why)), [0; 6]);
+    assert_eq!(Loss::ALL.map(|why| lost(&bed, why)), [0; 7]);
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_swap_loses_and_doubles_nothing_and_moves_nobody() {
     for talk in talks {
         talk.join().unwrap();
     }
-    assert_eq!(Loss::ALL.map(|why| lost(&bed, why)), [0; 6]);
+    assert_eq!(Loss::ALL.map(|why| lost(&bed, why)), [0; 7]);
 }
 
 #[test]
@@ -531,7 +531,7 @@ fn who_was_silent_longest_gives_way_when_the_table_is_full() {
         let gone = evicted(&bed);
         gone > 0 && gone + counters.active_connections == counters.total_connections
     });
-    assert_eq!(Loss::ALL.map(|why| lost(&bed, why)), [0; 6]);
+    assert_eq!(Loss::ALL.map(|why| lost(&bed, why)), [0; 7]);
 }
 
 #[test]
@@ -564,4 +564,40 @@ fn without_descriptors_sessions_give_theirs_and_if_there_is_none_datagrams_are_d
     assert_eq!(ask(&fresh, ""), "a");
     assert_eq!(evicted(&bed), 1);
     drop(held);
+}
+
+#[test]
+fn a_source_begins_no_more_sessions_than_it_may_and_who_refuses_is_told_of() {
+    let b = Member::named("b");
+    let mut bed = Bed::udp(&[nobody(), b.address]).with(|spec| {
+        spec.pools[0].passive_health = Some(krater_amphora_api::PassiveHealthSpec {
+            failures: 2,
+            out_ms: 3_600_000,
+            out_max_ms: 3_600_000,
+            share_percent: 50,
+        });
+    });
+    let mut alarms = bed.plane.alarms().unwrap();
+    let mut heard = None;
+    eventually("an alarm", || {
+        assert_eq!(ask_until_heard(&client(bed.vip), "x"), "bx");
+        heard = alarms.try_recv().ok();
+        heard.is_some()
+    });
+    bed.plane.handle_alarm(heard.unwrap());
+    let state = Arc::clone(&bed.plane.world().pools.values().next().unwrap().members[0]);
+    let failures = || state.meter.sum(|lane| &lane.connect_failures);
+    let before = failures();
+    for _ in 0..8 {
+        assert_eq!(ask(&client(bed.vip), ""), "b");
+    }
+    assert_eq!(failures(), before);
+    bed.edit(|spec| spec.listeners[0].source_rate = Some(1));
+    let clients: Vec<_> = (0..5).map(|_| client(bed.vip)).collect();
+    assert_eq!(ask(&clients[0], ""), "b");
+    for client in &clients[1..] {
+        client.send(b"x").unwrap();
+    }
+    eventually("some are turned away", || lost(&bed, Loss::TooOften) > 0);
+    assert_eq!(ask(&clients[0], ""), "b", "sessions go on");
 }

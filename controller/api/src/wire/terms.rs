@@ -2,9 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use krater_controller_core::model::{
-    COMPUTE_ZONE_KEY, CONNECTIONS_KEY, Family, FlavorTerms, LOAD_BALANCERS_KEY, TENANCY_KEY,
-    TOPOLOGY_KEY, Tenancy, Terms, Topology, VIP_NETWORKS_KEY, ZoneTerms,
+use krater_controller_core::{
+    limits::{
+        MEMBER_DRAIN_SECONDS_MAX, PASSIVE_FAILURES_MAX, PASSIVE_SECONDS_MAX,
+        SLOW_START_SECONDS_MAX, SOURCE_RATE_MAX,
+    },
+    model::{
+        COMPUTE_ZONE_KEY, CONNECTIONS_KEY, Family, FlavorTerms, LOAD_BALANCERS_KEY,
+        MEMBER_DRAIN_KEY, MemberDrain, PASSIVE_FAILURES_KEY, PASSIVE_SECONDS_KEY,
+        PASSIVE_SHARE_KEY, SLOW_START_KEY, SOURCE_RATE_KEY, TENANCY_KEY, TOPOLOGY_KEY, Tenancy,
+        Terms, Topology, Treatment, VIP_NETWORKS_KEY, ZoneTerms,
+    },
 };
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -43,10 +51,42 @@ fn flavor(object: &Map<String, Value>) -> Result<FlavorTerms, String> {
             }
             LOAD_BALANCERS_KEY => terms.load_balancers_max = Some(count(key, value)?),
             CONNECTIONS_KEY => terms.connections_max = Some(count(key, value)?),
+            _ if treatment(key, value, &mut terms.treatment)? => {}
             _ => return Err(unknown(Family::Flavor, key)),
         }
     }
     Ok(terms)
+}
+
+/// Reads a key of how members and clients are treated; `false` when it is none.
+fn treatment(key: &str, value: &Value, treatment: &mut Treatment) -> Result<bool, String> {
+    match key {
+        PASSIVE_FAILURES_KEY => {
+            treatment.passive_failures = Some(number(key, value, 0, PASSIVE_FAILURES_MAX)?);
+        }
+        PASSIVE_SECONDS_KEY => {
+            treatment.passive_seconds = Some(number(key, value, 1, PASSIVE_SECONDS_MAX)?);
+        }
+        PASSIVE_SHARE_KEY => {
+            let share = number(key, value, 1, 100)?;
+            treatment.passive_share = u8::try_from(share).ok();
+        }
+        SLOW_START_KEY => {
+            treatment.slow_start_seconds = Some(number(key, value, 0, SLOW_START_SECONDS_MAX)?);
+        }
+        SOURCE_RATE_KEY => {
+            treatment.source_rate = Some(number(key, value, 0, SOURCE_RATE_MAX)?);
+        }
+        MEMBER_DRAIN_KEY => {
+            treatment.member_drain = Some(if value.as_str() == Some("never") {
+                MemberDrain::Unbounded
+            } else {
+                MemberDrain::Seconds(number(key, value, 0, MEMBER_DRAIN_SECONDS_MAX)?)
+            });
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 fn zone(object: &Map<String, Value>) -> Result<ZoneTerms, String> {
@@ -86,6 +126,25 @@ fn count(key: &str, value: &Value) -> Result<u32, String> {
         .and_then(|number| u32::try_from(number).ok())
         .filter(|number| *number >= 1)
         .ok_or_else(|| wrong(key, value, "a whole number of at least 1"))
+}
+
+fn number(key: &str, value: &Value, least: u32, most: u32) -> Result<u32, String> {
+    value
+        .as_u64()
+        .and_then(|number| u32::try_from(number).ok())
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| {
+            let or_never = if key == MEMBER_DRAIN_KEY {
+                ", or never"
+            } else {
+                ""
+            };
+            wrong(
+                key,
+                value,
+                &format!("a whole number from {least} to {most}{or_never}"),
+            )
+        })
 }
 
 fn wrong(key: &str, value: &Value, wanted: &str) -> String {

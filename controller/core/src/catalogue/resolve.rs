@@ -39,6 +39,7 @@ pub fn resolve(
                 tenancy: terms.tenancy,
                 load_balancers_max: terms.load_balancers_max,
                 connections_max: terms.connections_max,
+                treatment: terms.treatment,
                 ..chosen.steering
             };
         }

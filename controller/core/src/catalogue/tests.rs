@@ -14,7 +14,7 @@ use crate::{
     admit,
     command::NewLoadBalancer,
     limits,
-    model::{FlavorTerms, LoadBalancerId, Steering, Tenancy, Topology, ZoneTerms},
+    model::{FlavorTerms, LoadBalancerId, Steering, Tenancy, Topology, Treatment, ZoneTerms},
     rules::Rules,
     sample::{at, name, new_balancer, project, vip},
 };
@@ -82,12 +82,22 @@ fn new_offer(text: &str, profile: ProfileId) -> NewOffer {
     }
 }
 
+const SLOWLY: Treatment = Treatment {
+    passive_failures: None,
+    passive_seconds: None,
+    passive_share: None,
+    slow_start_seconds: Some(4),
+    source_rate: None,
+    member_drain: None,
+};
+
 fn flavor() -> Terms {
     Terms::Flavor(FlavorTerms {
         topology: Topology::ActiveStandby,
         tenancy: Tenancy::Dedicated,
         load_balancers_max: Some(2),
         connections_max: Some(3),
+        treatment: SLOWLY,
     })
 }
 
@@ -242,6 +252,7 @@ fn a_new_load_balancer_is_what_its_flavor_and_zone_make_of_it() {
         zone: Some("rack-a".into()),
         load_balancers_max: Some(2),
         connections_max: Some(3),
+        treatment: SLOWLY,
         ..Steering::default()
     };
     assert_eq!(resolved.chosen.steering, steering);

@@ -15,7 +15,10 @@ use crate::{
         Cascade, Command, L7PolicyUpdate, L7RuleUpdate, ListenerUpdate, MemberUpdate, NewL7Policy,
         NewL7Rule, NewPool, PoolUpdate,
     },
-    model::{AdditionalVip, MonitorType, PoolTls, RedirectCode, RedirectUrl, SessionPersistence},
+    model::{
+        AdditionalVip, MemberDrain, MonitorType, PoolTls, RedirectCode, RedirectUrl,
+        SessionPersistence, Treatment,
+    },
     sample::{
         House, generation, http_kind, new_listener, new_monitor, new_policy, new_pool, new_rule,
         path_rule, tcp_kind,
@@ -169,6 +172,7 @@ fn a_limit_of_none_or_zero_is_the_default() {
     let mut house = House::furnished();
     let defaults = Defaults {
         connection_limit: 7,
+        ..Defaults::default()
     };
     for (limit, expected) in [(None, 7), (Some(0), 7), (Some(3), 3)] {
         house.tree.listeners[0].value.connection_limit = limit;
@@ -182,7 +186,8 @@ fn a_limit_of_none_or_zero_is_the_default() {
         compile(
             &house.tree,
             Defaults {
-                connection_limit: 0
+                connection_limit: 0,
+                ..Defaults::default()
             }
         )
         .listeners[0]
@@ -608,4 +613,44 @@ fn what_is_switched_off_is_not_shipped() {
         ))
         .unwrap();
     assert_eq!(policies(&blind), []);
+}
+
+#[test]
+fn members_and_clients_are_treated_as_the_flavor_says_and_else_as_the_deployment_has_it() {
+    let mut house = House::furnished();
+    let usual = compile(&house.tree, Defaults::default());
+    assert_eq!(usual.member_drain_ms, None);
+    assert!(
+        usual
+            .listeners
+            .iter()
+            .all(|listener| listener.source_rate.is_none())
+    );
+    assert!(usual.pools.iter().all(|pool| {
+        pool.slow_start_ms == 0
+            && pool
+                .passive_health
+                .is_some_and(|passive| passive.failures == 3)
+    }));
+    house.tree.load_balancer.value.steering.treatment = Treatment {
+        passive_failures: Some(0),
+        slow_start_seconds: Some(30),
+        source_rate: Some(5),
+        member_drain: Some(MemberDrain::Seconds(60)),
+        ..Treatment::default()
+    };
+    let asked = compile(&house.tree, Defaults::default());
+    assert_eq!(asked.member_drain_ms, Some(60_000));
+    assert!(
+        asked
+            .listeners
+            .iter()
+            .all(|listener| listener.source_rate == Some(5))
+    );
+    assert!(
+        asked
+            .pools
+            .iter()
+            .all(|pool| pool.slow_start_ms == 30_000 && pool.passive_health.is_none())
+    );
 }

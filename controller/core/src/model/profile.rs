@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Family, Name, Tenancy, Topology};
+use super::{Family, Name, Tenancy, Topology, Treatment};
 
 /// The id of a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -85,6 +85,8 @@ pub struct FlavorTerms {
     pub load_balancers_max: Option<u32>,
     /// [`CONNECTIONS_KEY`], at least 1.
     pub connections_max: Option<u32>,
+    /// [`PASSIVE_FAILURES_KEY`] and those after it.
+    pub treatment: Treatment,
 }
 
 /// What an availability zone profile can say.
@@ -105,6 +107,18 @@ pub const TENANCY_KEY: &str = "krater_tenancy";
 pub const LOAD_BALANCERS_KEY: &str = "krater_load_balancers_max";
 /// Flavor key: the most connections of each of its listeners.
 pub const CONNECTIONS_KEY: &str = "krater_connections_max";
+/// Flavor key: failed connections in a row that take a member out.
+pub const PASSIVE_FAILURES_KEY: &str = "krater_passive_failures";
+/// Flavor key: how long it is out the first time.
+pub const PASSIVE_SECONDS_KEY: &str = "krater_passive_seconds";
+/// Flavor key: how many members of a pool may be out at once.
+pub const PASSIVE_SHARE_KEY: &str = "krater_passive_share";
+/// Flavor key: how long a slow start takes.
+pub const SLOW_START_KEY: &str = "krater_slow_start_seconds";
+/// Flavor key: connections of one source a second.
+pub const SOURCE_RATE_KEY: &str = "krater_source_rate";
+/// Flavor key: how long connections of members go on that may not be chosen any more.
+pub const MEMBER_DRAIN_KEY: &str = "krater_member_drain_seconds";
 /// Zone key: where its amphorae are.
 pub const COMPUTE_ZONE_KEY: &str = "compute_zone";
 /// Zone key: where its VIP may be.
@@ -134,6 +148,36 @@ impl Family {
                     CONNECTIONS_KEY,
                     "The most concurrent connections of each listener, a number of at least 1, whatever the listener \
                      asks for.",
+                ),
+                (
+                    PASSIVE_FAILURES_KEY,
+                    "Connections to a member in a row that are refused, reset or not answered until it is passed over \
+                     for a while, a number of at most 1000; 0 passes over nobody.",
+                ),
+                (
+                    PASSIVE_SECONDS_KEY,
+                    "How long such a member is passed over the first time, 1 to 3600 seconds; each further time in a \
+                     row is twice as long.",
+                ),
+                (
+                    PASSIVE_SHARE_KEY,
+                    "How many members of a pool may be passed over at once, 1 to 100 percent; one always may, all \
+                     never.",
+                ),
+                (
+                    SLOW_START_KEY,
+                    "How long the share of a member that recovered or was added takes to grow to its weight, at most \
+                     3600 seconds; 0 gives it at once.",
+                ),
+                (
+                    SOURCE_RATE_KEY,
+                    "Connections that one client address, or 64 bits of an IPv6 network, may begin a second at each \
+                     listener, a number of at most 100000; 0 allows any number.",
+                ),
+                (
+                    MEMBER_DRAIN_KEY,
+                    "How long connections of a member go on that is deleted, disabled or of weight 0, at most 86400 \
+                     seconds; never ends none.",
                 ),
             ],
             Self::Zone => &[

@@ -5,6 +5,8 @@ use alloc::string::String;
 use krater_amphora_api::AmphoraId;
 use serde::{Deserialize, Serialize};
 
+use super::Treatment;
+
 /// The wishes of a flavor and a zone, resolved when the load balancer was created: profiles in use cannot change, and
 /// what a load balancer runs under must not depend on a later look-up. The default asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,8 @@ pub struct Steering {
     pub load_balancers_max: Option<u32>,
     /// The most concurrent connections each of its listeners may have, at least 1, whatever the listener asks for.
     pub connections_max: Option<u32>,
+    /// How its members and clients are treated.
+    pub treatment: Treatment,
     /// Whether members may be reached through a part of a network card (SR-IOV).
     pub member_sriov: bool,
     /// The amphora that a failover told it to leave: no wish of a flavor, but of whoever asked for the failover. Not

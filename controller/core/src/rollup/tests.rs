@@ -42,6 +42,7 @@ fn report(house: &House, health: &[MemberHealth]) -> LoadBalancerReport {
                 health: *health,
                 reason: None,
                 active_connections: 0,
+                out: false,
             })
             .collect(),
     });

@@ -3,8 +3,8 @@
 use core::net::IpAddr;
 
 use krater_amphora_api::{
-    Comparison, ListenerSpec, MemberSpec, PersistenceSpec, PolicyAction, PolicySpec, RuleSpec,
-    RuleSubject, VipSpec,
+    Comparison, ListenerSpec, MemberSpec, PassiveHealthSpec, PersistenceSpec, PolicyAction,
+    PolicySpec, RuleSpec, RuleSubject, VipSpec,
 };
 use proptest::prelude::*;
 
@@ -152,9 +152,23 @@ fn any_pool() -> impl Strategy<Value = PoolSpec> {
         any_persistence(),
         members,
         prop::option::of(any_monitor()),
+        (
+            prop::option::weighted(0.3, any_passive_health()),
+            any_timer(),
+        ),
     )
         .prop_map(
-            |(number, name, enabled, protocol, algorithm, persistence, members, monitor)| {
+            |(
+                number,
+                name,
+                enabled,
+                protocol,
+                algorithm,
+                persistence,
+                members,
+                monitor,
+                conduct,
+            )| {
                 PoolSpec {
                     id: pool_id(number),
                     name,
@@ -164,7 +178,26 @@ fn any_pool() -> impl Strategy<Value = PoolSpec> {
                     persistence,
                     members,
                     monitor,
+                    passive_health: conduct.0,
+                    slow_start_ms: conduct.1,
                 }
+            },
+        )
+}
+
+fn any_passive_health() -> impl Strategy<Value = PassiveHealthSpec> {
+    (
+        mostly(1_u32..),
+        mostly(1_u32..1_000),
+        any_timer(),
+        mostly(1_u8..=100),
+    )
+        .prop_map(
+            |(failures, out_ms, out_max_ms, share_percent)| PassiveHealthSpec {
+                failures,
+                out_ms,
+                out_max_ms,
+                share_percent,
             },
         )
 }
@@ -249,7 +282,11 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
         pool,
         cidrs,
         timers,
-        (headers, any_policies()),
+        (
+            headers,
+            any_policies(),
+            prop::option::weighted(0.2, mostly(1_u32..1_000)),
+        ),
     )
         .prop_map(
             |(
@@ -262,7 +299,7 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
                 pool,
                 cidrs,
                 timers,
-                (headers, policies),
+                (headers, policies, source_rate),
             )| {
                 let (client_data_ms, member_connect_ms, member_data_ms, tcp_inspect_ms) = timers;
                 let (x_forwarded_for, x_forwarded_port, x_forwarded_proto) =
@@ -287,6 +324,7 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
                         x_forwarded_port,
                         x_forwarded_proto,
                     },
+                    source_rate,
                     policies,
                 }
             },
@@ -300,15 +338,19 @@ fn any_spec() -> impl Strategy<Value = SnapshotSpec> {
         prop::collection::vec(any_address().prop_map(|address| VipSpec { address }), 0..3),
         prop::collection::vec(any_listener(), 0..4),
         prop::collection::vec(any_pool(), 0..4),
+        prop::option::weighted(0.3, any_timer()),
     )
-        .prop_map(|(name, enabled, vips, listeners, pools)| SnapshotSpec {
-            name,
-            enabled,
-            vips,
-            listeners,
-            pools,
-            ..spec()
-        })
+        .prop_map(
+            |(name, enabled, vips, listeners, pools, member_drain_ms)| SnapshotSpec {
+                member_drain_ms,
+                name,
+                enabled,
+                vips,
+                listeners,
+                pools,
+                ..spec()
+            },
+        )
 }
 
 /// The parts of `spec` that are fine alone and together: what is left can only be refused for nothing.
@@ -320,7 +362,8 @@ fn without_faults(mut spec: SnapshotSpec) -> SnapshotSpec {
         for rejection in rejections {
             match rejection.subject {
                 Subject::LoadBalancer => {
-                    (spec.name, spec.vips) = (String::new(), vec![sample::vip("192.0.2.1")])
+                    (spec.name, spec.vips) = (String::new(), vec![sample::vip("192.0.2.1")]);
+                    spec.member_drain_ms = None;
                 }
                 Subject::Listener(id) => spec.listeners.retain(|listener| listener.id != id),
                 Subject::Pool(id) => spec.pools.retain(|pool| pool.id != id),

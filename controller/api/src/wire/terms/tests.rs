@@ -22,13 +22,23 @@ fn every_key_of_a_flavor_means_something() {
     assert_eq!(
         flavor_of(
             r#"{"loadbalancer_topology": "ACTIVE_STANDBY", "krater_tenancy": "dedicated",
-            "krater_load_balancers_max": 1, "krater_connections_max": 4294967295}"#
+            "krater_load_balancers_max": 1, "krater_connections_max": 4294967295, "krater_passive_failures": 0,
+            "krater_passive_seconds": 3600, "krater_passive_share": 1, "krater_slow_start_seconds": 30,
+            "krater_source_rate": 100000, "krater_member_drain_seconds": 86400}"#
         ),
         FlavorTerms {
             topology: Topology::ActiveStandby,
             tenancy: Tenancy::Dedicated,
             load_balancers_max: Some(1),
             connections_max: Some(u32::MAX),
+            treatment: Treatment {
+                passive_failures: Some(0),
+                passive_seconds: Some(3_600),
+                passive_share: Some(1),
+                slow_start_seconds: Some(30),
+                source_rate: Some(100_000),
+                member_drain: Some(MemberDrain::Seconds(86_400)),
+            },
         }
     );
     assert_eq!(
@@ -102,6 +112,19 @@ fn unknown_keys_and_values_of_flavors_are_told_in_a_sentence() {
             (r#"{"krater_connections_max": 1.5}"#, "not 1.5."),
             (r#"{"krater_connections_max": 4294967296}"#, "at least 1"),
             (r#"{"krater_connections_max": true}"#, "not True."),
+            (
+                r#"{"krater_passive_failures": 1001}"#,
+                "from 0 to 1000, not 1001.",
+            ),
+            (r#"{"krater_passive_seconds": 0}"#, "from 1 to 3600"),
+            (r#"{"krater_passive_share": 101}"#, "from 1 to 100,"),
+            (r#"{"krater_passive_share": 256}"#, "from 1 to 100,"),
+            (r#"{"krater_slow_start_seconds": -1}"#, "from 0 to 3600"),
+            (r#"{"krater_source_rate": 100001}"#, "from 0 to 100000"),
+            (
+                r#"{"krater_member_drain_seconds": "ever"}"#,
+                "from 0 to 86400, or never, not ever.",
+            ),
         ],
     );
 }

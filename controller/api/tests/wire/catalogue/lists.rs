@@ -132,6 +132,12 @@ async fn capabilities_are_what_profiles_can_say() {
                 "krater_tenancy",
                 "krater_load_balancers_max",
                 "krater_connections_max",
+                "krater_passive_failures",
+                "krater_passive_seconds",
+                "krater_passive_share",
+                "krater_slow_start_seconds",
+                "krater_source_rate",
+                "krater_member_drain_seconds",
             ],
         ),
         (
