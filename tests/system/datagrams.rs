@@ -183,3 +183,26 @@ fn tcp_and_udp_share_a_port_and_members_may_be_of_the_other_family() {
         .call("POST", "listeners", Some(&again))
         .expect(409);
 }
+
+#[test]
+fn clients_are_kept_by_their_network_over_the_api() {
+    let mut scene = Scene::up();
+    let members = ["a", "b"].map(|name| UdpMember::start(name, "127.0.0.1:0"));
+    let tree = udp_tree(&mut scene, &[&members[0], &members[1]]);
+    let pool = format!("pools/{}", tree.pool);
+    let kept = json!({
+        "type": "SOURCE_IP", "persistence_timeout": 60, "persistence_granularity": "255.255.0.0",
+    });
+    scene
+        .api
+        .put(&pool, &json!({"pool": {"session_persistence": kept}}));
+    scene.api.wait_active(&tree.id, SETTLE_MAX);
+    let shown = scene.api.get(&pool)["pool"]["session_persistence"].clone();
+    assert_eq!(shown["persistence_timeout"], 60);
+    assert_eq!(names(&tree, 8).len(), 1, "all of one network");
+    scene
+        .api
+        .put(&pool, &json!({"pool": {"session_persistence": null}}));
+    scene.api.wait_active(&tree.id, SETTLE_MAX);
+    assert_eq!(names(&tree, 8).len(), 2, "by turns");
+}

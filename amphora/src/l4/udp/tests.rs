@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use krater_amphora_api::{Algorithm, ListenerProtocol, MemberHealth, VipSpec};
+use krater_amphora_api::{Algorithm, ListenerProtocol, MemberHealth, PersistenceSpec, VipSpec};
 
 use super::*;
 use crate::testbed::{
@@ -600,4 +600,37 @@ fn a_source_begins_no_more_sessions_than_it_may_and_who_refuses_is_told_of() {
     }
     eventually("some are turned away", || lost(&bed, Loss::TooOften) > 0);
     assert_eq!(ask(&clients[0], ""), "b", "sessions go on");
+}
+
+/// Members by turns, and clients that are kept with theirs for so many seconds, by the first three bytes of their
+/// address.
+fn sticky(members: &[SocketAddr], seconds: u32) -> Bed {
+    Bed::udp(members).with(|spec| {
+        spec.pools[0].persistence = Some(PersistenceSpec::SourceIp {
+            timeout_seconds: Some(seconds),
+            granularity: "255.255.255.0".parse().ok(),
+        });
+    })
+}
+
+#[test]
+fn clients_of_one_network_are_kept_with_their_member_over_ports_and_threads() {
+    let (a, b) = two();
+    let bed = sticky(&[a.address, b.address], 600);
+    let from = |ip: [u8; 4]| ask(&client_from(ip.into(), bed.vip), "");
+    for round in 0..8 {
+        assert_eq!(from([127, 0, 0, 1 + round]), "a", "the first turn");
+        assert_eq!(from([127, 0, 1, 1 + round]), "b", "the second");
+    }
+}
+
+#[test]
+fn whoever_did_not_come_for_the_timeout_is_given_a_member_anew() {
+    let (a, b) = two();
+    let bed = sticky(&[a.address, b.address], 2);
+    assert_eq!(ask(&client(bed.vip), ""), "a");
+    assert_eq!(ask(&client(bed.vip), ""), "a");
+    // Whole seconds are counted, so that the end may come one later.
+    thread::sleep(Duration::from_millis(3_100));
+    assert_eq!(ask(&client(bed.vip), ""), "b");
 }

@@ -1,5 +1,6 @@
 //! What the data plane of this release does not carry is refused with 501, after everything else that is wrong.
 
+use krater_controller_core::model::PoolProtocol;
 use serde_json::{Value, json};
 
 use crate::{
@@ -99,4 +100,18 @@ async fn members() {
     check(&api, &path, "member", body.clone(), "request_sriov").await;
     let reply = api.put(&path, json!({"members": [body]})).await;
     reply.assert_fault(501, PREFIX);
+}
+
+#[tokio::test]
+async fn health_monitors() {
+    let api = Api::of_this_release();
+    {
+        let tree = &mut api.fake.views.lock().unwrap()[0].tree;
+        tree.health_monitors.clear();
+        tree.pools[0].value.protocol = PoolProtocol::Udp;
+    }
+    let body = json!({"pool_id": POOL, "type": "SCTP", "delay": 5, "timeout": 3, "max_retries": 2});
+    let subject = "health monitors of type SCTP";
+    let path = "/v2/lbaas/healthmonitors";
+    check(&api, path, "healthmonitor", body, subject).await;
 }
