@@ -135,10 +135,8 @@ pub(crate) const REPLY_BYTES_MAX: usize = 2_048;
 /// Turns in a row in which a socket has had something before it is taken for a stream, and read in batches.
 pub(crate) const DATAGRAM_STREAM_TURNS: u8 = 8;
 
-/// Datagrams that the system takes with one call.
-pub(crate) const SEGMENTS_MAX: usize = 64;
-
-/// Bytes that it takes with such a call, with room for the headers.
+/// Bytes of datagrams that the system takes with one call, with room for the headers. It takes no more than 64 of them,
+/// which is more than come with one.
 pub(crate) const SEGMENTS_BYTES_MAX: usize = 65_000;
 
 /// How much longer than the drain timeout a UDP session may hear of its member what it asked before.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     thread,
 };
 
@@ -25,7 +25,12 @@ fn snapshot(members: u32, monitor: serde_json::Value) -> Snapshot {
             |number| json!({"id": id(100 + number), "address": "192.0.2.1", "port": 1000 + number}),
         )
         .collect();
-    let pool = json!({"id": id(2), "protocol": "tcp", "members": members, "monitor": monitor});
+    let protocol = if monitor["probe"]["type"] == "udp_connect" {
+        "udp"
+    } else {
+        "tcp"
+    };
+    let pool = json!({"id": id(2), "protocol": protocol, "members": members, "monitor": monitor});
     let spec = json!({"load_balancer": id(1), "generation": 1, "vips": [{"address": "127.0.0.1"}], "pools": [pool]});
     let spec: SnapshotSpec = serde_json::from_value(spec).unwrap();
     Snapshot::parse(spec).unwrap()
@@ -241,6 +246,25 @@ fn a_tcp_probe_is_a_handshake() {
         perform(json!({"type": "tcp"}), address),
         Err(ProbeFailure::Refused)
     );
+}
+
+#[test]
+fn a_udp_connect_probe_fails_where_nobody_is_and_takes_silence_for_somebody() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let member = UdpSocket::bind(address).unwrap();
+        let address = member.local_addr().unwrap();
+        let probe = || perform(json!({"type": "udp_connect"}), address);
+        assert_eq!(probe(), Ok(()));
+        let mut asked = [0; 1];
+        assert_eq!(member.recv(&mut asked).unwrap(), 0);
+        let answering = thread::spawn(move || {
+            let (_, from) = member.recv_from(&mut asked).unwrap();
+            member.send_to(b"what?", from).unwrap();
+        });
+        assert_eq!(probe(), Ok(()));
+        answering.join().unwrap();
+        assert_eq!(probe(), Err(ProbeFailure::Refused));
+    }
 }
 
 #[test]

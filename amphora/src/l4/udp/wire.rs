@@ -25,7 +25,7 @@ use rustix::{
     },
 };
 
-use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_STREAM_TURNS, SEGMENTS_BYTES_MAX, SEGMENTS_MAX};
+use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_STREAM_TURNS, SEGMENTS_BYTES_MAX};
 
 /// What receiving and sending takes: once for all sockets of a thread.
 pub(super) struct Means {
@@ -37,10 +37,8 @@ pub(super) struct Means {
 pub(super) struct Batch {
     buffers: Box<[u8]>,
     metas: Box<[RecvMeta; BATCH_SIZE]>,
-    /// How many of them are filled.
-    received: usize,
-    /// How many of those were taken out.
-    taken: usize,
+    /// Those that are filled and were not taken out, a bit each.
+    left: u64,
     /// Holds what several buffers had, one after the other.
     joined: Vec<u8>,
 }
@@ -90,8 +88,7 @@ impl Means {
                 // Zeroed pages that nobody touched take no memory: with small datagrams all but one in sixteen.
                 buffers: vec![0; BATCH_SIZE * DATAGRAM_BYTES_MAX].into_boxed_slice(),
                 metas: Box::new([RecvMeta::default(); BATCH_SIZE]),
-                received: 0,
-                taken: 0,
+                left: 0,
                 joined: Vec::with_capacity(SEGMENTS_BYTES_MAX),
             },
             calls: Calls(UdpSocketState::new(UdpSockRef::from(&model))?),
@@ -111,14 +108,15 @@ impl Batch {
         socket: impl AsFd,
         most: usize,
     ) -> io::Result<Rest> {
-        (self.received, self.taken) = (0, 0);
+        self.left = 0;
         let mut buffers = self.buffers.chunks_exact_mut(DATAGRAM_BYTES_MAX);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| IoSliceMut::new(buffers.next().unwrap_or_default()));
         let slices = slices.get_mut(..most.min(BATCH_SIZE)).unwrap_or_default();
         let metas = self.metas.as_mut_slice();
-        self.received = calls.0.recv(UdpSockRef::from(&socket), slices, metas)?;
-        Ok(if self.received < most {
+        let received = calls.0.recv(UdpSockRef::from(&socket), slices, metas)?;
+        self.left = first_bits(received);
+        Ok(if received < most {
             Rest::Nothing
         } else {
             Rest::Unknown
@@ -131,7 +129,7 @@ impl Batch {
     ///
     /// Those of `recvfrom`; `AGAIN` if nothing has come.
     pub(super) fn receive_one(&mut self, socket: impl AsFd) -> Result<(), Errno> {
-        (self.received, self.taken) = (0, 0);
+        self.left = 0;
         let buffer = self
             .buffers
             .get_mut(..DATAGRAM_BYTES_MAX)
@@ -144,26 +142,28 @@ impl Batch {
         if let Some(Ok(sender)) = sender.map(SocketAddr::try_from) {
             meta.addr = sender;
         }
-        self.received = 1;
+        self.left = 1;
         Ok(())
     }
 
-    /// Of what was received the next that can be sent together, and whose it is.
+    /// Of what was received the next that can be sent together, and whose it is. What one sender sent comes in the order
+    /// in which it came; that of another may come earlier or later.
     pub(super) fn next(&mut self) -> Option<(Origin, Parcel<'_>)> {
-        let at = self.taken;
-        let metas = self.metas.get(at..self.received)?;
-        let first = metas.first()?;
+        let at = self.left.trailing_zeros() as usize;
+        let first = self.metas.get(at)?;
         let origin = Origin {
             sender: first.addr,
             to: first.dst_ip,
         };
-        let run = run_length(metas);
-        self.taken += run;
-        if run > 1 {
+        let run = run(&*self.metas, self.left);
+        self.left &= !run;
+        if run.count_ones() > 1 {
             self.joined.clear();
-            for (offset, meta) in metas.iter().take(run).enumerate() {
-                let bytes = message(&self.buffers, at + offset, meta.len);
-                self.joined.extend_from_slice(bytes);
+            for (at, meta) in self.metas.iter().enumerate() {
+                if run & (1 << at) != 0 {
+                    let bytes = message(&self.buffers, at, meta.len);
+                    self.joined.extend_from_slice(bytes);
+                }
             }
             let bytes = self.joined.as_slice();
             let size = first.len;
@@ -200,30 +200,44 @@ fn message(buffers: &[u8], at: usize, bytes: usize) -> &[u8] {
     buffers.get(start..start + bytes).unwrap_or_default()
 }
 
-/// How many buffers from the first on are single datagrams of one sender and of one size, of which the last may be
-/// shorter: what one call can send.
-fn run_length(metas: &[RecvMeta]) -> usize {
-    let Some(first) = metas.first() else { return 0 };
+/// Of those buffers in `left`, a bit each, the first and all that one call can send with it: single datagrams of the same
+/// sender and size, the last of which may be shorter. One that does not fit ends it, since a sender's order is kept.
+fn run(metas: &[RecvMeta], left: u64) -> u64 {
+    let at = left.trailing_zeros() as usize;
+    let Some(first) = metas.get(at) else { return 0 };
+    let mut run = left & left.wrapping_neg();
     if first.len == 0 || first.stride != first.len {
-        return 1;
+        return run;
     }
-    let (mut run, mut bytes) = (0, 0);
-    for meta in metas.iter().take(SEGMENTS_MAX) {
-        let joins = meta.addr == first.addr
-            && meta.dst_ip == first.dst_ip
+    let mut bytes = first.len;
+    for (at, meta) in metas.iter().enumerate().skip(at + 1) {
+        let bit = 1_u64 << at;
+        if left & bit == 0 || meta.addr.port() != first.addr.port() || meta.addr != first.addr {
+            continue;
+        }
+        let joins = meta.dst_ip == first.dst_ip
             && meta.stride == meta.len
             && (1..=first.len).contains(&meta.len)
             && bytes + meta.len <= SEGMENTS_BYTES_MAX;
         if !joins {
             break;
         }
-        run += 1;
+        run |= bit;
         bytes += meta.len;
         if meta.len < first.len {
             break;
         }
     }
-    run.max(1)
+    run
+}
+
+/// That many bits from the lowest on.
+const fn first_bits(count: usize) -> u64 {
+    match count {
+        0 => 0,
+        1..64 => u64::MAX >> (64 - count),
+        64.. => u64::MAX,
+    }
 }
 
 /// How a socket is read: most have one datagram at a time, and a call for many costs more than one for one. Those that
@@ -399,27 +413,43 @@ mod tests {
         meta(sender, len, len)
     }
 
+    /// What is taken out of these together, one after the other, by position.
+    fn runs(metas: &[RecvMeta]) -> Vec<Vec<usize>> {
+        let mut left = first_bits(metas.len());
+        let mut runs = Vec::new();
+        while left != 0 {
+            let run = run(metas, left);
+            assert!(run & left == run && run != 0);
+            left &= !run;
+            runs.push((0..64).filter(|at| run & (1 << at) != 0).collect());
+        }
+        runs
+    }
+
     #[test]
     fn only_equal_datagrams_of_one_sender_are_joined_and_a_shorter_one_ends_it() {
         let (a, b) = (|len| single(1, len), |len| single(2, len));
-        for (metas, run) in [
-            (vec![], 0),
-            (vec![a(64)], 1),
-            (vec![a(64), a(64), a(64)], 3),
-            (vec![a(64), a(64), b(64)], 2),
-            (vec![a(64), b(64), a(64)], 1),
-            (vec![a(64), a(10), a(10)], 2),
-            (vec![a(64), a(65)], 1),
+        for (metas, expected) in [
+            (vec![], vec![]),
+            (vec![a(64)], vec![vec![0]]),
+            (vec![a(64), a(64), a(64)], vec![vec![0, 1, 2]]),
+            (
+                vec![a(64), b(64), a(64), b(9)],
+                vec![vec![0, 2], vec![1, 3]],
+            ),
+            (vec![a(64), a(10), a(10)], vec![vec![0, 1], vec![2]]),
+            (vec![a(64), a(65), a(64)], vec![vec![0], vec![1, 2]]),
             // An empty one has no place in a run, and one that holds several is sent as it came.
-            (vec![a(0), a(0)], 1),
-            (vec![a(64), a(0)], 1),
-            (vec![meta(1, 128, 64), a(64)], 1),
-            (vec![a(64), meta(1, 128, 64)], 1),
-            (vec![a(40_000), a(40_000)], 1),
-            (vec![a(64); 100], SEGMENTS_MAX),
+            (vec![a(0), a(0)], vec![vec![0], vec![1]]),
+            (vec![a(64), a(0), a(64)], vec![vec![0], vec![1], vec![2]]),
+            (vec![meta(1, 128, 64), a(64)], vec![vec![0], vec![1]]),
+            (vec![a(64), meta(1, 128, 64)], vec![vec![0], vec![1]]),
+            (vec![a(40_000), a(40_000)], vec![vec![0], vec![1]]),
         ] {
-            assert_eq!(run_length(&metas), run, "{metas:?}");
+            assert_eq!(runs(&metas), expected, "{metas:?}");
         }
+        let many = vec![a(64); BATCH_SIZE];
+        assert_eq!(runs(&many), [(0..BATCH_SIZE).collect::<Vec<_>>()]);
     }
 
     #[test]
