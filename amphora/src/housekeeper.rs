@@ -271,7 +271,10 @@ impl Housekeeper {
                 }
             };
             let heard = tokio::select! {
-                alarm = self.alarm() => self.with_plane(|plane| plane.handle_alarm(alarm)),
+                alarm = self.alarm() => {
+                    self.news.notify_one();
+                    self.with_plane(|plane| plane.handle_alarm(alarm))
+                }
                 () = wait => self.with_plane(Plane::handle_time),
                 () = self.conduct_changed.notified() => Ok(()),
             };

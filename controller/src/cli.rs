@@ -51,7 +51,7 @@ enum Command {
     Amphora(Look),
     /// Look at load balancers.
     #[command(subcommand)]
-    Lb(Look),
+    Lb(lb::LbVerb),
     /// Look at who changed what.
     #[command(subcommand)]
     Audit(audit::AuditVerb),
@@ -204,7 +204,8 @@ impl Cli {
             }
             Command::Controller { settings } => settings.with(|config, _| run::controller(config)),
             Command::Amphora(look) => look.run(amphora::list, amphora::show),
-            Command::Lb(look) => look.run(lb::list, lb::show),
+            Command::Lb(lb::LbVerb::Look(look)) => look.run(lb::list, lb::show),
+            Command::Lb(lb::LbVerb::Members { id, from }) => show(lb::members(from, id)),
             Command::Audit(audit::AuditVerb::List(wanted)) => show(audit::list(*wanted)),
             Command::Token(verb) => token::run(&verb),
             Command::Config(verb) => config::run(verb),

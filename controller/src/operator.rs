@@ -19,8 +19,12 @@ use krater_controller_core::{
 use serde::{Deserialize, Serialize};
 
 mod audit;
+mod members;
 
-pub(crate) use self::audit::{AuditDocument, EntryDocument};
+pub(crate) use self::{
+    audit::{AuditDocument, EntryDocument},
+    members::{MemberDocument, MembersDocument},
+};
 
 /// An amphora as it travels to operators.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -50,6 +54,7 @@ pub(crate) fn router(application: Arc<dyn Application>) -> Router {
         .route("/krater/v1/amphorae", get(list))
         .route("/krater/v1/amphorae/{id}", get(show))
         .route("/krater/v1/audit", get(trail))
+        .route("/krater/v1/loadbalancers/{id}/members", get(members::list))
         .with_state(application)
 }
 
@@ -147,6 +152,7 @@ async fn ask(
         Err(Refusal::NotPermitted) => {
             Err((StatusCode::FORBIDDEN, Refusal::NotPermitted.to_string()))
         }
+        Err(refusal @ Refusal::NotFound(_)) => Err((StatusCode::NOT_FOUND, refusal.to_string())),
         Err(refusal) => Err((StatusCode::SERVICE_UNAVAILABLE, refusal.to_string())),
     }
 }

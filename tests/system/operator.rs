@@ -61,6 +61,39 @@ fn the_terminal_lists_and_shows_load_balancers_and_amphorae() {
 }
 
 #[test]
+fn a_member_that_refuses_is_passed_over_without_a_monitor_and_the_terminal_shows_it() {
+    let mut scene = Scene::up();
+    let stays = HttpMember::start("a", "127.0.0.1:0");
+    let mut leaves = HttpMember::start("b", "127.0.0.1:0");
+    let tree = scene.http_tree(&[&stays, &leaves]);
+    assert_eq!(ask(tree.at(80), 8).len(), 2);
+    let address = leaves.address().to_string();
+    leaves.stop();
+    until("it is passed over", NOTICE_MAX, || {
+        // Nobody notices.
+        assert_eq!(ask(tree.at(80), 8).len(), 1);
+        let seen = krater(&["lb", "members", &tree.id, "--output", "json"]);
+        let members = seen["members"].as_array().expect("a list");
+        assert_eq!(members.len(), 2, "{seen}");
+        let is_out = |of_leaving: bool| {
+            let of = |member: &&Value| (member["address"] == address.as_str()) == of_leaving;
+            let member = members.iter().find(of).expect("it is there");
+            assert_eq!(member["health"], "no_monitor");
+            member["out"] == true
+        };
+        assert!(!is_out(false), "{seen}");
+        is_out(true)
+    });
+    let (status, table) = run(&["lb", "members", "test"]);
+    assert!(
+        status && table.contains("CONNECTIONS") && table.contains(&address),
+        "{table}"
+    );
+    let (status, said) = run(&["lb", "members", "00000000-0000-4000-8000-000000000000"]);
+    assert!(!status && said.contains("not found"), "{said}");
+}
+
+#[test]
 fn an_amphora_shows_every_load_balancer_listener_pool_and_member() {
     let mut scene = Scene::up();
     let member = HttpMember::start("a", "127.0.0.1:0");

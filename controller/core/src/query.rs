@@ -3,12 +3,12 @@
 use alloc::{string::String, vec::Vec};
 
 use jiff::Timestamp;
-use krater_amphora_api::{AmphoraId, Counters, ListenerId, LoadBalancerId, PoolId};
+use krater_amphora_api::{AmphoraId, Counters, ListenerId, LoadBalancerId, MemberReport, PoolId};
 use uuid::Uuid;
 
 use crate::{
     audit::{AuditFilter, Kept},
-    model::{Family, Offer, Profile, ProjectId, Tenancy},
+    model::{Family, Member, Offer, Profile, ProjectId, Tenancy},
     quota::Limits,
     scan::{Excerpt, Scan},
     tree::TreeView,
@@ -38,6 +38,8 @@ pub enum Query {
     Networks,
     /// The fleet.
     Amphorae,
+    /// The members of a load balancer as the amphorae that carry it see them.
+    MembersSeen(LoadBalancerId),
     /// What a project may have.
     Quota(ProjectId),
     /// What the projects may have for which something was set: all the caller may see, or that one.
@@ -82,6 +84,8 @@ pub enum Answer {
     Networks(Vec<NetworkView>),
     /// To [`Query::Amphorae`].
     Amphorae(Vec<AmphoraView>),
+    /// To [`Query::MembersSeen`], in the order of the tree.
+    MembersSeen(Vec<MemberView>),
     /// To [`Query::Quota`] and [`Query::QuotaDefaults`].
     Quota(Limits),
     /// To [`Query::Quotas`], by project.
@@ -131,6 +135,17 @@ pub struct AmphoraView {
     pub certified_until: Option<Timestamp>,
     /// Whether it is being given another certificate.
     pub is_renewing: bool,
+}
+
+/// A member as an amphora sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberView {
+    /// The member, as its tenant has it.
+    pub member: Member,
+    /// Which amphora.
+    pub amphora: AmphoraId,
+    /// What it last said of the member.
+    pub seen: MemberReport,
 }
 
 /// What an amphora counted of one listener.

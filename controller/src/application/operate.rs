@@ -1,11 +1,13 @@
-//! What operators do to amphorae.
+//! What operators do to amphorae, and what these see of members.
+
+use std::collections::BTreeMap;
 
 use krater_amphora_api::LoadBalancerId;
 use krater_controller_core::{
     command::{Command, Operation},
     envelope::{Envelope, Precondition},
     policy::{self, Action},
-    query::{AmphoraStatus, Caller, ResourceId},
+    query::{AmphoraStatus, Answer, Caller, MemberView, ResourceId},
     refusal::Refusal,
 };
 
@@ -13,6 +15,35 @@ use super::{Application, record};
 use crate::reconcile::Urgency;
 
 impl Application {
+    /// The members of a load balancer as those see them that carry it: its own amphora, and what it is moving from.
+    pub(super) async fn members_seen(
+        &self,
+        caller: &Caller,
+        id: LoadBalancerId,
+    ) -> Result<Answer, Refusal> {
+        let target = ResourceId::LoadBalancer(id);
+        let tree = self.find(caller, target, Action::Administer).await?.tree;
+        let placements = &self.parts.known.placements;
+        let mut carriers = placements.departures(id);
+        carriers.extend(placements.of(id));
+        let mut seen = Vec::new();
+        for amphora in carriers {
+            let Some(report) = self.parts.known.sightings.report(amphora, id) else {
+                continue;
+            };
+            let members = report.pools.into_iter().flat_map(|pool| pool.members);
+            let mut members: BTreeMap<_, _> = members.map(|member| (member.id, member)).collect();
+            seen.extend(tree.members.iter().filter_map(|row| {
+                Some(MemberView {
+                    member: row.value.clone(),
+                    amphora,
+                    seen: members.remove(&row.value.id)?,
+                })
+            }));
+        }
+        Ok(Answer::MembersSeen(seen))
+    }
+
     /// Changes the fleet.
     pub(super) async fn operate(
         &self,

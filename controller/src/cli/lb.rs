@@ -1,11 +1,28 @@
 //! `krater lb …`.
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{From, Output, table};
-use crate::http_client::HttpClient;
+use super::{From, Look, Output, table};
+use crate::{
+    http_client::HttpClient,
+    operator::{MemberDocument, MembersDocument},
+};
+
+#[derive(Subcommand)]
+pub(super) enum LbVerb {
+    #[command(flatten)]
+    Look(Look),
+    /// List the members of one as its amphora sees them: health, whether they are passed over, connections open.
+    Members {
+        /// Its id or name.
+        id: String,
+        #[command(flatten)]
+        from: From,
+    },
+}
 
 pub(super) async fn list(from: From) -> anyhow::Result<String> {
     let client = from.client()?;
@@ -34,21 +51,7 @@ pub(super) async fn list(from: From) -> anyhow::Result<String> {
 }
 
 pub(super) async fn show(from: From, name: String) -> anyhow::Result<String> {
-    let client = from.client()?;
-    let balancer = if Uuid::parse_str(&name).is_ok() {
-        let answer = client.get(&format!("{PATH}/{name}")).await?;
-        answer.get("loadbalancer").cloned().unwrap_or_default()
-    } else {
-        let mut named = all(&client, &format!("&name={}", encoded(&name))).await?;
-        match (named.pop(), named.len()) {
-            (Some(only), 0) => only,
-            (Some(_), more) => bail!(
-                "{} load balancers are called {name:?}: name one by its id",
-                more + 1
-            ),
-            (None, _) => bail!("no load balancer is called {name:?}"),
-        }
-    };
+    let balancer = find(&from.client()?, &name).await?;
     if from.output == Output::Json {
         return Ok(format!("{balancer}\n"));
     }
@@ -58,6 +61,65 @@ pub(super) async fn show(from: From, name: String) -> anyhow::Result<String> {
         .flatten()
         .map(|(name, value)| (name.clone(), shown(Some(value))));
     Ok(table::fields(&pairs.collect::<Vec<_>>()))
+}
+
+pub(super) async fn members(from: From, name: String) -> anyhow::Result<String> {
+    let client = from.client()?;
+    let id = match Uuid::parse_str(&name) {
+        Ok(id) => id.to_string(),
+        Err(_) => shown(find(&client, &name).await?.get("id")),
+    };
+    let answer = client
+        .get(&format!("/krater/v1/loadbalancers/{id}/members"))
+        .await?;
+    if from.output == Output::Json {
+        return Ok(format!("{answer}\n"));
+    }
+    let seen: MembersDocument =
+        serde_json::from_value(answer).context("the answer cannot be understood")?;
+    let row = |member: &MemberDocument| {
+        vec![
+            member.id.clone(),
+            member.name.clone(),
+            member.pool.clone(),
+            member.address.clone(),
+            member.weight.to_string(),
+            member.health.clone(),
+            if member.out { "out" } else { "in" }.to_owned(),
+            member.active_connections.to_string(),
+            member.amphora.clone(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = seen.members.iter().map(row).collect();
+    let heads = [
+        "ID",
+        "NAME",
+        "POOL",
+        "ADDRESS",
+        "WEIGHT",
+        "HEALTH",
+        "ROTATION",
+        "CONNECTIONS",
+        "AMPHORA",
+    ];
+    Ok(table::columns(&heads, &rows))
+}
+
+/// One load balancer, by id or name.
+async fn find(client: &HttpClient, name: &str) -> anyhow::Result<Value> {
+    if Uuid::parse_str(name).is_ok() {
+        let answer = client.get(&format!("{PATH}/{name}")).await?;
+        return Ok(answer.get("loadbalancer").cloned().unwrap_or_default());
+    }
+    let mut named = all(client, &format!("&name={}", encoded(name))).await?;
+    match (named.pop(), named.len()) {
+        (Some(only), 0) => Ok(only),
+        (Some(_), more) => bail!(
+            "{} load balancers are called {name:?}: name one by its id",
+            more + 1
+        ),
+        (None, _) => bail!("no load balancer is called {name:?}"),
+    }
 }
 
 /// All pages of the list.

@@ -248,6 +248,7 @@ impl Application for Fake {
                 let quotas = projects.into_iter().map(|project| (project, limits));
                 Answer::Quotas(quotas.collect())
             }
+            Query::MembersSeen(_) => Answer::MembersSeen(Vec::new()),
             Query::Amphorae | Query::MembersOf(_) => Answer::Amphorae(sample::amphorae()),
             Query::AmphoraStatistics(id) => sample::amphora_statistics(id)?,
         })
