@@ -59,7 +59,7 @@ pub(crate) struct Settings {
 
 /// This program started by itself.
 #[derive(Debug, Args)]
-pub(crate) struct Helper {
+pub(crate) struct Player {
     /// The processor it runs on.
     #[arg(long)]
     processor: usize,
@@ -67,11 +67,11 @@ pub(crate) struct Helper {
     #[arg(long)]
     group: Option<PathBuf>,
     #[command(subcommand)]
-    role: HelperRole,
+    role: PlayerRole,
 }
 
 #[derive(Debug, Subcommand)]
-enum HelperRole {
+enum PlayerRole {
     /// Becomes another program.
     Launch {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -182,27 +182,27 @@ fn installed(peers: Vec<Peer>) -> Vec<Peer> {
     there
 }
 
-/// What a helper does; returns at its end.
-pub(crate) fn help(helper: Helper) -> Result<()> {
+/// What a player does; returns at its end.
+pub(crate) fn play(player: Player) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(helper.processor);
+    set.set(player.processor);
     // A machine with one processor has nothing to choose.
     let _ = sched_setaffinity(None, &set);
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     setrlimit(Resource::Nofile, files).context("raise the limit of open files")?;
-    if let Some(group) = helper.group {
+    if let Some(group) = player.group {
         std::fs::write(&group, std::process::id().to_string())
             .with_context(|| format!("enter {}", group.display()))?;
     }
-    match helper.role {
-        HelperRole::Launch { command } => {
+    match player.role {
+        PlayerRole::Launch { command } => {
             let (program, arguments) = command.split_first().context("a program")?;
             let error = Command::new(program).args(arguments).exec();
             bail!("{program}: {error}");
         }
-        HelperRole::Serve { address } => serve::run(address),
-        HelperRole::Generate {
+        PlayerRole::Serve { address } => serve::run(address),
+        PlayerRole::Generate {
             address,
             seconds,
             traffic,

@@ -105,7 +105,7 @@ enum What {
     Compare(compare::Settings),
     /// A part of a comparison, started by it.
     #[command(hide = true)]
-    Helper(compare::Helper),
+    Player(compare::Player),
     /// Requests, streams, short connections, datagrams and changes at once for a long time; memory meanwhile.
     Soak {
         /// How long, in seconds.
@@ -129,7 +129,7 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let table = match arguments.what {
         What::Peer { spec } => return peer::serve(&spec),
-        What::Helper(helper) => return compare::help(helper),
+        What::Player(player) => return compare::play(player),
         What::Compare(settings) => return compare::run(&settings, arguments.output),
         What::Tree { count } => tree::measure(count),
         What::Changes {

@@ -230,10 +230,10 @@ pub(super) fn wait_for_line(program: &mut Program) -> Result<String> {
     }
 }
 
-/// This program as a helper, on a processor of its own and in a control group.
+/// This program as a player, on a processor of its own and in a control group.
 fn own(what: &str, processor: usize, group: Option<PathBuf>) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("the path of this program")?);
-    command.args(["helper", "--processor", &processor.to_string()]);
+    command.args(["player", "--processor", &processor.to_string()]);
     if let Some(group) = group {
         command.arg("--group").arg(group);
     }
