@@ -195,6 +195,9 @@ impl Housekeeper {
 
     /// Hands verdicts to traffic where it does not know them yet.
     fn make_known(&self, balancer: &Balancer, verdicts: Vec<Verdict>) {
+        if verdicts.is_empty() {
+            return;
+        }
         let members = balancer.pools.iter().flat_map(|pool| &pool.members);
         let known: HashMap<_, _> = members.map(|state| (state.id, state)).collect();
         for verdict in verdicts {

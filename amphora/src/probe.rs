@@ -105,6 +105,10 @@ impl Probes {
     ) -> Vec<Verdict> {
         let id = snapshot.load_balancer();
         let mut before = self.watches.remove(&id).unwrap_or_default();
+        // Who was never probed and is not to be counts as what its pool says.
+        if before.is_empty() && snapshot.pools().iter().all(|pool| pool.monitor.is_none()) {
+            return Vec::new();
+        }
         let mut after = HashMap::new();
         let mut verdicts = Vec::new();
         for pool in snapshot.pools() {

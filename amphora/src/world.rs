@@ -5,6 +5,7 @@
 //! what stayed.
 
 use std::{
+    cell::LazyCell,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -377,25 +378,19 @@ impl PoolState {
             return Arc::clone(old);
         }
         let old_members = old.map_or(&[][..], |old| &old.members);
-        let old_members: HashMap<_, _> =
-            old_members.iter().map(|state| (state.id, state)).collect();
+        let find = by_id(old_members);
         let members: Vec<_> = pool
             .members
             .iter()
-            .map(|member| {
-                let old = old_members.get(&member.id).copied();
+            .enumerate()
+            .map(|(at, member)| {
+                let old = find(at, member.id);
                 MemberState::follow(old, member, pool, (workers, alarms))
             })
             .collect();
         let turn = old.map_or_else(Arc::default, |old| Arc::clone(&old.turn));
         let departed = old.map_or_else(Arc::default, |old| Arc::clone(&old.departed));
-        let staying: HashSet<_> = members.iter().map(|state| state.id).collect();
-        departed.take_in(
-            old_members
-                .values()
-                .filter(|state| !staying.contains(&state.id))
-                .map(|state| Arc::clone(&state.meter)),
-        );
+        departed.take_in(leaving(old_members, &members));
         let roster = ArcSwap::from_pointee(roster(pool, &members));
         let sticky = Sticky::follow(old.and_then(|old| old.sticky.as_ref()), pool);
         Arc::new(Self {
@@ -488,6 +483,31 @@ impl PoolState {
         self.roster
             .store(Arc::new(roster(&self.pool, &self.members)));
     }
+}
+
+/// Finds members by their ids; at once if they are where they are expected, as they nearly always are.
+fn by_id<'a>(
+    members: &'a [Arc<MemberState>],
+) -> impl Fn(usize, MemberId) -> Option<&'a Arc<MemberState>> {
+    let elsewhere = LazyCell::new(|| -> HashMap<_, _> {
+        members.iter().map(|state| (state.id, state)).collect()
+    });
+    move |at, id| {
+        let expected = members.get(at).filter(|state| state.id == id);
+        expected.or_else(|| elsewhere.get(&id).copied())
+    }
+}
+
+/// The meters of members that are in `old` alone.
+fn leaving(
+    old: &[Arc<MemberState>],
+    new: &[Arc<MemberState>],
+) -> impl Iterator<Item = Arc<MemberMeter>> {
+    let stays = by_id(new);
+    old.iter()
+        .enumerate()
+        .filter(move |(at, state)| stays(*at, state.id).is_none())
+        .map(|(_, state)| Arc::clone(&state.meter))
 }
 
 fn roster(pool: &Pool, members: &[Arc<MemberState>]) -> Roster {

@@ -44,13 +44,9 @@ pub(super) fn complete(
         .get("vips")
         .map(ToString::to_string)
         .unwrap_or_default();
-    let (id, basis) = identify(
-        balancer,
-        "load_balancer",
-        &Key::default(),
-        format_args!("{fallback}"),
-        seen,
-    );
+    let top = Key::default();
+    let fallback = top.with(format_args!("/?{fallback}"));
+    let (id, basis) = identify(balancer, "load_balancer", &top, fallback, seen);
     let (pools, listeners) = (Key::of(id, "pool"), Key::of(id, "listener"));
     let mut siblings = Seen::new();
     let mut pool_ids: HashMap<String, Vec<Uuid>> = HashMap::new();
@@ -59,7 +55,13 @@ pub(super) fn complete(
         .filter_map(Value::as_object_mut)
         .enumerate()
     {
-        let (pool_id, _) = identify(pool, "id", &pools, format_args!("#{index}"), &mut siblings);
+        let (pool_id, _) = identify(
+            pool,
+            "id",
+            &pools,
+            pools.with(format_args!("/?#{index}")),
+            &mut siblings,
+        );
         pool_ids.entry(name_of(pool)).or_default().push(pool_id);
         complete_pool(pool, pool_id);
     }
@@ -76,7 +78,7 @@ pub(super) fn complete(
             listener,
             "id",
             &listeners,
-            format_args!("{port}"),
+            listeners.with(format_args!("/?{port}")),
             &mut siblings,
         );
         let path = format!("{path}.listeners[{index}]");
@@ -103,6 +105,7 @@ fn complete_policies(
     pools: &HashMap<String, Vec<Uuid>>,
     flaws: &mut Vec<Flaw>,
 ) {
+    let policies = Key::of(listener_id, "policy");
     let mut siblings = Seen::new();
     for (index, policy) in array(listener, "policies")
         .iter_mut()
@@ -112,8 +115,8 @@ fn complete_policies(
         identify(
             policy,
             "id",
-            &Key::of(listener_id, "policy"),
-            format_args!("#{index}"),
+            &policies,
+            policies.with(format_args!("/?#{index}")),
             &mut siblings,
         );
         let path = format!("{path}.policies[{index}].action.{TO_POOL}");
@@ -135,21 +138,20 @@ fn complete_pool(pool: &mut Map<String, Value>, pool_id: Uuid) {
         .iter_mut()
         .filter_map(Value::as_object_mut)
     {
-        let address = format!("{:?}:{:?}", member.get("address"), member.get("port"));
-        identify(
-            member,
-            "id",
-            &members,
-            format_args!("{address}"),
-            &mut siblings,
-        );
+        let address = members.with(format_args!(
+            "/?{:?}:{:?}",
+            member.get("address"),
+            member.get("port")
+        ));
+        identify(member, "id", &members, address, &mut siblings);
     }
     if let Some(monitor) = pool.get_mut("monitor").and_then(Value::as_object_mut) {
+        let monitors = Key::of(pool_id, "monitor");
         identify(
             monitor,
             "id",
-            &Key::of(pool_id, "monitor"),
-            format_args!(""),
+            &monitors,
+            monitors.with(format_args!("/?")),
             &mut siblings,
         );
     }
@@ -190,12 +192,13 @@ fn resolve_pool(
     holder.insert(field.to_owned(), resolved);
 }
 
-/// The id that is written, or one made from what the thing is known by, which is then written.
+/// The id that is written, or one made from what the thing is known by, its name or else `fallback`, which is then
+/// written.
 fn identify(
     object: &mut Map<String, Value>,
     field: &str,
     scope: &Key,
-    fallback: fmt::Arguments<'_>,
+    fallback: Key,
     seen: &mut Seen,
 ) -> (Uuid, Basis) {
     if let Some(id) = object
@@ -208,7 +211,7 @@ fn identify(
     let name = object.get("name").and_then(Value::as_str);
     let key = match name.filter(|name| !name.is_empty()) {
         Some(name) => scope.with(format_args!("/{name}")),
-        None => scope.with(format_args!("/?{fallback}")),
+        None => fallback,
     };
     let before = seen.entry(key.0).or_insert(0);
     *before += 1;
