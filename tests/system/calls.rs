@@ -5,8 +5,9 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
+    time::Duration,
 };
 
 use krater_tests::{Calls, Connection, HttpMember, Namespace, Standalone, Trace};
@@ -55,12 +56,33 @@ fn a_request_of_a_kept_http_connection_costs_so_many_system_calls() {
     bounded(&calls, MESSAGES, 4, 3);
 }
 
+#[test]
+fn a_pair_of_datagrams_costs_so_many_system_calls() {
+    let _network = Namespace::enter_new();
+    let Some(calls) = counted("udp", datagram_echo(), |vip| {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.connect(vip).expect("an address");
+        socket
+            .set_read_timeout(Some(ANSWER_MAX))
+            .expect("a timeout");
+        let mut message = [7; MESSAGE_BYTES];
+        for _ in 0..MESSAGES {
+            socket.send(&message).expect("sent");
+            socket.recv(&mut message).expect("an answer");
+        }
+    }) else {
+        return;
+    };
+    bounded(&calls, MESSAGES, 4, 3);
+}
+
 /// What one worker calls while `traffic` goes through it to `member`; `None` where nobody can look.
 fn counted(protocol: &str, member: SocketAddr, traffic: impl FnOnce(SocketAddr)) -> Option<Calls> {
     let vip = SocketAddr::from(([127, 77, 0, 1], 80));
+    let door = SocketAddr::new(vip.ip(), DOOR);
     let mut amphora =
-        Standalone::start_with(&snapshot(protocol, vip, member), vip, &["--workers", "1"]);
-    let thread = if protocol == "tcp" { "l4-" } else { "worker-" };
+        Standalone::start_with(&snapshot(protocol, vip, member), door, &["--workers", "1"]);
+    let thread = if protocol == "http" { "worker-" } else { "l4-" };
     let trace = Trace::attach(amphora.program().pid(), thread)?;
     traffic(vip);
     Some(trace.finish())
@@ -85,7 +107,8 @@ fn snapshot(protocol: &str, vip: SocketAddr, member: SocketAddr) -> Value {
     let member = json!({"address": member.ip(), "port": member.port()});
     json!({"load_balancers": [{
         "vips": [vip.ip()],
-        "listeners": [{"protocol": protocol, "port": vip.port(), "default_pool": "p"}],
+        "listeners": [{"protocol": protocol, "port": vip.port(), "default_pool": "p"},
+            {"protocol": "tcp", "port": DOOR}],
         "pools": [{"name": "p", "protocol": protocol, "members": [member]}],
     }]})
 }
@@ -110,6 +133,19 @@ fn echo() -> SocketAddr {
     address
 }
 
+/// The same for datagrams.
+fn datagram_echo() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = socket.local_addr().expect("a bound socket");
+    thread::spawn(move || {
+        let mut message = [0; MESSAGE_BYTES];
+        while let Ok((count, from)) = socket.recv_from(&mut message) {
+            socket.send_to(&message[..count], from).expect("sent");
+        }
+    });
+    address
+}
+
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("a connection");
     stream.set_nodelay(true).expect("an option");
@@ -122,6 +158,10 @@ fn exchange(stream: &mut TcpStream) {
     stream.read_exact(&mut message).expect("received");
 }
 
+/// A port where nothing is behind: whoever can connect there knows that the others are open too.
+const DOOR: u16 = 79;
 const MESSAGE_BYTES: usize = 64;
 const CONNECTIONS: u64 = 300;
 const MESSAGES: u64 = 1000;
+/// Loopback loses nothing that a socket has room for.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
