@@ -538,7 +538,15 @@ fn who_was_silent_longest_gives_way_when_the_table_is_full() {
 fn without_descriptors_sessions_give_theirs_and_if_there_is_none_datagrams_are_dropped() {
     bound_descriptors(400);
     let a = Member::named("a");
-    let bed = Bed::udp(&[a.address]).started();
+    let mut bed = Bed::udp(&[a.address]).with(|spec| spec.pools[0].members[0].enabled = false);
+    // Every thread has heard of somebody, so none opens and closes anything of its own any more.
+    let early: Vec<_> = (0..32).map(|_| client(bed.vip)).collect();
+    for client in &early {
+        client.send(b"").unwrap();
+    }
+    eventually("all are counted", || lost(&bed, Loss::NoMember) == 32);
+    drop(early);
+    bed.edit(|spec| spec.pools[0].members[0].enabled = true);
     let clients: Vec<_> = (0..4).map(|_| client(bed.vip)).collect();
     let mut held = Vec::new();
     // What sessions may have is gone.
