@@ -6,10 +6,12 @@ DEDICATED = '{"krater_tenancy": "dedicated", "krater_connections_max": 1000}'
 
 
 def capabilities():
+    count = 0
     for kind, key in [("--flavor", "krater_tenancy"), ("--availability-zone", "compute_zone")]:
         rows = openstack("loadbalancer", "provider", "capability", "list", kind, "amphora")
         assert key in [row["name"] for row in rows], rows
-    assert len(openstack("loadbalancer", "provider", "capability", "list", "amphora")) == 6
+        count += len(rows)
+    assert len(openstack("loadbalancer", "provider", "capability", "list", "amphora")) == count
 
 
 def flavors():
