@@ -34,6 +34,16 @@ pub(crate) const MESSAGES_BYTES_PER_TURN_MAX: usize = 512 * 1024;
 /// Whoever returns to a stream sooner finds less in it, and every look costs.
 pub(crate) const STREAM_BYTES_PER_TURN_MAX: usize = 4 * 1024 * 1024;
 
+/// What a stream has moved one way, without a word the other way, when it is taken for bulk: an object this large takes
+/// longer than what it may wait for being looked at less often.
+pub(crate) const BULK_BYTES_MIN: u64 = 16 * 1024 * 1024;
+
+/// How long bulk is left alone between two looks. What gathers meanwhile is moved for little more than one piece of it.
+pub(crate) const BULK_PAUSE: Duration = Duration::from_millis(1);
+
+/// So many looks in a row at bulk that brought nothing, and the reactor is to report it again.
+pub(crate) const BULK_EMPTY_LOOKS: u8 = 2;
+
 /// A read of at least this much, so often in a row, makes a direction a stream: what is smaller or seldomer is cheaper
 /// copied than moved through a pipe.
 pub(crate) const STREAM_READ_BYTES_MIN: usize = 16 * 1024;

@@ -25,10 +25,34 @@ impl Standalone {
 
     /// The same with further arguments.
     pub fn start_with(snapshot: &Value, ready: SocketAddr, arguments: &[&str]) -> Self {
+        let command = Command::new(binary("krater-amphora"));
+        Self::start_as(command, snapshot, ready, arguments)
+    }
+
+    /// The same with so many descriptors at most.
+    pub fn start_limited(
+        snapshot: &Value,
+        ready: SocketAddr,
+        arguments: &[&str],
+        descriptors: u32,
+    ) -> Self {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -n $0 && exec \"$@\""])
+            .arg(descriptors.to_string())
+            .arg(binary("krater-amphora"));
+        Self::start_as(command, snapshot, ready, arguments)
+    }
+
+    fn start_as(
+        mut command: Command,
+        snapshot: &Value,
+        ready: SocketAddr,
+        arguments: &[&str],
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("snapshot.json");
         fs::write(&file, snapshot.to_string()).expect("the snapshot can be written");
-        let mut command = Command::new(binary("krater-amphora"));
         command
             .args(["run", "--snapshot"])
             .arg(&file)

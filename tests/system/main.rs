@@ -1,6 +1,7 @@
 //! The whole system as its users meet it: real programs, real sockets, a network namespace for each test.
 
 mod calls;
+mod capacity;
 mod change;
 mod crash;
 mod datagrams;

@@ -10,31 +10,30 @@
 //! A break is passed on as a break: when one side was broken off, the other is, after all that the broken side had
 //! sent before was handed on. An end is passed on as an end, and the other direction goes on.
 
-use std::{collections::VecDeque, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use krater_amphora_api::ListenerId;
-use krater_amphora_core::{
-    proxy_protocol::{Header, Origin},
-    snapshot::Timeouts,
-};
-use rustix::{
-    fd::{AsRawFd, OwnedFd},
-    io::Errno,
-    net::{AddressFamily, SocketFlags, SocketType, connect, ipproto, socket_with},
-};
+use krater_amphora_core::snapshot::Timeouts;
+use rustix::fd::OwnedFd;
 
 use super::{
     flow::{Flow, Last, Means, Moved, Turn},
     reactor::{Flags, Kind, Reactor, Token},
     slab::Id,
-    socket::{Inherits, Socket, failure_of},
+    socket::{Inherits, Socket},
     timers::{Moment, Timers},
 };
 use crate::{
-    connect::{Link, Load, Next, Tries, note_failure},
+    connect::{Link, Load, Tries},
+    limits::BULK_PAUSE,
     seat::Seat,
     world::MemberState,
 };
+
+mod bulk;
+mod dial;
+
+use bulk::{Bulk, Reports, State};
 
 /// A client, and the member it was given.
 pub(super) struct Connection {
@@ -55,6 +54,7 @@ pub(super) struct Connection {
     ends_at: Moment,
     queued: Queued,
     tended: Tended,
+    bulk: Bulk,
 }
 
 /// What all connections of a thread share.
@@ -68,6 +68,8 @@ pub(super) struct Shared {
     pub(super) means: Means,
     /// Connections that wait for their turn: streams, and those that have yielded to others.
     pub(super) turns: VecDeque<Id>,
+    /// Bulk that is looked at again at that moment, in its order.
+    pub(super) pauses: VecDeque<(Moment, Id)>,
     /// Descriptors from this number on are left to the rest of the process.
     pub(super) descriptors_max: i32,
 }
@@ -150,6 +152,7 @@ impl Connection {
             ends_at: Moment::NEVER,
             queued: Queued::No,
             tended: Tended::No,
+            bulk: Bulk::default(),
         }
     }
 
@@ -215,9 +218,23 @@ impl Connection {
         }
     }
 
+    /// It was bulk that had been left alone for long enough.
+    pub(super) fn on_look(&mut self, shared: &mut Shared, id: Id) -> Fate {
+        if self.bulk.looks() {
+            return self.queue(shared, id);
+        }
+        Fate::GoesOn
+    }
+
     /// It is its turn to move what it has.
     pub(super) fn on_turn(&mut self, shared: &mut Shared, id: Id) -> Fate {
         self.queued = Queued::No;
+        // What is not reported may be there.
+        match (self.bulk.unreported(), &mut self.member) {
+            (Some(Side::Client), _) => self.client.note(Flags::IN),
+            (Some(Side::Member), Far::Linked { socket, .. }) => socket.note(Flags::IN),
+            _ => {}
+        }
         match self.stage {
             Stage::Relaying => self.relay(shared, id),
             _ => Fate::GoesOn,
@@ -234,7 +251,7 @@ impl Connection {
             Stage::Inspecting(until) if until <= now => return self.dial(shared, id),
             Stage::Pausing(until) if until <= now => return self.dial(shared, id),
             Stage::Dialing(until) if until <= now => {
-                return self.not_reached(&io::ErrorKind::TimedOut.into(), shared, id);
+                return self.not_reached(&std::io::ErrorKind::TimedOut.into(), shared, id);
             }
             Stage::Inspecting(until) | Stage::Pausing(until) | Stage::Dialing(until) => until,
             Stage::Relaying => {
@@ -267,116 +284,6 @@ impl Connection {
         self.client.tend(client_data, Inherits::Keepalive);
         if let Far::Linked { socket, .. } = &self.member {
             socket.tend(member_data, Inherits::Nothing);
-        }
-    }
-
-    /// Chooses a member and begins to connect to it, or gives up: then the connection is closed (reference 19.8).
-    fn dial(&mut self, shared: &mut Shared, id: Id) -> Fate {
-        let seat = Rc::clone(&self.seat);
-        let Some(pool) = seat.state.pool.as_deref() else {
-            return self.nobody();
-        };
-        loop {
-            match self.tries.next(pool, self.peer, &seat) {
-                Next::Nobody => return self.nobody(),
-                Next::Pause(pause) => {
-                    let until = shared.now.after(pause);
-                    self.stage = Stage::Pausing(until);
-                    shared.timers.arm(id.index(), until);
-                    return Fate::GoesOn;
-                }
-                Next::Member(member) => {
-                    let load = Load::new(pool, member);
-                    match begin(member.address, shared, id) {
-                        Ok(socket) => {
-                            let until = shared.now.after(self.timeouts().member_connect);
-                            self.member = Far::Dialed(socket, Arc::clone(member), load);
-                            self.stage = Stage::Dialing(until);
-                            shared.timers.arm(id.index(), until);
-                            return Fate::GoesOn;
-                        }
-                        Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                            return self.shed();
-                        }
-                        Err(error) => {
-                            if error == Errno::ADDRNOTAVAIL {
-                                member.meter.of(shared.lane).ports_exhausted.bump();
-                            }
-                            note_failure(member, shared.lane, &error.into());
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn nobody(&self) -> Fate {
-        self.seat.lane().no_member.bump();
-        Fate::Ends
-    }
-
-    /// The process has no descriptor or no memory for the other side.
-    fn shed(&self) -> Fate {
-        self.seat.lane().shed.bump();
-        // Not ended, or it would look as if a member had said nothing.
-        self.client.abort();
-        Fate::Ends
-    }
-
-    /// The member has answered, one way or the other.
-    fn dialed(&mut self, shared: &mut Shared, id: Id) -> Fate {
-        let Far::Dialed(socket, ..) = &self.member else {
-            return Fate::GoesOn;
-        };
-        if socket.has_failed() {
-            let error = failure_of(socket);
-            return self.not_reached(&error, shared, id);
-        }
-        if !socket.is_writable() {
-            return Fate::GoesOn;
-        }
-        if let Far::Dialed(socket, member, load) = std::mem::replace(&mut self.member, Far::Nobody)
-        {
-            self.member = Far::Linked {
-                socket,
-                link: Link::new(member, shared.lane),
-                _load: load,
-            };
-        }
-        self.introduce();
-        self.stage = Stage::Relaying;
-        self.moved_at = shared.now;
-        let due = shared.now.after(self.shortest_allowance());
-        shared.timers.arm(id.index(), due);
-        // What the client has sent by now goes first; only then is the client watched, for what comes after.
-        match self.relay(shared, id) {
-            Fate::GoesOn => self.watch_client(shared, id),
-            Fate::Ends => Fate::Ends,
-        }
-    }
-
-    /// Tells a member that expects it whom the connection is for.
-    fn introduce(&mut self) {
-        let pool = self.seat.state.pool.as_deref();
-        let Some(version) = pool.and_then(|pool| pool.pool.proxy_header()) else {
-            return;
-        };
-        let origin = self
-            .client
-            .local_address()
-            .map_or(Origin::Own, |local| Origin::between(self.peer, local));
-        self.up.begin_with(Header::new(version, origin).as_bytes());
-    }
-
-    /// The member that was dialed cannot be reached; nothing was sent to it. Another one is tried.
-    fn not_reached(&mut self, error: &io::Error, shared: &mut Shared, id: Id) -> Fate {
-        if let Far::Dialed(_, member, _) = std::mem::replace(&mut self.member, Far::Nobody) {
-            note_failure(&member, shared.lane, error);
-        }
-        // It takes longer than it should: who gives up meanwhile is to be noticed.
-        match self.watch_client(shared, id) {
-            Fate::GoesOn => self.dial(shared, id),
-            Fate::Ends => Fate::Ends,
         }
     }
 
@@ -456,7 +363,54 @@ impl Connection {
         if up == Turn::Yields || down == Turn::Yields {
             let _goes_on = self.queue(shared, id);
         }
-        self.watch_for_room(shared, id)
+        if self.watch_for_room(shared, id) == Fate::Ends {
+            return Fate::Ends;
+        }
+        self.pace(sent, answered, shared, id)
+    }
+
+    /// Learns from a turn whether this is bulk, which is looked at now and then instead of being reported.
+    fn pace(&mut self, sent: Moved, answered: Moved, shared: &mut Shared, id: Id) -> Fate {
+        let flow = match self.bulk.sender_after(sent.read, answered.read) {
+            Side::Client => &self.up,
+            Side::Member => &self.down,
+        };
+        let state = if !flow.is_stream() {
+            State::Messages
+        } else if self.queued == Queued::Yes || flow.has_rest() {
+            // A sink that takes nothing is reported when it does again.
+            State::Busy
+        } else {
+            State::Dry
+        };
+        let plan = self.bulk.after(sent.read, answered.read, state);
+        if plan.look {
+            shared.pauses.push_back((shared.now.after(BULK_PAUSE), id));
+        }
+        match plan.change {
+            None => Fate::GoesOn,
+            Some((side, reports)) => self.report(side, reports, shared, id),
+        }
+    }
+
+    /// Has the reactor report what a side sends, or not.
+    fn report(&mut self, side: Side, reports: Reports, shared: &mut Shared, id: Id) -> Fate {
+        let mut flags = FOR_BYTES | Flags::OUT;
+        if reports == Reports::No {
+            flags.remove(Flags::IN);
+        }
+        if side == Side::Client {
+            self.client.is_watched_for_room();
+        }
+        let (socket, kind) = match (side, &self.member) {
+            (Side::Client, _) => (&self.client, Kind::Client),
+            (Side::Member, Far::Linked { socket, .. }) => (socket, Kind::Member),
+            (Side::Member, _) => return Fate::GoesOn,
+        };
+        match shared.reactor.modify(socket, Token { kind, id }, flags) {
+            Ok(()) => Fate::GoesOn,
+            Err(_) => Fate::Ends,
+        }
     }
 
     /// Has it wait for its turn.
@@ -523,33 +477,6 @@ impl Drop for Connection {
         self.seat.lane().ended.bump();
         self.seat.state.shared.limit.release();
     }
-}
-
-/// Begins to connect; the reactor tells how it ends.
-fn begin(address: SocketAddr, shared: &Shared, id: Id) -> Result<Socket, Errno> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let descriptor = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    if descriptor.as_raw_fd() >= shared.descriptors_max {
-        return Err(Errno::MFILE);
-    }
-    match connect(&descriptor, &address) {
-        // Even if it is connected already, the reactor says so.
-        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
-        Err(error) => return Err(error),
-    }
-    let token = Token {
-        kind: Kind::Member,
-        id,
-    };
-    shared
-        .reactor
-        .add(&descriptor, token, FOR_BYTES | Flags::OUT)?;
-    Ok(Socket::connecting(descriptor))
 }
 
 fn count(seat: &Seat, link: &Link, sent: Moved, answered: Moved) {

@@ -90,6 +90,7 @@ impl Engine {
                     pipes: Pipes::new(),
                 },
                 turns: VecDeque::new(),
+                pauses: VecDeque::new(),
                 descriptors_max: common.descriptors_max,
             },
             waker: Waker::from(Arc::clone(&inbox.bell)),
@@ -148,6 +149,12 @@ impl Engine {
             {
                 return Course::End;
             }
+        }
+        while let Some((at, id)) = self.shared.pauses.front().copied()
+            && at <= self.shared.now
+        {
+            self.shared.pauses.pop_front();
+            self.drive(id, Connection::on_look);
         }
         // One at a time, so that messages that came meanwhile do not wait for many.
         if let Some(id) = self.shared.turns.pop_front() {
@@ -228,7 +235,8 @@ impl Engine {
         let rests = self.resting.iter().map(|(until, _)| *until);
         let sessions = self.datagrams.poll_timeout().map(Moment::not_before);
         let timers = self.shared.timers.next().into_iter().chain(sessions);
-        let next = rests.chain(timers).min()?;
+        let pause = self.shared.pauses.front().map(|(at, _)| *at);
+        let next = rests.chain(timers).chain(pause).min()?;
         Some(next.since(self.clock()))
     }
 

@@ -139,6 +139,11 @@ impl Flow {
         matches!(self.pace, Pace::Stream { .. }) && self.is_open()
     }
 
+    /// Whether something is left for the sink to take.
+    pub(super) const fn has_rest(&self) -> bool {
+        !matches!(self.rest, Rest::Nothing)
+    }
+
     /// Whether it is done.
     pub(super) const fn is_done(&self) -> bool {
         matches!(self.stage, Stage::Done)

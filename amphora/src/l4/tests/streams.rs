@@ -211,3 +211,46 @@ fn messages_are_answered_while_streams_run() {
         stream.join().unwrap();
     }
 }
+
+#[test]
+fn bulk_that_pauses_and_goes_on_arrives_whole_either_way() {
+    /// Sends much, rests, sends little, and waits to be answered.
+    fn send(stream: &mut TcpStream, bytes: &[u8]) {
+        let (bulk, tail) = bytes.split_at(bytes.len() - 700_010);
+        stream.write_all(bulk).unwrap();
+        for piece in tail.chunks(100_000) {
+            thread::sleep(Duration::from_millis(15));
+            stream.write_all(piece).unwrap();
+        }
+        let mut word = [0; 2];
+        stream.read_exact(&mut word).unwrap();
+        assert_eq!(&word, b"ok");
+    }
+
+    fn receive(stream: &mut TcpStream, bytes: &[u8]) {
+        let mut received = vec![0; bytes.len()];
+        stream.read_exact(&mut received).unwrap();
+        assert!(received == bytes, "the bulk came out changed");
+        stream.write_all(b"ok").unwrap();
+    }
+
+    let bytes = Arc::new(pattern(48 << 20));
+    let copy = Arc::clone(&bytes);
+    let bed = Bed::tcp(&[member(move |mut stream| {
+        for _ in 0..2 {
+            send(&mut stream, &copy);
+            receive(&mut stream, &copy);
+        }
+        let _ = stream.read(&mut [0]);
+    })])
+    .started();
+    let mut client = bed.connect();
+    for _ in 0..2 {
+        receive(&mut client, &bytes);
+        send(&mut client, &bytes);
+    }
+    drop(client);
+    eventually("the connection ends", || {
+        bed.listener().counters.active_connections == 0
+    });
+}

@@ -1,0 +1,184 @@
+//! More than there is room for: descriptors and ports that run out, and thousands of connections at once.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use krater_tests::{Namespace, Standalone, fetch, until};
+use rustix::{
+    net::sockopt::set_socket_linger,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
+use serde_json::{Value, json};
+
+use crate::scene::SETTLE_MAX;
+
+/// A member that says its name, and ends no connection by itself.
+fn member(name: &'static [u8; 1]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            stream.write_all(name).expect("the name is sent");
+            held.push(stream);
+        }
+    });
+    address
+}
+
+fn snapshot(members: &[(SocketAddr, u16)]) -> Value {
+    let members: Vec<_> = members
+        .iter()
+        .map(|(member, weight)| {
+            json!({"address": member.ip(), "port": member.port(), "weight": weight})
+        })
+        .collect();
+    json!({"load_balancers": [{
+        "vips": [vip().ip(), second_vip().ip()],
+        "listeners": [{"protocol": "tcp", "port": vip().port(), "default_pool": "p"}],
+        "pools": [{"name": "p", "protocol": "tcp", "members": members}],
+    }]})
+}
+
+/// The name of the member that a connection was given; `None` if it was closed or broken off before.
+fn served_by(mut stream: &TcpStream) -> Option<u8> {
+    stream
+        .set_read_timeout(Some(SETTLE_MAX))
+        .expect("a timeout");
+    let mut name = [0];
+    match stream.read(&mut name) {
+        Ok(1) => Some(name[0]),
+        Ok(_) => None,
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
+        Err(error) => panic!("neither served nor closed: {error}"),
+    }
+}
+
+/// The sum of a series over all its labels.
+fn metric(name: &str) -> u64 {
+    let answer = fetch(metrics(), "/metrics").expect("the metrics endpoint answers");
+    let text = answer.text();
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
+
+#[test]
+fn clients_beyond_the_descriptors_are_reset_and_counted_and_the_rest_goes_on() {
+    let _network = Namespace::enter_new();
+    let amphora = Standalone::start_limited(
+        &snapshot(&[(member(b"a"), 1)]),
+        vip(),
+        &["--metrics", &metrics().to_string()],
+        400,
+    );
+    let clients: Vec<_> = (0..300)
+        .map(|_| TcpStream::connect(vip()).expect("the kernel takes everybody"))
+        .collect();
+    let served: Vec<_> = clients.iter().map(served_by).collect();
+    let count = served.iter().filter(|name| name.is_some()).count();
+    assert!((50..200).contains(&count), "{count} of 300 were served");
+    assert_eq!(
+        metric("krater_amphora_listener_shed_total{"),
+        (300 - count) as u64
+    );
+    assert_eq!(metric("krater_amphora_accept_exhaustions_total"), 0);
+    assert_eq!(
+        metric("krater_amphora_listener_connections_active{"),
+        count as u64
+    );
+    clients.into_iter().for_each(reset);
+    until("there is room again", SETTLE_MAX, || {
+        served_by(&TcpStream::connect(vip()).expect("a connection")) == Some(b'a')
+    });
+    drop(amphora);
+}
+
+#[test]
+fn when_the_ports_towards_one_member_are_used_up_another_is_tried() {
+    let _network = Namespace::enter_new();
+    let members = [(member(b"a"), 9), (member(b"b"), 1)];
+    let _amphora = Standalone::start_with(
+        &snapshot(&members),
+        vip(),
+        &["--metrics", &metrics().to_string(), "--workers", "1"],
+    );
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40007")
+        .expect("the range of this namespace can be set");
+    // To two addresses, since the ports of clients are of the same range.
+    let clients: Vec<_> = [vip(), second_vip()]
+        .iter()
+        .cycle()
+        .take(14)
+        .map(|vip| TcpStream::connect(vip).expect("a connection"))
+        .collect();
+    let names: Vec<_> = clients.iter().filter_map(served_by).collect();
+    assert_eq!(names.len(), 14, "everybody is served: {names:?}");
+    let first = names.iter().filter(|name| **name == b'a').count();
+    assert!(
+        (4..=8).contains(&first),
+        "as many as there are ports: {first}"
+    );
+    assert!(metric("krater_amphora_pool_ports_exhausted_total{") > 0);
+}
+
+#[test]
+fn thousands_of_streams_at_once_under_load() {
+    let _network = Namespace::enter_new();
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit).expect("the limit may be raised as far as it may");
+    let descriptors = usize::try_from(maximum.unwrap_or(20_000)).expect("a number");
+    // Both ends are of this process, so it needs as many descriptors as the amphora.
+    let count = (descriptors.saturating_sub(800) / 2).min(9_000);
+    let _amphora = Standalone::start_with(
+        &snapshot(&[(member(b"a"), 1), (member(b"a"), 1)]),
+        vip(),
+        &["--metrics", &metrics().to_string()],
+    );
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "1024 65535")
+        .expect("the range of this namespace can be set");
+    let mut clients: Vec<_> = (0..count)
+        .map(|_| {
+            let stream = TcpStream::connect(vip()).expect("a connection");
+            assert_eq!(served_by(&stream), Some(b'a'));
+            stream
+        })
+        .collect();
+    let active = "krater_amphora_thread_connections_active{";
+    assert_eq!(metric(active), count as u64);
+    for stream in &mut clients {
+        stream.write_all(b"x").expect("every one of them is alive");
+    }
+    clients.into_iter().for_each(reset);
+    until("all have ended", Duration::from_secs(20), || {
+        metric(active) == 0
+    });
+}
+
+/// Breaks a connection off.
+fn reset(stream: TcpStream) {
+    set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket");
+    drop(stream);
+}
+
+fn second_vip() -> SocketAddr {
+    SocketAddr::from(([127, 77, 0, 2], 80))
+}
+
+fn vip() -> SocketAddr {
+    SocketAddr::from(([127, 77, 0, 1], 80))
+}
+
+fn metrics() -> SocketAddr {
+    SocketAddr::from(([127, 77, 0, 1], 9_100))
+}
