@@ -5,7 +5,6 @@
 //! what stayed.
 
 use std::{
-    cell::LazyCell,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -33,6 +32,7 @@ mod departed;
 mod limit;
 mod part;
 mod sources;
+mod staying;
 mod sticky;
 
 use departed::Departed;
@@ -42,6 +42,7 @@ use sticky::Sticky;
 pub use conduct::{Alarm, Alarms};
 pub use limit::ConnectionLimit;
 pub use part::Part;
+use staying::{by_id, leaving};
 
 /// Everything that traffic is served by at one moment.
 #[derive(Debug, Default)]
@@ -483,31 +484,6 @@ impl PoolState {
         self.roster
             .store(Arc::new(roster(&self.pool, &self.members)));
     }
-}
-
-/// Finds members by their ids; at once if they are where they are expected, as they nearly always are.
-fn by_id<'a>(
-    members: &'a [Arc<MemberState>],
-) -> impl Fn(usize, MemberId) -> Option<&'a Arc<MemberState>> {
-    let elsewhere = LazyCell::new(|| -> HashMap<_, _> {
-        members.iter().map(|state| (state.id, state)).collect()
-    });
-    move |at, id| {
-        let expected = members.get(at).filter(|state| state.id == id);
-        expected.or_else(|| elsewhere.get(&id).copied())
-    }
-}
-
-/// The meters of members that are in `old` alone.
-fn leaving(
-    old: &[Arc<MemberState>],
-    new: &[Arc<MemberState>],
-) -> impl Iterator<Item = Arc<MemberMeter>> {
-    let stays = by_id(new);
-    old.iter()
-        .enumerate()
-        .filter(move |(at, state)| stays(*at, state.id).is_none())
-        .map(|(_, state)| Arc::clone(&state.meter))
 }
 
 fn roster(pool: &Pool, members: &[Arc<MemberState>]) -> Roster {
