@@ -23,3 +23,4 @@ mod statistics;
 mod timeouts;
 mod tokens;
 mod traffic;
+mod treatment;

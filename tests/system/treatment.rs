@@ -1,0 +1,112 @@
+//! What operators offer by flavors beyond the reference, as clients of the load balancer feel it.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::TcpStream,
+    time::Duration,
+};
+
+use krater_tests::{TcpMember, until};
+use serde_json::json;
+
+use crate::scene::{SETTLE_MAX, Scene, Tree, listener_json, member_json, text};
+
+/// A load balancer of a flavor, with a TCP listener on port 90.
+fn flavored(scene: &mut Scene, terms: &str, members: &[&TcpMember]) -> Tree {
+    let profile = json!({"flavorprofile": {
+        "name": "own", "provider_name": "amphora", "flavor_data": terms,
+    }});
+    let profile = scene.api.post("flavorprofiles", &profile);
+    let flavor = json!({"flavor": {
+        "name": "own", "enabled": true, "flavor_profile_id": profile["flavorprofile"]["id"],
+    }});
+    let flavor = scene.api.post("flavors", &flavor);
+    let members: Vec<_> = members
+        .iter()
+        .map(|member| member_json(member.address()))
+        .collect();
+    let pool = json!({"protocol": "TCP", "lb_algorithm": "ROUND_ROBIN", "members": members});
+    let body = json!({"loadbalancer": {
+        "name": "own", "vip_subnet_id": scene.api.subnet("local-v4"), "flavor_id": flavor["flavor"]["id"],
+        "listeners": [listener_json("TCP", 90, &pool)],
+    }});
+    let created = scene.api.post("loadbalancers", &body)["loadbalancer"].clone();
+    let id = text(&created["id"]);
+    scene.api.wait_active(&id, SETTLE_MAX);
+    Tree {
+        vip: text(&created["vip_address"])
+            .parse()
+            .expect("the VIP is an address"),
+        listener: text(&created["listeners"][0]["id"]),
+        pool: text(&created["pools"][0]["id"]),
+        id,
+    }
+}
+
+/// The name of the member behind a new connection, and the connection; no name if it was closed at once.
+fn connect(tree: &Tree) -> (String, BufReader<TcpStream>) {
+    let stream = TcpStream::connect(tree.at(90)).expect("the port is open");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("sockets have timeouts");
+    let mut stream = BufReader::new(stream);
+    let mut name = String::new();
+    // A reset says the same as an end.
+    let _ = stream.read_line(&mut name);
+    (name.trim_end().to_owned(), stream)
+}
+
+#[test]
+fn a_source_may_begin_so_many_connections_a_second_and_no_more() {
+    let mut scene = Scene::up();
+    let member = TcpMember::start("a", "127.0.0.1:0");
+    let tree = flavored(&mut scene, r#"{"krater_source_rate": 2}"#, &[&member]);
+    let names: Vec<_> = (0..40).map(|_| connect(&tree).0).collect();
+    let served = names.iter().filter(|name| *name == "a").count();
+    assert!(served >= 2, "{names:?}");
+    assert!(served < 40, "{names:?}");
+    // Refused is who comes too often, not who comes.
+    until("it is let in again", Duration::from_secs(20), || {
+        connect(&tree).0 == "a"
+    });
+}
+
+#[test]
+fn connections_of_a_member_that_leaves_end_by_the_deadline_of_the_flavor() {
+    let mut scene = Scene::up();
+    let members = ["a", "b"].map(|name| TcpMember::start(name, "127.0.0.1:0"));
+    let tree = flavored(
+        &mut scene,
+        r#"{"krater_member_drain_seconds": 1}"#,
+        &[&members[0], &members[1]],
+    );
+    let mut kept: Vec<_> = (0..2).map(|_| connect(&tree)).collect();
+    kept.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let [(leaving, first), (staying, second)] = &mut kept[..] else {
+        panic!("two connections");
+    };
+    assert_eq!((leaving.as_str(), staying.as_str()), ("a", "b"));
+    let listed = scene.api.get(&format!("pools/{}/members", tree.pool));
+    let gone = listed["members"]
+        .as_array()
+        .expect("members")
+        .iter()
+        .find(|member| member["protocol_port"] == members[0].address().port())
+        .map(|member| text(&member["id"]))
+        .expect("the member is listed");
+    scene
+        .api
+        .delete(&format!("pools/{}/members/{gone}", tree.pool));
+    // Its end, well or with a reset, and not the twenty seconds that a silent one may be waited for.
+    match first.read(&mut [0]) {
+        Ok(read) => assert_eq!(read, 0),
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+    }
+    // Who is with another member goes on.
+    second
+        .get_ref()
+        .shutdown(std::net::Shutdown::Write)
+        .expect("it is open");
+    assert_eq!(second.read(&mut [0]).expect("an end in good order"), 0);
+    assert_eq!(connect(&tree).0, "b");
+}
