@@ -358,7 +358,7 @@ fn an_http_listener_that_goes_ends_what_is_under_way_politely() {
         }
     })]);
     // One core, so that the end of one connection says that the other has been told as well.
-    bed.plane = Plane::start(1, Duration::from_secs(1)).unwrap();
+    bed.plane = Plane::start(1, PATIENCE).unwrap();
     bed.apply();
     let ask = |path: &str| {
         let mut stream = bed.connect();
