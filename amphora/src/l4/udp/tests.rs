@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, UdpSocket},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -221,11 +221,14 @@ fn a_swap_loses_and_doubles_nothing_and_moves_nobody() {
     let (a, b) = two();
     let mut bed = Bed::udp(&[a.address, b.address]).started();
     let stop = Arc::new(AtomicBool::new(false));
+    let talking = Arc::new(AtomicUsize::new(0));
     let talks: Vec<_> = (0..4)
         .map(|_| {
             let (client, stop) = (client(bed.vip), Arc::clone(&stop));
+            let talking = Arc::clone(&talking);
             thread::spawn(move || {
                 let member = ask(&client, "");
+                talking.fetch_add(1, Ordering::Relaxed);
                 let mut asked = 0_u32;
                 while !stop.load(Ordering::Relaxed) {
                     // Two under way at a time.
@@ -235,10 +238,11 @@ fn a_swap_loses_and_doubles_nothing_and_moves_nobody() {
                     assert_eq!(hear(&client), format!("{member} {}", asked + 1));
                     asked += 2;
                 }
-                assert!(asked > 0);
+                assert_eq!(ask(&client, ""), member);
             })
         })
         .collect();
+    eventually("all have begun", || talking.load(Ordering::Relaxed) == 4);
     let extra = Member::named("c");
     for round in 0..60_u16 {
         bed.edit(|spec| {
