@@ -119,6 +119,8 @@ fn processor_time(stage: &mut Stage, vip: SocketAddr, table: &mut Table) {
         thread::sleep(PAUSE);
     }
     let rested = spent();
+    // The one from before has been idle for longer than the API keeps it.
+    stage.api = stage.krater.api();
     for round in 0..CHANGES {
         let member = stage.member(round % 2, round);
         stage
