@@ -14,7 +14,7 @@ mod stage;
 mod wire;
 mod workload;
 
-pub(crate) use account::{of_threads, pss_kib};
+pub(crate) use account::pss_kib;
 
 use std::{
     net::IpAddr, net::SocketAddr, os::unix::process::CommandExt, path::PathBuf, process::Command,

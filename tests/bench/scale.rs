@@ -1,6 +1,7 @@
 //! Many load balancers on one amphora: what they weigh, how long a start takes, what one change costs.
 
 use std::{
+    fs,
     net::SocketAddr,
     thread,
     time::{Duration, Instant},
@@ -9,7 +10,7 @@ use std::{
 use krater_tests::{fetch, percentile, until};
 use serde_json::json;
 
-use crate::{Stage, Table, compare::of_threads, memory::memory_kib, text};
+use crate::{Stage, Table, memory::memory_kib, text};
 
 pub(crate) fn measure(count: usize) -> Table {
     let mut stage = Stage::set();
@@ -113,7 +114,7 @@ fn processor_time(stage: &mut Stage, vip: SocketAddr, table: &mut Table) {
     let pool = text(&balancers["loadbalancers"][0]["pools"][0]["id"]);
     let path = format!("pools/{pool}/members");
     let amphorae = stage.krater.amphorae();
-    let spent = || -> Duration { amphorae.iter().map(|process| of_threads(*process)).sum() };
+    let spent = || -> Duration { amphorae.iter().map(|process| of_process(*process)).sum() };
     let before = spent();
     for _ in 0..CHANGES {
         thread::sleep(PAUSE);
@@ -129,12 +130,24 @@ fn processor_time(stage: &mut Stage, vip: SocketAddr, table: &mut Table) {
             .expect(202);
         thread::sleep(PAUSE);
     }
-    let changes = (spent() - rested).saturating_sub(rested - before);
+    let changes = spent()
+        .saturating_sub(rested)
+        .saturating_sub(rested.saturating_sub(before));
     let each = changes / u32::try_from(CHANGES).unwrap_or(1);
     table.add_us(
         "one member change, processor time of the amphora",
         micros(each),
     );
+}
+
+/// Processor time of a process, of its threads that have ended as well: in hundredths of a second, as the kernel tells
+/// it (proc(5), fields 14 and 15 of stat).
+fn of_process(process: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(10 * ticks)
 }
 
 /// Kills the amphora, then ends and starts everything; measures until every VIP serves again.

@@ -147,7 +147,7 @@ fn family(process: u32) -> Vec<u32> {
 }
 
 /// Processor time of the threads of a process that live.
-pub(crate) fn of_threads(process: u32) -> Duration {
+fn of_threads(process: u32) -> Duration {
     let threads = fs::read_dir(format!("/proc/{process}/task"));
     let times = threads.into_iter().flatten().flatten().map(|thread| {
         let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
