@@ -7,10 +7,15 @@ use std::{
     io,
     net::{SocketAddr, TcpListener, UdpSocket},
     sync::Arc,
+    time::Duration,
 };
 
 use krater_amphora_core::{snapshot::Transport, transition::Place};
-use rustix::io::Errno;
+use rustix::{
+    fd::{AsRawFd, OwnedFd},
+    io::Errno,
+    net::{SocketFlags, acceptfrom_with, sockopt::set_socket_linger},
+};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::limits::{
@@ -112,6 +117,53 @@ pub(crate) fn deafen(socket: &TcpListener) -> io::Result<()> {
         SockFilter::new(RETURN, 0, 0, 0),
         SockFilter::new(RETURN, 0, 0, u32::MAX),
     ])
+}
+
+/// What became of one try to accept.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    /// A client.
+    One(OwnedFd, SocketAddr),
+    /// This one is lost, the next may be well.
+    Lost,
+    /// One was turned away, since the process has too few descriptors left.
+    Shed,
+    /// Nobody waits.
+    Nobody,
+    /// No descriptors or no memory.
+    Exhausted,
+}
+
+/// Accepts one client, unless its descriptor would be numbered `descriptors_max` or above.
+///
+/// By hand, which saves what a library asks for and nobody needs: the peer comes with the call, the socket is
+/// non-blocking from the start, its options are inherited.
+pub(crate) fn accept(socket: &TcpListener, descriptors_max: i32) -> Accepted {
+    match acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        Ok((descriptor, _)) if descriptor.as_raw_fd() >= descriptors_max => {
+            // Reset rather than ended, or it would look as if a member had said nothing.
+            let _ = set_socket_linger(&descriptor, Some(Duration::ZERO));
+            Accepted::Shed
+        }
+        Ok((descriptor, peer)) => match peer.map(SocketAddr::try_from) {
+            Some(Ok(peer)) => Accepted::One(descriptor, peer),
+            _ => Accepted::Lost,
+        },
+        Err(Errno::AGAIN) => Accepted::Nobody,
+        // The client has gone, or the network reports through the call what befell it: accept(2).
+        Err(
+            Errno::CONNABORTED
+            | Errno::INTR
+            | Errno::PERM
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH,
+        ) => Accepted::Lost,
+        // No descriptors, no memory; and whatever is unknown must not become a busy loop.
+        Err(_) => Accepted::Exhausted,
+    }
 }
 
 /// Whether the kernel itself passes on who waits at a socket that closes, to another one on the same address.

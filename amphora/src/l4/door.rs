@@ -12,11 +12,6 @@ use std::{
 
 use krater_amphora_api::ListenerId;
 use krater_amphora_core::snapshot::Mode;
-use rustix::{
-    fd::{AsRawFd, OwnedFd},
-    io::Errno,
-    net::{SocketFlags, acceptfrom_with, sockopt::set_socket_linger},
-};
 
 use super::{
     reactor::{Flags, Kind, Reactor, Token},
@@ -24,7 +19,7 @@ use super::{
 };
 use crate::{
     limits::ACCEPT_BURST_MAX,
-    listen::deafen,
+    listen::{Accepted, accept, deafen},
     seat::{Seat, Seats},
     world::Leave,
 };
@@ -49,23 +44,6 @@ pub(super) struct Door {
 enum Hearing {
     Hears,
     Deaf,
-}
-
-/// What became of one try to accept.
-#[derive(Debug)]
-pub(super) enum Accepted {
-    /// A client, with a place in the connection limit.
-    One(OwnedFd, SocketAddr),
-    /// This one is lost, the next may be well.
-    Lost,
-    /// One was turned away, since the process has too few descriptors left.
-    Shed,
-    /// Nobody waits.
-    Nobody,
-    /// The listener serves as many as it may.
-    Full,
-    /// No descriptors or no memory.
-    Exhausted,
 }
 
 impl Door {
@@ -164,11 +142,11 @@ impl Door {
         }
     }
 
-    /// Accepts one, if there is a place for it.
-    pub(super) fn accept(&mut self, descriptors_max: i32) -> Accepted {
+    /// Accepts one, with a place in the connection limit; `None` if there is no place.
+    pub(super) fn accept(&mut self, descriptors_max: i32) -> Option<Accepted> {
         let limit = &self.seat.state.shared.limit;
         if !limit.take() {
-            return Accepted::Full;
+            return None;
         }
         let accepted = accept(&self.socket, descriptors_max);
         if !matches!(accepted, Accepted::One(..)) {
@@ -177,7 +155,7 @@ impl Door {
         if matches!(accepted, Accepted::Shed) {
             self.seat.lane().shed.bump();
         }
-        accepted
+        Some(accepted)
     }
 
     /// Waits for a place in the connection limit: `waker` is woken when [`Door::has_place`] is worth asking.
@@ -202,38 +180,6 @@ impl Door {
             }
             Poll::Pending => false,
         }
-    }
-}
-
-fn accept(socket: &TcpListener, descriptors_max: i32) -> Accepted {
-    // Accepting by hand saves what a library asks for and nobody needs: the peer comes with the call, the socket is
-    // non-blocking from the start, its options are inherited.
-    match acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-        Ok((descriptor, peer)) => {
-            if descriptor.as_raw_fd() >= descriptors_max {
-                // Reset rather than ended, or it would look as if a member had said nothing.
-                let _ = set_socket_linger(&descriptor, Some(std::time::Duration::ZERO));
-                return Accepted::Shed;
-            }
-            match peer.map(SocketAddr::try_from) {
-                Some(Ok(peer)) => Accepted::One(descriptor, peer),
-                _ => Accepted::Lost,
-            }
-        }
-        Err(Errno::AGAIN) => Accepted::Nobody,
-        // The client has gone, or the network reports through the call what befell it: accept(2).
-        Err(
-            Errno::CONNABORTED
-            | Errno::INTR
-            | Errno::PERM
-            | Errno::PROTO
-            | Errno::NETDOWN
-            | Errno::NETUNREACH
-            | Errno::HOSTDOWN
-            | Errno::HOSTUNREACH,
-        ) => Accepted::Lost,
-        // No descriptors, no memory; and whatever is unknown must not become a busy loop.
-        Err(_) => Accepted::Exhausted,
     }
 }
 

@@ -24,7 +24,7 @@ use krater_amphora_core::snapshot::Transport;
 use super::{
     bell::Inbox,
     connection::{Connection, Fate, Shared, Side},
-    door::{Accepted, Door},
+    door::Door,
     flow::Means,
     pipes::Pipes,
     reactor::{Event, Events, Flags, Kind, Reactor, Token},
@@ -34,6 +34,7 @@ use super::{
 };
 use crate::{
     limits::{EXHAUSTION_PAUSE, SCRATCH_BYTES},
+    listen::Accepted,
     listen::Listening,
     local::Common,
     order::Order,
@@ -415,16 +416,16 @@ impl Engine {
             };
             let seat = Rc::clone(door.seat(&mut self.seats));
             match door.accept(self.shared.descriptors_max) {
-                Accepted::One(client, peer) => {
+                Some(Accepted::One(client, peer)) => {
                     accepted += 1;
                     self.let_in(seat, client, peer);
                 }
-                Accepted::Lost | Accepted::Shed => accepted += 1,
-                Accepted::Nobody => {
+                Some(Accepted::Lost | Accepted::Shed) => accepted += 1,
+                Some(Accepted::Nobody) => {
                     door.learn(accepted);
                     return Accepting::Over;
                 }
-                Accepted::Full => {
+                None => {
                     door.wait_for_place();
                     if !door.has_place(&self.waker) {
                         door.heed(Flags::empty(), &self.shared.reactor, id);
@@ -432,7 +433,7 @@ impl Engine {
                     }
                     return Accepting::Over;
                 }
-                Accepted::Exhausted => {
+                Some(Accepted::Exhausted) => {
                     self.common.count_exhaustion();
                     door.heed(Flags::empty(), &self.shared.reactor, id);
                     let until = self.shared.now.after(EXHAUSTION_PAUSE);

@@ -6,15 +6,9 @@ use std::{
     net::{SocketAddr, TcpListener},
     rc::Rc,
     sync::{Arc, mpsc as blocking},
-    time::Duration,
 };
 
 use krater_amphora_core::snapshot::Mode;
-use rustix::{
-    fd::AsRawFd,
-    io::Errno,
-    net::{SocketFlags, acceptfrom_with, sockopt::set_socket_linger},
-};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     net::TcpStream,
@@ -26,7 +20,7 @@ use tokio::{
 use crate::{
     http::{self, Ends},
     limits::{ACCEPT_BURST_MAX, EXHAUSTION_PAUSE},
-    listen::deafen,
+    listen::{Accepted, accept, deafen},
     local::{Guest, Local},
     seat::Seat,
     world::Leave,
@@ -131,19 +125,6 @@ enum Hearing {
     Deaf,
 }
 
-/// What became of one call.
-enum Accepted {
-    One(TcpStream, SocketAddr),
-    /// This one is lost, the next may be well.
-    Lost,
-    /// One was turned away, since the process has too few descriptors left.
-    Shed,
-    /// Nobody waits.
-    Nobody,
-    /// No descriptors or no memory.
-    Exhausted,
-}
-
 async fn accept_loop(local: Rc<Local>, door: Rc<Door>, socket: AsyncFd<Arc<TcpListener>>) {
     let mut burst = 0;
     while door.course.get() != Course::Released {
@@ -171,8 +152,12 @@ async fn accept_loop(local: Rc<Local>, door: Rc<Door>, socket: AsyncFd<Arc<TcpLi
         } else {
             Asking::WhenReady
         };
-        match accept(&socket, asking, local.descriptors_max()) {
-            Accepted::One(stream, peer) => {
+        match accept_at(&socket, asking, local.descriptors_max()) {
+            Accepted::One(descriptor, peer) => {
+                let Ok(stream) = TcpStream::from_std(descriptor.into()) else {
+                    limit.release();
+                    continue;
+                };
                 let ends = Ends::new(&stream, peer, door.address);
                 admit(&local, &seat, stream, ends);
                 burst += 1;
@@ -235,49 +220,19 @@ enum Asking {
     Anyway,
 }
 
-fn accept(socket: &AsyncFd<Arc<TcpListener>>, asking: Asking, descriptors_max: i32) -> Accepted {
-    // Accepting by hand saves what a library asks for and nobody needs: the peer comes with the call, the socket is
-    // non-blocking from the start, its options are inherited.
-    let call = |socket: &Arc<TcpListener>| {
-        Ok(acceptfrom_with(
-            &**socket,
-            SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-        )?)
-    };
-    let accepted: io::Result<_> = match asking {
-        Asking::WhenReady => socket.try_io(Interest::READABLE, call),
-        Asking::Anyway => call(socket.get_ref()),
-    };
-    match accepted {
-        Ok((descriptor, _)) if descriptor.as_raw_fd() >= descriptors_max => {
-            // Reset rather than ended, or it would look like an empty answer.
-            let _ = set_socket_linger(&descriptor, Some(Duration::ZERO));
-            Accepted::Shed
+fn accept_at(socket: &AsyncFd<Arc<TcpListener>>, asking: Asking, descriptors_max: i32) -> Accepted {
+    match asking {
+        Asking::Anyway => accept(socket.get_ref(), descriptors_max),
+        Asking::WhenReady => {
+            // The runtime learns from the error that it has to wait for the next client.
+            let call = |socket: &Arc<TcpListener>| match accept(socket, descriptors_max) {
+                Accepted::Nobody => Err(io::ErrorKind::WouldBlock.into()),
+                other => Ok(other),
+            };
+            socket
+                .try_io(Interest::READABLE, call)
+                .unwrap_or(Accepted::Nobody)
         }
-        Ok((descriptor, Some(peer))) => {
-            let peer = SocketAddr::try_from(peer);
-            match (TcpStream::from_std(descriptor.into()), peer) {
-                (Ok(stream), Ok(peer)) => Accepted::One(stream, peer),
-                _ => Accepted::Lost,
-            }
-        }
-        Ok((_, None)) => Accepted::Lost,
-        Err(error) => match Errno::from_io_error(&error) {
-            _ if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
-            // The client has gone, or the network reports through the call what befell it: accept(2).
-            Some(
-                Errno::CONNABORTED
-                | Errno::INTR
-                | Errno::PERM
-                | Errno::PROTO
-                | Errno::NETDOWN
-                | Errno::NETUNREACH
-                | Errno::HOSTDOWN
-                | Errno::HOSTUNREACH,
-            ) => Accepted::Lost,
-            // No descriptors, no memory; and whatever is unknown must not become a busy loop.
-            _ => Accepted::Exhausted,
-        },
     }
 }
 
