@@ -133,6 +133,8 @@ pub(crate) fn listener_spec(
         timeouts: TimeoutsSpec::default(),
         insert_headers: InsertHeadersSpec::default(),
         source_rate: None,
+        tls: None,
+        hsts: None,
         policies: vec![],
     }
 }
@@ -149,6 +151,7 @@ pub(crate) fn pool_spec(protocol: PoolProtocol, members: &[SocketAddr]) -> PoolS
         monitor: None,
         passive_health: None,
         slow_start_ms: 0,
+        tls: None,
     }
 }
 

@@ -20,7 +20,7 @@ const WALLS: &[Wall] = &[
     Wall {
         folder: "amphora/api",
         ours: &[],
-        only: &["serde", "uuid"],
+        only: &["serde", "uuid", "zeroize"],
         never: &[],
     },
     Wall {

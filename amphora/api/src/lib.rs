@@ -12,6 +12,7 @@ mod generation;
 mod id;
 mod rejection;
 mod report;
+mod secret;
 mod spec;
 mod version;
 
@@ -25,10 +26,13 @@ pub use report::{
     Counters, Info, ListenerReport, ListenerState, LoadBalancerReport, MemberHealth, MemberReport,
     PoolReport, Report, ReportReceipt,
 };
+pub use secret::PrivateKeyPem;
 pub use spec::{
-    Algorithm, Comparison, ExpectedCodes, HttpProbeSpec, HttpVersion, InsertHeadersSpec,
-    ListenerProtocol, ListenerSpec, MemberSpec, MonitorSpec, PATTERN_BYTES_MAX,
+    Algorithm, AlpnProtocol, CertificateSpec, CipherSuite, ClientCertificatesSpec, Comparison,
+    ExpectedCodes, HstsSpec, HttpProbeSpec, HttpVersion, InsertHeadersSpec, ListenerProtocol,
+    ListenerSpec, ListenerTlsSpec, MemberSpec, MonitorSpec, PATTERN_BYTES_MAX,
     PERSISTENCE_SECONDS_MAX, PassiveHealthSpec, PersistenceSpec, PolicyAction, PolicySpec,
-    PoolProtocol, PoolSpec, ProbeSpec, RuleSpec, RuleSubject, SnapshotSpec, TimeoutsSpec, VipSpec,
+    PoolProtocol, PoolSpec, PoolTlsSpec, ProbeSpec, RuleSpec, RuleSubject, SnapshotSpec,
+    TimeoutsSpec, TlsVersion, VipSpec,
 };
 pub use version::ContractVersion;

@@ -9,6 +9,13 @@ use crate::{
     Generation, HealthMonitorId, L7PolicyId, ListenerId, LoadBalancerId, MemberId, PoolId,
 };
 
+mod tls;
+
+pub use tls::{
+    AlpnProtocol, CertificateSpec, CipherSuite, ClientCertificatesSpec, HstsSpec, ListenerTlsSpec,
+    PoolTlsSpec, TlsVersion,
+};
+
 /// Everything an amphora needs to know of one load balancer. Shipped whole (D7), applied whole (I10).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,6 +96,12 @@ pub struct ListenerSpec {
     /// only).
     #[serde(default)]
     pub policies: Vec<PolicySpec>,
+    /// TLS around what clients speak; none when absent (HTTP and metrics listeners only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ListenerTlsSpec>,
+    /// Told to clients in each answer (HTTP listeners with TLS only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hsts: Option<HstsSpec>,
 }
 
 /// What clients speak to a listener.
@@ -101,6 +114,8 @@ pub enum ListenerProtocol {
     Http,
     /// Datagrams.
     Udp,
+    /// HTTP, answered with the metrics of the load balancer (API reference 19.13).
+    Prometheus,
 }
 
 /// Timers of a listener, in milliseconds. A UDP session ends when nothing came from either side for the longer of
@@ -138,8 +153,31 @@ pub struct InsertHeadersSpec {
     pub x_forwarded_for: bool,
     /// Sets the listener's port, replacing what the client sent.
     pub x_forwarded_port: bool,
-    /// Sets `http`, replacing what the client sent.
+    /// Sets `http` or, if the client came by TLS, `https`, replacing what the client sent.
     pub x_forwarded_proto: bool,
+    /// Sets the client's address, replacing what the client sent.
+    pub x_forwarded_ip: bool,
+    /// The same under another name.
+    pub x_client_ip: bool,
+    /// The same under another name.
+    pub x_real_ip: bool,
+    /// Sets how the client's certificate was judged, `0` for well or if there is none. This and all below replace what
+    /// the client sent, and are for listeners with TLS only.
+    pub x_ssl_client_verify: bool,
+    /// Sets `1` if the client showed a certificate, else `0`.
+    pub x_ssl_client_has_cert: bool,
+    /// Sets the subject of the client's certificate.
+    pub x_ssl_client_dn: bool,
+    /// Sets the common name in it.
+    pub x_ssl_client_cn: bool,
+    /// Sets who issued it.
+    pub x_ssl_issuer: bool,
+    /// Sets its SHA-1 fingerprint.
+    pub x_ssl_client_sha1: bool,
+    /// Sets when it begins to be valid.
+    pub x_ssl_client_not_before: bool,
+    /// Sets when it ends to be valid.
+    pub x_ssl_client_not_after: bool,
 }
 
 /// One L7 policy (API reference 19.6).
@@ -205,6 +243,12 @@ pub enum RuleSubject {
     Header(String),
     /// The cookie of that name.
     Cookie(String),
+    /// `1` if the client showed a certificate, else `0`.
+    CertificateShown,
+    /// How the client's certificate was judged, as OpenSSL numbers it: `0` for well.
+    CertificateVerified,
+    /// That field of the subject of the client's certificate: `CN`, `O` …
+    CertificateSubject(String),
 }
 
 /// How a rule compares.
@@ -256,6 +300,9 @@ pub struct PoolSpec {
     /// has it at once.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub slow_start_ms: u32,
+    /// TLS to its members, around all else; none when absent (HTTP and PROXY pools only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<PoolTlsSpec>,
 }
 
 /// When a member that cannot be reached by clients' connections is taken out between probes, and for how long.
@@ -317,6 +364,13 @@ pub enum PersistenceSpec {
         /// Which addresses count as one, as a netmask for those of its family; each for itself when absent.
         #[serde(default)]
         granularity: Option<IpAddr>,
+    },
+    /// By a cookie that is set for them and taken out of their requests (HTTP only).
+    HttpCookie,
+    /// By a cookie that members set, of that name (HTTP only).
+    AppCookie {
+        /// The name of the cookie.
+        name: String,
     },
 }
 

@@ -146,6 +146,10 @@ impl Rule {
             RuleSubject::Cookie(name) => head.any_line("cookie", &mut |line| {
                 cookies(line).any(|(key, value)| key == name.as_bytes() && self.test.holds(value))
             }),
+            // Refused by `Snapshot::parse`.
+            RuleSubject::CertificateShown
+            | RuleSubject::CertificateVerified
+            | RuleSubject::CertificateSubject(_) => false,
         };
         found != self.invert
     }

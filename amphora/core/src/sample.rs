@@ -67,6 +67,8 @@ pub(crate) fn listener(number: u128, protocol: ListenerProtocol, port: u16) -> L
         timeouts: TimeoutsSpec::default(),
         insert_headers: InsertHeadersSpec::default(),
         source_rate: None,
+        tls: None,
+        hsts: None,
         policies: Vec::new(),
     }
 }
@@ -83,6 +85,7 @@ pub(crate) fn pool(number: u128, protocol: PoolProtocol, members: Vec<MemberSpec
         monitor: None,
         passive_health: None,
         slow_start_ms: 0,
+        tls: None,
     }
 }
 

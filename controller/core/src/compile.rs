@@ -158,6 +158,8 @@ fn compile_listener(
         insert_headers: compile_headers(&listener.insert_headers),
         source_rate: defaults.treatment.source_rate(),
         policies,
+        tls: None,
+        hsts: None,
     })
 }
 
@@ -253,6 +255,7 @@ fn compile_headers(headers: &InsertHeaders) -> InsertHeadersSpec {
         x_forwarded_for: headers.inserts("X-Forwarded-For"),
         x_forwarded_port: headers.inserts("X-Forwarded-Port"),
         x_forwarded_proto: headers.inserts("X-Forwarded-Proto"),
+        ..InsertHeadersSpec::default()
     }
 }
 
@@ -278,6 +281,7 @@ fn compile_pool(
         monitor,
         passive_health: treatment.passive_health(),
         slow_start_ms: treatment.slow_start_ms,
+        tls: None,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Which clients count as one for session persistence, and for how long.
 
-use alloc::format;
+use alloc::{format, string::String};
 use core::{net::IpAddr, time::Duration};
 
 use krater_amphora_api::{PERSISTENCE_SECONDS_MAX, PersistenceSpec, Subject};
@@ -51,11 +51,15 @@ pub(super) fn parse(
     spec: &PersistenceSpec,
     subject: Subject,
     reasons: &mut Reasons,
-) -> SourceAffinity {
+) -> Option<SourceAffinity> {
     let PersistenceSpec::SourceIp {
         timeout_seconds,
         granularity,
-    } = spec;
+    } = spec
+    else {
+        reasons.add(subject, String::from("cookies cannot keep clients here"));
+        return None;
+    };
     if let Some(seconds) = timeout_seconds {
         reasons.require(
             (1..=PERSISTENCE_SECONDS_MAX).contains(seconds),
@@ -68,7 +72,7 @@ pub(super) fn parse(
             },
         );
     }
-    SourceAffinity {
+    Some(SourceAffinity {
         timeout: timeout_seconds.map(|seconds| Duration::from_secs(seconds.into())),
         v4: match granularity {
             Some(IpAddr::V4(mask)) => mask.to_bits(),
@@ -78,5 +82,5 @@ pub(super) fn parse(
             Some(IpAddr::V6(mask)) => mask.to_bits(),
             _ => u128::MAX,
         },
-    }
+    })
 }

@@ -83,6 +83,9 @@ fn parse(
     reasons.require(spec.port != 0, subject, || {
         String::from("port 0 is not a port, 1 to 65535 are")
     });
+    reasons.require(spec.tls.is_none() && spec.hsts.is_none(), subject, || {
+        String::from("TLS cannot be ended here")
+    });
     reasons.require(spec.connection_limit != 0, subject, || {
         String::from("a connection limit of 0 serves nobody, at least 1 is needed")
     });
@@ -129,10 +132,14 @@ fn mode(
             None | Some(PoolProtocol::Http | PoolProtocol::Proxy | PoolProtocol::ProxyV2),
         ) => Mode::Http,
         (ListenerProtocol::Udp, None | Some(PoolProtocol::Udp)) => Mode::Udp,
+        (ListenerProtocol::Prometheus, _) => {
+            reasons.add(subject, String::from("metrics cannot be told here"));
+            Mode::Http
+        }
         (listener, Some(pool)) => {
             let (mode, kind) = match listener {
                 ListenerProtocol::Tcp => (Mode::Tcp, "a tcp"),
-                ListenerProtocol::Http => (Mode::Http, "an http"),
+                ListenerProtocol::Http | ListenerProtocol::Prometheus => (Mode::Http, "an http"),
                 ListenerProtocol::Udp => (Mode::Udp, "a udp"),
             };
             let pool = pool_kind(pool);
@@ -229,7 +236,19 @@ fn insert_headers(spec: &ListenerSpec, reasons: &mut Reasons) -> InsertHeaders {
         x_forwarded_for,
         x_forwarded_port,
         x_forwarded_proto,
+        ..
     } = spec.insert_headers;
+    let carried = InsertHeadersSpec {
+        x_forwarded_for,
+        x_forwarded_port,
+        x_forwarded_proto,
+        ..InsertHeadersSpec::default()
+    };
+    reasons.require(
+        spec.insert_headers == carried,
+        Subject::Listener(spec.id),
+        || String::from("only X-Forwarded-For, -Port and -Proto can be inserted here"),
+    );
     let any = x_forwarded_for || x_forwarded_port || x_forwarded_proto;
     reasons.require(
         !any || spec.protocol == ListenerProtocol::Http,

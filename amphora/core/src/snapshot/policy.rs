@@ -138,6 +138,14 @@ fn parse_rule(spec: &RuleSpec) -> Result<Rule, String> {
             ));
         }
     }
+    if let RuleSubject::CertificateShown
+    | RuleSubject::CertificateVerified
+    | RuleSubject::CertificateSubject(_) = &spec.subject
+    {
+        return Err(String::from(
+            "looks at certificates, which cannot be done here",
+        ));
+    }
     let characters = spec.value.chars().count();
     if characters > most {
         return Err(format!(

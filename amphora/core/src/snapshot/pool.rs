@@ -59,6 +59,9 @@ fn parse(spec: &PoolSpec, seen: &mut Seen, reasons: &mut Reasons) -> Pool {
         String::from("the pool is listed twice")
     });
     name(&spec.name, subject, reasons);
+    reasons.require(spec.tls.is_none(), subject, || {
+        String::from("members cannot be spoken to by TLS here")
+    });
     let mut members = Vec::with_capacity(spec.members.len());
     for member in &spec.members {
         reasons.require(
@@ -95,7 +98,7 @@ fn parse(spec: &PoolSpec, seen: &mut Seen, reasons: &mut Reasons) -> Pool {
         affinity: spec
             .persistence
             .as_ref()
-            .map(|persistence| affinity::parse(persistence, subject, reasons)),
+            .and_then(|persistence| affinity::parse(persistence, subject, reasons)),
         members,
         monitor: monitor.and_then(|(enabled, config)| enabled.then_some(config)),
         conduct: ConductConfig {

@@ -374,6 +374,7 @@ fn only_an_http_listener_inserts_headers() {
         x_forwarded_for: true,
         x_forwarded_port: true,
         x_forwarded_proto: true,
+        ..InsertHeadersSpec::default()
     };
     let snapshot = accepted(|spec| spec.listeners[0].insert_headers = all);
     let InsertHeaders {

@@ -180,6 +180,7 @@ fn any_pool() -> impl Strategy<Value = PoolSpec> {
                     monitor,
                     passive_health: conduct.0,
                     slow_start_ms: conduct.1,
+                    tls: None,
                 }
             },
         )
@@ -302,8 +303,6 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
                 (headers, policies, source_rate),
             )| {
                 let (client_data_ms, member_connect_ms, member_data_ms, tcp_inspect_ms) = timers;
-                let (x_forwarded_for, x_forwarded_port, x_forwarded_proto) =
-                    headers.unwrap_or_default();
                 ListenerSpec {
                     id: listener_id(number),
                     name,
@@ -319,16 +318,23 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
                         member_data_ms,
                         tcp_inspect_ms,
                     },
-                    insert_headers: InsertHeadersSpec {
-                        x_forwarded_for,
-                        x_forwarded_port,
-                        x_forwarded_proto,
-                    },
+                    insert_headers: inserted(headers.unwrap_or_default()),
                     source_rate,
                     policies,
+                    tls: None,
+                    hsts: None,
                 }
             },
         )
+}
+
+fn inserted((address, port, proto): (bool, bool, bool)) -> InsertHeadersSpec {
+    InsertHeadersSpec {
+        x_forwarded_for: address,
+        x_forwarded_port: port,
+        x_forwarded_proto: proto,
+        ..InsertHeadersSpec::default()
+    }
 }
 
 fn any_spec() -> impl Strategy<Value = SnapshotSpec> {
@@ -397,6 +403,7 @@ fn assert_valid(snapshot: &Snapshot) {
             ListenerProtocol::Tcp => pool.protocol != PoolProtocol::Udp,
             ListenerProtocol::Http => pool.protocol == PoolProtocol::Http,
             ListenerProtocol::Udp => pool.protocol == PoolProtocol::Udp,
+            ListenerProtocol::Prometheus => false,
         }));
         assert_eq!(
             listener.mode == Mode::Http,
