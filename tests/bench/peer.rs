@@ -8,7 +8,7 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context, Result, bail};
 use krater_tests::binary;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) fn serve(spec: &Path) -> Result<()> {
@@ -60,54 +60,158 @@ async fn run(spec: &Path) -> Result<()> {
 }
 
 /// Writes the snapshot that says what the spec says, and gives the number of workers.
+///
+/// This is part of what a reload costs, so no value is held in between: texts are lent from the file that was read, and
+/// what is written is made while it is written.
 fn convert(spec: &Path, snapshot: &Path) -> Result<u64> {
     let text = fs::read_to_string(spec).with_context(|| format!("read {}", spec.display()))?;
-    let spec: Value = serde_json::from_str(&text).context("the spec is JSON")?;
-    let listeners = spec["listeners"]
-        .as_array()
-        .context("the spec has listeners")?;
-    let balancers = listeners.iter().map(balancer).collect::<Result<Vec<_>>>()?;
+    let spec: Spec<'_> = serde_json::from_str(&text).context("the spec is not as it should be")?;
+    let balancers = spec
+        .listeners
+        .iter()
+        .map(Balancer::of)
+        .collect::<Result<Vec<_>>>()?;
+    let mut json = Vec::with_capacity(text.len() * 2);
+    let file = File {
+        load_balancers: &balancers,
+    };
+    serde_json::to_writer(&mut json, &file).context("write the snapshot")?;
     // Renamed into place: the child never reads half a file.
     let fresh = snapshot.with_extension("new");
-    fs::write(&fresh, json!({"load_balancers": balancers}).to_string())
-        .context("write the snapshot")?;
+    fs::write(&fresh, json).context("write the snapshot")?;
     fs::rename(&fresh, snapshot).context("put the snapshot in place")?;
-    Ok(spec["threads"].as_u64().unwrap_or(1))
+    Ok(spec.threads.unwrap_or(1))
+}
+
+/// What the comparison says.
+#[derive(Debug, Deserialize)]
+struct Spec<'a> {
+    threads: Option<u64>,
+    #[serde(borrow)]
+    listeners: Vec<Asked<'a>>,
+}
+
+/// A listener of a spec.
+#[derive(Debug, Deserialize)]
+struct Asked<'a> {
+    proto: &'a str,
+    listen: &'a str,
+    #[serde(borrow)]
+    backends: Vec<&'a str>,
+}
+
+/// What a snapshot file says.
+#[derive(Debug, Serialize)]
+struct File<'a> {
+    load_balancers: &'a [Balancer<'a>],
 }
 
 /// One load balancer for each listener, as tenants have them.
-fn balancer(listener: &Value) -> Result<Value> {
-    let protocol = listener["proto"]
-        .as_str()
-        .context("a listener has a proto")?;
-    if !matches!(protocol, "tcp" | "http" | "udp") {
-        bail!("krater-amphora does not serve {protocol:?} yet");
-    }
-    let (vip, port) = address(&listener["listen"])?;
-    let members = listener["backends"]
-        .as_array()
-        .context("a listener has backends")?
-        .iter()
-        .map(|backend| {
-            let (address, port) = address(backend)?;
-            Ok(json!({"address": address, "port": port}))
-        });
-    let members = members.collect::<Result<Vec<_>>>()?;
-    Ok(json!({
-        "name": format!("{vip}:{port}"),
-        "vips": [vip],
-        "listeners": [{"protocol": protocol, "port": port, "default_pool": "backends"}],
-        "pools": [{"name": "backends", "protocol": protocol, "members": members}],
-    }))
+#[derive(Debug, Serialize)]
+struct Balancer<'a> {
+    name: &'a str,
+    vips: [&'a str; 1],
+    listeners: [Listener<'a>; 1],
+    pools: [Pool<'a>; 1],
 }
 
-fn address(value: &Value) -> Result<(String, u16)> {
-    let (host, port) = value
-        .as_str()
-        .and_then(|text| text.rsplit_once(':'))
-        .context("an address has a port")?;
+#[derive(Debug, Serialize)]
+struct Listener<'a> {
+    protocol: &'a str,
+    port: u16,
+    default_pool: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Pool<'a> {
+    name: &'static str,
+    protocol: &'a str,
+    members: Vec<Member<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Member<'a> {
+    address: &'a str,
+    port: u16,
+}
+
+impl<'a> Balancer<'a> {
+    fn of(asked: &Asked<'a>) -> Result<Self> {
+        let protocol = asked.proto;
+        if !matches!(protocol, "tcp" | "http" | "udp") {
+            bail!("krater-amphora does not serve {protocol:?} yet");
+        }
+        let (vip, port) = address(asked.listen)?;
+        let members = asked.backends.iter().map(|backend| {
+            let (address, port) = address(backend)?;
+            Ok(Member { address, port })
+        });
+        Ok(Self {
+            name: asked.listen,
+            vips: [vip],
+            listeners: [Listener {
+                protocol,
+                port,
+                default_pool: BACKENDS,
+            }],
+            pools: [Pool {
+                name: BACKENDS,
+                protocol,
+                members: members.collect::<Result<_>>()?,
+            }],
+        })
+    }
+}
+
+fn address(text: &str) -> Result<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':').context("an address has a port")?;
     Ok((
-        host.trim_matches(['[', ']']).to_owned(),
+        host.trim_matches(['[', ']']),
         port.parse().context("a port is a number")?,
     ))
+}
+
+const BACKENDS: &str = "backends";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn each_listener_of_a_spec_becomes_a_load_balancer_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (spec, snapshot) = (folder.path().join("spec"), folder.path().join("snapshot"));
+        let asked = json!({"threads": 2, "dir": "/scratch", "listeners": [
+            {"proto": "tcp", "listen": "10.0.0.1:80", "backends": ["10.0.0.2:81"], "h2": false},
+            {"proto": "udp", "listen": "[2001:db8::1]:53", "backends": []},
+        ]});
+        fs::write(&spec, asked.to_string()).expect("written");
+        assert_eq!(convert(&spec, &snapshot).expect("converted"), 2);
+        let text = fs::read_to_string(&snapshot).expect("a snapshot");
+        let said: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(
+            said,
+            json!({"load_balancers": [
+                {
+                    "name": "10.0.0.1:80", "vips": ["10.0.0.1"],
+                    "listeners": [{"protocol": "tcp", "port": 80, "default_pool": "backends"}],
+                    "pools": [{"name": "backends", "protocol": "tcp",
+                        "members": [{"address": "10.0.0.2", "port": 81}]}],
+                },
+                {
+                    "name": "[2001:db8::1]:53", "vips": ["2001:db8::1"],
+                    "listeners": [{"protocol": "udp", "port": 53, "default_pool": "backends"}],
+                    "pools": [{"name": "backends", "protocol": "udp", "members": []}],
+                },
+            ]})
+        );
+        fs::write(
+            &spec,
+            r#"{"listeners": [{"proto": "https", "listen": "10.0.0.1:80", "backends": []}]}"#,
+        )
+        .expect("written");
+        convert(&spec, &snapshot).expect_err("nothing serves it");
+    }
 }
