@@ -143,7 +143,18 @@ pub(crate) const REPLIES_MAX: usize = 64;
 pub(crate) const REPLY_BYTES_MAX: usize = 2_048;
 
 /// Turns in a row in which a socket has had something before it is taken for a stream, and read in batches.
-pub(crate) const DATAGRAM_STREAM_TURNS: u8 = 8;
+pub(crate) const DATAGRAM_STREAM_TURNS: u16 = 8;
+
+/// Batches in a row that held one datagram, and a socket is read one by one again.
+pub(crate) const DATAGRAM_SINGLES: u16 = 8;
+
+/// The most turns in a row that it takes to try batches again with a socket of which they held one datagram: what the
+/// tries cost is lost in what the turns between them cost.
+pub(crate) const DATAGRAM_PATIENCE_MAX: u16 = 1_024;
+
+/// Full batches in a row after which the system is to join the datagrams of a socket. It looks the socket up for every
+/// datagram then, which only many at once are worth.
+pub(crate) const DATAGRAM_FULL_BATCHES: u8 = 4;
 
 /// Bytes of datagrams that the system takes with one call, with room for the headers. It takes no more than 64 of them,
 /// which is more than come with one.

@@ -188,7 +188,7 @@ impl Datagrams {
         let Some(door) = self.doors.find(id) else {
             return;
         };
-        if door.pace.is_stream(self.turns, &*door.socket) {
+        if door.pace.is_stream(self.turns) {
             return self.read_out(id, turn);
         }
         let Ok(mut means) = self.take_means() else {
@@ -213,7 +213,7 @@ impl Datagrams {
             };
             // An error says that nothing has come, or that there is no memory for it: the next look will tell.
             let Means { batch, calls } = &mut *means;
-            let Ok(rest) = batch.receive(calls, &*door.socket, BATCH_SIZE) else {
+            let Ok(rest) = batch.receive(calls, &*door.socket, &mut door.pace, BATCH_SIZE) else {
                 break;
             };
             self.pass_all_on(id, &mut means, turn);
@@ -388,8 +388,8 @@ impl Datagrams {
             return;
         };
         let Bond { socket, pace, .. } = &mut session.bond;
-        let outcome = if pace.is_stream(self.turns, socket) {
-            let received = batch.receive(calls, &*socket, MEMBER_BATCH_MAX);
+        let outcome = if pace.is_stream(self.turns) {
+            let received = batch.receive(calls, &*socket, pace, MEMBER_BATCH_MAX);
             received
                 .map(drop)
                 .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))

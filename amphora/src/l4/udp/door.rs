@@ -47,7 +47,7 @@ impl Door {
             segments: Segments::ANY,
             // Where it has to be said to which address a datagram was sent, only that call says it.
             pace: if address.ip().is_unspecified() {
-                Pace::BATCHES
+                Pace::batches()
             } else {
                 Pace::default()
             },

@@ -25,7 +25,10 @@ use rustix::{
     },
 };
 
-use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_STREAM_TURNS, SEGMENTS_BYTES_MAX};
+use crate::limits::{
+    DATAGRAM_BYTES_MAX, DATAGRAM_FULL_BATCHES, DATAGRAM_PATIENCE_MAX, DATAGRAM_SINGLES,
+    DATAGRAM_STREAM_TURNS, SEGMENTS_BYTES_MAX,
+};
 
 /// What receiving and sending takes: once for all sockets of a thread.
 pub(super) struct Means {
@@ -106,6 +109,7 @@ impl Batch {
         &mut self,
         calls: &Calls,
         socket: impl AsFd,
+        pace: &mut Pace,
         most: usize,
     ) -> io::Result<Rest> {
         self.left = 0;
@@ -116,6 +120,7 @@ impl Batch {
         let metas = self.metas.as_mut_slice();
         let received = calls.0.recv(UdpSockRef::from(&socket), slices, metas)?;
         self.left = first_bits(received);
+        pace.learn(received, most.min(BATCH_SIZE), &socket);
         Ok(if received < most {
             Rest::Nothing
         } else {
@@ -241,39 +246,96 @@ const fn first_bits(count: usize) -> u64 {
 }
 
 /// How a socket is read: most have one datagram at a time, and a call for many costs more than one for one. Those that
-/// have something turn after turn are streams: they are read in batches from then on.
-#[derive(Clone, Copy, Debug, Default)]
+/// have something turn after turn may be streams: they are read in batches, until these turn out to hold one each. Who
+/// was mistaken for a stream is tried again later and later.
+///
+/// Those of which batches are full are streams for good: from then on the system joins their datagrams (UDP_GRO), which
+/// a call for one could not take apart.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// The turn in which it last had something.
     last: u64,
-    /// How many turns in a row it has had something.
-    row: u8,
-    batches: bool,
+    /// Turns in a row in which it has had something; once it is read in batches, those in a row that held one.
+    row: u16,
+    /// How many turns in a row make a stream of it.
+    patience: u16,
+    /// Full batches in a row.
+    full: u8,
+    reading: Reading,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Single,
+    Batches,
+    /// In batches whatever they hold.
+    Always {
+        joined: bool,
+    },
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            last: 0,
+            row: 0,
+            patience: DATAGRAM_STREAM_TURNS,
+            full: 0,
+            reading: Reading::Single,
+        }
+    }
 }
 
 impl Pace {
-    /// In batches from the start.
-    pub(super) const BATCHES: Self = Self {
-        last: 0,
-        row: 0,
-        batches: true,
-    };
+    /// In batches from the start and for good.
+    pub(super) fn batches() -> Self {
+        Self {
+            reading: Reading::Always { joined: false },
+            ..Self::default()
+        }
+    }
 
     /// Whether it is read in batches. To be asked once per turn in which it has something.
-    pub(super) fn is_stream(&mut self, turn: u64, socket: &impl AsFd) -> bool {
-        if !self.batches {
+    pub(super) const fn is_stream(&mut self, turn: u64) -> bool {
+        if matches!(self.reading, Reading::Single) {
             self.row = if turn == self.last + 1 {
                 self.row + 1
             } else {
                 0
             };
             self.last = turn;
-            if self.row == DATAGRAM_STREAM_TURNS {
-                self.batches = true;
-                let_come_together(socket);
+            if self.row >= self.patience {
+                self.reading = Reading::Batches;
+                self.row = 0;
             }
         }
-        self.batches
+        !matches!(self.reading, Reading::Single)
+    }
+
+    /// Learns from a batch that filled so many buffers of `most`, and has the system join datagrams if there are many.
+    pub(super) fn learn(&mut self, filled: usize, most: usize, socket: &impl AsFd) {
+        if self.is_to_be_joined(filled, most) {
+            let_come_together(socket);
+        }
+    }
+
+    fn is_to_be_joined(&mut self, filled: usize, most: usize) -> bool {
+        self.full = if filled < most { 0 } else { self.full + 1 };
+        if self.full >= DATAGRAM_FULL_BATCHES {
+            self.full = 0;
+            let before = self.reading;
+            self.reading = Reading::Always { joined: true };
+            return before != self.reading;
+        }
+        if self.reading == Reading::Batches {
+            self.row = if filled <= 1 { self.row + 1 } else { 0 };
+            if self.row >= DATAGRAM_SINGLES {
+                self.reading = Reading::Single;
+                self.row = 0;
+                self.patience = (self.patience * 2).min(DATAGRAM_PATIENCE_MAX);
+            }
+        }
+        false
     }
 }
 
@@ -450,6 +512,50 @@ mod tests {
         }
         let many = vec![a(64); BATCH_SIZE];
         assert_eq!(runs(&many), [(0..BATCH_SIZE).collect::<Vec<_>>()]);
+    }
+
+    /// Looks at a socket that has something every turn, whose batches fill so many buffers, and says how many of the
+    /// looks were for a batch.
+    fn batches(pace: &mut Pace, turns: u64, filled: usize) -> u64 {
+        let mut batches = 0;
+        for _ in 0..turns {
+            if pace.is_stream(pace.last + 1) {
+                batches += 1;
+                // Turns pass for those too of which nothing is noted.
+                pace.last += 1;
+                pace.is_to_be_joined(filled, BATCH_SIZE);
+            }
+        }
+        batches
+    }
+
+    #[test]
+    fn who_has_one_datagram_at_a_time_is_soon_left_alone_with_batches() {
+        let mut pace = Pace::default();
+        assert_eq!(
+            batches(&mut pace, u64::from(DATAGRAM_STREAM_TURNS) - 1, 1),
+            0
+        );
+        assert_eq!(batches(&mut pace, 10, 1), u64::from(DATAGRAM_SINGLES));
+        // Tried again, but ever more seldom.
+        assert!(batches(&mut pace, 10_000, 1) < 150);
+        assert_eq!(pace.patience, DATAGRAM_PATIENCE_MAX);
+        // Who rests between two datagrams is never tried.
+        let mut pace = Pace::default();
+        assert!((0..1000).all(|turn| !pace.is_stream(2 * turn)));
+    }
+
+    #[test]
+    fn a_stream_is_read_in_batches_and_joined_once_they_are_full() {
+        let mut pace = Pace::default();
+        assert!(batches(&mut pace, 1000, 2) > 980);
+        assert_eq!(pace.reading, Reading::Batches);
+        let joins = (0..20).filter(|_| pace.is_to_be_joined(BATCH_SIZE, BATCH_SIZE));
+        assert_eq!(joins.count(), 1, "the option is set once");
+        // What was joined can be taken apart by a call for many alone.
+        assert_eq!(batches(&mut pace, 1000, 1), 1000);
+        let mut pace = Pace::batches();
+        assert_eq!(batches(&mut pace, 1000, 1), 1000);
     }
 
     #[test]
