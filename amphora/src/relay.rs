@@ -19,14 +19,12 @@ use std::{
 };
 
 use krater_amphora_core::snapshot::Timeouts;
-use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
 
-use crate::limits::RELAY_ROUNDS_MAX;
+use crate::{limits::RELAY_ROUNDS_MAX, wire::Wire};
 
 /// One end of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +44,10 @@ pub(crate) enum Outcome {
     Idle(Side),
 }
 
-/// Two connected sockets and what is under way between them.
+/// Two connections and what is under way between them.
 pub(crate) struct Relay {
-    client: TcpStream,
-    member: TcpStream,
+    client: Wire,
+    member: Wire,
     /// From the client to the member.
     up: Flow,
     /// From the member to the client.
@@ -83,8 +81,8 @@ enum Stage {
 }
 
 impl Relay {
-    /// A relay over sockets on which nothing was sent or read yet.
-    pub(crate) fn new(client: TcpStream, member: TcpStream, timeouts: Timeouts) -> Self {
+    /// A relay over connections on which nothing was sent or read yet.
+    pub(crate) fn new(client: Wire, member: Wire, timeouts: Timeouts) -> Self {
         Self {
             client,
             member,
@@ -129,12 +127,10 @@ impl Relay {
         .await;
         if let Outcome::Broken(side) = outcome {
             // A stream cut short must not look like one that ended well, so the break is passed on as one.
-            let other = match side {
-                Side::Client => &self.member,
-                Side::Member => &self.client,
-            };
-            // If it fails the other side is gone as well.
-            let _ = SockRef::from(other).set_linger(Some(Duration::ZERO));
+            match side {
+                Side::Client => self.member.break_off(),
+                Side::Member => self.client.break_off(),
+            }
         }
         outcome
     }
@@ -238,8 +234,8 @@ impl Flow {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Wire,
+        to: &mut Wire,
         scratch: &mut [u8],
         last: bool,
         mut moved: impl FnMut(u64, u64),
@@ -255,13 +251,16 @@ impl Flow {
             match self.stage {
                 Stage::Done => return Poll::Ready(Ok(())),
                 Stage::Ending => {
-                    if !last {
+                    // Inside TLS only the word that it is the end makes it one.
+                    if !last || to.is_sealed() {
                         // Fails only if the sink is gone, which its own direction will find out.
                         let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
                     }
                     self.stage = Stage::Done;
                 }
                 Stage::Open => {
+                    // What TLS has sealed and not sent yet. Only a sink that is gone fails, and then the write does too.
+                    let _ = ready!(Pin::new(&mut *to).poll_flush(cx));
                     let mut buffer = ReadBuf::new(scratch);
                     match ready!(Pin::new(&mut *from).poll_read(cx, &mut buffer)) {
                         Err(_) => return Poll::Ready(Err(Broken)),
@@ -282,7 +281,7 @@ impl Flow {
     }
 
     /// Writes what is taken at once and keeps the rest.
-    fn write(&mut self, cx: &mut Context<'_>, to: &mut TcpStream, bytes: &[u8]) -> io::Result<u64> {
+    fn write(&mut self, cx: &mut Context<'_>, to: &mut Wire, bytes: &[u8]) -> io::Result<u64> {
         let written = match Pin::new(to).poll_write(cx, bytes) {
             Poll::Ready(written) => written?,
             Poll::Pending => 0,
@@ -299,7 +298,7 @@ impl Flow {
         Ok(written as u64)
     }
 
-    fn poll_rest(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<io::Result<u64>> {
+    fn poll_rest(&mut self, cx: &mut Context<'_>, to: &mut Wire) -> Poll<io::Result<u64>> {
         let Some(rest) = &mut self.rest else {
             return Poll::Ready(Ok(0));
         };

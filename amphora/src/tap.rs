@@ -1,4 +1,4 @@
-//! A socket that says how much went through it.
+//! A connection that says how much went through it.
 
 use std::{
     cell::Cell,
@@ -8,14 +8,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::limits::JOINED_BYTES_MAX;
+use crate::{limits::JOINED_BYTES_MAX, wire::Wire};
 
-/// Bytes that went through a socket since somebody last took the number.
+/// Bytes that went through a connection, as whoever uses it sees them, since somebody last took the number.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     received: Cell<u64>,
@@ -29,28 +26,28 @@ impl Flow {
     }
 }
 
-/// A socket and its [`Flow`].
+/// A connection and its [`Flow`].
 #[derive(Debug)]
 pub(crate) struct Tap {
-    stream: TcpStream,
+    wire: Wire,
     flow: Rc<Flow>,
 }
 
 impl Tap {
-    pub(crate) fn new(stream: TcpStream) -> (Self, Rc<Flow>) {
+    pub(crate) fn new(wire: Wire) -> (Self, Rc<Flow>) {
         let flow = Rc::<Flow>::default();
         (
             Self {
-                stream,
+                wire,
                 flow: Rc::clone(&flow),
             },
             flow,
         )
     }
 
-    /// The socket alone.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.stream
+    /// The connection alone.
+    pub(crate) fn into_wire(self) -> Wire {
+        self.wire
     }
 
     fn sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -68,7 +65,7 @@ impl AsyncRead for Tap {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let outcome = Pin::new(&mut self.wire).poll_read(cx, buffer);
         let read = buffer.filled().len() - before;
         if read > 0 {
             self.flow
@@ -85,7 +82,7 @@ impl AsyncWrite for Tap {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let written = Pin::new(&mut self.wire).poll_write(cx, bytes);
         self.sent(written)
     }
 
@@ -97,7 +94,7 @@ impl AsyncWrite for Tap {
         // A plain send is the cheaper call, by more than copying a small message costs; and most messages are small.
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         let written = if let [slice] = slices {
-            Pin::new(&mut self.stream).poll_write(cx, slice)
+            Pin::new(&mut self.wire).poll_write(cx, slice)
         } else if total <= JOINED_BYTES_MAX {
             let mut joined = [0; JOINED_BYTES_MAX];
             let mut room = &mut joined[..];
@@ -106,22 +103,22 @@ impl AsyncWrite for Tap {
                 let _ = room.write(slice);
             }
             let joined = joined.get(..total).unwrap_or_default();
-            Pin::new(&mut self.stream).poll_write(cx, joined)
+            Pin::new(&mut self.wire).poll_write(cx, joined)
         } else {
-            Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+            Pin::new(&mut self.wire).poll_write_vectored(cx, slices)
         };
         self.sent(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.wire.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }

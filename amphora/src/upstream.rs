@@ -9,6 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::{
+    connect::Link,
+    limits::{
+        HTTP_BUFFER_BYTES_MAX, HTTP_HEAD_BYTES_MAX, IDLE_TIME_MAX, IDLE_UPSTREAMS_PER_MEMBER_MAX,
+    },
+    meter::MemberLane,
+    tap::{Flow, Tap},
+    wire::Wire,
+    world::World,
+};
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use http::{Request, Response};
@@ -17,17 +27,6 @@ use hyper::{
     client::conn::http1::{Builder, Connection, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-
-use crate::{
-    connect::Link,
-    limits::{
-        HTTP_BUFFER_BYTES_MAX, HTTP_HEAD_BYTES_MAX, IDLE_TIME_MAX, IDLE_UPSTREAMS_PER_MEMBER_MAX,
-    },
-    meter::MemberLane,
-    tap::{Flow, Tap},
-    world::World,
-};
 
 mod outgoing;
 mod progress;
@@ -74,7 +73,7 @@ pub(crate) enum Sent {
 
 /// A member's end of a connection that no longer speaks HTTP.
 pub(crate) struct Tunnel {
-    pub(crate) stream: TcpStream,
+    pub(crate) wire: Wire,
     pub(crate) link: Link,
     /// What the member said right after its `101`.
     pub(crate) rest: Bytes,
@@ -82,8 +81,8 @@ pub(crate) struct Tunnel {
 
 impl Upstream {
     /// Speaks HTTP/1.1 over a fresh connection.
-    pub(crate) async fn start(stream: TcpStream, link: Link, whose: Whose) -> hyper::Result<Self> {
-        let (tap, flow) = Tap::new(stream);
+    pub(crate) async fn start(wire: Wire, link: Link, whose: Whose) -> hyper::Result<Self> {
+        let (tap, flow) = Tap::new(wire);
         let (sender, connection) = Builder::new()
             .max_buf_size(HTTP_BUFFER_BYTES_MAX)
             .max_header_size(HTTP_HEAD_BYTES_MAX)
@@ -200,7 +199,7 @@ impl Upstream {
     pub(crate) fn into_tunnel(self) -> Tunnel {
         let parts = self.connection.into_parts();
         Tunnel {
-            stream: parts.io.into_inner().into_stream(),
+            wire: parts.io.into_inner().into_wire(),
             link: self.link,
             rest: parts.read_buf,
         }

@@ -20,6 +20,7 @@ use crate::{
     limits::{IDLE_TIME_MAX, IDLE_TIME_SAFE_MAX},
     seat::Seat,
     upstream::{Outgoing, Sent, Turn, Upstream, Whose},
+    wire::Wire,
     world::{MemberState, PoolState},
 };
 
@@ -217,7 +218,9 @@ async fn connect(session: &Session, way: Way<'_>) -> Option<Upstream> {
         let sent = timeout(allowed, stream.write_all(header.as_bytes())).await;
         sent.ok()?.ok()?;
     }
-    Upstream::start(stream, link, way.whose()).await.ok()
+    Upstream::start(Wire::Plain(stream), link, way.whose())
+        .await
+        .ok()
 }
 
 /// Whether sending a request a second time changes nothing and costs nothing.

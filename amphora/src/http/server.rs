@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     future::poll_fn,
-    io::IoSlice,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
@@ -18,7 +17,6 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -37,12 +35,18 @@ use crate::{
     relay::{Relay, Side},
     tap::{Flow, Tap},
     upstream::{Tunnel, Turn},
+    wire::Wire,
 };
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(guest: Rc<Guest>, stream: TcpStream, ends: Ends) {
+pub(crate) async fn serve(guest: Rc<Guest>, socket: TcpStream, ends: Ends) {
+    converse(guest, Wire::Plain(socket), ends).await;
+}
+
+/// Speaks HTTP/1 with a client.
+async fn converse(guest: Rc<Guest>, wire: Wire, ends: Ends) {
     let session = Session::new(Rc::clone(&guest), ends);
-    let (tap, flow) = Tap::new(stream);
+    let (tap, flow) = Tap::new(wire);
     let service = service_fn(|request: Request<Incoming>| {
         let answer = exchange::answer(Rc::clone(&session), request);
         Box::pin(async move { Ok::<_, Infallible>(answer.await) })
@@ -54,11 +58,11 @@ pub(crate) async fn serve(guest: Rc<Guest>, stream: TcpStream, ends: Ends) {
     let mut watch = Watch::new(&session, &flow);
     let end = watch.run(&mut connection).await;
     let parts = connection.into_parts();
-    let stream = parts.io.into_inner().into_stream();
+    let wire = parts.io.into_inner().into_wire();
     let tunnel = session.tunnel.take();
     match (end, tunnel) {
-        (End::Done, Some(tunnel)) => join(&guest, stream, parts.read_buf, tunnel).await,
-        (end, _) => close(&session, stream, end).await,
+        (End::Done, Some(tunnel)) => join(&guest, wire, parts.read_buf, tunnel).await,
+        (end, _) => close(&session, wire, end).await,
     }
 }
 
@@ -190,10 +194,10 @@ impl<'a> Watch<'a> {
 }
 
 /// Ends a connection as `end` deserves.
-async fn close(session: &Session, mut stream: TcpStream, end: End) {
+async fn close(session: &Session, mut wire: Wire, end: End) {
     let lane = session.guest.seat.lane();
     match end {
-        End::Done if !session.progress.unread.get() => return,
+        End::Done if !session.progress.unread.get() => return wire.say_goodbye(),
         End::Done => {}
         End::Malformed(status) => {
             lane.request_errors.bump();
@@ -203,39 +207,36 @@ async fn close(session: &Session, mut stream: TcpStream, end: End) {
             lane.request_errors.bump();
             return;
         }
-        End::NoRequest { begun: false } => return,
+        End::NoRequest { begun: false } => return wire.say_goodbye(),
         End::NoRequest { begun: true } => {
             lane.request_errors.bump();
             lane.responses
                 .count(Refusal::ClientTimeout.status().as_u16());
             // It is a courtesy; a client that does not take it at once has not waited for it.
-            if stream
-                .try_write_vectored(&[IoSlice::new(HEAD_TIMEOUT)])
-                .is_err()
-            {
+            if !wire.send_now(HEAD_TIMEOUT) {
                 return;
             }
         }
         End::Stalled => {
             // An answer cut short must not look like one that ended well.
-            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            wire.break_off();
             return;
         }
     }
-    linger(&mut stream).await;
+    linger(&mut wire).await;
 }
 
 /// Closes so that the client gets to read our last answer: a socket closed with unread data in it sends a reset, which
 /// destroys what the client has not read yet (RFC 9112 section 9.6).
-async fn linger(stream: &mut TcpStream) {
+async fn linger(wire: &mut Wire) {
     let drain = async {
-        if stream.shutdown().await.is_err() {
+        if wire.shutdown().await.is_err() {
             return;
         }
         let mut sink = [0; 1024];
         let mut drained = 0;
         while drained < LINGER_BYTES_MAX {
-            match stream.read(&mut sink).await {
+            match wire.read(&mut sink).await {
                 Ok(read) if read > 0 => drained += read,
                 _ => return,
             }
@@ -246,11 +247,11 @@ async fn linger(stream: &mut TcpStream) {
 }
 
 /// Joins a client and a member that no longer speak HTTP.
-async fn join(guest: &Guest, client: TcpStream, client_rest: Bytes, tunnel: Tunnel) {
-    let Tunnel { stream, link, rest } = tunnel;
+async fn join(guest: &Guest, client: Wire, client_rest: Bytes, tunnel: Tunnel) {
+    let Tunnel { wire, link, rest } = tunnel;
     guest.is_with(Some(link.member.serial));
     let (listener, member) = (guest.seat.lane(), link.lane());
-    Relay::new(client, stream, guest.seat.state.listener.timeouts)
+    Relay::new(client, wire, guest.seat.state.listener.timeouts)
         .with_rest(Side::Client, &rest)
         .with_rest(Side::Member, &client_rest)
         .run(
