@@ -35,6 +35,17 @@ use engine::Engine;
 
 use crate::{local::Common, order::Order, worker::pin};
 
+/// Whether clients can be told that nobody takes their datagrams; said once in the log if they cannot.
+pub(crate) fn may_tell_clients() -> bool {
+    let may_tell = udp::may_tell();
+    if !may_tell {
+        tracing::info!(
+            "clients are not told by ICMP when nobody takes their datagrams: that needs CAP_NET_RAW"
+        );
+    }
+    may_tell
+}
+
 /// The housekeeper's end of a thread. Dropping it ends the thread at once, with all its connections.
 #[derive(Debug)]
 pub(crate) struct Handle {

@@ -62,6 +62,8 @@ pub(crate) struct Common {
     pub(crate) sessions_max: usize,
     /// How long connections of a deleted listener may go on.
     pub(crate) drain: Duration,
+    /// Whether the system lets this process tell clients that nobody takes their datagrams.
+    pub(crate) may_tell: bool,
 }
 
 impl Local {
@@ -161,6 +163,7 @@ impl Common {
             descriptors_max: i32::MAX,
             sessions_max: SESSIONS_MAX,
             drain,
+            may_tell: false,
         }
     }
 

@@ -279,6 +279,10 @@ pub struct ListenerLane {
     pub evicted: Counter,
     /// Sessions that went on with another member.
     pub moved: Counter,
+    /// Clients that were told by ICMP that nobody takes their datagrams.
+    pub told: Counter,
+    /// Clients that could not be told so, or not that often.
+    pub untold: Counter,
 }
 
 /// What one worker saw of one member.

@@ -118,6 +118,7 @@ impl Plane {
         let common = Common {
             descriptors_max: descriptors_max(),
             sessions_max: sessions_max(cores),
+            may_tell: l4::may_tell_clients(),
             ..Common::new(cores, drain)
         };
         common.world.store(Arc::new(World {

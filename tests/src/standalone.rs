@@ -44,7 +44,8 @@ impl Standalone {
         Self::start_as(command, snapshot, ready, arguments)
     }
 
-    fn start_as(
+    /// The same, started by a command that runs what it is given as `krater-amphora` would.
+    pub fn start_as(
         mut command: Command,
         snapshot: &Value,
         ready: SocketAddr,

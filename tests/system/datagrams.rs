@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeSet,
+    io,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,7 +11,7 @@ use std::{
     thread,
 };
 
-use krater_tests::{UdpClient, UdpMember, until};
+use krater_tests::{Namespace, Standalone, UdpClient, UdpMember, binary, until};
 use serde_json::{Value, json};
 
 use crate::scene::{NOTICE_MAX, SETTLE_MAX, Scene, Tree, listener_json, member_json, text};
@@ -84,6 +86,57 @@ fn questions_are_answered_a_dead_member_is_left_and_comes_back() {
             && stats["bytes_out"].as_u64() >= Some(66)
             && stats["request_errors"] == 0
     });
+}
+
+#[test]
+fn a_client_on_another_host_is_told_that_nobody_answers_where_the_amphora_may_say_so() {
+    let (host, clients) = (Namespace::new(), Namespace::new());
+    host.link(
+        "near",
+        &["10.9.0.1/24", "fd09::1/64"],
+        &clients,
+        "far",
+        &["10.9.0.2/24", "fd09::2/64"],
+    );
+    // In the first pool nobody is, in the second one nobody listens.
+    let snapshot = json!({"load_balancers": [{
+        "vips": ["10.9.0.1", "fd09::1"],
+        "listeners": [
+            {"protocol": "udp", "port": 53, "default_pool": "empty"},
+            {"protocol": "udp", "port": 54, "default_pool": "refused"},
+            {"protocol": "tcp", "port": 80},
+        ],
+        "pools": [
+            {"name": "empty", "protocol": "udp"},
+            {"name": "refused", "protocol": "udp", "members": [{"address": "127.0.0.1", "port": 1}]},
+        ],
+    }]});
+    for privileged in [true, false] {
+        let mut amphora = host.run(|| {
+            let mut command = Command::new("setpriv");
+            if !privileged {
+                command.args(["--bounding-set", "-net_raw", "--inh-caps", "-net_raw"]);
+            }
+            command.arg(binary("krater-amphora"));
+            let ready = "10.9.0.1:80".parse().expect("an address");
+            Standalone::start_as(command, &snapshot, ready, &[])
+        });
+        let said = amphora.program().output();
+        assert_eq!(
+            said.contains("that needs CAP_NET_RAW"),
+            !privileged,
+            "{said}"
+        );
+        clients.run(|| {
+            for address in ["10.9.0.1:53", "10.9.0.1:54", "[fd09::1]:53", "[fd09::1]:54"] {
+                if privileged {
+                    let client = UdpClient::of(address.parse().expect("an address"));
+                    let error = client.ask("x").expect_err("nobody answers");
+                    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{address}");
+                }
+            }
+        });
+    }
 }
 
 #[test]

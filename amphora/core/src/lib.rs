@@ -1,7 +1,7 @@
 //! Every decision of the data plane, and nothing that needs a clock, a socket or chance: what a snapshot may say
 //! ([`snapshot`]), which member serves a client ([`roster`]) and keeps it ([`affinity`]), what becomes of a request
 //! ([`l7`]), whether a member is healthy ([`monitor`]), who may connect ([`gate`]), to whom a client's datagrams go
-//! ([`flow`]), what changes between two snapshots ([`transition`]).
+//! ([`flow`]), what it is told if nobody takes them ([`icmp`]), what changes between two snapshots ([`transition`]).
 //!
 //! Time comes in as [`time::Instant`], chance as a number; both are the edge's to take.
 #![no_std]
@@ -17,6 +17,7 @@ pub mod conduct;
 pub mod flow;
 pub mod forwarded;
 pub mod gate;
+pub mod icmp;
 pub mod l7;
 pub mod limits;
 pub mod monitor;

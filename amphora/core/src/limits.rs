@@ -114,3 +114,10 @@ pub const SOURCE_RATE_MAX: u32 = 100_000;
 /// Sets of four slots in a listener's table of sources: 128 KiB, and room for 16,384 sources that connected within the
 /// last second.
 pub const SOURCE_SETS: usize = 4_096;
+
+/// Clients that one thread tells in a second that nobody takes their datagrams: enough for those who ask, too few to be
+/// of use against those whose addresses others abuse. The system's own bound is a thousand for the whole host.
+pub const UNREACHABLES_PER_SECOND_MAX: u64 = 100;
+
+/// Clients told so at once, after a rest.
+pub const UNREACHABLES_AT_ONCE_MAX: u64 = 50;

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     limits::{DATAGRAM_ROUNDS_MAX, DRAIN_LINGER, MEMBER_BATCH_MAX},
     local::Common,
-    meter::Loss,
+    meter::{ListenerLane, Loss},
     seat::{Seat, Seats},
     world::PoolState,
 };
@@ -36,11 +36,14 @@ mod bonding;
 mod door;
 mod replies;
 mod session;
+mod unreachable;
 mod wire;
 
 use door::Door;
 use replies::Replies;
 use session::{Bond, Session};
+use unreachable::Unreachables;
+pub(super) use unreachable::may_tell;
 use wire::{Means, Origin, Parcel, Rest};
 
 /// All that one thread has to do with datagrams.
@@ -56,6 +59,7 @@ pub(super) struct Datagrams {
     /// Made when the first door opens: most threads need none.
     means: Option<Box<Means>>,
     replies: Replies,
+    unreachables: Unreachables,
     /// Counts turns of the loop.
     turns: u64,
 }
@@ -79,6 +83,7 @@ impl Datagrams {
             flows: Flows::new(common.sessions_max, seed),
             means: None,
             replies: Replies::new(),
+            unreachables: Unreachables::new(common.may_tell),
             turns: 1,
         }
     }
@@ -261,7 +266,12 @@ impl Datagrams {
                 self.flows.touch(id, turn.now);
                 self.forward(id, parcel, turn);
             }
-            Err(why) => lane.losses.count(why, parcel.count()),
+            Err(why) => {
+                lane.losses.count(why, parcel.count());
+                if why == Loss::NoMember {
+                    self.tell(door, origin, parcel.bytes.len(), (lane, turn.now));
+                }
+            }
         }
     }
 
@@ -279,16 +289,26 @@ impl Datagrams {
         }
         let session = self.flows.get(id).ok_or(Loss::NoMember)?;
         let is_over = session.drains_until.is_some_and(|until| until <= turn.now);
-        let stays = if !session.bond.member().counts_as_up() {
+        if !session.bond.member().counts_as_up() {
             let down = session.bond.position;
-            self.redirect(id, Some(down), turn)
+            self.redirect(id, Some(down), turn)?;
         } else if is_over {
             // As if it began now: with the same member again if its clients are kept (reference 19.4).
-            self.redirect(id, None, turn)
-        } else {
-            true
+            self.redirect(id, None, turn)?;
+        }
+        Ok(id)
+    }
+
+    /// Tells a client that nobody takes what it sent to a door, so many bytes.
+    fn tell(&mut self, door: Id, client: Origin, bytes: usize, at: (&ListenerLane, Instant)) {
+        let Some(door) = self.doors.find(door) else {
+            return;
         };
-        if stays { Ok(id) } else { Err(Loss::NoMember) }
+        let mut address = door.address;
+        if let Some(to) = client.to {
+            address.set_ip(to);
+        }
+        self.unreachables.tell(client.sender, address, bytes, at);
     }
 
     /// Applies to a session what has changed of its listener since it was last looked at.

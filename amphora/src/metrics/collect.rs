@@ -306,6 +306,12 @@ fn datagrams(state: &ListenerState, labels: [&str; 2], out: &mut Families) {
         let lost = meter.sum(|lane| lane.losses.of(why));
         out.count(&table::LISTENER_DATAGRAMS_LOST, &[lb, id, why.name()], lost);
     }
+    for (result, value) in [
+        ("sent", meter.sum(|lane| &lane.told)),
+        ("withheld", meter.sum(|lane| &lane.untold)),
+    ] {
+        out.count(&table::LISTENER_UNREACHABLES, &[lb, id, result], value);
+    }
     for (metric, value) in [
         (
             &table::LISTENER_DATAGRAMS_IN,

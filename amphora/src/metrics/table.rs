@@ -156,6 +156,8 @@ declare! {
         "Sessions that gave way to others for want of room or descriptors (UDP listeners only).";
     LISTENER_MOVED Counter "krater_amphora_listener_moved_sessions_total" ["lb", "listener"]
         "Sessions that went on with another member because theirs was down or refused (UDP listeners only).";
+    LISTENER_UNREACHABLES Counter "krater_amphora_listener_icmp_errors_total" ["lb", "listener", "result"]
+        "ICMP errors by which clients are told that nobody takes their datagrams: sent, withheld (over the bound, or without CAP_NET_RAW; UDP listeners only).";
     POOL_MEMBERS Gauge "krater_amphora_pool_members" ["lb", "pool"]
         "Members of the pool.";
     POOL_USABLE Gauge "krater_amphora_pool_members_usable" ["lb", "pool"]

@@ -8,7 +8,10 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use krater_amphora_core::monitor::{ProbeFailure, Stage};
+use krater_amphora_core::{
+    icmp::checksum,
+    monitor::{ProbeFailure, Stage},
+};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
@@ -128,19 +131,6 @@ impl Echo {
             && ours
             && icmp.get(8..16) == Some(&self.nonce.to_be_bytes())
     }
-}
-
-/// The internet checksum (RFC 1071).
-fn checksum(packet: &[u8]) -> u16 {
-    let sum: u32 = packet
-        .chunks(2)
-        .map(|pair| {
-            u32::from(*pair.first().unwrap_or(&0)) << 8 | u32::from(*pair.get(1).unwrap_or(&0))
-        })
-        .sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    !u16::try_from(folded & 0xffff).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]

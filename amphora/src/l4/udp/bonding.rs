@@ -15,7 +15,7 @@ use rustix::{fd::OwnedFd, io::Errno};
 use super::{
     Datagrams, Turn, idle,
     session::{Bond, Session},
-    wire,
+    wire::{self, Origin},
 };
 use crate::{
     connect::{Link, Load, note_failure},
@@ -133,41 +133,50 @@ impl Datagrams {
     }
 
     /// Has a session go on with the member that is chosen now, if there is one; `not` is passed over.
-    pub(super) fn redirect(&mut self, id: FlowId, not: Option<usize>, turn: &Turn<'_>) -> bool {
+    pub(super) fn redirect(
+        &mut self,
+        id: FlowId,
+        not: Option<usize>,
+        turn: &Turn<'_>,
+    ) -> Result<(), Loss> {
         let (Some(key), Some(session)) = (self.flows.key(id), self.flows.get(id)) else {
-            return false;
+            return Err(Loss::Exhausted);
         };
         let client = key.client;
         let seat = Rc::clone(&session.seat);
-        let Some(pool) = seat.state.pool.as_deref() else {
-            return false;
-        };
-        let Ok(bond) = self.bond(pool, client, not) else {
-            return false;
-        };
+        let pool = seat.state.pool.as_deref().ok_or(Loss::NoMember)?;
+        let bond = self.bond(pool, client, not)?;
         // Whose descriptor it took may have been this very session.
-        let Some(session) = self.flows.get_mut(id) else {
-            return false;
-        };
+        let session = self.flows.get_mut(id).ok_or(Loss::Exhausted)?;
         session.bond = bond;
         if session.drains_until.take().is_some() {
             self.flows.end_at(id, None, turn.now);
         }
         if !self.watch(id, turn) {
             self.flows.remove(id);
-            return false;
+            return Err(Loss::Exhausted);
         }
         seat.lane().moved.bump();
-        true
+        Ok(())
     }
 
-    /// The member's host has said that nobody is there.
+    /// The member's host has said that nobody is there. If that is so everywhere, the client is told.
     pub(super) fn refused(&mut self, id: FlowId, turn: &Turn<'_>) {
-        if let Some(session) = self.flows.get(id) {
-            session.bond.lane().connect_failures.bump();
-            session.bond.member().conduct.note_failure();
-            let refused = session.bond.position;
-            self.redirect(id, Some(refused), turn);
+        let (Some(key), Some(session)) = (self.flows.key(id).copied(), self.flows.get(id)) else {
+            return;
+        };
+        session.bond.lane().connect_failures.bump();
+        session.bond.member().conduct.note_failure();
+        let (refused, seat) = (session.bond.position, Rc::clone(&session.seat));
+        let origin = Origin {
+            sender: key.client,
+            to: session.to,
+        };
+        if self.redirect(id, Some(refused), turn) == Err(Loss::NoMember)
+            && let Some(door) = self.doors.id_at(key.door)
+        {
+            // Which of its datagrams it was that was refused is not known, nor asked for by anybody.
+            self.tell(door, origin, 0, (seat.lane(), turn.now));
         }
     }
 }

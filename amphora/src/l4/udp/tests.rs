@@ -92,6 +92,15 @@ fn hear(client: &UdpSocket) -> String {
     String::from_utf8(buffer[..length].to_vec()).unwrap()
 }
 
+/// Sends, whatever became of what was sent before.
+fn send(client: &UdpSocket, question: &str) {
+    // A call tells of the refusal of an earlier datagram, and then sends nothing.
+    let refused = client.send(question.as_bytes());
+    if refused.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        client.send(question.as_bytes()).unwrap();
+    }
+}
+
 /// Asks again and again, since a datagram may be lost to a member that is not there.
 fn ask_until_heard(client: &UdpSocket, question: &str) -> String {
     client
@@ -99,14 +108,16 @@ fn ask_until_heard(client: &UdpSocket, question: &str) -> String {
         .unwrap();
     let mut heard = None;
     eventually("an answer", || {
-        client.send(question.as_bytes()).unwrap();
+        send(client, question);
         let mut buffer = [0; 100];
         match client.recv(&mut buffer) {
             Ok(length) => heard = Some(String::from_utf8(buffer[..length].to_vec()).unwrap()),
             Err(error) => assert!(
                 matches!(
                     error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    io::ErrorKind::WouldBlock
+                        | io::ErrorKind::TimedOut
+                        | io::ErrorKind::ConnectionRefused
                 ),
                 "{error}"
             ),
@@ -313,7 +324,7 @@ fn sessions_of_a_member_that_is_down_move_at_once_and_stay_where_they_went() {
     eventually("it is counted", || lost(&bed, Loss::NoMember) == 1);
     bed.plane
         .set_member_health(pool, second, MemberHealth::Up, None);
-    assert_eq!(ask(&clients[0], ""), "b");
+    assert_eq!(ask_until_heard(&clients[0], ""), "b");
 }
 
 #[test]
@@ -330,12 +341,81 @@ fn who_is_refused_by_a_member_goes_on_with_another() {
 }
 
 #[test]
+fn a_client_of_whom_nobody_takes_datagrams_is_told_as_if_nobody_listened() {
+    if !may_tell() {
+        eprintln!("skipped: there are no raw sockets here");
+        return;
+    }
+    let told = |bed: &Bed| {
+        let world = bed.plane.world();
+        let listener = &world.balancers[&bed.spec.load_balancer].listeners[0];
+        let meter = &listener.shared.meter;
+        (meter.sum(|lane| &lane.told), meter.sum(|lane| &lane.untold))
+    };
+    let refused = |client: &UdpSocket| {
+        client.send(b"is anybody there").unwrap();
+        let error = client.recv(&mut [0; 9]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    };
+    // Its only member's host says that nobody is there.
+    let bed = Bed::udp(&[nobody()]).started();
+    refused(&client(bed.vip));
+    // Counted once it is done.
+    eventually("it is counted", || told(&bed) == (1, 0));
+    // There is no member, or none that is up.
+    for v6 in [false, true] {
+        let mut bed = Bed::udp(&[nobody()]);
+        if v6 {
+            bed.vip = free_address(Ipv6Addr::LOCALHOST.into());
+            bed.spec.vips = vec![VipSpec {
+                address: bed.vip.ip(),
+            }];
+            bed.spec.listeners[0].port = bed.vip.port();
+        }
+        let bed = bed.with(|spec| spec.pools[0].members.clear());
+        let client = client(bed.vip);
+        for _ in 0..3 {
+            refused(&client);
+        }
+        let stranger = client_from(client.local_addr().unwrap().ip(), bed.vip);
+        stranger.set_nonblocking(true).unwrap();
+        assert_eq!(
+            stranger.recv(&mut [0; 9]).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock,
+            "nobody else is told"
+        );
+        eventually("they are counted", || told(&bed) == (3, 0));
+    }
+}
+
+#[test]
+fn floods_that_nobody_takes_are_not_answered_one_by_one() {
+    if !may_tell() {
+        eprintln!("skipped: there are no raw sockets here");
+        return;
+    }
+    let bed = Bed::udp(&[nobody()]).with(|spec| spec.pools[0].members.clear());
+    let flood = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let world = bed.plane.world();
+    let meter = &world.balancers[&bed.spec.load_balancer].listeners[0]
+        .shared
+        .meter;
+    eventually("most go unanswered", || {
+        // Longer and longer, or many would be taken and answered as one. Not connected, so that it hears of nothing.
+        for length in 0..200 {
+            flood.send_to(&[7; 200][..length], bed.vip).unwrap();
+        }
+        meter.sum(|lane| &lane.untold) > meter.sum(|lane| &lane.told)
+    });
+}
+
+#[test]
 fn a_member_that_comes_back_serves_the_sessions_that_waited_for_it() {
     let address = nobody();
     let bed = Bed::udp(&[address]).started();
     let client = client(bed.vip);
     for _ in 0..10 {
-        client.send(b"is anybody there").unwrap();
+        send(&client, "is anybody there");
     }
     let _back = Member::at("a", address);
     assert!(ask_until_heard(&client, "x").starts_with('a'));
