@@ -1,10 +1,20 @@
 //! The data plane process: sockets, HTTP, probes and the agent. It turns the core's answers into system calls.
 
 mod agent;
+mod channel;
 pub mod cli;
 mod clock;
 mod config;
 mod connect;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "what clients send is read by it with the next change"
+    )
+)]
+mod h1;
 mod heartbeat;
 mod housekeeper;
 mod http;

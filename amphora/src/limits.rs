@@ -96,6 +96,31 @@ pub(crate) const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Heads of HTTP messages of more than this are refused: 431 to a client, 502 on behalf of a member.
 pub(crate) const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// What was received of HTTP up to this is copied; a larger piece is passed on as part of the buffer it came in, which
+/// cannot be used for anything else until the piece is gone.
+pub(crate) const HTTP_COPY_BYTES_MAX: usize = 4 * 1024;
+
+/// Small pieces of HTTP are gathered up to this before they are sent.
+pub(crate) const OUTBOX_BYTES_MAX: usize = 16 * 1024;
+
+/// Buffers for heads that one worker keeps. Only connections that are just sending hold one.
+pub(crate) const HEAD_BUFFERS_MAX: usize = 16;
+
+/// Interim answers to one request (`100`, `103`). A member that sends more never ends.
+pub(crate) const INTERIM_ANSWERS_MAX: usize = 16;
+
+/// Fields of one HTTP message. Browsers and services send a few dozen.
+pub(crate) const HTTP_FIELDS_MAX: usize = 100;
+
+/// The target of an HTTP request; longer ones are refused with 414. RFC 9110 section 4.1 asks for 8,000 at least.
+pub(crate) const HTTP_TARGET_BYTES_MAX: usize = 32 * 1024;
+
+/// One chunk of an HTTP body. Larger numbers are not exact everywhere, which is how two readers come to disagree.
+pub(crate) const CHUNK_BYTES_MAX: u64 = 1 << 53;
+
+/// Bytes of chunk extensions in one HTTP body. Nobody needs any, and they are not passed on.
+pub(crate) const CHUNK_EXTENSION_BYTES_MAX: usize = 16 * 1024;
+
 /// HTTP messages up to this are joined before they are sent: beyond it copying costs more than a call with two pieces.
 pub(crate) const JOINED_BYTES_MAX: usize = 1_024;
 

@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    channel::Buffers,
     limits::{IDLE_UPSTREAMS_MAX, SCRATCH_BYTES, SESSIONS_MAX},
     meter::ThreadMeter,
     seat::{Seat, Seats},
@@ -39,6 +40,8 @@ pub(crate) struct Local {
     pub(crate) index: usize,
     /// Where bytes rest between a read and a write: one for all connections, so that idle ones hold none.
     pub(crate) scratch: RefCell<Box<[u8]>>,
+    /// What connections that speak HTTP/1 share.
+    pub(crate) buffers: Rc<Buffers>,
     /// Connections to members that wait for another request.
     pub(crate) upstreams: Upstreams,
     common: Common,
@@ -73,6 +76,7 @@ impl Local {
         Rc::new(Self {
             index,
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            buffers: Buffers::new(),
             upstreams: Upstreams::new(IDLE_UPSTREAMS_MAX),
             common,
             seats: RefCell::new(seats),

@@ -3,49 +3,41 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    pin::pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+use hashbrown::{HashMap, HashSet};
+use http::{Request, response::Parts};
+use http_body::{Frame, SizeHint};
+
 use crate::{
+    channel::Buffers,
     connect::Link,
-    limits::{
-        HTTP_BUFFER_BYTES_MAX, HTTP_HEAD_BYTES_MAX, IDLE_TIME_MAX, IDLE_UPSTREAMS_PER_MEMBER_MAX,
-    },
+    limits::{IDLE_TIME_MAX, IDLE_UPSTREAMS_PER_MEMBER_MAX},
     meter::MemberLane,
-    tap::{Flow, Tap},
     wire::Wire,
     world::World,
 };
-use bytes::Bytes;
-use hashbrown::{HashMap, HashSet};
-use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{Builder, Connection, SendRequest},
-};
-use hyper_util::rt::TokioIo;
 
+mod http1;
 mod outgoing;
 mod progress;
 
+pub(crate) use http1::Broken;
+use http1::{Http1, Sent as Sending};
 pub(crate) use outgoing::Outgoing;
 pub(crate) use progress::{Progress, Turn};
 
 /// An HTTP/1.1 connection to a member, driven by whoever uses it rather than by a task of its own.
 pub(crate) struct Upstream {
-    sender: SendRequest<Outgoing>,
-    connection: Box<Connection<TokioIo<Tap>, Outgoing>>,
-    flow: Rc<Flow>,
+    http: Http1,
     link: Link,
     whose: Whose,
     /// It has served a request: the member may close it at any moment now.
     used: bool,
-    /// The connection's future has ended and must not be polled again.
-    ended: bool,
-    received: u64,
     sent_at: Instant,
     idle_since: Instant,
 }
@@ -62,11 +54,13 @@ pub(crate) enum Whose {
 /// What came of sending a request.
 pub(crate) enum Sent {
     /// The head of the member's answer.
-    Answered(Response<Incoming>),
+    Answered(Parts),
     /// No byte of the request was sent; here it is again.
     Unsent(Box<Request<Outgoing>>),
     /// The connection broke after some of the request was sent. `silent` if not one byte of an answer had come.
     Broke { silent: bool },
+    /// The client does not send the rest of its request.
+    Unfinished,
     /// Somebody took too long.
     Overdue(Turn),
 }
@@ -81,26 +75,16 @@ pub(crate) struct Tunnel {
 
 impl Upstream {
     /// Speaks HTTP/1.1 over a fresh connection.
-    pub(crate) async fn start(wire: Wire, link: Link, whose: Whose) -> hyper::Result<Self> {
-        let (tap, flow) = Tap::new(wire);
-        let (sender, connection) = Builder::new()
-            .max_buf_size(HTTP_BUFFER_BYTES_MAX)
-            .max_header_size(HTTP_HEAD_BYTES_MAX)
-            .handshake(TokioIo::new(tap))
-            .await?;
+    pub(crate) fn new(wire: Wire, link: Link, whose: Whose, buffers: &Rc<Buffers>) -> Self {
         let now = Instant::now();
-        Ok(Self {
-            sender,
-            connection: Box::new(connection),
-            flow,
+        Self {
+            http: Http1::new(wire, buffers),
             link,
             whose,
             used: false,
-            ended: false,
-            received: 0,
             sent_at: now,
             idle_since: now,
-        })
+        }
     }
 
     /// The meters of the member, of this worker.
@@ -118,25 +102,6 @@ impl Upstream {
         self.used
     }
 
-    /// Moves bytes in both directions as far as they go. To be called by whoever waits for the answer or its body.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, progress: &Progress) {
-        self.drive(cx);
-        let (received, sent) = self.flow.take();
-        if received + sent > 0 {
-            progress.moved.set(true);
-            self.received += received;
-            self.lane().bytes_in.add(received);
-            self.lane().bytes_out.add(sent);
-        }
-    }
-
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.ended {
-            // How it ended shows in the answer or its body.
-            self.ended = self.connection.poll_without_shutdown(cx).is_ready();
-        }
-    }
-
     /// Sends a request and waits for the head of the answer.
     pub(crate) async fn exchange(
         &mut self,
@@ -149,71 +114,112 @@ impl Upstream {
             lane.reuses.bump();
         }
         self.used = true;
-        self.received = 0;
         self.sent_at = Instant::now();
         progress.turn.set(Turn::Member);
-        let mut answer = pin!(self.sender.try_send_request(request));
-        let mut quiet = Context::from_waker(Waker::noop());
-        let mut sending = true;
+        let (parts, body) = request.into_parts();
+        self.http.begin(&parts, body);
+        // For as long as it may have to be sent over another connection.
+        let mut parts = Some(parts);
         let outcome = poll_fn(|cx| {
-            // Once woken, the answer is likely there. Taken with a waker that does nothing, since the real one would be
-            // left behind in what hyper drops with the answer, and each drop would have this task polled once more.
-            if !sending {
-                self.poll(&mut quiet, progress);
-                if let Poll::Ready(outcome) = answer.as_mut().poll(&mut quiet) {
-                    return Poll::Ready(Ok(outcome));
-                }
+            let polled = self.poll_exchange(cx);
+            self.account(progress);
+            if self.http.has_sent() {
+                parts = None;
             }
-            sending = false;
-            self.poll(cx, progress);
-            // The answer is handed over by the connection, which was polled just now with the real waker.
-            if let Poll::Ready(outcome) = answer.as_mut().poll(&mut quiet) {
-                return Poll::Ready(Ok(outcome));
-            }
-            match progress.overdue.take() {
-                Some(turn) => Poll::Ready(Err(turn)),
-                None => Poll::Pending,
+            match polled {
+                Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
+                Poll::Pending => match progress.overdue.take() {
+                    Some(turn) => Poll::Ready(Err(turn)),
+                    None => Poll::Pending,
+                },
             }
         })
         .await;
-        match outcome {
-            Err(turn) => Sent::Overdue(turn),
-            Ok(Ok(answer)) => {
+        let broken = match outcome {
+            Err(turn) => return Sent::Overdue(turn),
+            Ok(Ok(head)) => {
                 self.link.prove();
-                Sent::Answered(answer)
+                return Sent::Answered(head);
             }
-            Ok(Err(mut error)) => match error.take_message() {
-                Some(request) => Sent::Unsent(Box::new(request)),
-                None => {
-                    self.link.note_break();
-                    tracing::debug!(member = %self.link.member.id, error = %error.error(), "a member broke off");
-                    Sent::Broke {
-                        silent: self.received == 0,
-                    }
-                }
-            },
+            Ok(Err(broken)) => broken,
+        };
+        if let Some(parts) = parts {
+            let body = self.http.take_back();
+            return Sent::Unsent(Box::new(Request::from_parts(parts, body)));
         }
+        if broken.blames_client() {
+            return Sent::Unfinished;
+        }
+        self.link.note_break();
+        tracing::debug!(member = %self.link.member.id, error = %broken, "a member broke off");
+        Sent::Broke {
+            silent: self.http.is_silent(),
+        }
+    }
+
+    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<Parts, Broken>> {
+        if let Sending::Nothing = self.http.poll_send(cx)? {
+            return Poll::Ready(Err(Broken::Ended));
+        }
+        self.http
+            .poll_head(cx)
+            .map(|head| head.map(|head| head.parts))
+    }
+
+    /// The next frame of the answer's body. To be called by whoever waits for it; the rest of the request is sent
+    /// meanwhile.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: &Progress,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let frame = self.http.poll_frame(cx);
+        self.account(progress);
+        frame
+    }
+
+    /// Whether the answer has come to its end.
+    pub(crate) const fn is_answered(&self) -> bool {
+        self.http.is_answered()
+    }
+
+    /// How much of the answer's body is to come.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.http.size_hint()
     }
 
     /// Lets go of HTTP after a `101`.
     pub(crate) fn into_tunnel(self) -> Tunnel {
-        let parts = self.connection.into_parts();
+        let (wire, rest) = self.http.into_parts();
         Tunnel {
-            wire: parts.io.into_inner().into_wire(),
+            wire,
             link: self.link,
-            rest: parts.read_buf,
+            rest: rest.freeze(),
         }
     }
 
     /// Whether it can take another request, as far as can be known.
     fn is_ready(&mut self) -> bool {
-        // Polled with a waker that does nothing: whoever used it last must not be woken for it, and a close by the
-        // member that the runtime has heard of is noticed.
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        let (received, sent) = self.flow.take();
-        self.lane().bytes_in.add(received);
-        self.lane().bytes_out.add(sent);
-        !self.ended && self.sender.is_ready()
+        let is_ready = self.http.is_ready();
+        self.book();
+        is_ready
+    }
+
+    /// Books what has moved since the last call, and says so.
+    fn account(&mut self, progress: &Progress) {
+        if self.book() > 0 {
+            progress.moved.set(true);
+        }
+    }
+
+    fn book(&mut self) -> u64 {
+        let (received, sent) = self.http.channel.take_counts();
+        if received + sent > 0 {
+            let lane = self.link.lane();
+            lane.bytes_in.add(received);
+            lane.bytes_out.add(sent);
+        }
+        received + sent
     }
 }
 

@@ -4,20 +4,18 @@
 use std::{
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
     time::Instant,
 };
-
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::session::Session;
 use crate::{
     connect::Load,
     seat::Seat,
-    upstream::{Turn, Upstream},
+    upstream::{Broken, Turn, Upstream},
 };
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 
 /// The body of an answer.
 pub(super) enum Reply {
@@ -32,7 +30,7 @@ pub(super) enum Reply {
 /// A member's answer on its way to the client. Gives the member's connection back for further use once the body is
 /// complete; dropped earlier, it takes the connection with it.
 pub(super) struct Relayed {
-    body: Incoming,
+    /// `None` once the body is complete.
     upstream: Option<Upstream>,
     ongoing: Ongoing,
 }
@@ -85,14 +83,12 @@ impl Drop for Ongoing {
 
 impl Reply {
     /// The body of `upstream`'s answer; its connection is given back at once if there is none.
-    pub(super) fn relay(body: Incoming, upstream: Upstream, ongoing: Ongoing) -> Self {
-        if body.is_end_stream() {
-            drop(body);
+    pub(super) fn relay(upstream: Upstream, ongoing: Ongoing) -> Self {
+        if upstream.is_answered() {
             ongoing.session.put_upstream(upstream);
             return Self::Empty;
         }
         Self::Member(Box::new(Relayed {
-            body,
             upstream: Some(upstream),
             ongoing,
         }))
@@ -100,28 +96,29 @@ impl Reply {
 }
 
 impl Relayed {
-    fn poll_body(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let session = &self.ongoing.session;
-        // What the body waits for is made by the connection, and that is polled with the real waker whenever something
-        // is waited for: the body's own wake-up would only have this task polled twice.
-        let mut quiet = Context::from_waker(Waker::noop());
-        let mut frame = Pin::new(&mut self.body).poll_frame(&mut quiet);
-        if frame.is_pending()
-            && let Some(upstream) = &mut self.upstream
-        {
-            upstream.poll(cx, &session.progress);
-            frame = Pin::new(&mut self.body).poll_frame(&mut quiet);
-        }
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Some(upstream) = &mut self.upstream else {
+            return Poll::Ready(None);
+        };
+        let progress = &self.ongoing.session.progress;
+        let frame = upstream.poll_frame(cx, progress);
         let waits = if frame.is_pending() {
             Turn::Member
         } else {
             Turn::Client
         };
-        session.progress.turn.set(waits);
+        progress.turn.set(waits);
+        if upstream.is_answered() && !matches!(frame, Poll::Ready(Some(Err(_)))) {
+            self.release();
+        }
         frame
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.upstream {
+            Some(upstream) => upstream.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
     }
 
     /// The body is complete: its connection may serve another request.
@@ -134,7 +131,7 @@ impl Relayed {
 
 impl Body for Reply {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -146,15 +143,11 @@ impl Body for Reply {
             Self::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
             Self::Member(relayed) => {
                 let frame = ready!(relayed.poll_body(cx));
-                match &frame {
-                    Some(Err(_)) => {
-                        if let Some(upstream) = relayed.upstream.take() {
-                            upstream.lane().response_errors.bump();
-                        }
-                    }
-                    Some(Ok(_)) if relayed.body.is_end_stream() => relayed.release(),
-                    Some(Ok(_)) => {}
-                    None => relayed.release(),
+                if let Some(Err(broken)) = &frame
+                    && let Some(upstream) = relayed.upstream.take()
+                    && !broken.blames_client()
+                {
+                    upstream.lane().response_errors.bump();
                 }
                 Poll::Ready(frame)
             }
@@ -165,7 +158,7 @@ impl Body for Reply {
         match self {
             Self::Empty => true,
             Self::Text(text) => text.is_empty(),
-            Self::Member(relayed) => relayed.body.is_end_stream(),
+            Self::Member(relayed) => relayed.upstream.is_none(),
         }
     }
 
@@ -173,7 +166,7 @@ impl Body for Reply {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Text(text) => SizeHint::with_exact(text.len() as u64),
-            Self::Member(relayed) => relayed.body.size_hint(),
+            Self::Member(relayed) => relayed.size_hint(),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION, response as answer,
+};
 use http_body::Body;
 use hyper::body::Incoming;
 use krater_amphora_core::proxy_protocol::{Header, Version};
@@ -72,22 +74,20 @@ fn refuse(seat: &Seat, refusal: Refusal, ongoing: &Ongoing) -> Response<Reply> {
 /// The answer of a member as it goes to the client.
 fn relay(
     session: &Rc<Session>,
-    answer: Response<Incoming>,
+    mut parts: answer::Parts,
     upstream: Upstream,
     ongoing: Ongoing,
 ) -> Response<Reply> {
-    let (mut parts, body) = answer.into_parts();
     upstream.lane().responses.count(parts.status.as_u16());
     ongoing.answered(parts.status.as_u16());
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         rewrite::switching_answer(&mut parts.headers);
-        drop(body);
         *session.tunnel.borrow_mut() = Some(upstream.into_tunnel());
         return Response::from_parts(parts, Reply::Empty);
     }
     rewrite::answer(&mut parts.headers);
     parts.version = http::Version::HTTP_11;
-    Response::from_parts(parts, Reply::relay(body, upstream, ongoing))
+    Response::from_parts(parts, Reply::relay(upstream, ongoing))
 }
 
 /// Has the request sent to one member after another until one answers.
@@ -97,7 +97,7 @@ async fn send(
     pool: &PoolState,
     mut request: Request<Outgoing>,
     ongoing: &mut Ongoing,
-) -> Result<(Response<Incoming>, Upstream), Refusal> {
+) -> Result<(answer::Parts, Upstream), Refusal> {
     let mut attempts = Attempts::new(pool, session.peer);
     loop {
         session.progress.turn.set(Turn::Ours);
@@ -146,7 +146,7 @@ impl Way<'_> {
 
 /// What came of one member.
 enum Tried {
-    Answered(Response<Incoming>, Box<Upstream>),
+    Answered(answer::Parts, Box<Upstream>),
     /// Nothing was sent: another may be tried.
     Unreached(Box<Request<Outgoing>>),
     Refused(Refusal),
@@ -178,7 +178,7 @@ async fn try_member(session: &Rc<Session>, way: Way<'_>, mut request: Request<Ou
         let upgrade = rewrite::is_upgrade(&request);
         match upstream.exchange(request, &session.progress).await {
             Sent::Answered(answer)
-                if answer.status() != StatusCode::SWITCHING_PROTOCOLS || upgrade =>
+                if answer.status != StatusCode::SWITCHING_PROTOCOLS || upgrade =>
             {
                 return Tried::Answered(answer, Box::new(upstream));
             }
@@ -197,6 +197,7 @@ async fn try_member(session: &Rc<Session>, way: Way<'_>, mut request: Request<Ou
                     return Tried::Refused(Refusal::MemberBroke);
                 }
             },
+            Sent::Unfinished => return Tried::Refused(Refusal::BadBody),
             Sent::Overdue(Turn::Client) => return Tried::Refused(Refusal::ClientTimeout),
             Sent::Overdue(_) => {
                 upstream.lane().response_errors.bump();
@@ -218,9 +219,13 @@ async fn connect(session: &Session, way: Way<'_>) -> Option<Upstream> {
         let sent = timeout(allowed, stream.write_all(header.as_bytes())).await;
         sent.ok()?.ok()?;
     }
-    Upstream::start(Wire::Plain(stream), link, way.whose())
-        .await
-        .ok()
+    let buffers = &session.guest.local.buffers;
+    Some(Upstream::new(
+        Wire::Plain(stream),
+        link,
+        way.whose(),
+        buffers,
+    ))
 }
 
 /// Whether sending a request a second time changes nothing and costs nothing.

@@ -24,6 +24,8 @@ pub(super) enum Refusal {
     BadHost,
     /// A target that cannot be sent on.
     BadTarget,
+    /// The body of the request is malformed, or breaks off.
+    BadBody,
     /// `CONNECT`: this is no forward proxy.
     Connect,
     /// An L7 policy says so.
@@ -38,7 +40,7 @@ impl Refusal {
             Self::ConnectFailed | Self::MemberBroke => StatusCode::BAD_GATEWAY,
             Self::MemberTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BadHost | Self::BadTarget => StatusCode::BAD_REQUEST,
+            Self::BadHost | Self::BadTarget | Self::BadBody => StatusCode::BAD_REQUEST,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::Rejected => StatusCode::FORBIDDEN,
         }
@@ -54,6 +56,7 @@ impl Refusal {
             Self::ClientTimeout => "client-timeout",
             Self::BadHost => "bad-host",
             Self::BadTarget => "bad-target",
+            Self::BadBody => "bad-body",
             Self::Connect => "connect-method",
             Self::Rejected => "rejected-by-policy",
         }
@@ -68,6 +71,7 @@ impl Refusal {
             Self::ClientTimeout => "The request did not arrive in time.\n",
             Self::BadHost => "The request must have one Host header.\n",
             Self::BadTarget => "The request target cannot be sent on.\n",
+            Self::BadBody => "The body of the request is malformed.\n",
             Self::Connect => "CONNECT is not served here.\n",
             Self::Rejected => "The request is not allowed here.\n",
         }
@@ -90,7 +94,7 @@ impl Refusal {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(CAUSE, HeaderValue::from_static(self.cause()));
         match self {
-            Self::ClientTimeout => {
+            Self::ClientTimeout | Self::BadBody => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             // RFC 9110 section 15.5.6: a 405 names what is allowed; which methods a member allows is its own affair.

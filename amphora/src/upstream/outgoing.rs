@@ -19,7 +19,12 @@ pub(crate) enum Outgoing {
     Empty,
     /// As it comes from the client.
     Client(Incoming, Rc<Progress>),
+    /// A piece that was taken before and could not be sent, and what follows it.
+    Again(Bytes, Box<Self>),
 }
+
+/// Why a body has ended early.
+pub(crate) type Broken = hyper::Error;
 
 impl Outgoing {
     pub(crate) fn new(body: Incoming, progress: &Rc<Progress>) -> Self {
@@ -30,17 +35,31 @@ impl Outgoing {
         progress.unread.set(true);
         Self::Client(body, Rc::clone(progress))
     }
+
+    /// It with a piece ahead of it that was taken from it before.
+    pub(crate) fn with_first(self, first: Option<Bytes>) -> Self {
+        match first {
+            Some(first) => Self::Again(first, Box::new(self)),
+            None => self,
+        }
+    }
 }
 
 impl Body for Outgoing {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Self::Client(body, progress) = self.get_mut() else {
+        let this = self.get_mut();
+        if let Self::Again(first, rest) = this {
+            let first = std::mem::take(first);
+            *this = std::mem::replace(rest, Self::Empty);
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        let Self::Client(body, progress) = this else {
             return Poll::Ready(None);
         };
         let frame = Pin::new(&mut *body).poll_frame(cx);
@@ -63,6 +82,7 @@ impl Body for Outgoing {
         match self {
             Self::Empty => true,
             Self::Client(body, _) => body.is_end_stream(),
+            Self::Again(..) => false,
         }
     }
 
@@ -70,6 +90,10 @@ impl Body for Outgoing {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client(body, _) => body.size_hint(),
+            Self::Again(first, rest) => match rest.size_hint().exact() {
+                Some(rest) => SizeHint::with_exact(first.len() as u64 + rest),
+                None => SizeHint::default(),
+            },
         }
     }
 }
