@@ -14,7 +14,7 @@
 //!   not be reached, `Connection::relay` for those that broke off.
 //! - Who may come in (rate limits): `Engine::let_in`.
 
-use std::{io, thread};
+use std::{io, sync::Arc, thread};
 
 use tokio::sync::oneshot;
 
@@ -23,6 +23,7 @@ mod connection;
 mod door;
 mod engine;
 mod flow;
+mod neighbours;
 mod pipes;
 mod reactor;
 mod slab;
@@ -32,6 +33,7 @@ mod udp;
 
 use bell::Outbox;
 use engine::Engine;
+pub(crate) use neighbours::{Berth, berths};
 
 use crate::{local::Common, order::Order, worker::pin};
 
@@ -55,14 +57,14 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Starts the thread; `lane` is its own in every meter, `cpu` pins it.
+    /// Starts the thread; `lane` is its own in every meter, `cpu` pins it, `berth` is where others leave connections.
     pub(crate) fn start(
         index: usize,
         lane: usize,
-        cpu: Option<usize>,
+        (cpu, berth): (Option<usize>, Berth),
         common: Common,
     ) -> io::Result<Self> {
-        let (outbox, inbox) = bell::inbox()?;
+        let (outbox, inbox) = bell::inbox(Arc::clone(&berth.bell));
         let (end, ended) = oneshot::channel();
         let thread = thread::Builder::new()
             .name(format!("l4-{index}"))
@@ -70,7 +72,8 @@ impl Handle {
                 if let Some(cpu) = cpu {
                     pin(cpu);
                 }
-                let outcome = Engine::new(lane, common, inbox).and_then(|mut engine| engine.run());
+                let outcome =
+                    Engine::new(lane, common, inbox, berth).and_then(|mut engine| engine.run());
                 if let Err(error) = outcome {
                     tracing::error!(index, %error, "a thread of layer 4 has ended");
                 }

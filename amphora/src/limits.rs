@@ -21,6 +21,10 @@ pub(crate) const HANDOVER_TIME: Duration = Duration::from_millis(200);
 /// Waiting longer would hold up every other apply; the sockets are closed all the same, only later.
 pub(crate) const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// New connections that may wait at a thread which others have left to it. It takes all of them at its next wake; more
+/// than this, and it is no thread that rests.
+pub(crate) const PASSED_MAX: usize = 256;
+
 /// One read takes at most this much: enough that a fast stream costs few calls, small enough to stay in cache.
 pub(crate) const SCRATCH_BYTES: usize = 64 * 1024;
 

@@ -323,6 +323,8 @@ pub struct ThreadLane {
     pub accepted: Counter,
     /// Client connections that ended.
     pub ended: Counter,
+    /// Client connections that were left to a thread with less to do.
+    pub passed: Counter,
 }
 
 impl ThreadLane {

@@ -74,10 +74,15 @@ struct Holder {
 }
 
 impl Core {
-    fn start(index: usize, cores: usize, cpu: Option<usize>, common: &Common) -> io::Result<Self> {
+    fn start(
+        index: usize,
+        cores: usize,
+        (cpu, berth): (Option<usize>, l4::Berth),
+        common: &Common,
+    ) -> io::Result<Self> {
         Ok(Self {
             worker: WorkerHandle::start(index, cpu, common.clone())?,
-            streams: l4::Handle::start(index, cores + index, cpu, common.clone())?,
+            streams: l4::Handle::start(index, cores + index, (cpu, berth), common.clone())?,
         })
     }
 
@@ -127,8 +132,9 @@ impl Plane {
         }));
         let cores = processors(cores)
             .into_iter()
+            .zip(l4::berths(cores..2 * cores)?)
             .enumerate()
-            .map(|(index, cpu)| Core::start(index, cores, cpu, &common))
+            .map(|(index, place)| Core::start(index, cores, place, &common))
             .collect::<io::Result<_>>()?;
         Ok(Self {
             common,

@@ -1,7 +1,8 @@
 //! Every decision of the data plane, and nothing that needs a clock, a socket or chance: what a snapshot may say
 //! ([`snapshot`]), which member serves a client ([`roster`]) and keeps it ([`affinity`]), what becomes of a request
 //! ([`l7`]), whether a member is healthy ([`monitor`]), who may connect ([`gate`]), to whom a client's datagrams go
-//! ([`flow`]), what it is told if nobody takes them ([`icmp`]), what changes between two snapshots ([`transition`]).
+//! ([`flow`]), what it is told if nobody takes them ([`icmp`]), what changes between two snapshots ([`transition`]),
+//! which thread serves a connection ([`spread`]).
 //!
 //! Time comes in as [`time::Instant`], chance as a number; both are the edge's to take.
 #![no_std]
@@ -24,6 +25,7 @@ pub mod monitor;
 pub mod proxy_protocol;
 pub mod roster;
 pub mod snapshot;
+pub mod spread;
 pub mod time;
 pub mod transition;
 

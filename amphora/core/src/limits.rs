@@ -121,3 +121,7 @@ pub const UNREACHABLES_PER_SECOND_MAX: u64 = 100;
 
 /// Clients told so at once, after a rest.
 pub const UNREACHABLES_AT_ONCE_MAX: u64 = 50;
+
+/// So many connections more than a thread that rests, and a thread may be crowded: fewer are no load, and passing them
+/// on costs more than it gains.
+pub const CROWD_MIN: u64 = 8;

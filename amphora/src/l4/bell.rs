@@ -20,7 +20,8 @@ use crate::order::Order;
 pub(super) struct Bell(OwnedFd);
 
 impl Bell {
-    fn new() -> io::Result<Arc<Self>> {
+    /// One that nobody has rung.
+    pub(super) fn new() -> io::Result<Arc<Self>> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         Ok(Arc::new(Self(eventfd(0, flags)?)))
     }
@@ -64,16 +65,15 @@ pub(super) struct Inbox {
     pub(super) bell: Arc<Bell>,
 }
 
-/// Both ends of an inbox. Unbounded, since it is written to by applies alone, and what one apply may open or close is
-/// bounded.
-pub(super) fn inbox() -> io::Result<(Outbox, Inbox)> {
-    let bell = Bell::new()?;
+/// Both ends of an inbox, with the bell of the thread. Unbounded, since it is written to by applies alone, and what one
+/// apply may open or close is bounded.
+pub(super) fn inbox(bell: Arc<Bell>) -> (Outbox, Inbox) {
     let (sender, orders) = mpsc::channel();
     let outbox = Outbox {
         orders: Some(sender),
         bell: Arc::clone(&bell),
     };
-    Ok((outbox, Inbox { orders, bell }))
+    (outbox, Inbox { orders, bell })
 }
 
 impl Outbox {

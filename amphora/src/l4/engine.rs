@@ -26,6 +26,7 @@ use super::{
     connection::{Connection, Fate, Shared, Side},
     door::Door,
     flow::Means,
+    neighbours::Berth,
     pipes::Pipes,
     reactor::{Event, Events, Flags, Kind, Reactor, Token},
     slab::{Id, Slab},
@@ -33,14 +34,17 @@ use super::{
     udp::{Datagrams, Turn},
 };
 use crate::{
-    limits::{EXHAUSTION_PAUSE, SCRATCH_BYTES},
-    listen::Accepted,
+    limits::SCRATCH_BYTES,
     listen::Listening,
     local::Common,
     order::Order,
     seat::{Seat, Seats},
     world::Leave,
 };
+
+mod admission;
+
+use admission::Accepting;
 
 /// The sockets of one thread, and all that their connections share.
 pub(super) struct Engine {
@@ -49,6 +53,7 @@ pub(super) struct Engine {
     seats: Seats,
     shared: Shared,
     inbox: Inbox,
+    berth: Berth,
     waker: Waker,
     doors: Slab<Door>,
     addresses: HashMap<SocketAddr, Id>,
@@ -58,7 +63,8 @@ pub(super) struct Engine {
     resting: Vec<(Moment, Id)>,
     connections: Slab<Connection>,
     datagrams: Datagrams,
-    stopping: bool,
+    /// When the last connections end, once it is told to stop.
+    stopping: Option<Moment>,
     /// What is being worked on, to be closed if that panics.
     current: Option<Id>,
 }
@@ -71,7 +77,7 @@ enum Course {
 }
 
 impl Engine {
-    pub(super) fn new(lane: usize, common: Common, inbox: Inbox) -> io::Result<Self> {
+    pub(super) fn new(lane: usize, common: Common, inbox: Inbox, berth: Berth) -> io::Result<Self> {
         let reactor = Reactor::new()?;
         let bell = Token {
             kind: Kind::Bell,
@@ -96,13 +102,14 @@ impl Engine {
             },
             waker: Waker::from(Arc::clone(&inbox.bell)),
             inbox,
+            berth,
             doors: Slab::new(),
             addresses: HashMap::new(),
             full: Vec::new(),
             resting: Vec::new(),
             connections: Slab::new(),
             datagrams: Datagrams::new(lane, &common, rand::random()),
-            stopping: false,
+            stopping: None,
             current: None,
             common,
         })
@@ -163,8 +170,11 @@ impl Engine {
         }
         self.wake_doors();
         self.datagrams.end_turn(self.shared.now.instant());
-        if self.stopping && self.connections.len() == 0 {
-            return Course::End;
+        if self.stopping.is_some() && self.connections.len() == 0 {
+            self.take_passed();
+            if self.connections.len() == 0 {
+                return Course::End;
+            }
         }
         Course::Onward
     }
@@ -187,7 +197,9 @@ impl Engine {
             Kind::Bell => {
                 self.inbox.bell.hush();
                 self.look_for_places();
-                return self.take_orders();
+                let course = self.take_orders();
+                self.take_passed();
+                return course;
             }
         }
         Course::Onward
@@ -381,12 +393,13 @@ impl Engine {
     }
 
     fn stop(&mut self, grace: Duration) {
-        self.stopping = true;
+        let until = self.shared.now.after(grace);
+        self.stopping = Some(until);
         for address in self.addresses.keys().copied().collect::<Vec<_>>() {
             self.close(address);
         }
         self.with_datagrams(Datagrams::close_all);
-        self.end_by(self.shared.now.after(grace), |_| true);
+        self.end_by(until, |_| true);
     }
 
     fn end_by(&mut self, at: Moment, which: impl Fn(&Connection) -> bool) {
@@ -398,114 +411,6 @@ impl Engine {
             }
         }
     }
-
-    /// Accepts a burst at a door where somebody waits.
-    fn admit(&mut self, id: Id) {
-        let Some(door) = self.doors.find(id) else {
-            return;
-        };
-        let burst = door.burst();
-        self.accept_at(id, burst);
-    }
-
-    fn accept_at(&mut self, id: Id, most: u32) -> Accepting {
-        let mut accepted = 0;
-        while accepted < most {
-            let Some(door) = self.doors.find(id) else {
-                return Accepting::Over;
-            };
-            let seat = Rc::clone(door.seat(&mut self.seats));
-            match door.accept(self.shared.descriptors_max) {
-                Some(Accepted::One(client, peer)) => {
-                    accepted += 1;
-                    self.let_in(seat, client, peer);
-                }
-                Some(Accepted::Lost | Accepted::Shed) => accepted += 1,
-                Some(Accepted::Nobody) => {
-                    door.learn(accepted);
-                    return Accepting::Over;
-                }
-                None => {
-                    door.wait_for_place();
-                    if !door.has_place(&self.waker) {
-                        door.heed(Flags::empty(), &self.shared.reactor, id);
-                        self.full.push(id);
-                    }
-                    return Accepting::Over;
-                }
-                Some(Accepted::Exhausted) => {
-                    self.common.count_exhaustion();
-                    door.heed(Flags::empty(), &self.shared.reactor, id);
-                    let until = self.shared.now.after(EXHAUSTION_PAUSE);
-                    self.resting.push((until, id));
-                    return Accepting::Over;
-                }
-            }
-        }
-        if let Some(door) = self.doors.find(id) {
-            door.learn(accepted);
-        }
-        Accepting::More
-    }
-
-    /// Lets a connection in, or closes it if its address is not allowed, or not that often.
-    fn let_in(&mut self, seat: Rc<Seat>, client: rustix::fd::OwnedFd, peer: SocketAddr) {
-        let lane = seat.lane();
-        lane.accepted.bump();
-        let mut allowed = seat.state.listener.gate.allows(peer.ip());
-        if !allowed {
-            lane.denied.bump();
-        } else if !seat.state.shared.admits(peer.ip()) {
-            allowed = false;
-            lane.too_often.bump();
-        }
-        let connection = Connection::new(seat, client, peer);
-        if allowed {
-            let id = self.connections.insert(connection);
-            self.common.threads.of(self.shared.lane).accepted.bump();
-            self.drive(id, Connection::start);
-        }
-    }
-
-    /// Opens doors again that have rested long enough.
-    fn wake_doors(&mut self) {
-        if self.resting.is_empty() {
-            return;
-        }
-        let now = self.shared.now;
-        let (doors, reactor) = (&mut self.doors, &self.shared.reactor);
-        self.resting.retain(|(until, id)| {
-            if *until > now {
-                return true;
-            }
-            if let Some(door) = doors.find(*id) {
-                door.heed(Flags::IN, reactor, *id);
-            }
-            false
-        });
-    }
-
-    /// Opens doors again whose listener has a place free.
-    fn look_for_places(&mut self) {
-        let (doors, reactor, waker) = (&mut self.doors, &self.shared.reactor, &self.waker);
-        self.full.retain(|id| {
-            let Some(door) = doors.find(*id) else {
-                return false;
-            };
-            if !door.has_place(waker) {
-                return true;
-            }
-            door.heed(Flags::IN, reactor, *id);
-            false
-        });
-    }
-}
-
-/// Whether somebody may still wait at a door.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accepting {
-    More,
-    Over,
 }
 
 #[cfg(test)]
@@ -514,7 +419,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        l4::bell::inbox,
+        l4::{bell::inbox, berths},
         testbed::{Bed, echo, eventually},
     };
 
@@ -523,8 +428,9 @@ mod tests {
         let bed = Bed::tcp(&[echo()]).started();
         let common = Common::new(1, Duration::from_secs(1));
         common.world.store(bed.plane.world());
-        let (_outbox, inbox) = inbox().unwrap();
-        let mut engine = Engine::new(1, common, inbox).unwrap();
+        let berth = berths(1..2).unwrap().remove(0);
+        let (_outbox, inbox) = inbox(Arc::clone(&berth.bell));
+        let mut engine = Engine::new(1, common, inbox, berth).unwrap();
         let seat = engine.seats.find(bed.spec.listeners[0].id).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut let_in = || {

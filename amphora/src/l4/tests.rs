@@ -11,6 +11,7 @@ use std::{
 };
 
 mod breaks;
+mod crowds;
 mod streams;
 
 use krater_amphora_api::{Algorithm, ListenerState, MemberHealth};

@@ -88,9 +88,12 @@ impl Scrape {
     fn threads(&self, out: &mut Families) {
         for (kind, first) in [("worker", 0), ("l4", self.workers)] {
             for core in 0..self.workers {
-                let active = self.common.threads.of(first + core).active();
+                let lane = self.common.threads.of(first + core);
                 let thread = format!("{kind}-{core}");
-                out.count(&table::THREAD_CONNECTIONS, &[&thread], active);
+                out.count(&table::THREAD_CONNECTIONS, &[&thread], lane.active());
+                if kind == "l4" {
+                    out.count(&table::THREAD_PASSED, &[&thread], lane.passed.read());
+                }
             }
         }
     }

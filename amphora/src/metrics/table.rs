@@ -90,6 +90,8 @@ declare! {
         "Worker threads.";
     THREAD_CONNECTIONS Gauge "krater_amphora_thread_connections_active" ["thread"]
         "Client connections that each thread has open: HTTP with worker-n, streams with l4-n, n being the core.";
+    THREAD_PASSED Counter "krater_amphora_thread_connections_passed_total" ["thread"]
+        "Streams that a crowded thread accepted and left to one with clearly fewer.";
     BUGS Counter "krater_bug_total" []
         "Broken invariants that cost a connection or a task; must be zero.";
     EXHAUSTIONS Counter "krater_amphora_accept_exhaustions_total" []
