@@ -372,6 +372,7 @@ impl Foundation {
 fn compile_defaults(config: &Config) -> compile::Defaults {
     compile::Defaults {
         treatment: config.treatment,
+        ciphers_prohibited: config.rules.ciphers_prohibited.clone(),
         ..compile::Defaults::default()
     }
 }

@@ -19,6 +19,7 @@ use krater_controller_core::{
         LbAlgorithm, ListenerProtocol, MonitorKind, Name, PoolProtocol, RedirectCode, RedirectUrl,
         Tags, Timeouts,
     },
+    secret::Secrets,
     tree::{LoadBalancerTree, Row, Touch},
 };
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
@@ -453,7 +454,7 @@ fn check_rows<T: Debug + PartialEq>(
 }
 
 fn check_deleted(tree: &LoadBalancerTree, gone: &BTreeSet<Uuid>) {
-    let spec = compile(tree, Defaults::default());
+    let spec = compile(tree, &Defaults::default(), &Secrets::default());
     let sent = ids(&spec);
     let back: Vec<_> = sent.intersection(gone).collect();
     assert!(back.is_empty(), "deleted and sent all the same: {back:?}");

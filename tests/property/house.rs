@@ -12,6 +12,7 @@ use krater_controller_core::{
     model::{AdditionalVip, ProjectId, Vip},
     refusal::Refusal,
     rules::Rules,
+    secret::Secrets,
     tree::{LoadBalancerTree, Observed, TreeView},
 };
 use uuid::Uuid;
@@ -152,7 +153,7 @@ impl House {
 ///
 /// Panics when the way changes it, or when an amphora would refuse it.
 pub(crate) fn parsed(tree: &LoadBalancerTree) -> Snapshot {
-    let spec = compile(tree, Defaults::default());
+    let spec = compile(tree, &Defaults::default(), &Secrets::default());
     let sent = serde_json::to_vec(&spec).expect("a spec can be written");
     let received: SnapshotSpec = serde_json::from_slice(&sent).expect("a spec can be read");
     assert_eq!(received, spec, "the way changes the spec");

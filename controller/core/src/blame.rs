@@ -12,6 +12,7 @@ use krater_amphora_api::{AmphoraId, Rejection, Subject};
 use uuid::Uuid;
 
 use crate::{
+    model::SecretRef,
     place::NoRoom,
     resource::ResourceId,
     status::Reason,
@@ -56,6 +57,17 @@ pub enum Failure {
         /// Its message, used when it gave no reasons.
         message: String,
     },
+    /// A secret that a resource of it needs cannot be had.
+    NoSecret {
+        /// Who needs it.
+        of: ResourceId,
+        /// Where it should be.
+        reference: SecretRef,
+        /// Why, as a sentence without anything secret.
+        detail: String,
+        /// Whether it is there and not what it should be.
+        unusable: bool,
+    },
     /// The network driver could not take the addresses back.
     NotReleased {
         /// Why, as a sentence.
@@ -99,6 +111,9 @@ pub fn errors(view: &TreeView, failure: &Failure) -> BTreeMap<Uuid, Reason> {
             let id = blamed(&view.tree, rejection.subject);
             errors.insert(id, refused(rejection.reason.clone()));
         }
+    }
+    if let Failure::NoSecret { of, .. } = failure {
+        errors.insert(of.uuid(), reason(failure));
     }
     if errors.is_empty() {
         errors.insert(view.tree.id().uuid(), reason(failure));
@@ -176,6 +191,25 @@ fn reason(failure: &Failure) -> Reason {
             "remove",
             format!(
                 "amphora {amphora} may still serve the load balancer, which is to leave it: {detail}"
+            ),
+        ),
+        Failure::NoSecret {
+            of,
+            reference,
+            detail,
+            unusable,
+        } => (
+            if *unusable {
+                "secret_unusable"
+            } else {
+                "secret_unavailable"
+            },
+            "secrets",
+            format!(
+                "{} that {} {} refers to: {detail}",
+                reference.as_str(),
+                of.kind(),
+                of.uuid()
             ),
         ),
         Failure::NotReleased { detail } => (

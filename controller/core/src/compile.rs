@@ -2,14 +2,16 @@
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    string::String,
     vec::Vec,
 };
 
 use krater_amphora_api::{
     Algorithm, Comparison, HttpProbeSpec, InsertHeadersSpec, L7PolicyId, ListenerId,
-    ListenerProtocol as Spoken, ListenerSpec, MemberSpec, MonitorSpec, PERSISTENCE_SECONDS_MAX,
-    PersistenceSpec, PolicyAction, PolicySpec, PoolId, PoolProtocol as SpokenToMembers, PoolSpec,
-    ProbeSpec, RuleSpec, RuleSubject, SnapshotSpec, TimeoutsSpec, VipSpec,
+    ListenerProtocol as Spoken, ListenerSpec, ListenerTlsSpec, MemberSpec, MonitorSpec,
+    PERSISTENCE_SECONDS_MAX, PersistenceSpec, PolicyAction, PolicySpec, PoolId,
+    PoolProtocol as SpokenToMembers, PoolSpec, PoolTlsSpec, ProbeSpec, RuleSpec, RuleSubject,
+    SnapshotSpec, TimeoutsSpec, VipSpec,
 };
 
 use crate::{
@@ -19,16 +21,23 @@ use crate::{
         LbAlgorithm, Listener, ListenerProtocol, LoadBalancer, Member, MonitorKind,
         PersistenceType, Pool, PoolProtocol, Timeouts, UsualTreatment,
     },
+    secret::Secrets,
     tree::{LoadBalancerTree, Row},
 };
 
-/// What the deployment fills in where the tenant left it open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+mod tls;
+
+pub use tls::unservable;
+
+/// What the deployment fills in where the tenant left it open, and what it allows nobody.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defaults {
     /// Concurrent connections of a listener without a limit of its own, at least 1 (reference 6.4, remarks).
     pub connection_limit: u32,
     /// How members and clients are treated where the flavor says nothing.
     pub treatment: UsualTreatment,
+    /// Ciphers, by their names in OpenSSL, that are not spoken.
+    pub ciphers_prohibited: BTreeSet<String>,
 }
 
 impl Default for Defaults {
@@ -37,14 +46,16 @@ impl Default for Defaults {
         Self {
             connection_limit: 50_000,
             treatment: UsualTreatment::default(),
+            ciphers_prohibited: BTreeSet::new(),
         }
     }
 }
 
 /// Compiles a tree. Rows that are being deleted are left out, and so is what the data plane has no words for, which
-/// [`crate::carried`] refuses to begin with; what names them is left without.
+/// [`crate::carried`] refuses to begin with; what names them is left without. So is what [`unservable`] tells of, and
+/// whatever needs a secret that is not among `secrets`: all that [`crate::secret::needs`] tells should be there.
 #[must_use]
-pub fn compile(tree: &LoadBalancerTree, defaults: Defaults) -> SnapshotSpec {
+pub fn compile(tree: &LoadBalancerTree, defaults: &Defaults, secrets: &Secrets) -> SnapshotSpec {
     let balancer = &tree.load_balancer.value;
     let treatment = defaults.treatment.with(balancer.steering.treatment);
     let mut members = BTreeMap::<PoolId, Vec<MemberSpec>>::new();
@@ -64,6 +75,7 @@ pub fn compile(tree: &LoadBalancerTree, defaults: Defaults) -> SnapshotSpec {
                 members.remove(&pool.id).unwrap_or_default(),
                 monitors.remove(&pool.id),
                 &treatment,
+                tls::of_pool(pool, defaults, secrets).travels()?,
             )
         })
         .collect();
@@ -83,10 +95,9 @@ pub fn compile(tree: &LoadBalancerTree, defaults: Defaults) -> SnapshotSpec {
                     policies,
                     &known,
                     balancer.steering.connections_max,
-                    Defaults {
-                        treatment,
-                        ..defaults
-                    },
+                    &treatment,
+                    defaults.connection_limit,
+                    tls::of_listener(listener, defaults, secrets).travels()?,
                 )
             })
             .collect(),
@@ -118,16 +129,17 @@ fn compile_listener(
     policies: Vec<PolicySpec>,
     known: &BTreeSet<PoolId>,
     connections_max: Option<u32>,
-    defaults: Defaults,
+    treatment: &UsualTreatment,
+    connection_limit: u32,
+    tls: Option<ListenerTlsSpec>,
 ) -> Option<ListenerSpec> {
     let protocol = match listener.protocol {
         // TLS that is passed on is a stream like any other.
         ListenerProtocol::Tcp | ListenerProtocol::Https => Spoken::Tcp,
-        ListenerProtocol::Http => Spoken::Http,
+        ListenerProtocol::Http | ListenerProtocol::TerminatedHttps => Spoken::Http,
         ListenerProtocol::Udp => Spoken::Udp,
-        ListenerProtocol::TerminatedHttps
-        | ListenerProtocol::Sctp
-        | ListenerProtocol::Prometheus => return None,
+        ListenerProtocol::Prometheus => Spoken::Prometheus,
+        ListenerProtocol::Sctp => return None,
     };
     let Timeouts {
         client_data_ms,
@@ -138,7 +150,7 @@ fn compile_listener(
     let limit = listener
         .connection_limit
         .filter(|limit| *limit > 0)
-        .unwrap_or(defaults.connection_limit)
+        .unwrap_or(connection_limit)
         .min(connections_max.unwrap_or(u32::MAX));
     Some(ListenerSpec {
         id: listener.id,
@@ -156,10 +168,10 @@ fn compile_listener(
             tcp_inspect_ms,
         },
         insert_headers: compile_headers(&listener.insert_headers),
-        source_rate: defaults.treatment.source_rate(),
+        source_rate: treatment.source_rate(),
         policies,
-        tls: None,
-        hsts: None,
+        tls,
+        hsts: tls::hsts(listener),
     })
 }
 
@@ -170,14 +182,12 @@ fn compile_policies(tree: &LoadBalancerTree) -> BTreeMap<ListenerId, Vec<PolicyS
         .filter(|pool| pool.admin_state_up && compile_pool_protocol(pool).is_some())
         .map(|pool| pool.id)
         .collect();
-    let mut rules = BTreeMap::<L7PolicyId, Option<Vec<RuleSpec>>>::new();
+    let mut rules = BTreeMap::<L7PolicyId, Vec<RuleSpec>>::new();
     for rule in wanted(&tree.l7_rules).filter(|rule| rule.admin_state_up) {
-        let all = rules.entry(rule.policy).or_insert_with(|| Some(Vec::new()));
-        match (all.as_mut(), compile_rule(rule)) {
-            (Some(all), Some(rule)) => all.push(rule),
-            // Without one of its rules a policy would match more than it was made for.
-            _ => *all = None,
-        }
+        rules
+            .entry(rule.policy)
+            .or_default()
+            .push(compile_rule(rule));
     }
     let mut compiled = BTreeMap::new();
     for listener in wanted(&tree.listeners) {
@@ -192,7 +202,7 @@ fn compile_policies(tree: &LoadBalancerTree) -> BTreeMap<ListenerId, Vec<PolicyS
                 Some(PolicySpec {
                     id: row.value.id,
                     action: compile_action(&row.value.action),
-                    rules: rules.remove(&row.value.id)??,
+                    rules: rules.remove(&row.value.id)?,
                 })
             });
         compiled.insert(listener.id, policies.collect());
@@ -215,17 +225,17 @@ fn compile_action(action: &L7Action) -> PolicyAction {
     }
 }
 
-/// A rule in the data plane's words; `None` for what it cannot look at, which is refused before it gets here.
-fn compile_rule(rule: &L7Rule) -> Option<RuleSpec> {
+/// A rule in the data plane's words.
+fn compile_rule(rule: &L7Rule) -> RuleSpec {
     let key = || rule.key.clone().unwrap_or_default();
     let subject = match rule.rule_type {
         L7RuleType::HostName => RuleSubject::HostName,
         L7RuleType::Path | L7RuleType::FileType => RuleSubject::Path,
         L7RuleType::Header => RuleSubject::Header(key()),
         L7RuleType::Cookie => RuleSubject::Cookie(key()),
-        L7RuleType::SslConnHasCert | L7RuleType::SslVerifyResult | L7RuleType::SslDnField => {
-            return None;
-        }
+        L7RuleType::SslConnHasCert => RuleSubject::CertificateShown,
+        L7RuleType::SslVerifyResult => RuleSubject::CertificateVerified,
+        L7RuleType::SslDnField => RuleSubject::CertificateSubject(key()),
     };
     let comparison = match rule.compare_type {
         CompareType::Regex => Comparison::Regex,
@@ -242,12 +252,21 @@ fn compile_rule(rule: &L7Rule) -> Option<RuleSpec> {
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'))
         .filter(|_| rule.compare_type != CompareType::Regex);
-    Some(RuleSpec {
+    let value = match rule.rule_type {
+        // The only value there is for it is `true`, in any case of letters.
+        L7RuleType::SslConnHasCert => "1",
+        L7RuleType::SslVerifyResult => match value.trim_start_matches('0') {
+            "" => "0",
+            digits => digits,
+        },
+        _ => bare.unwrap_or(value),
+    };
+    RuleSpec {
         subject,
         comparison,
-        value: bare.unwrap_or(value).into(),
+        value: value.into(),
         invert: rule.invert,
-    })
+    }
 }
 
 fn compile_headers(headers: &InsertHeaders) -> InsertHeadersSpec {
@@ -255,7 +274,17 @@ fn compile_headers(headers: &InsertHeaders) -> InsertHeadersSpec {
         x_forwarded_for: headers.inserts("X-Forwarded-For"),
         x_forwarded_port: headers.inserts("X-Forwarded-Port"),
         x_forwarded_proto: headers.inserts("X-Forwarded-Proto"),
-        ..InsertHeadersSpec::default()
+        x_forwarded_ip: headers.inserts("X-Forwarded-IP"),
+        x_client_ip: headers.inserts("X-Client-IP"),
+        x_real_ip: headers.inserts("X-Real-IP"),
+        x_ssl_client_verify: headers.inserts("X-SSL-Client-Verify"),
+        x_ssl_client_has_cert: headers.inserts("X-SSL-Client-Has-Cert"),
+        x_ssl_client_dn: headers.inserts("X-SSL-Client-DN"),
+        x_ssl_client_cn: headers.inserts("X-SSL-Client-CN"),
+        x_ssl_issuer: headers.inserts("X-SSL-Issuer"),
+        x_ssl_client_sha1: headers.inserts("X-SSL-Client-SHA1"),
+        x_ssl_client_not_before: headers.inserts("X-SSL-Client-Not-Before"),
+        x_ssl_client_not_after: headers.inserts("X-SSL-Client-Not-After"),
     }
 }
 
@@ -264,6 +293,7 @@ fn compile_pool(
     members: Vec<MemberSpec>,
     monitor: Option<MonitorSpec>,
     treatment: &UsualTreatment,
+    tls: Option<PoolTlsSpec>,
 ) -> Option<PoolSpec> {
     Some(PoolSpec {
         id: pool.id,
@@ -281,21 +311,27 @@ fn compile_pool(
         monitor,
         passive_health: treatment.passive_health(),
         slow_start_ms: treatment.slow_start_ms,
-        tls: None,
+        tls,
     })
 }
 
-/// How clients are kept with their members; `None` too for what the data plane cannot do. Whoever is known by address
-/// is forgotten after a while if the pool has no streams, and else when there is no room for all (reference 19.4).
+/// How clients are kept with their members. Whoever is known by address is forgotten after a while if the pool has no
+/// streams, and else when there is no room for all (reference 19.4).
 fn compile_persistence(pool: &Pool) -> Option<PersistenceSpec> {
     let kept = pool.session_persistence.as_ref()?;
-    (kept.kind == PersistenceType::SourceIp).then(|| PersistenceSpec::SourceIp {
-        timeout_seconds: pool.protocol.is_streamless().then(|| {
-            let own = kept.timeout_seconds.filter(|seconds| *seconds > 0);
-            own.unwrap_or(limits::PERSISTENCE_SECONDS_DEFAULT)
-                .min(PERSISTENCE_SECONDS_MAX)
-        }),
-        granularity: kept.granularity,
+    Some(match kept.kind {
+        PersistenceType::SourceIp => PersistenceSpec::SourceIp {
+            timeout_seconds: pool.protocol.is_streamless().then(|| {
+                let own = kept.timeout_seconds.filter(|seconds| *seconds > 0);
+                own.unwrap_or(limits::PERSISTENCE_SECONDS_DEFAULT)
+                    .min(PERSISTENCE_SECONDS_MAX)
+            }),
+            granularity: kept.granularity,
+        },
+        PersistenceType::HttpCookie => PersistenceSpec::HttpCookie,
+        PersistenceType::AppCookie => PersistenceSpec::AppCookie {
+            name: kept.cookie_name.clone()?,
+        },
     })
 }
 
@@ -303,7 +339,7 @@ fn compile_persistence(pool: &Pool) -> Option<PersistenceSpec> {
 fn compile_pool_protocol(pool: &Pool) -> Option<SpokenToMembers> {
     match pool.protocol {
         // A member that expects TLS must not be sent what it would have protected.
-        _ if pool.tls.enabled => None,
+        PoolProtocol::Tcp | PoolProtocol::Https | PoolProtocol::Udp if pool.tls.enabled => None,
         PoolProtocol::Tcp | PoolProtocol::Https => Some(SpokenToMembers::Tcp),
         PoolProtocol::Http => Some(SpokenToMembers::Http),
         PoolProtocol::Proxy => Some(SpokenToMembers::Proxy),

@@ -13,6 +13,7 @@ pub mod caller;
 pub mod carried;
 pub mod catalogue;
 pub mod change;
+pub mod cipher;
 pub mod command;
 pub mod compile;
 pub mod envelope;
@@ -34,6 +35,7 @@ pub mod rules;
 #[cfg(test)]
 mod sample;
 pub mod scan;
+pub mod secret;
 pub mod status;
 pub mod tally;
 pub mod tree;

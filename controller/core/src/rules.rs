@@ -10,7 +10,10 @@ use alloc::{
 };
 use core::net::{IpAddr, Ipv4Addr};
 
-use crate::model::{AlpnProtocol, Ciphers, TlsTerms, TlsVersion};
+use crate::{
+    cipher,
+    model::{AlpnProtocol, Ciphers, TlsTerms, TlsVersion},
+};
 
 /// The choices of a deployment. The default is Octavia's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,10 +67,7 @@ impl Rules {
     /// The sentence that says so (reference 6.4).
     pub fn check_terms(&self, terms: &TlsTerms) -> Result<(), String> {
         if let Some(ciphers) = &terms.ciphers {
-            let prohibited: Vec<_> = ciphers
-                .entries()
-                .filter(|cipher| self.ciphers_prohibited.contains(*cipher))
-                .collect();
+            let prohibited = cipher::prohibited_in(ciphers, &self.ciphers_prohibited);
             if !prohibited.is_empty() {
                 return Err(format!(
                     "The following ciphers have been prohibited by an administrator: {}",
@@ -86,6 +86,14 @@ impl Rules {
             );
         }
         Ok(())
+    }
+
+    /// What is wrong with `terms` where TLS is spoken by them: what amphorae have none of.
+    ///
+    /// # Errors
+    /// The sentence that says so.
+    pub fn check_spoken(&self, terms: &TlsTerms) -> Result<(), String> {
+        cipher::agree(terms, &self.ciphers_prohibited).map(drop)
     }
 
     fn check_versions(&self, versions: &[TlsVersion]) -> Result<(), String> {

@@ -161,4 +161,25 @@ pub const CODES: &[(&str, &str, bool, &str)] = &[
         true,
         "The listener's port cannot be opened; that is tried again. All else is in force.",
     ),
+    (
+        "no_cipher",
+        "bind",
+        false,
+        "The deployment prohibits all ciphers that it asks for: it is not served until it asks for others. All else is \
+         in force.",
+    ),
+    (
+        "secret_unavailable",
+        "secrets",
+        true,
+        "A certificate, key or list it needs cannot be read from the secret store; what was asked for is in force once \
+         it can. What was in force before still is.",
+    ),
+    (
+        "secret_unusable",
+        "secrets",
+        true,
+        "What it needs of the secret store is there and not what it should be; what was asked for is in force once it \
+         is. What was in force before still is.",
+    ),
 ];

@@ -94,7 +94,10 @@ pub(super) fn parse(file: RulesFile, flaws: &mut Flaws) -> Option<Rules> {
         ("rules.listeners", &rules.listener_terms),
         ("rules.pools", &rules.pool_terms),
     ] {
-        flaws.keep(setting, rules.check_terms(terms));
+        let good = rules
+            .check_terms(terms)
+            .and_then(|()| rules.check_spoken(terms));
+        flaws.keep(setting, good);
     }
     Some(rules)
 }

@@ -2,7 +2,7 @@
 //! fails.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,6 +19,8 @@ use krater_controller_core::{
     query::ResourceId,
     quota::Growth,
     retry, rollup,
+    secret::Secrets,
+    status::Reason,
     tree::{Touch, TreeView},
 };
 use krater_controller_store::{self as store, Settlement, StoreError};
@@ -226,7 +228,7 @@ impl Reconciler {
         let id = view.tree.id();
         let spec = SnapshotSpec {
             takes_over: !self.strays(id).is_empty(),
-            ..compile::compile(&view.tree, self.parts.defaults)
+            ..compile::compile(&view.tree, &self.parts.defaults, &Secrets::default())
         };
         let boot = self.parts.agents.boot(amphora);
         match self.parts.agents.push(amphora, &spec).await {
@@ -302,7 +304,7 @@ impl Reconciler {
             load_balancer: id,
             generation,
             outcome: store::Outcome::Applied,
-            errors: rollup::listener_errors(&view.tree, &self.reports(id)),
+            errors: self.in_force_errors(view),
             due_at: None,
             attempts: 0,
         };
@@ -343,7 +345,7 @@ impl Reconciler {
             return Ok(());
         };
         let errors = match settled.outcome {
-            Outcome::InForce => rollup::listener_errors(&view.tree, &self.reports(id)),
+            Outcome::InForce => self.in_force_errors(view),
             Outcome::Failed => view.observed.errors.clone(),
         };
         if errors != view.observed.errors {
@@ -377,6 +379,13 @@ impl Reconciler {
             self.parts.known.census.note_operating(id, &statuses);
         }
         Ok(())
+    }
+
+    /// What does not work of a generation that is in force.
+    fn in_force_errors(&self, view: &TreeView) -> BTreeMap<Uuid, Reason> {
+        let mut errors = rollup::listener_errors(&view.tree, &self.reports(view.tree.id()));
+        errors.extend(compile::unservable(&view.tree, &self.parts.defaults));
+        errors
     }
 
     fn reports(&self, id: LoadBalancerId) -> Vec<LoadBalancerReport> {
@@ -545,6 +554,9 @@ fn blocker(failure: &Failure) -> Option<AmphoraId> {
         Failure::Unreachable { amphora, .. }
         | Failure::NotStarted { amphora, .. }
         | Failure::NotLeft { amphora, .. } => Some(*amphora),
-        Failure::NoRoom(_) | Failure::Refused { .. } | Failure::NotReleased { .. } => None,
+        Failure::NoRoom(_)
+        | Failure::Refused { .. }
+        | Failure::NoSecret { .. }
+        | Failure::NotReleased { .. } => None,
     }
 }

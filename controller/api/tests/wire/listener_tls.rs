@@ -62,6 +62,25 @@ async fn what_a_tls_listener_leaves_open_the_deployment_decides() {
         (&said["tls_ciphers"], &said["alpn_protocols"]),
         (&json!("HIGH"), &json!(["http/1.1"]))
     );
+    for (asked, sentence) in [
+        (
+            r#""tls_versions": ["TLSv1", "TLSv1.2"]"#,
+            "TLSv1 cannot be had",
+        ),
+        (
+            r#""tls_ciphers": "DHE-RSA-AES128-GCM-SHA256""#,
+            "No cipher that can be had is left",
+        ),
+    ] {
+        let tls = r#""default_tls_container_ref": "r""#;
+        let body = new(&format!(
+            r#"{{"protocol": "TERMINATED_HTTPS", {tls}, {asked}}}"#
+        ));
+        api.post(PATH, body).await.assert_fault(400, sentence);
+        // Without TLS there is no effect (reference 6.4, remarks).
+        let body = new(&format!(r#"{{"protocol": "HTTP", {asked}}}"#));
+        assert_eq!(api.post(PATH, body).await.status, 201, "{asked}");
+    }
     for other in [
         r#"{"protocol": "HTTP"}"#,
         r#"{"protocol": "PROMETHEUS", "default_tls_container_ref": "r"}"#,

@@ -148,7 +148,7 @@ async fn tls_toward_members_keeps_its_rules() {
     ];
     let accepted = [
         r#"{"tls_enabled": true, "tls_container_ref": "r", "ca_tls_container_ref": "r", "crl_container_ref": "r"}"#,
-        r#"{"tls_enabled": true, "tls_versions": ["TLSv1.1"], "tls_ciphers": "HIGH", "alpn_protocols": ["h2"]}"#,
+        r#"{"tls_enabled": true, "tls_versions": ["TLSv1.2"], "tls_ciphers": "HIGH", "alpn_protocols": ["h2"]}"#,
         r#"{"crl_container_ref": ""}"#,
     ];
     check_new(&Api::admitting(rules), &rejected, &accepted).await;
@@ -181,6 +181,25 @@ async fn tls_toward_members_keeps_its_rules() {
         &[(r#"{"crl_container_ref": "r"}"#, sentence)],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_pool_that_speaks_tls_asks_for_what_can_be_had() {
+    let rejected = [
+        (
+            r#"{"tls_enabled": true, "tls_versions": ["TLSv1.1", "TLSv1.2"]}"#,
+            "TLSv1.1 cannot be had",
+        ),
+        (
+            r#"{"tls_enabled": true, "tls_ciphers": "AES128-SHA"}"#,
+            "No cipher that can be had is left for TLSv1.2. Possible are: ECDHE-ECDSA-AES128-GCM-SHA256",
+        ),
+    ];
+    let accepted = [
+        r#"{"tls_enabled": false, "tls_versions": ["TLSv1.1"], "tls_ciphers": "AES128-SHA"}"#,
+        r#"{"tls_enabled": true, "tls_versions": ["TLSv1.3"], "tls_ciphers": "AES128-SHA"}"#,
+    ];
+    check_new(&Api::admitting(Rules::default()), &rejected, &accepted).await;
 }
 
 #[tokio::test]

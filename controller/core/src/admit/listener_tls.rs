@@ -6,7 +6,7 @@ use super::tls_terms;
 use crate::{
     command::{HstsUpdate, ListenerTlsUpdate, ListenerUpdate, NewListener},
     limits,
-    model::{ClientAuthentication, Hsts, Listener, ListenerProtocol, ListenerTls},
+    model::{ClientAuthentication, Hsts, Listener, ListenerProtocol, ListenerTls, TlsTerms},
     refusal::Refusal,
     rules::Rules,
 };
@@ -18,6 +18,9 @@ pub(super) fn check_new(new: &NewListener, rules: &Rules) -> Result<(), Refusal>
     rules
         .check_terms(&new.tls.terms)
         .map_err(Refusal::Invalid)?;
+    let mut terms = new.tls.terms.clone();
+    terms.complete(&rules.listener_terms);
+    check_spoken(new.protocol, &new.tls, &terms, rules)?;
     check_hsts(
         new.protocol,
         new.hsts,
@@ -39,6 +42,10 @@ pub(super) fn check_update(
         check_certificates_allowed(listener.protocol, &tls, rules)?;
     }
     check(listener.protocol, &tls)?;
+    // What is stored stays, though the deployment may have become stricter since.
+    if tls.terms != listener.tls.terms || !had_certificate {
+        check_spoken(listener.protocol, &tls, &tls.terms, rules)?;
+    }
     if update.tls.client_authentication == Some(None) && tls.client_ca.is_none() {
         return Err(without_ca("None"));
     }
@@ -135,6 +142,28 @@ fn check(protocol: ListenerProtocol, tls: &ListenerTls) -> Result<(), Refusal> {
         )));
     }
     check_clients(tls, certificate)
+}
+
+/// That a listener which speaks TLS by these terms can be had.
+fn check_spoken(
+    protocol: ListenerProtocol,
+    tls: &ListenerTls,
+    terms: &TlsTerms,
+    rules: &Rules,
+) -> Result<(), Refusal> {
+    let speaks = match protocol {
+        ListenerProtocol::TerminatedHttps => true,
+        ListenerProtocol::Prometheus => tls.has_certificate(),
+        ListenerProtocol::Tcp
+        | ListenerProtocol::Http
+        | ListenerProtocol::Https
+        | ListenerProtocol::Udp
+        | ListenerProtocol::Sctp => false,
+    };
+    if !speaks {
+        return Ok(());
+    }
+    rules.check_spoken(terms).map_err(Refusal::Invalid)
 }
 
 /// What is asked of clients' certificates.

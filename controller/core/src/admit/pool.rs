@@ -28,6 +28,9 @@ pub(super) fn check_new(new: &NewPool, rules: &Rules) -> Result<(), Refusal> {
         .check_terms(&new.tls.terms)
         .map_err(Refusal::Invalid)?;
     check_crl(&new.tls)?;
+    let mut terms = new.tls.terms.clone();
+    terms.complete(&rules.pool_terms);
+    check_spoken(&new.tls, &terms, rules)?;
     new.members
         .iter()
         .try_for_each(|new| member::check_new(new, rules))?;
@@ -45,6 +48,14 @@ fn check_crl(tls: &PoolTls) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+/// That a pool which speaks TLS by these terms can be had.
+fn check_spoken(tls: &PoolTls, terms: &TlsTerms, rules: &Rules) -> Result<(), Refusal> {
+    if !tls.enabled {
+        return Ok(());
+    }
+    rules.check_spoken(terms).map_err(Refusal::Invalid)
 }
 
 /// That no two members of a new pool have the same address and port.
@@ -158,6 +169,11 @@ pub(super) fn update(
         }
         refusal
     })?;
+    let before = &row.value.tls;
+    // What is stored stays, though the deployment may have become stricter since.
+    if changed.tls.terms != before.terms || !before.enabled {
+        check_spoken(&changed.tls, &changed.tls.terms, rules)?;
+    }
     draft.require_staying(row, ResourceId::Pool(id))?;
     let mut changed = Some(changed);
     draft.change_pools(

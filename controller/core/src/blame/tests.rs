@@ -251,6 +251,28 @@ fn every_failure_names_its_step() {
     }
 }
 
+fn no_secret(unusable: bool) -> Failure {
+    let house = House::furnished();
+    Failure::NoSecret {
+        of: ResourceId::Listener(house.tree.listeners[0].value.id),
+        reference: SecretRef::parse("web".into()).unwrap(),
+        detail: "no".into(),
+        unusable,
+    }
+}
+
+#[test]
+fn who_needs_a_secret_that_is_not_there_is_in_error_and_says_which() {
+    let mut house = House::furnished();
+    house.settled = None;
+    let errors = errors(&house.view(), &no_secret(false));
+    let listener = house.tree.listeners[0].value.id;
+    assert_eq!(
+        errors[&listener.uuid()].message,
+        alloc::format!("web that Listener {} refers to: no", listener)
+    );
+}
+
 #[test]
 fn every_error_says_what_the_table_of_codes_says_and_every_code_is_said() {
     use alloc::collections::BTreeSet;
@@ -281,6 +303,8 @@ fn every_error_says_what_the_table_of_codes_says_and_every_code_is_said() {
         refused_for(Subject::LoadBalancer),
         bare_refusal,
         Failure::NotReleased { detail: detail() },
+        no_secret(false),
+        no_secret(true),
     ];
     let mut said = BTreeSet::new();
     for failure in &failures {

@@ -25,8 +25,10 @@ use crate::{
     },
 };
 
+mod tls;
+
 fn spec(house: &House) -> SnapshotSpec {
-    compile(&house.tree, Defaults::default())
+    compile(&house.tree, &Defaults::default(), &Secrets::default())
 }
 
 #[test]
@@ -121,6 +123,7 @@ fn what_the_data_plane_has_no_words_for_is_left_out() {
         ListenerProtocol::Http,
         ListenerProtocol::Https,
         ListenerProtocol::Udp,
+        ListenerProtocol::Prometheus,
     ];
     let ports = (90..).zip(ListenerProtocol::ALL);
     let ports = ports.filter(|(_, protocol)| carried.contains(protocol));
@@ -139,8 +142,14 @@ fn what_the_data_plane_has_no_words_for_is_left_out() {
         },
         ..new_pool(PoolProtocol::Http)
     };
-    house.add_pool(tls).unwrap();
-    assert_eq!(spec(&house).pools.len(), 7);
+    house.add_pool(tls.clone()).unwrap();
+    assert_eq!(spec(&house).pools.len(), 8);
+    let streams = NewPool {
+        protocol: PoolProtocol::Tcp,
+        ..tls
+    };
+    house.add_pool(streams).unwrap();
+    assert_eq!(spec(&house).pools.len(), 8);
     house
         .run(Command::DeleteHealthMonitor(house.monitor()))
         .unwrap();
@@ -177,7 +186,7 @@ fn a_limit_of_none_or_zero_is_the_default() {
     for (limit, expected) in [(None, 7), (Some(0), 7), (Some(3), 3)] {
         house.tree.listeners[0].value.connection_limit = limit;
         assert_eq!(
-            compile(&house.tree, defaults).listeners[0].connection_limit,
+            compile(&house.tree, &defaults, &Secrets::default()).listeners[0].connection_limit,
             expected
         );
     }
@@ -185,10 +194,11 @@ fn a_limit_of_none_or_zero_is_the_default() {
     assert_eq!(
         compile(
             &house.tree,
-            Defaults {
+            &Defaults {
                 connection_limit: 0,
                 ..Defaults::default()
-            }
+            },
+            &Secrets::default()
         )
         .listeners[0]
             .connection_limit,
@@ -393,9 +403,6 @@ fn clients_are_kept_by_address_and_forgotten_where_there_are_no_streams() {
     let source = PersistenceType::SourceIp;
     for protocol in [tcp, PoolProtocol::Http] {
         assert_eq!(compiled(protocol, source, None, None), by(None, None));
-        for cookie in [PersistenceType::AppCookie, PersistenceType::HttpCookie] {
-            assert_eq!(compiled(protocol, cookie, None, None), None);
-        }
     }
     let mask = Some("255.255.255.0");
     for (given, meant) in [
@@ -408,6 +415,24 @@ fn clients_are_kept_by_address_and_forgotten_where_there_are_no_streams() {
     }
     house.tree.pools[0].value.protocol = tcp;
     assert_eq!(spec(&house).pools[0].persistence, by(None, mask));
+    let mut by_cookie = |kind, cookie_name: Option<&str>| {
+        house.tree.pools[0].value.session_persistence = Some(SessionPersistence {
+            kind,
+            cookie_name: cookie_name.map(String::from),
+            timeout_seconds: None,
+            granularity: None,
+        });
+        compile_persistence(&house.tree.pools[0].value)
+    };
+    assert_eq!(
+        by_cookie(PersistenceType::HttpCookie, None),
+        Some(PersistenceSpec::HttpCookie)
+    );
+    let name = "SESSION".to_string();
+    assert_eq!(
+        by_cookie(PersistenceType::AppCookie, Some("SESSION")),
+        Some(PersistenceSpec::AppCookie { name })
+    );
 }
 
 #[test]
@@ -602,23 +627,39 @@ fn what_is_switched_off_is_not_shipped() {
         .run(Command::DeleteL7Policy(deleted.policy(0)))
         .unwrap();
     assert_eq!(policies(&deleted), []);
+}
 
-    // What a rule looks at that cannot be seen would be forgotten, and the policy would match more.
-    let mut blind = house();
-    blind
-        .add_rule(new_rule(
-            L7RuleType::SslConnHasCert,
-            CompareType::EqualTo,
-            "true",
-        ))
-        .unwrap();
-    assert_eq!(policies(&blind), []);
+#[test]
+fn what_rules_ask_of_certificates_is_said_in_numbers() {
+    let mut house = House::with_policy();
+    for (kind, value) in [
+        (L7RuleType::SslConnHasCert, "TRUE"),
+        (L7RuleType::SslVerifyResult, "007"),
+        (L7RuleType::SslVerifyResult, "00"),
+    ] {
+        let new = new_rule(kind, CompareType::EqualTo, value);
+        house.add_rule(new).unwrap();
+    }
+    let rules = spec(&house).listeners[0].policies[0].rules.clone();
+    let said: Vec<_> = rules
+        .into_iter()
+        .skip(1)
+        .map(|rule| (rule.subject, rule.value))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            (RuleSubject::CertificateShown, "1".to_string()),
+            (RuleSubject::CertificateVerified, "7".to_string()),
+            (RuleSubject::CertificateVerified, "0".to_string()),
+        ]
+    );
 }
 
 #[test]
 fn members_and_clients_are_treated_as_the_flavor_says_and_else_as_the_deployment_has_it() {
     let mut house = House::furnished();
-    let usual = compile(&house.tree, Defaults::default());
+    let usual = spec(&house);
     assert_eq!(usual.member_drain_ms, None);
     assert!(
         usual
@@ -639,7 +680,7 @@ fn members_and_clients_are_treated_as_the_flavor_says_and_else_as_the_deployment
         member_drain: Some(MemberDrain::Seconds(60)),
         ..Treatment::default()
     };
-    let asked = compile(&house.tree, Defaults::default());
+    let asked = spec(&house);
     assert_eq!(asked.member_drain_ms, Some(60_000));
     assert!(
         asked

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits;
 
 /// Where a secret lies in the deployment's secret store: 1 to 255 characters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SecretRef(String);
 

@@ -267,7 +267,11 @@ fn check_policies(tree: &LoadBalancerTree) {
 
 /// What an amphora would refuse.
 fn check_compiled(tree: &LoadBalancerTree) {
-    let spec = compile(tree, Defaults::default());
+    let spec = compile(
+        tree,
+        &Defaults::default(),
+        &crate::secret::Secrets::default(),
+    );
     assert_eq!(spec.generation, tree.generation());
     assert!(!spec.vips.is_empty());
     let ports: BTreeSet<_> = spec
@@ -348,7 +352,7 @@ proptest! {
         for wanted in [first, second] {
             let entries = wanted.iter().map(|(host, port)| entry(&alloc::format!("10.1.0.{host}"), *port)).collect();
             house.run(Command::BatchMembers(house.pool(), entries, BatchMode::Replace)).unwrap();
-            let members = &compile(&house.tree, Defaults::default()).pools[0].members;
+            let members = &compile(&house.tree, &Defaults::default(), &crate::secret::Secrets::default()).pools[0].members;
             let got: BTreeSet<_> = members.iter().map(|member| (member.address, member.port)).collect();
             let wanted: BTreeSet<_> = wanted
                 .into_iter()
