@@ -197,3 +197,7 @@ const PRUNE: &str = "DELETE FROM audit WHERE mark IN
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "audit/tests.rs"]
+#[expect(clippy::duplicate_mod, reason = "the same tests, on a database server")]
+mod tests_on_server;

@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 
 use crate::{
     Store, StoreError,
-    engine::Statement,
+    engine::{Statement, retried},
     row::{self, column},
 };
 
@@ -28,11 +28,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn catalogue(&self) -> Result<Catalogue, StoreError> {
-        let mut transaction = self.begin(READING).await?;
+        let mut transaction = self.reading(READING).await?;
         let version = transaction.one(READING, sqlx::query(VERSION)).await?;
         let profiles = transaction.all(READING, sqlx::query(PROFILES)).await?;
         let offers = transaction.all(READING, sqlx::query(OFFERS)).await?;
-        transaction.commit(READING).await?;
+        transaction.end(READING).await?;
         let version: i64 = column(&version, 0, "the catalogue's version")?;
         let mut catalogue = Catalogue {
             version: u64::try_from(version)
@@ -58,6 +58,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; nothing of the change is stored then.
     pub async fn apply_catalogue(&self, change: &CatalogueChange) -> Result<Arranged, StoreError> {
+        retried!(self.try_apply_catalogue(change))
+    }
+
+    async fn try_apply_catalogue(&self, change: &CatalogueChange) -> Result<Arranged, StoreError> {
         let basis = i64::try_from(change.basis).unwrap_or(i64::MAX);
         let statement = match &change.edit {
             Edit::PutProfile(profile) => put_profile(profile)?,
@@ -181,3 +185,7 @@ const DROP_OFFER: &str = "DELETE FROM offer
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "catalogue/tests.rs"]
+#[expect(clippy::duplicate_mod, reason = "the same tests, on a database server")]
+mod tests_on_server;

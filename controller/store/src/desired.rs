@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     Store, StoreError, audit,
-    engine::{Statement, Transaction},
+    engine::{Statement, Transaction, retried},
     once, quota,
     row::{self, Trees, tree_columns},
 };
@@ -134,12 +134,25 @@ impl Store {
         terms: Terms<'_>,
     ) -> Result<Committed, StoreError> {
         let (root, children) = lines_of(change)?;
+        retried!(self.try_apply(change, &root, &children, terms))
+    }
+
+    async fn try_apply(
+        &self,
+        change: &Change,
+        root: &Line,
+        children: &[Line],
+        terms: Terms<'_>,
+    ) -> Result<Committed, StoreError> {
         let mut transaction = self.begin(APPLYING).await?;
         // Counted before anything is written, judged after the race: only then the growth is that of what is stored.
         let met = match terms.limits {
             None => None,
             Some(limits) => {
                 let project = change.tree.project();
+                if change.growth.more().next().is_some() {
+                    quota::lock(&mut transaction, project).await?;
+                }
                 quota::first_met(&mut transaction, project, &change.growth, limits).await?
             }
         };
@@ -178,7 +191,7 @@ impl Store {
                 return Ok(Committed::OfferGone);
             }
         }
-        for child in &children {
+        for child in children {
             // A deleted row may be gone already: the data plane let go of it between load and now. It stays gone.
             let (statement, absent_is_fine) = match child.touch {
                 Touch::Delete => (child.update(&root.id), true),
@@ -535,3 +548,7 @@ const CHOOSE: &str = "INSERT INTO chosen (load_balancer_id, offer_id)
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "desired/tests.rs"]
+#[expect(clippy::duplicate_mod, reason = "the same tests, on a database server")]
+mod tests_on_server;

@@ -1,65 +1,35 @@
 //! Opening a database, running statements on it, and all that differs between engines.
+//!
+//! SQLite ([`embedded`]) belongs to one process, PostgreSQL ([`server`]) to any number of them. Statements are the same;
+//! how transactions begin, what they wait for and who is told afterwards is not.
 
 mod addresses;
-mod group;
+mod embedded;
+mod server;
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    io::ErrorKind,
-    net::IpAddr,
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-    str::FromStr as _,
-    sync::{
-        Arc, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{collections::BTreeSet, fmt, net::IpAddr, path::Path, sync::Arc};
 
 use sqlx::{
-    Any, AnyConnection, ConnectOptions as _, Connection as _, Row as _,
-    any::{AnyArguments, AnyConnectOptions, AnyRow},
+    Any,
+    any::{AnyArguments, AnyRow},
     query::Query,
 };
-use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use self::{
-    addresses::Addresses,
-    group::{Group, Share},
-};
+use self::{embedded::Embedded, server::Server};
 use crate::StoreError;
 
-/// The desired and the observed state. Cheap to clone; clones share one connection that writes, so that a writing verb
-/// waits for the one before it and never for a lock of the engine, and a few that only read, so that whoever asks does
-/// not wait for the disk under somebody who writes.
+pub use self::server::{News, ServerSettings};
+
+/// The desired and the observed state. Cheap to clone; clones are the same connections.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    engine: Engine,
 }
 
-struct Inner {
-    path: PathBuf,
-    link: Arc<Mutex<Option<Link>>>,
-    /// How many wait for the connection that writes to write something more.
-    waiting: AtomicUsize,
-    /// The addresses in use, once asked for.
-    addresses: std::sync::Mutex<Option<Addresses>>,
-    /// None where the database is in memory, which is its one connection's own.
-    readers: Vec<Arc<Mutex<Option<Link>>>>,
-    /// Whose turn it is when all of them are busy.
-    turn: AtomicUsize,
-}
-
-/// The connection, with what a cancelled verb left behind on it.
-struct Link {
-    connection: AnyConnection,
-    /// A transaction was begun and not ended: its future was dropped, or its end failed.
-    unfinished: bool,
-    /// What commits wait for.
-    durability: Durability,
-    /// Transactions that are complete and wait to be committed together.
-    group: Option<Group>,
+#[derive(Clone)]
+enum Engine {
+    Embedded(Embedded),
+    Server(Arc<Server>),
 }
 
 /// What a commit survives.
@@ -75,79 +45,91 @@ pub(crate) enum Durability {
 /// A statement of ours.
 pub(crate) type Statement = Query<'static, Any, AnyArguments>;
 
+/// Does something again when others came between it and the commit, a few times. Writers of an embedded database come
+/// one after the other, so it is done once there.
+macro_rules! retried {
+    ($attempt:expr) => {{
+        let mut left = $crate::engine::RETRIES_MAX;
+        loop {
+            match $attempt.await {
+                Err(error) if error.is_contention() && left > 0 => left -= 1,
+                done => break done,
+            }
+        }
+    }};
+}
+pub(crate) use retried;
+
 impl Store {
     /// Opens the database file, makes it (mode 0600) if there is none, and checks it.
     pub(crate) async fn open_file(path: &Path) -> Result<Self, StoreError> {
-        make_file(path)?;
-        Self::connect(path.to_owned(), &url_of(path)?, READERS).await
+        Ok(Self {
+            engine: Engine::Embedded(Embedded::open_file(path).await?),
+        })
     }
 
     /// A database that lives as long as the store.
     pub(crate) async fn open_in_memory() -> Result<Self, StoreError> {
-        Self::connect(PathBuf::from(":memory:"), "sqlite::memory:", 0).await
+        Ok(Self {
+            engine: Engine::Embedded(Embedded::open_in_memory().await?),
+        })
+    }
+
+    /// Connects to a database on a server and checks it.
+    pub(crate) async fn open_server(settings: &ServerSettings) -> Result<Self, StoreError> {
+        Ok(Self {
+            engine: Engine::Server(Arc::new(Server::connect(settings).await?)),
+        })
+    }
+
+    /// Whether other processes may use the same database at the same time.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.engine, Engine::Server(_))
+    }
+
+    /// What the database is, for people.
+    #[must_use]
+    pub const fn engine_name(&self) -> &'static str {
+        match self.engine {
+            Engine::Embedded(_) => "SQLite",
+            Engine::Server(_) => "PostgreSQL",
+        }
     }
 
     /// Writes everything down and closes the database. Clones fail from then on.
     pub async fn close(&self) {
-        // The one that writes is the last: it tidies up.
-        for reader in &self.inner.readers {
-            if let Some(link) = reader.lock().await.take() {
-                // It has nothing to lose.
-                let _ = link.connection.close().await;
-            }
-        }
-        let Ok(mut last) = self.link().await else {
-            return;
-        };
-        if last.has_group() {
-            // Whoever waits for it is told how it went.
-            match last.conclude("close the database").await {
-                Ok(again) => last = again,
-                Err(_) => return,
-            }
-        }
-        if let Some(link) = last.guard.take()
-            && let Err(error) = link.connection.close().await
-        {
-            // Nothing is lost: what was committed is on disk, the next start replays the log.
-            tracing::warn!(%error, "the database did not close cleanly");
+        match &self.engine {
+            Engine::Embedded(embedded) => embedded.close().await,
+            Engine::Server(server) => server.close().await,
         }
     }
 
-    async fn connect(path: PathBuf, url: &str, readers: usize) -> Result<Self, StoreError> {
-        sqlx::any::install_default_drivers();
-        let fail = |source| StoreError::from_engine(&path, "open the database", source);
-        let options = AnyConnectOptions::from_str(url)
-            .map_err(fail)?
-            .disable_statement_logging();
-        let mut connection = AnyConnection::connect_with(&options).await.map_err(fail)?;
-        claim(&mut connection, &path).await?;
-        sqlx::raw_sql(SETTINGS)
-            .execute(&mut connection)
-            .await
-            .map_err(fail)?;
-        let mut links = Vec::with_capacity(readers);
-        for _ in 0..readers {
-            let mut connection = AnyConnection::connect_with(&options).await.map_err(fail)?;
-            sqlx::raw_sql(READER_SETTINGS)
-                .execute(&mut connection)
-                .await
-                .map_err(fail)?;
-            links.push(Arc::new(Mutex::new(Some(Link::new(connection)))));
+    /// Tells the other processes that share the database something, soon and perhaps never: whoever misses it looks by
+    /// itself. Nothing where there are no others.
+    pub fn announce(&self, news: &str) {
+        if let Engine::Server(server) = &self.engine {
+            server.announce(news);
         }
-        Ok(Self {
-            inner: Arc::new(Inner {
-                path,
-                link: Arc::new(Mutex::new(Some(Link::new(connection)))),
-                waiting: AtomicUsize::new(0),
-                addresses: std::sync::Mutex::default(),
-                readers: links,
-                turn: AtomicUsize::new(0),
-            }),
-        })
     }
 
-    /// Takes the connection and begins a transaction. Dropped without [`Transaction::commit`] it is rolled back.
+    /// What the processes that share the database announce, this one included. None where there are no others.
+    #[must_use]
+    pub fn listen(&self) -> Option<News> {
+        match &self.engine {
+            Engine::Embedded(_) => None,
+            Engine::Server(server) => Some(server.listen()),
+        }
+    }
+
+    /// Has the addresses in use read again by whoever asks next.
+    pub fn doubt_addresses(&self) {
+        if let Engine::Server(server) = &self.engine {
+            server.doubt_addresses();
+        }
+    }
+
+    /// Begins a transaction. Dropped without [`Transaction::commit`] it is rolled back.
     pub(crate) async fn begin(&self, doing: &'static str) -> Result<Transaction, StoreError> {
         self.begin_as(Durability::Promised, doing).await
     }
@@ -158,9 +140,10 @@ impl Store {
         durability: Durability,
         doing: &'static str,
     ) -> Result<Transaction, StoreError> {
-        let mut transaction = self.writing(durability, doing).await?;
-        transaction.begin(doing).await?;
-        Ok(transaction)
+        Ok(match &self.engine {
+            Engine::Embedded(it) => Transaction::Embedded(it.begin_as(durability, doing).await?),
+            Engine::Server(it) => Transaction::Server(it.begin_as(durability, doing).await?),
+        })
     }
 
     /// Runs one writing statement in a transaction of its own and answers how many rows it wrote.
@@ -187,14 +170,10 @@ impl Store {
         doing: &'static str,
         statement: Statement,
     ) -> Result<u64, StoreError> {
-        let mut connection = self.writing(durability, doing).await?;
-        if !connection.has_group() && !connection.is_wanted() {
-            return connection.run(doing, statement).await;
+        match &self.engine {
+            Engine::Embedded(it) => it.run_as(durability, doing, statement).await,
+            Engine::Server(it) => it.run_as(durability, doing, statement).await,
         }
-        connection.begin(doing).await?;
-        let written = connection.run(doing, statement).await?;
-        connection.commit(doing).await?;
-        Ok(written)
     }
 
     /// All rows of one reading statement.
@@ -203,151 +182,78 @@ impl Store {
         doing: &'static str,
         statement: Statement,
     ) -> Result<Vec<AnyRow>, StoreError> {
-        self.reader().await?.all(doing, statement).await
+        match &self.engine {
+            Engine::Embedded(it) => it.all(doing, statement).await,
+            Engine::Server(it) => it.all(doing, statement).await,
+        }
     }
 
     /// Takes a connection for several reading statements that see one and the same moment.
     pub(crate) async fn reading(&self, doing: &'static str) -> Result<Transaction, StoreError> {
-        let mut transaction = self.reader().await?;
-        transaction.link()?.unfinished = true;
-        transaction.batch(doing, "BEGIN").await?;
-        Ok(transaction)
+        Ok(match &self.engine {
+            Engine::Embedded(it) => Transaction::Embedded(it.reading(doing).await?),
+            Engine::Server(it) => Transaction::Server(it.reading(doing).await?),
+        })
     }
 
-    /// The addresses in use: from memory, or once by `load`. Nobody who writes is waited for.
+    /// The addresses in use: from memory, or by `load`. Nobody who writes is waited for.
     pub(crate) async fn addresses(
         &self,
         doing: &'static str,
         load: Statement,
         read: impl Fn(&AnyRow) -> Result<IpAddr, StoreError>,
     ) -> Result<Arc<BTreeSet<IpAddr>>, StoreError> {
-        if let Some(known) = &*self.inner.addresses() {
-            return Ok(known.in_use());
+        match &self.engine {
+            Engine::Embedded(it) => it.addresses(doing, load, read).await,
+            Engine::Server(it) => it.addresses(doing, load, read).await,
         }
-        // Nothing is committed between the look and the memory.
-        let mut connection = self.link().await?;
-        if connection.has_group() {
-            connection = connection.conclude(doing).await?;
-        }
-        let rows = connection.all(doing, load).await?;
-        let found = rows.iter().map(read).collect::<Result<_, _>>()?;
-        let mut addresses = self.inner.addresses();
-        Ok(addresses.get_or_insert(found).in_use())
     }
 
-    /// The connection that writes, outside any transaction but that of a group, committing as `durability` says or
-    /// better.
-    async fn writing(
+    /// A step of the schema as this engine is to be told it. Texts compare as bytes everywhere.
+    pub(crate) fn schema_text(&self, step: &str) -> String {
+        match &self.engine {
+            Engine::Embedded(_) => step.to_owned(),
+            Engine::Server(_) => step.replace(" TEXT", " TEXT COLLATE \"C\""),
+        }
+    }
+
+    /// Makes sure that the transaction is the only one that changes the schema, and the schema ours.
+    pub(crate) async fn claim_schema(
         &self,
-        durability: Durability,
-        doing: &'static str,
-    ) -> Result<Transaction, StoreError> {
-        let mut connection = {
-            let _waiting = Waiting::behind(&self.inner);
-            self.link().await?
-        };
-        let link = connection.link()?;
-        if link.durability == durability {
-            return Ok(connection);
+        transaction: &mut Transaction,
+    ) -> Result<(), StoreError> {
+        match (&self.engine, transaction) {
+            (Engine::Server(it), Transaction::Server(transaction)) => it.claim(transaction).await,
+            // Checked when the file was opened.
+            _ => Ok(()),
         }
-        if link.group.is_some() {
-            if durability == Durability::Learned {
-                return Ok(connection);
-            }
-            // What is promised cannot be part of what may be forgotten.
-            connection = connection.conclude(doing).await?;
-        }
-        let text = match durability {
-            Durability::Promised => "PRAGMA synchronous = FULL",
-            Durability::Learned => "PRAGMA synchronous = NORMAL",
-        };
-        connection.batch(doing, text).await?;
-        connection.link()?.durability = durability;
-        Ok(connection)
-    }
-
-    /// The connection that writes.
-    async fn link(&self) -> Result<Transaction, StoreError> {
-        let guard = Arc::clone(&self.inner.link).lock_owned().await;
-        self.cleaned(guard).await
-    }
-
-    /// A connection to read from: one that is free, else the one whose turn it is. What was committed before is seen
-    /// on every one of them.
-    async fn reader(&self) -> Result<Transaction, StoreError> {
-        let readers = &self.inner.readers;
-        let free = |reader: &Arc<Mutex<_>>| Arc::clone(reader).try_lock_owned().ok();
-        if let Some(free) = readers.iter().find_map(free) {
-            return self.cleaned(free).await;
-        }
-        let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
-        match readers.get(turn.checked_rem(readers.len()).unwrap_or_default()) {
-            Some(reader) => self.cleaned(Arc::clone(reader).lock_owned().await).await,
-            None => self.link().await,
-        }
-    }
-
-    /// Ends what a verb that was dropped left behind.
-    async fn cleaned(
-        &self,
-        guard: OwnedMutexGuard<Option<Link>>,
-    ) -> Result<Transaction, StoreError> {
-        let inner = Arc::clone(&self.inner);
-        let mut connection = Transaction { inner, guard };
-        if connection.link()?.unfinished {
-            connection.undo().await?;
-        }
-        Ok(connection)
     }
 }
 
-impl Inner {
-    fn addresses(&self) -> std::sync::MutexGuard<'_, Option<Addresses>> {
-        self.addresses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Link {
-    const fn new(connection: AnyConnection) -> Self {
-        Self {
-            connection,
-            unfinished: false,
-            durability: Durability::Promised,
-            group: None,
+#[cfg(test)]
+impl Store {
+    /// The embedded engine, for tests that look into it.
+    fn embedded(&self) -> &Embedded {
+        match &self.engine {
+            Engine::Embedded(embedded) => embedded,
+            Engine::Server(_) => panic!("not embedded"),
         }
     }
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store")
-            .field("path", &self.inner.path)
-            .finish_non_exhaustive()
+        match &self.engine {
+            Engine::Embedded(embedded) => embedded.fmt(f),
+            Engine::Server(server) => server.fmt(f),
+        }
     }
 }
 
-/// One that waits for the connection that writes, counted as long as it lives.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn behind(inner: &'a Inner) -> Self {
-        inner.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(&inner.waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Exclusive use of the connection.
-pub(crate) struct Transaction {
-    inner: Arc<Inner>,
-    guard: OwnedMutexGuard<Option<Link>>,
+/// A transaction, with the exclusive use of a connection.
+pub(crate) enum Transaction {
+    Embedded(embedded::Transaction),
+    Server(server::Transaction),
 }
 
 impl Transaction {
@@ -357,9 +263,10 @@ impl Transaction {
         doing: &'static str,
         statement: Statement,
     ) -> Result<u64, StoreError> {
-        let done = statement.execute(&mut self.link()?.connection).await;
-        done.map(|done| done.rows_affected())
-            .map_err(|source| self.failed(doing, source))
+        match self {
+            Self::Embedded(it) => it.run(doing, statement).await,
+            Self::Server(it) => it.run(doing, statement).await,
+        }
     }
 
     /// All rows of one reading statement.
@@ -368,8 +275,10 @@ impl Transaction {
         doing: &'static str,
         statement: Statement,
     ) -> Result<Vec<AnyRow>, StoreError> {
-        let rows = statement.fetch_all(&mut self.link()?.connection).await;
-        rows.map_err(|source| self.failed(doing, source))
+        match self {
+            Self::Embedded(it) => it.all(doing, statement).await,
+            Self::Server(it) => it.all(doing, statement).await,
+        }
     }
 
     /// The one row of a reading statement that always has one.
@@ -378,25 +287,35 @@ impl Transaction {
         doing: &'static str,
         statement: Statement,
     ) -> Result<AnyRow, StoreError> {
-        let row = statement.fetch_one(&mut self.link()?.connection).await;
-        row.map_err(|source| self.failed(doing, source))
+        match self {
+            Self::Embedded(it) => it.one(doing, statement).await,
+            Self::Server(it) => it.one(doing, statement).await,
+        }
     }
 
-    /// Runs statements that take no values.
+    /// Runs statements that take no values: text of this program, nothing from outside.
     pub(crate) async fn batch(
         &mut self,
         doing: &'static str,
-        sql: &'static str,
+        sql: String,
     ) -> Result<(), StoreError> {
-        let done = sqlx::raw_sql(sql)
-            .execute(&mut self.link()?.connection)
-            .await;
-        done.map(drop).map_err(|source| self.failed(doing, source))
+        match self {
+            Self::Embedded(it) => it.batch(doing, sqlx::AssertSqlSafe(sql)).await,
+            Self::Server(it) => it.batch(doing, sql).await,
+        }
     }
 
-    /// Makes everything since [`Store::begin`] permanent.
+    /// Makes all other transactions that lock the same key wait until this one ends, where writers run side by side.
+    pub(crate) async fn lock(&mut self, doing: &'static str, key: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::Server(it) => it.lock(doing, key).await,
+        }
+    }
+
+    /// Makes everything since the beginning permanent.
     pub(crate) async fn commit(self, doing: &'static str) -> Result<(), StoreError> {
-        self.commit_share(doing, Share::default()).await
+        self.commit_addresses(doing, Vec::new(), Vec::new()).await
     }
 
     /// [`Transaction::commit`] of one that claimed or released addresses.
@@ -406,126 +325,29 @@ impl Transaction {
         claimed: Vec<IpAddr>,
         released: Vec<IpAddr>,
     ) -> Result<(), StoreError> {
-        self.commit_share(doing, Share { claimed, released }).await
+        match self {
+            Self::Embedded(it) => it.commit(doing, claimed, released).await,
+            Self::Server(it) => it.commit(doing, &claimed, &released).await,
+        }
     }
 
     /// Ends [`Store::reading`].
-    pub(crate) async fn end(mut self, doing: &'static str) -> Result<(), StoreError> {
-        self.batch(doing, "COMMIT").await?;
-        self.link()?.unfinished = false;
-        Ok(())
-    }
-
-    /// Undoes everything since [`Store::begin`] now rather than when the connection is used next.
-    pub(crate) async fn rollback(mut self) -> Result<(), StoreError> {
-        self.undo().await
-    }
-
-    fn failed(&self, doing: &'static str, source: sqlx::Error) -> StoreError {
-        StoreError::from_engine(&self.inner.path, doing, source)
-    }
-
-    fn link(&mut self) -> Result<&mut Link, StoreError> {
-        self.guard.as_mut().ok_or(StoreError::Closed)
-    }
-}
-
-/// Makes sure that the file is there and writable, readable by its owner only.
-fn make_file(path: &Path) -> Result<(), StoreError> {
-    let opened = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path);
-    let Err(error) = opened else { return Ok(()) };
-    let path = path.to_owned();
-    Err(match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            StoreError::ReadOnly { path }
-        }
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::DiskFull { path },
-        _ => StoreError::Unopenable {
-            path,
-            detail: error.to_string(),
-        },
-    })
-}
-
-/// The path as sqlx wants it: with all that means something in a URL escaped.
-fn url_of(path: &Path) -> Result<String, StoreError> {
-    use fmt::Write as _;
-
-    let path = std::path::absolute(path).map_err(|error| StoreError::Unopenable {
-        path: path.to_owned(),
-        detail: error.to_string(),
-    })?;
-    let text = path.to_str().ok_or_else(|| StoreError::Unopenable {
-        path: path.to_owned(),
-        detail: "its path is not UTF-8".to_owned(),
-    })?;
-    let mut url = String::from("sqlite:");
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"/._-".contains(&byte) {
-            url.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(url, "%{byte:02X}");
+    pub(crate) async fn end(self, doing: &'static str) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(it) => it.end(doing).await,
+            Self::Server(it) => it.commit(doing, &[], &[]).await,
         }
     }
-    Ok(url)
-}
 
-/// Refuses a damaged database and one that is somebody else's; marks an empty one as ours.
-async fn claim(connection: &mut AnyConnection, path: &Path) -> Result<(), StoreError> {
-    let fail = |source| StoreError::from_engine(path, "check the database", source);
-    let row = sqlx::query("PRAGMA quick_check(1)")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(fail)?;
-    let found: String = row.try_get(0).map_err(fail)?;
-    if found != "ok" {
-        return Err(StoreError::Corrupt {
-            path: path.to_owned(),
-            detail: found,
-        });
-    }
-    let row = sqlx::query("PRAGMA application_id")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(fail)?;
-    let owner: i64 = row.try_get(0).map_err(fail)?;
-    let row = sqlx::query("SELECT COUNT(*) FROM sqlite_schema")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(fail)?;
-    let objects: i64 = row.try_get(0).map_err(fail)?;
-    match (owner, objects) {
-        (APPLICATION_ID, _) => Ok(()),
-        (0, 0) => sqlx::raw_sql(CLAIM)
-            .execute(&mut *connection)
-            .await
-            .map(drop)
-            .map_err(fail),
-        _ => Err(StoreError::NotADatabase {
-            path: path.to_owned(),
-        }),
+    /// Undoes everything since the beginning now rather than when the connection is used next.
+    pub(crate) async fn rollback(self) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(it) => it.rollback().await,
+            Self::Server(it) => it.rollback().await,
+        }
     }
 }
 
-/// "krat" in the header of the file says whose database it is.
-const APPLICATION_ID: i64 = 0x6b72_6174;
-const CLAIM: &str = "PRAGMA application_id = 1802658164";
-
-/// WAL: neither our readers nor those of other processes (backup, `sqlite3`) stop whoever writes. FULL: what was answered survives a power cut; commits of what is known of the world do not wait for it (D28).
-/// The log is cut back after a burst; the cache holds some ten thousand rows.
-const SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-    PRAGMA busy_timeout = 5000; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384; \
-    PRAGMA temp_store = MEMORY";
-
-const READER_SETTINGS: &str = "PRAGMA query_only = ON; PRAGMA busy_timeout = 5000; PRAGMA cache_size = -8192; \
-    PRAGMA temp_store = MEMORY";
-/// Connections that read: as many as keep the cores of a small machine busy.
-const READERS: usize = 4;
-
-#[cfg(test)]
-mod tests;
+/// Times that something is done again because others came between: a deadlock takes two, each of which may meet
+/// somebody else the next time.
+pub(crate) const RETRIES_MAX: u32 = 20;

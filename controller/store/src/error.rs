@@ -67,6 +67,72 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The database server does not answer, or not any more.
+    #[error(
+        "the database server {server} cannot be reached ({detail}): requests will be accepted again as soon as it can"
+    )]
+    Unreachable {
+        /// What people call it.
+        server: String,
+        /// What went wrong.
+        detail: String,
+    },
+    /// The database server knows no such user or database.
+    #[error(
+        "the database server {server} does not let us in ({detail}): check store.url, the password, and what the user may do"
+    )]
+    NotLetIn {
+        /// What people call it.
+        server: String,
+        /// What it said.
+        detail: String,
+    },
+    /// The disk of the database server is full.
+    #[error(
+        "no space is left on the database server {server}: free some, and requests will be accepted again"
+    )]
+    ServerFull {
+        /// What people call it.
+        server: String,
+    },
+    /// The database server follows another one.
+    #[error(
+        "the database server {server} only reads, as a standby does: name the primary in store.url"
+    )]
+    Standby {
+        /// What people call it.
+        server: String,
+    },
+    /// The database server took longer than it may.
+    #[error("the database server {server} took too long to {doing}")]
+    TooSlow {
+        /// What people call it.
+        server: String,
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// The database server is of a release we do not know.
+    #[error("the database server {server} is PostgreSQL {found}: use 14 or newer")]
+    OldServer {
+        /// What people call it.
+        server: String,
+        /// Its release.
+        found: u32,
+    },
+    /// The database holds something of others.
+    #[error(
+        "the database {server} holds tables of another program: make one for krater alone, or a schema named in store.url"
+    )]
+    ForeignTables {
+        /// What people call it.
+        server: String,
+    },
+    /// Others came between: to be done again.
+    #[error("others changed the same rows at the same moment, again and again: could not {doing}")]
+    Contention {
+        /// What was being done.
+        doing: &'static str,
+    },
     /// A stored value cannot be read: the database was written by hand, or by a release with a defect.
     #[error("{what} in the database cannot be read: {detail}")]
     Unreadable {
@@ -123,6 +189,66 @@ impl StoreError {
         }
     }
 
+    /// [`StoreError::from_engine`] for what a database server says.
+    pub(crate) fn from_server(name: &str, doing: &'static str, source: sqlx::Error) -> Self {
+        let server = || name.to_owned();
+        let unreachable = |detail: String| Self::Unreachable {
+            server: server(),
+            detail,
+        };
+        let said = match source {
+            sqlx::Error::Database(said) => said,
+            sqlx::Error::Io(error) => return unreachable(error.to_string()),
+            sqlx::Error::Tls(error) => return unreachable(format!("no TLS: {error}")),
+            sqlx::Error::PoolTimedOut => {
+                return unreachable("no connection became free in time".to_owned());
+            }
+            sqlx::Error::PoolClosed => return Self::Closed,
+            // A server that dies in the middle of an answer.
+            sqlx::Error::Protocol(detail) => return unreachable(detail),
+            sqlx::Error::BeginFailed | sqlx::Error::WorkerCrashed => {
+                return unreachable(source.to_string());
+            }
+            other => {
+                return Self::Statement {
+                    doing,
+                    source: Box::new(other),
+                };
+            }
+        };
+        let code = said.code().unwrap_or_default().into_owned();
+        match code.as_str() {
+            // A foreign key that was there when it was looked at, or not: the next look tells.
+            "40001" | "40P01" | "23503" => Self::Contention { doing },
+            "53100" => Self::ServerFull { server: server() },
+            "25006" => Self::Standby { server: server() },
+            "57014" | "55P03" | "25P03" => Self::TooSlow {
+                server: server(),
+                doing,
+            },
+            "28000" | "28P01" | "3D000" | "42501" => Self::NotLetIn {
+                server: server(),
+                detail: said.message().to_owned(),
+            },
+            // Insufficient resources; connections that are being ended or do not begin.
+            code if code.starts_with("53")
+                || code.starts_with("08")
+                || matches!(code, "57P01" | "57P02" | "57P03") =>
+            {
+                unreachable(said.message().to_owned())
+            }
+            _ => Self::Statement {
+                doing,
+                source: Box::new(sqlx::Error::Database(said)),
+            },
+        }
+    }
+
+    /// Whether the same may succeed at once when it is done again.
+    pub(crate) const fn is_contention(&self) -> bool {
+        matches!(self, Self::Contention { .. })
+    }
+
     /// The same once more, for another one whom it befell.
     pub(crate) fn again(&self) -> Self {
         match self {
@@ -148,6 +274,15 @@ impl StoreError {
             },
             Self::Defect(sentence) => Self::Defect(sentence.clone()),
             Self::Closed => Self::Closed,
+            Self::Contention { doing } => Self::Contention { doing },
+            // What servers say befalls one transaction, never several that share a commit.
+            Self::Unreachable { .. }
+            | Self::NotLetIn { .. }
+            | Self::ServerFull { .. }
+            | Self::Standby { .. }
+            | Self::TooSlow { .. }
+            | Self::OldServer { .. }
+            | Self::ForeignTables { .. } => Self::Defect(self.to_string()),
             Self::Statement { doing, source } => Self::Statement {
                 doing,
                 source: source.to_string().into(),

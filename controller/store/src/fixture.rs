@@ -20,8 +20,40 @@ use krater_controller_core::{
 };
 use uuid::Uuid;
 
+use crate::{ServerSettings, Store};
+
+#[path = "../../../tests/src/postgres.rs"]
+#[expect(
+    unreachable_pub,
+    reason = "a module of the harness, which others use from outside"
+)]
+pub(crate) mod postgres;
+
 /// The network of all test load balancers.
 pub(crate) const NETWORK: Uuid = Uuid::from_u128(0xaa);
+
+/// An empty store: in memory, or on a database server for the tests of a module that is named for it.
+pub(crate) async fn new_store(module: &str) -> Store {
+    if module.ends_with("tests_on_server") {
+        Store::connect(&new_database()).await.unwrap()
+    } else {
+        Store::in_memory().await.unwrap()
+    }
+}
+
+/// An empty database on the server of this process.
+pub(crate) fn new_database() -> ServerSettings {
+    settings_of(postgres::Postgres::shared().database().0)
+}
+
+pub(crate) fn settings_of(url: String) -> ServerSettings {
+    ServerSettings {
+        url,
+        password: None,
+        connections_max: 8,
+        statement_timeout: std::time::Duration::from_secs(20),
+    }
+}
 
 /// A moment, `us` microseconds after the epoch.
 pub(crate) fn at(us: i64) -> Timestamp {

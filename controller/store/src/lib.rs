@@ -21,7 +21,7 @@ mod scan;
 
 pub use catalogue::Arranged;
 pub use desired::{Committed, Terms};
-pub use engine::Store;
+pub use engine::{News, ServerSettings, Store};
 pub use error::StoreError;
 pub use observed::{
     fleet::{AmphoraRecord, Fate, Placement},

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use sqlx::Row as _;
 
-use crate::{StoreError, engine::Store};
+use crate::{
+    StoreError,
+    engine::{ServerSettings, Store},
+};
 
 /// One step of the schema, in order; its number is its position, counted from 1. A released step never changes.
 const STEPS: &[&str] = &[
@@ -28,6 +31,17 @@ impl Store {
         Ok(store)
     }
 
+    /// Connects to a database on a server, checks it and brings its schema up to date. Several processes may do so at
+    /// once.
+    ///
+    /// # Errors
+    /// [`StoreError`] with a sentence that says what to do.
+    pub async fn connect(settings: &ServerSettings) -> Result<Self, StoreError> {
+        let store = Self::open_server(settings).await?;
+        migrate(&store).await?;
+        Ok(store)
+    }
+
     /// A database that lives as long as the store, for tests and the simulator.
     ///
     /// # Errors
@@ -44,12 +58,10 @@ impl Store {
 async fn migrate(store: &Store) -> Result<(), StoreError> {
     let doing = "bring the schema of the database up to date";
     let mut transaction = store.begin(doing).await?;
-    transaction
-        .batch(
-            doing,
-            "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL PRIMARY KEY)",
-        )
-        .await?;
+    store.claim_schema(&mut transaction).await?;
+    let versions =
+        "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL PRIMARY KEY)";
+    transaction.batch(doing, versions.to_owned()).await?;
     let row = transaction
         .one(
             doing,
@@ -65,7 +77,7 @@ async fn migrate(store: &Store) -> Result<(), StoreError> {
         if version <= found {
             continue;
         }
-        transaction.batch(doing, step).await?;
+        transaction.batch(doing, store.schema_text(step)).await?;
         transaction
             .run(
                 doing,

@@ -103,3 +103,7 @@ const PRUNE: &str = "DELETE FROM once WHERE (project_id, scope, name) IN
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "once/tests.rs"]
+#[expect(clippy::duplicate_mod, reason = "the same tests, on a database server")]
+mod tests_on_server;

@@ -9,7 +9,7 @@ use sqlx::any::AnyRow;
 
 use crate::{
     Store, StoreError, audit,
-    engine::Transaction,
+    engine::{Transaction, retried},
     row::{column, counted_name},
 };
 
@@ -51,8 +51,18 @@ impl Store {
         update: &QuotaUpdate,
         record: Option<&Entry>,
     ) -> Result<QuotaRecord, StoreError> {
+        retried!(self.try_set_quota(project, update, record))
+    }
+
+    async fn try_set_quota(
+        &self,
+        project: &ProjectId,
+        update: &QuotaUpdate,
+        record: Option<&Entry>,
+    ) -> Result<QuotaRecord, StoreError> {
         let doing = "set a quota";
         let mut transaction = self.begin(doing).await?;
+        lock(&mut transaction, project).await?;
         let found = record_of(&mut transaction, project).await?;
         let set = found.unwrap_or_default().updated(update);
         transaction.run(doing, put(project, &set)).await?;
@@ -74,6 +84,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let doing = "reset a quota";
         let mut transaction = self.begin(doing).await?;
+        lock(&mut transaction, project).await?;
         let Some(_) = record_of(&mut transaction, project).await? else {
             transaction.rollback().await?;
             return Ok(false);
@@ -107,8 +118,8 @@ impl Store {
 
 /// The first kind of which the project would have too many if it grew so, by its rows as this transaction sees them.
 ///
-/// Rows being deleted count until they are gone (reference 12). Writers come one after the other here; an engine that
-/// lets them run side by side has to lock the project before this counts.
+/// Rows being deleted count until they are gone (reference 12). Whoever writes more has locked the project before this
+/// counts.
 pub(crate) async fn first_met(
     transaction: &mut Transaction,
     project: &ProjectId,
@@ -149,6 +160,15 @@ async fn more_than(
     let found = transaction.one("count resources", statement).await?;
     let count: i64 = column(&found, 0, "a count")?;
     Ok(count > most)
+}
+
+/// Lets one after the other write what the project has, or may have.
+pub(crate) async fn lock(
+    transaction: &mut Transaction,
+    project: &ProjectId,
+) -> Result<(), StoreError> {
+    let key = format!("project {}", project.as_str());
+    transaction.lock("lock a project", &key).await
 }
 
 async fn record_of(
@@ -202,3 +222,7 @@ const COUNT: &str = "SELECT COUNT(*) FROM
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "quota/tests.rs"]
+#[expect(clippy::duplicate_mod, reason = "the same tests, on a database server")]
+mod tests_on_server;

@@ -458,3 +458,7 @@ const CHILD_COLUMNS: usize = 9;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "scan/tests.rs"]
+#[expect(clippy::duplicate_mod, reason = "the same tests, on a database server")]
+mod tests_on_server;

@@ -46,7 +46,7 @@ async fn numbers(store: &Store, filter: AuditFilter) -> Vec<i64> {
 
 #[tokio::test]
 async fn entries_come_back_as_they_were_written_newest_first_by_every_filter() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     let entries: Vec<Entry> = (1..=20).map(entry).collect();
     store.note(&entries).await.unwrap();
     let all = store.audit(&filter()).await.unwrap();
@@ -117,7 +117,7 @@ async fn entries_come_back_as_they_were_written_newest_first_by_every_filter() {
 
 #[tokio::test]
 async fn what_is_done_and_its_entry_are_stored_together_or_not_at_all() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     let entry = entry(2);
     let terms = Terms {
         record: Some(&entry),
@@ -143,7 +143,7 @@ fn entry_of(number: i64) -> Entry {
 
 #[tokio::test]
 async fn what_is_too_old_or_too_much_is_forgotten_a_bounded_number_at_once() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     let entries: Vec<Entry> = (1..=20).map(entry).collect();
     store.note(&entries).await.unwrap();
     let old = at(4_000_000);

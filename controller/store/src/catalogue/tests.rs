@@ -64,7 +64,7 @@ async fn make(store: &Store, edit: Edit) -> Arranged {
 
 /// A profile and an offer of each family.
 async fn stocked() -> Store {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     for edit in [
         Edit::PutProfile(flavor_profile(1)),
         Edit::PutProfile(zone_profile(2)),

@@ -7,8 +7,8 @@ use std::{
     sync::Arc,
 };
 
-/// What the table of addresses holds. SQLite has one controller, and this is changed with each commit, so that it
-/// cannot differ from the table for long; what it lags behind, the table's key refuses.
+/// What the table of addresses holds. This is changed with each commit of this process, and read again from time to time
+/// where others write too, so that it cannot differ from the table for long; what it lags behind, the table's key refuses.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     /// Each with the number of networks it is in use on.

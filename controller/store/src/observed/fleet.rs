@@ -8,7 +8,7 @@ use krater_controller_core::model::Tenancy;
 
 use crate::{
     Store, StoreError,
-    engine::{Durability, Statement},
+    engine::{Durability, Statement, retried},
     row::{self, column, read_id, read_time},
 };
 
@@ -102,9 +102,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn put_amphora(&self, amphora: &AmphoraRecord) -> Result<(), StoreError> {
-        self.run("remember an amphora", put_amphora(amphora))
-            .await
-            .map(drop)
+        retried!(self.run("remember an amphora", put_amphora(amphora))).map(drop)
     }
 
     /// Forgets an amphora and its placements. What its listeners counted stays in the totals. Absent counts as done.
@@ -113,8 +111,8 @@ impl Store {
     /// [`StoreError`]
     pub async fn forget_amphora(&self, amphora: AmphoraId) -> Result<(), StoreError> {
         let statement =
-            sqlx::query("DELETE FROM amphora WHERE id = $1").bind(row::id_text(amphora.uuid()));
-        self.run("forget an amphora", statement).await.map(drop)
+            || sqlx::query("DELETE FROM amphora WHERE id = $1").bind(row::id_text(amphora.uuid()));
+        retried!(self.run("forget an amphora", statement())).map(drop)
     }
 
     /// Places a load balancer, on a `new` amphora if there is one, which is remembered by that too; all of it or nothing.
@@ -124,6 +122,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn put_placement(
+        &self,
+        load_balancer: LoadBalancerId,
+        placement: Placement,
+        new: Option<&AmphoraRecord>,
+    ) -> Result<bool, StoreError> {
+        retried!(self.try_put_placement(load_balancer, placement, new))
+    }
+
+    async fn try_put_placement(
         &self,
         load_balancer: LoadBalancerId,
         placement: Placement,
@@ -285,3 +292,7 @@ const PUT_PLACEMENT: &str =
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "fleet/tests.rs"]
+#[expect(clippy::duplicate_mod, reason = "the same tests, on a database server")]
+mod tests_on_server;

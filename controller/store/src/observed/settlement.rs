@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     Store, StoreError,
-    engine::Durability,
+    engine::{Durability, retried},
     row::{self, column, read_id},
 };
 
@@ -94,6 +94,18 @@ impl Store {
         if load_balancers.is_empty() {
             return Ok(());
         }
+        // All who lock several take them in the same order.
+        let mut sorted = load_balancers.to_vec();
+        sorted.sort_unstable();
+        retried!(self.try_make_due(&sorted, at, doing))
+    }
+
+    async fn try_make_due(
+        &self,
+        load_balancers: &[LoadBalancerId],
+        at: Timestamp,
+        doing: &'static str,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.begin_as(Durability::Learned, doing).await?;
         for id in load_balancers {
             let statement = sqlx::query(MAKE_DUE)
@@ -110,6 +122,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
+        retried!(self.try_settle(settlement))
+    }
+
+    async fn try_settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
         let doing = "store how far the data plane has followed";
         let id = row::id_text(settlement.load_balancer.uuid());
         let generation = row::generation_number(settlement.generation);
@@ -149,6 +165,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn forget(&self, load_balancer: LoadBalancerId) -> Result<(), StoreError> {
+        retried!(self.try_forget(load_balancer))
+    }
+
+    async fn try_forget(&self, load_balancer: LoadBalancerId) -> Result<(), StoreError> {
         let doing = "forget a load balancer";
         let id = row::id_text(load_balancer.uuid());
         let mut transaction = self.begin(doing).await?;
@@ -191,12 +211,13 @@ impl Store {
         load_balancer: LoadBalancerId,
         statuses: &BTreeMap<Uuid, OperatingStatus>,
     ) -> Result<(), StoreError> {
-        let statement = sqlx::query(PUT_OPERATING)
-            .bind(row::id_text(load_balancer.uuid()))
-            .bind(row::operating_document(statuses)?);
-        self.learn("store operating statuses", statement)
-            .await
-            .map(drop)
+        let document = row::operating_document(statuses)?;
+        let statement = || {
+            sqlx::query(PUT_OPERATING)
+                .bind(row::id_text(load_balancer.uuid()))
+                .bind(document.clone())
+        };
+        retried!(self.learn("store operating statuses", statement())).map(drop)
     }
 }
 
@@ -243,3 +264,7 @@ const PUT_OPERATING: &str = "INSERT INTO observed (load_balancer_id, operating, 
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "settlement/tests.rs"]
+#[expect(clippy::duplicate_mod, reason = "the same tests, on a database server")]
+mod tests_on_server;

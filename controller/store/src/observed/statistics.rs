@@ -10,7 +10,7 @@ use sqlx::any::AnyRow;
 
 use crate::{
     Store, StoreError,
-    engine::{Durability, Statement},
+    engine::{Durability, Statement, retried},
     row::{self, column, read_document, read_id},
 };
 
@@ -63,6 +63,17 @@ impl Store {
         if tallies.is_empty() {
             return Ok(());
         }
+        // All who lock several take them in the same order.
+        let mut sorted: Vec<&ListenerTally> = tallies.iter().collect();
+        sorted.sort_unstable_by_key(|tally| (tally.listener, tally.amphora));
+        retried!(self.try_put_tallies(&sorted, doing))
+    }
+
+    async fn try_put_tallies(
+        &self,
+        tallies: &[&ListenerTally],
+        doing: &'static str,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.begin_as(Durability::Learned, doing).await?;
         for tally in tallies {
             let Tally { base, boot, last } = tally.tally;
@@ -132,3 +143,7 @@ const PUT: &str = "INSERT INTO tally (listener_id, amphora_id, document)
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "statistics/tests.rs"]
+#[expect(clippy::duplicate_mod, reason = "the same tests, on a database server")]
+mod tests_on_server;

@@ -28,7 +28,7 @@ async fn found(store: &Store, project: &str, once: &Once) -> Option<CreatedOnce>
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_fifty_creations_under_one_name_one_is_stored() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     let mut writers = tokio::task::JoinSet::new();
     for lb in 0..50 {
         let store = store.clone();
@@ -54,7 +54,7 @@ async fn of_fifty_creations_under_one_name_one_is_stored() {
 
 #[tokio::test]
 async fn a_name_is_one_of_its_project_and_place() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     assert_eq!(create(&store, 0, &once("a")).await, Committed::Done);
     assert_eq!(found(&store, "project-1", &once("a")).await, None);
     assert_eq!(create(&store, 1, &once("a")).await, Committed::Done);
@@ -69,7 +69,7 @@ async fn a_name_is_one_of_its_project_and_place() {
 
 #[tokio::test]
 async fn what_is_not_stored_takes_no_name() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     assert_eq!(create(&store, 0, &once("a")).await, Committed::Done);
     // The same load balancer again: the race is lost, and the name with it.
     assert_eq!(create(&store, 0, &once("b")).await, Committed::LostRace);
@@ -78,7 +78,7 @@ async fn what_is_not_stored_takes_no_name() {
 
 #[tokio::test]
 async fn names_are_forgotten_with_age_a_bounded_number_at_once() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     for lb in 0..4 {
         assert_eq!(create(&store, lb, &once("a")).await, Committed::Done);
         let next = create(&store, lb + 10, &once("b")).await;

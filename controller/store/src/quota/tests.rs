@@ -49,7 +49,7 @@ async fn apply(
 
 #[tokio::test]
 async fn what_is_set_is_read_back_and_a_reset_record_stays() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     let (one, two) = (project("one"), project("two"));
     assert_eq!(store.quota(&one).await.unwrap(), None);
     assert!(!store.reset_quota(&one, None).await.unwrap());
@@ -90,7 +90,7 @@ async fn each_kind_is_counted_and_what_breaks_a_limit_is_not_stored() {
         (Counted::Member, 3),
         (Counted::HealthMonitor, 1),
     ] {
-        let store = Store::in_memory().await.unwrap();
+        let store = new_store(module_path!()).await;
         let change = creation(tree(0, 3));
         assert_eq!(
             apply(&store, &change, &most(kind, has - 1)).await,
@@ -118,7 +118,7 @@ async fn each_kind_is_counted_and_what_breaks_a_limit_is_not_stored() {
 
 #[tokio::test]
 async fn what_was_set_for_a_project_goes_before_what_is_configured() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     let mine = project("project-0");
     let set = async |limit| {
         let update = QuotaUpdate {
@@ -147,7 +147,7 @@ async fn what_was_set_for_a_project_goes_before_what_is_configured() {
 
 #[tokio::test]
 async fn what_is_being_deleted_counts_until_it_is_gone() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     let limits = most(Counted::Member, 2);
     assert_eq!(
         apply(&store, &creation(tree(0, 2)), &limits).await,
@@ -195,7 +195,7 @@ async fn what_is_being_deleted_counts_until_it_is_gone() {
 
 #[tokio::test]
 async fn a_batch_counts_new_less_deleted_members() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     let limits = most(Counted::Member, 2);
     assert_eq!(
         apply(&store, &creation(tree(0, 2)), &limits).await,
@@ -261,7 +261,7 @@ async fn two_hundred_creations_at_once_never_pass_the_limit_by_one() {
 
 #[tokio::test]
 async fn asking_before_writes_nothing_and_agrees_with_what_is_decided() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     let change = creation(tree(0, 3));
     let mine = project("project-0");
     for limit in 0..5 {

@@ -28,7 +28,7 @@ fn record(n: u128) -> AmphoraRecord {
 
 #[tokio::test]
 async fn an_amphora_is_remembered_with_all_that_was_heard_of_it_since() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     let fresh = record(2);
     store.put_amphora(&fresh).await.unwrap();
     assert_eq!(
@@ -74,7 +74,7 @@ fn on(n: u128) -> Placement {
 }
 
 async fn with_load_balancers(count: u32) -> Store {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     for lb in 0..count {
         assert_eq!(
             store.apply(&creation(tree(lb, 0))).await.unwrap(),
@@ -180,7 +180,7 @@ async fn a_new_amphora_is_remembered_with_whom_it_is_for_or_not_at_all() {
 
 #[tokio::test]
 async fn what_is_to_go_stays_so() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     let going = AmphoraRecord {
         fate: Fate::Retires,
         updated_at: Some(at(300)),

@@ -14,7 +14,7 @@ use super::{Due, Outcome, Settled, Settlement};
 use crate::{Committed, Store, fixture::*};
 
 async fn store_with(load_balancers: u32) -> Store {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     for lb in 0..load_balancers {
         assert_eq!(
             store.apply(&creation(tree(lb, 2))).await.unwrap(),

@@ -5,7 +5,7 @@ use krater_controller_core::{query::ResourceId, tally::Tally};
 use uuid::Uuid;
 
 use super::ListenerTally;
-use crate::{Committed, Store, fixture::*};
+use crate::{Committed, fixture::*};
 
 fn counters(bytes_in: u64) -> Counters {
     Counters {
@@ -34,7 +34,7 @@ fn counted(lb: u32, listener: u32, amphora: u128, bytes_in: u64) -> ListenerTall
 
 #[tokio::test]
 async fn totals_are_sums_over_amphorae_boots_and_listeners() {
-    let store = Store::in_memory().await.unwrap();
+    let store = new_store(module_path!()).await;
     let mut two = tree(0, 0);
     two.listeners.push(row(listener(0, 1), at(9)));
     assert_eq!(store.apply(&creation(two)).await.unwrap(), Committed::Done);

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Addresses, Link, Transaction};
+use super::{super::addresses::Addresses, Link, Transaction};
 use crate::StoreError;
 
 /// Complete transactions inside one that is open.

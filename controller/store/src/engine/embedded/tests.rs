@@ -71,7 +71,7 @@ async fn what_was_answered_survives_a_kill_in_the_middle_of_writing() {
         let mut writer = std::process::Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "engine::tests::writer_to_be_killed",
+                "engine::embedded::tests::writer_to_be_killed",
                 "--ignored",
                 "--nocapture",
             ])
@@ -335,7 +335,7 @@ fn modes_do_not_bind_us() -> bool {
 }
 
 async fn limit_pages(store: &Store, pragma: &'static str) {
-    let mut guard = store.inner.link.lock().await;
+    let mut guard = store.embedded().inner.link.lock().await;
     sqlx::raw_sql(pragma)
         .execute(&mut guard.as_mut().unwrap().connection)
         .await
@@ -373,7 +373,7 @@ async fn what_was_promised_waits_for_the_disk_and_what_was_learned_does_not() {
     let dir = tempdir().unwrap();
     let store = Store::open(&dir.path().join("krater.db")).await.unwrap();
     let synchronous = async || -> i64 {
-        let mut guard = store.inner.link.lock().await;
+        let mut guard = store.embedded().inner.link.lock().await;
         let connection = &mut guard.as_mut().unwrap().connection;
         let statement = sqlx::query("PRAGMA synchronous");
         let row = statement.fetch_one(connection).await.unwrap();

@@ -5,7 +5,7 @@ use std::{future::Future, path::Path, pin::Pin, task::Poll};
 use krater_controller_core::query::{ResourceId, TreeFilter};
 use tempfile::{TempDir, tempdir};
 
-use super::{super::Durability, *};
+use super::{super::super::Durability, *};
 use crate::{Committed, Store, fixture::*};
 
 type Answer = Result<Committed, StoreError>;
@@ -20,7 +20,7 @@ async fn store() -> (TempDir, Store) {
 }
 
 async fn raw(store: &Store, text: &'static str) {
-    let mut connection = store.link().await.unwrap();
+    let mut connection = store.embedded().link().await.unwrap();
     connection.batch("prepare a test", text).await.unwrap();
 }
 
@@ -51,7 +51,10 @@ async fn at_once(store: &Store, mut writing: Vec<Writing>) -> Vec<tokio::task::J
             Poll::Ready(())
         })
         .await;
-        assert_eq!(store.inner.waiting.load(Ordering::Relaxed), number + 1);
+        assert_eq!(
+            store.embedded().inner.waiting.load(Ordering::Relaxed),
+            number + 1
+        );
     }
     held.rollback().await.unwrap();
     writing.into_iter().map(tokio::spawn).collect()
@@ -165,7 +168,7 @@ async fn what_is_promised_is_never_part_of_what_may_be_forgotten() {
     let learned = tokio::spawn(learning.commit("learn"));
     assert_eq!(promising.await.unwrap(), Committed::Done);
     learned.await.unwrap().unwrap();
-    let link = store.link().await.unwrap();
+    let link = store.embedded().link().await.unwrap();
     assert_eq!(
         link.guard.as_ref().unwrap().durability,
         Durability::Promised
