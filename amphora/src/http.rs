@@ -6,7 +6,9 @@
 
 mod body;
 mod exchange;
+mod h2;
 mod policy;
+mod preface;
 mod refusal;
 mod rewrite;
 mod server;

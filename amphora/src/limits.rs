@@ -125,6 +125,39 @@ pub(crate) const CHUNK_BYTES_MAX: u64 = 1 << 53;
 /// Bytes of chunk extensions in one HTTP body. Nobody needs any, and they are not passed on.
 pub(crate) const CHUNK_EXTENSION_BYTES_MAX: usize = 16 * 1024;
 
+/// Requests of one HTTP/2 connection at once: what clients assume before they are told (RFC 9113 section 6.5.2).
+pub(crate) const STREAMS_MAX: u32 = 100;
+
+/// The head of an HTTP/2 request, unpacked, as RFC 9113 section 6.5.2 counts it: a hundred of them may be held by one
+/// connection, and a few bytes may unpack to as much. Longer ones are answered with 431.
+pub(crate) const STREAM_HEAD_BYTES_MAX: u32 = 32 * 1024;
+
+/// What one HTTP/2 request may send before its member has taken any of it: at 50 ms that is 5 MB a second.
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// The same of all requests of a connection together: what it may cost if no member takes anything.
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// What of answers may wait in the HTTP/2 engine of one connection for its socket. It is given no more than the client has
+/// made room for.
+pub(crate) const STREAM_SEND_BYTES_MAX: usize = 64 * 1024;
+
+/// HTTP/2 requests that were taken back before they were looked at (rapid reset, CVE-2023-44487), waiting at once.
+pub(crate) const STREAMS_UNSEEN_RESET_MAX: usize = 20;
+
+/// HTTP/2 requests of one connection that had to be reset for what the client did wrong, in all (CVE-2025-8671). Those count
+/// that come before the client has heard how many it may make; some make hundreds.
+pub(crate) const STREAMS_WRONG_MAX: usize = 512;
+
+/// HTTP/2 frames in a row that carry nothing, such as pings: more than any client sends at once.
+pub(crate) const IDLE_FRAMES_BURST: u32 = 1_000;
+
+/// Such frames a second for as long as a connection lasts: keep-alives of the most anxious clients.
+pub(crate) const IDLE_FRAMES_PER_SECOND: u32 = 10;
+
+/// Such frames that each frame of an answer allows besides: two window updates, and a ping to measure the way.
+pub(crate) const IDLE_FRAMES_PER_FRAME: u32 = 3;
+
 /// HTTP messages up to this are joined before they are sent: beyond it copying costs more than a call with two pieces.
 pub(crate) const JOINED_BYTES_MAX: usize = 1_024;
 

@@ -31,8 +31,8 @@ mod guest;
 mod roll;
 
 pub(crate) use guest::Guest;
-pub(crate) use roll::Ending;
 use roll::Roll;
+pub(crate) use roll::{Ending, Ticket};
 
 /// One core's state. Nothing in it is seen by another thread, but for what is [`Common`].
 pub(crate) struct Local {

@@ -207,19 +207,21 @@ impl Upstream {
 
     /// Books what has moved since the last call, and says so.
     fn account(&mut self, progress: &Progress) {
-        if self.book() > 0 {
+        let (received, sent) = self.book();
+        if received + sent > 0 {
             progress.moved.set(true);
+            progress.deliver(usize::try_from(sent).unwrap_or(usize::MAX));
         }
     }
 
-    fn book(&mut self) -> u64 {
+    fn book(&mut self) -> (u64, u64) {
         let (received, sent) = self.http.channel.take_counts();
         if received + sent > 0 {
             let lane = self.link.lane();
             lane.bytes_in.add(received);
             lane.bytes_out.add(sent);
         }
-        received + sent
+        (received, sent)
     }
 }
 

@@ -110,7 +110,7 @@ pub struct ListenerSpec {
 pub enum ListenerProtocol {
     /// A byte stream. With an HTTP default pool the stream is read as HTTP, as HAProxy does.
     Tcp,
-    /// HTTP/1.0 and HTTP/1.1.
+    /// HTTP/1.0, HTTP/1.1, and HTTP/2 to clients that begin with its preface.
     Http,
     /// Datagrams.
     Udp,

@@ -76,7 +76,7 @@ impl Drop for Ongoing {
     fn drop(&mut self) {
         self.session.progress.turn.set(Turn::Request);
         self.session.progress.responding.set(false);
-        self.session.guest.is_with(None);
+        self.session.is_with(None);
         self.seat.lane().durations.count(self.since.elapsed());
     }
 }

@@ -3,10 +3,10 @@
 use std::{rc::Rc, sync::Arc};
 
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION, response as answer,
+    HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION, request::Parts,
+    response as answer,
 };
 use http_body::Body;
-use hyper::body::Incoming;
 use krater_amphora_core::proxy_protocol::{Header, Version};
 use tokio::{io::AsyncWriteExt, time::timeout};
 
@@ -27,11 +27,9 @@ use crate::{
 };
 
 /// Answers one request of a client, by a member if at all possible.
-pub(super) async fn answer(session: Rc<Session>, request: Request<Incoming>) -> Response<Reply> {
+pub(super) async fn answer(session: Rc<Session>, parts: Parts, body: Outgoing) -> Response<Reply> {
     let seat = session.current_seat();
     let mut ongoing = Ongoing::new(&session, &seat);
-    let (parts, body) = request.into_parts();
-    let body = Outgoing::new(body, &session.progress);
     let route = rewrite::checked(parts).and_then(|parts| {
         // Policies look at what the client sent, not at what becomes of it.
         let route = policy::route(&seat.state, &parts)?;
@@ -109,7 +107,7 @@ async fn send(
             });
         };
         let load = Load::new(pool, &member);
-        session.guest.is_with(Some(member.serial));
+        session.is_with(Some(member.serial));
         let way = Way {
             seat,
             member: &member,

@@ -14,13 +14,16 @@ use krater_amphora_core::{
     snapshot::Pool,
 };
 
-use super::refusal::Refusal;
+use super::{h2::head::as_http1, refusal::Refusal};
 use crate::{upstream::Outgoing, world::ListenerState};
 
 /// A request that can be served, with its target as an origin server takes it, or why it is not served.
 pub(super) fn checked(mut parts: Parts) -> Result<Parts, Refusal> {
     if parts.method == Method::CONNECT {
         return Err(Refusal::Connect);
+    }
+    if parts.version == Version::HTTP_2 {
+        as_http1(&mut parts)?;
     }
     check_host(&parts.headers, parts.version)?;
     parts.uri = origin_form(parts.uri, &mut parts.headers)?;
@@ -133,9 +136,25 @@ fn origin_form(uri: Uri, headers: &mut HeaderMap) -> Result<Uri, Refusal> {
 /// The protocol that a request offers to change to.
 fn upgrade_wanted(headers: &HeaderMap) -> Option<HeaderValue> {
     let offered = headers.get(UPGRADE)?;
-    options(headers)
-        .any(|option| option.eq_ignore_ascii_case("upgrade"))
-        .then(|| offered.clone())
+    let asked = options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"));
+    // Whoever got to speak HTTP/2 with a member by this way would be past every rule of the listener.
+    let text = offered.to_str().ok().filter(|_| asked)?;
+    let others: Vec<_> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|protocol| !is_http(protocol))
+        .collect();
+    HeaderValue::from_str(&others.join(", "))
+        .ok()
+        .filter(|others| !others.is_empty())
+}
+
+/// Whether a protocol that is offered is HTTP once more: `h2c`, `HTTP/2.0` and the like.
+fn is_http(protocol: &str) -> bool {
+    let name = protocol.split('/').next().unwrap_or_default();
+    ["h2", "h2c", "http"]
+        .iter()
+        .any(|http| name.eq_ignore_ascii_case(http))
 }
 
 /// Takes out what is meant for this hop alone (RFC 9110 section 7.6.1).

@@ -6,7 +6,6 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -25,7 +24,8 @@ use tokio::{
 
 use super::{
     body::Reply,
-    exchange,
+    exchange, h2,
+    preface::Opening,
     refusal::{HEAD_TIMEOUT, Refusal},
     session::{Ends, Session},
 };
@@ -34,7 +34,7 @@ use crate::{
     local::{Ending, Guest},
     relay::{Relay, Side},
     tap::{Flow, Tap},
-    upstream::{Tunnel, Turn},
+    upstream::{Outgoing, Tunnel, Turn},
     wire::Wire,
 };
 
@@ -48,17 +48,24 @@ async fn converse(guest: Rc<Guest>, wire: Wire, ends: Ends) {
     let session = Session::new(Rc::clone(&guest), ends);
     let (tap, flow) = Tap::new(wire);
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = exchange::answer(Rc::clone(&session), request);
+        let (parts, body) = request.into_parts();
+        let body = Outgoing::new(body, &session.progress);
+        let answer = exchange::answer(Rc::clone(&session), parts, body);
         Box::pin(async move { Ok::<_, Infallible>(answer.await) })
     });
     let mut connection = Builder::new()
         .max_buf_size(HTTP_BUFFER_BYTES_MAX)
         .max_header_size(HTTP_HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(tap), service);
+        .serve_connection(TokioIo::new(Opening::new(tap)), service);
     let mut watch = Watch::new(&session, &flow);
     let end = watch.run(&mut connection).await;
     let parts = connection.into_parts();
-    let wire = parts.io.into_inner().into_wire();
+    let opening = parts.io.into_inner();
+    if matches!(end, End::Http2) {
+        // Apart, so that tasks that speak HTTP/1 need no room for it.
+        return Box::pin(h2::serve(&session, opening, &flow)).await;
+    }
+    let wire = opening.into_tap().into_wire();
     let tunnel = session.tunnel.take();
     match (end, tunnel) {
         (End::Done, Some(tunnel)) => join(&guest, wire, parts.read_buf, tunnel).await,
@@ -76,6 +83,8 @@ enum End {
     Left,
     /// The next request did not begin, or its head did not end, in time.
     NoRequest { begun: bool },
+    /// Nothing but HTTP/1 has: the client speaks HTTP/2.
+    Http2,
     /// A body stopped moving after the head of the answer was sent.
     Stalled,
 }
@@ -104,13 +113,13 @@ impl<'a> Watch<'a> {
         }
     }
 
-    async fn run<S>(&mut self, connection: &mut Connection<TokioIo<Tap>, S>) -> End
+    async fn run<S>(&mut self, connection: &mut Connection<TokioIo<Opening>, S>) -> End
     where
         S: HttpService<Incoming, ResBody = Reply> + Unpin,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         S::Future: Unpin,
     {
-        let mut timer = pin!(sleep(self.period()));
+        let mut timer = pin!(sleep(self.session.period()));
         poll_fn(|cx| {
             if !self.graceful && self.session.guest.ending() >= Ending::Graceful {
                 self.graceful = true;
@@ -122,9 +131,12 @@ impl<'a> Watch<'a> {
                 if let Poll::Ready(outcome) = polled {
                     return Poll::Ready(self.judge(outcome));
                 }
+                if self.flow.is_http2() {
+                    return Poll::Ready(End::Http2);
+                }
                 if self.session.retimed.take() {
                     // What the timer is set to may be far beyond a timeout that has become shorter.
-                    timer.as_mut().reset(Instant::now() + self.period());
+                    timer.as_mut().reset(Instant::now() + self.session.period());
                 }
                 let turn = ready!(self.poll_overdue(cx, timer.as_mut()));
                 match turn {
@@ -139,12 +151,6 @@ impl<'a> Watch<'a> {
             }
         })
         .await
-    }
-
-    /// The shortest of the timeouts: how often the timer needs to look.
-    fn period(&self) -> Duration {
-        let timeouts = self.session.timeouts();
-        timeouts.client_data.min(timeouts.member_data)
     }
 
     /// Books what has moved since the last call.
@@ -172,11 +178,11 @@ impl<'a> Watch<'a> {
             let now = Instant::now();
             let next = match self.session.allowance() {
                 Some(allowed) if self.moved_at + allowed <= now => {
-                    timer.as_mut().reset(now + self.period());
+                    timer.as_mut().reset(now + self.session.period());
                     return Poll::Ready(self.session.progress.turn.get());
                 }
-                Some(allowed) => (self.moved_at + allowed).min(now + self.period()),
-                None => now + self.period(),
+                Some(allowed) => (self.moved_at + allowed).min(now + self.session.period()),
+                None => now + self.session.period(),
             };
             timer.as_mut().reset(next);
         }
@@ -207,7 +213,8 @@ async fn close(session: &Session, mut wire: Wire, end: End) {
             lane.request_errors.bump();
             return;
         }
-        End::NoRequest { begun: false } => return wire.say_goodbye(),
+        // HTTP/2 is ended by whoever speaks it.
+        End::NoRequest { begun: false } | End::Http2 => return wire.say_goodbye(),
         End::NoRequest { begun: true } => {
             lane.request_errors.bump();
             lane.responses
@@ -228,7 +235,7 @@ async fn close(session: &Session, mut wire: Wire, end: End) {
 
 /// Closes so that the client gets to read our last answer: a socket closed with unread data in it sends a reset, which
 /// destroys what the client has not read yet (RFC 9112 section 9.6).
-async fn linger(wire: &mut Wire) {
+pub(super) async fn linger(wire: &mut Wire) {
     let drain = async {
         if wire.shutdown().await.is_err() {
             return;

@@ -1,9 +1,10 @@
-//! One client connection as its parts share it: whom it is, under which listener it runs, how far it has come.
+//! One client connection, or one of the many requests it carries at once, as its parts share it: whom it is, under which listener it runs, how far it has come.
 
 use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
+    task::Waker,
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     limits::IDLE_UPSTREAMS_PER_CLIENT_MAX,
-    local::Guest,
+    local::{Ending, Guest, Ticket},
     seat::Seat,
     upstream::{Progress, Tunnel, Turn, Upstream, Upstreams, Whose},
 };
@@ -42,7 +43,8 @@ impl Ends {
     }
 }
 
-/// One client connection, as seen by its server side, its service and the bodies under way.
+/// One client connection, as seen by its server side, its service and the bodies under way. Where a connection carries many
+/// requests at once, each has one of its own.
 pub(super) struct Session {
     pub(super) guest: Rc<Guest>,
     pub(super) peer: SocketAddr,
@@ -53,12 +55,14 @@ pub(super) struct Session {
     /// Where the client connected to.
     local: SocketAddr,
     /// Idle connections to members that know who this client is.
-    own_upstreams: Upstreams,
+    own_upstreams: Rc<Upstreams>,
     /// A member has agreed to speak another protocol: what to join the client with.
     pub(super) tunnel: RefCell<Option<Tunnel>>,
     seat: RefCell<Rc<Seat>>,
     epoch: Cell<u64>,
     gone: Cell<bool>,
+    /// Its place on the roll, if it is one request of many.
+    place: Option<Ticket>,
 }
 
 impl Session {
@@ -69,14 +73,62 @@ impl Session {
             guest,
             peer,
             local,
-            own_upstreams: Upstreams::new(IDLE_UPSTREAMS_PER_CLIENT_MAX),
+            own_upstreams: Rc::new(Upstreams::new(IDLE_UPSTREAMS_PER_CLIENT_MAX)),
             progress: Rc::new(Progress::new()),
             retimed: Cell::new(false),
             tunnel: RefCell::default(),
             seat: RefCell::new(seat),
             epoch: Cell::new(0),
             gone: Cell::new(false),
+            place: None,
         })
+    }
+
+    /// One of the requests that this connection carries at once, whose head is complete now.
+    pub(super) fn of_one_request(&self) -> Rc<Self> {
+        let seat = self.current_seat();
+        Rc::new(Self {
+            guest: Rc::clone(&self.guest),
+            peer: self.peer,
+            local: self.local,
+            own_upstreams: Rc::clone(&self.own_upstreams),
+            progress: Rc::new(Progress::new()),
+            retimed: Cell::new(false),
+            tunnel: RefCell::default(),
+            seat: RefCell::new(seat),
+            epoch: self.epoch.clone(),
+            gone: self.gone.clone(),
+            place: Some(self.guest.place_for_request()),
+        })
+    }
+
+    /// Notes which member the request is with, by its serial; `None` when it has ended.
+    pub(super) fn is_with(&self, member: Option<u64>) {
+        match &self.place {
+            Some(place) => place.slot().is_with(member),
+            None => self.guest.is_with(member),
+        }
+    }
+
+    /// How the request, or the connection, is asked to end.
+    pub(super) fn ending(&self) -> Ending {
+        match &self.place {
+            Some(place) => place.slot().ending(),
+            None => self.guest.ending(),
+        }
+    }
+
+    /// Has `waker` woken when the answer of [`Session::ending`] changes. A connection's task is woken anyway.
+    pub(super) fn attend(&self, waker: &Waker) {
+        if let Some(place) = &self.place {
+            place.slot().attend(waker);
+        }
+    }
+
+    /// The shortest of the timeouts: how often a timer needs to look.
+    pub(super) fn period(&self) -> Duration {
+        let timeouts = self.timeouts();
+        timeouts.client_data.min(timeouts.member_data)
     }
 
     /// The listener under which a request runs whose head is complete now (I4).

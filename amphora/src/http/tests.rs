@@ -16,8 +16,10 @@ use crate::testbed::{Bed, PATIENCE, eventually, member, nobody, pattern, read_al
 use talk::{Expect, Message, Talk, http_member, ok, show};
 
 mod faults;
+mod frames;
 mod policies;
 mod proxy_header;
+mod streams;
 mod talk;
 
 /// Counts the connections a member gets.

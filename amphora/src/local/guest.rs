@@ -37,6 +37,11 @@ impl Guest {
         self.ticket.slot().is_with(member);
     }
 
+    /// A place of its own for one of many requests at once.
+    pub(crate) fn place_for_request(&self) -> Ticket {
+        self.ticket.beside()
+    }
+
     /// Serves the connection until it has ended or must.
     pub(crate) async fn attend<F: Future<Output = ()>>(self, serve: impl FnOnce(Rc<Self>) -> F) {
         let guest = Rc::new(self);

@@ -46,7 +46,7 @@ pub(crate) struct Slot {
     waker: RefCell<Option<Waker>>,
 }
 
-/// A connection's place on the roll; dropping it strikes the connection off.
+/// The place on the roll of a connection, or of a request of one that carries many; dropping it strikes it off.
 pub(crate) struct Ticket {
     roll: Rc<Roll>,
     position: usize,
@@ -122,8 +122,8 @@ impl Slot {
         }
     }
 
-    /// Notes which member it is with, by its serial.
-    pub(super) fn is_with(&self, member: Option<u64>) {
+    /// Notes which member it is with, by its serial; `None` when a request has ended.
+    pub(crate) fn is_with(&self, member: Option<u64>) {
         self.member.set(member);
     }
 
@@ -136,13 +136,18 @@ impl Slot {
     pub(crate) fn attend(&self, waker: &Waker) {
         let mut held = self.waker.borrow_mut();
         if held.is_none() {
-            // A task keeps its waker for life, so the first one is good for ever.
+            // A task, or a future among others, keeps its waker for life, so the first one is good for ever.
             *held = Some(waker.clone());
         }
     }
 }
 
 impl Ticket {
+    /// A place on the same roll for part of the connection, which may be ended alone.
+    pub(super) fn beside(&self) -> Self {
+        self.roll.enter()
+    }
+
     /// The connection's slot.
     pub(crate) const fn slot(&self) -> &Rc<Slot> {
         &self.slot

@@ -4,10 +4,12 @@
 use std::{
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use h2::RecvStream;
+use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -17,16 +19,34 @@ use super::progress::{Progress, Turn};
 pub(crate) enum Outgoing {
     /// There is none.
     Empty,
-    /// As it comes from the client.
+    /// As it comes from a client that speaks HTTP/1.
     Client(Incoming, Rc<Progress>),
     /// A piece that was taken before and could not be sent, and what follows it.
     Again(Bytes, Box<Self>),
+    /// As it comes from one that speaks HTTP/2.
+    Stream(Box<Inflow>, Rc<Progress>),
+}
+
+/// A body that comes by HTTP/2. The engine sees to it that it is as long as its head says.
+pub(crate) struct Inflow {
+    stream: RecvStream,
+    /// What is still to come of it, if that is known.
+    left: Option<u64>,
 }
 
 /// Why a body has ended early.
-pub(crate) type Broken = hyper::Error;
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// As HTTP/1 knows it.
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    /// As HTTP/2 knows it.
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+}
 
 impl Outgoing {
+    /// The body of a request that came by HTTP/1.
     pub(crate) fn new(body: Incoming, progress: &Rc<Progress>) -> Self {
         if body.is_end_stream() {
             progress.unread.set(false);
@@ -41,6 +61,48 @@ impl Outgoing {
         match first {
             Some(first) => Self::Again(first, Box::new(self)),
             None => self,
+        }
+    }
+
+    /// The body of a request that came by HTTP/2, with that head.
+    pub(crate) fn from_stream(
+        stream: RecvStream,
+        headers: &HeaderMap,
+        progress: &Rc<Progress>,
+    ) -> Self {
+        if stream.is_end_stream() {
+            return Self::Empty;
+        }
+        let length = headers.get(CONTENT_LENGTH);
+        // The engine has read it as a number.
+        let left = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        Self::Stream(Box::new(Inflow { stream, left }), Rc::clone(progress))
+    }
+}
+
+impl Inflow {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: &Progress,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        loop {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(data)) => {
+                    let length = data.len();
+                    progress.held.set(progress.held.get() + length);
+                    progress.moved.set(true);
+                    self.left = self.left.map(|left| left.saturating_sub(length as u64));
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                None => {
+                    let trailers = ready!(self.stream.poll_trailers(cx));
+                    let frame = trailers.map(|trailers| trailers.map(Frame::trailers));
+                    return Poll::Ready(frame.map_err(Broken::from).transpose());
+                }
+            }
         }
     }
 }
@@ -59,10 +121,20 @@ impl Body for Outgoing {
             *this = std::mem::replace(rest, Self::Empty);
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
-        let Self::Client(body, progress) = this else {
-            return Poll::Ready(None);
+        let (frame, progress) = match this {
+            Self::Empty | Self::Again(..) => return Poll::Ready(None),
+            Self::Client(body, progress) => {
+                let frame = Pin::new(&mut *body).poll_frame(cx);
+                if matches!(frame, Poll::Ready(None)) || body.is_end_stream() {
+                    progress.unread.set(false);
+                }
+                (frame.map_err(Broken::from), progress)
+            }
+            Self::Stream(inflow, progress) => {
+                progress.wanted.set(true);
+                (inflow.poll_frame(cx, progress), progress)
+            }
         };
-        let frame = Pin::new(&mut *body).poll_frame(cx);
         // While an answer is under way its own body says whose turn it is.
         let waits = if frame.is_pending() {
             Turn::Client
@@ -72,9 +144,6 @@ impl Body for Outgoing {
         if !progress.responding.get() {
             progress.turn.set(waits);
         }
-        if matches!(frame, Poll::Ready(None)) || body.is_end_stream() {
-            progress.unread.set(false);
-        }
         frame
     }
 
@@ -83,6 +152,7 @@ impl Body for Outgoing {
             Self::Empty => true,
             Self::Client(body, _) => body.is_end_stream(),
             Self::Again(..) => false,
+            Self::Stream(inflow, _) => inflow.stream.is_end_stream(),
         }
     }
 
@@ -90,10 +160,16 @@ impl Body for Outgoing {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client(body, _) => body.size_hint(),
-            Self::Again(first, rest) => match rest.size_hint().exact() {
-                Some(rest) => SizeHint::with_exact(first.len() as u64 + rest),
-                None => SizeHint::default(),
-            },
+            Self::Again(first, rest) => exactly(
+                rest.size_hint()
+                    .exact()
+                    .map(|rest| first.len() as u64 + rest),
+            ),
+            Self::Stream(inflow, _) => exactly(inflow.left),
         }
     }
+}
+
+fn exactly(length: Option<u64>) -> SizeHint {
+    length.map_or_else(SizeHint::default, SizeHint::with_exact)
 }

@@ -1,9 +1,9 @@
-//! What the parts of one client connection tell each other: whose turn it is, and whether it is overdue.
+//! What the parts of one exchange tell each other: whose turn it is, and whether it is overdue.
 
 use std::cell::Cell;
 
-/// How far the exchange of one client connection has come, as seen by its server side, its service, the connection to a
-/// member and the bodies under way.
+/// How far an exchange has come, as seen by the server side, the service, the connection to a member and the bodies under
+/// way: that of a client connection that carries one request after another, or that of one request among many.
 pub(crate) struct Progress {
     /// Whose move it is.
     pub(crate) turn: Cell<Turn>,
@@ -15,6 +15,12 @@ pub(crate) struct Progress {
     pub(crate) moved: Cell<bool>,
     /// The client has more of a request body to send than was read.
     pub(crate) unread: Cell<bool>,
+    /// Somebody has asked for the body of the request.
+    pub(crate) wanted: Cell<bool>,
+    /// Bytes of the request's body that were passed on and that the client was not given room for again.
+    pub(crate) held: Cell<usize>,
+    /// Bytes that went to the member since somebody last took the number.
+    pub(crate) delivered: Cell<usize>,
 }
 
 /// Who is expected to move next.
@@ -39,6 +45,14 @@ impl Progress {
             overdue: Cell::new(None),
             moved: Cell::new(false),
             unread: Cell::new(false),
+            wanted: Cell::new(false),
+            held: Cell::new(0),
+            delivered: Cell::new(0),
         }
+    }
+    /// Notes that bytes went to the member.
+    pub(crate) fn deliver(&self, bytes: usize) {
+        self.delivered
+            .set(self.delivered.get().saturating_add(bytes));
     }
 }

@@ -94,23 +94,28 @@ impl Talk {
         let bodiless = expect == Expect::AnswerToHead
             || (expect == Expect::Answer && matches!(message.status(), 100..=199 | 204 | 304));
         if !bodiless {
-            message.body = self.body(&message, expect);
+            message.body = self.body(&mut message, expect);
         }
         Some(message)
     }
 
-    fn body(&mut self, message: &Message, expect: Expect) -> Vec<u8> {
+    fn body(&mut self, message: &mut Message, expect: Expect) -> Vec<u8> {
         let mut body = vec![];
         if message.header("transfer-encoding") == Some("chunked") {
             loop {
                 let size = usize::from_str_radix(&self.line().unwrap(), 16).unwrap();
+                if size == 0 {
+                    // Trailers, then an empty line.
+                    while let Some(line) = self.line().filter(|line| !line.is_empty()) {
+                        let (name, value) = line.split_once(": ").unwrap();
+                        message.headers.push((name.to_owned(), value.to_owned()));
+                    }
+                    return body;
+                }
                 let mut chunk = vec![0; size];
                 self.stream.read_exact(&mut chunk).unwrap();
                 body.extend(chunk);
                 assert_eq!(self.line().unwrap(), "");
-                if size == 0 {
-                    return body;
-                }
             }
         } else if let Some(length) = message.header("content-length") {
             body.resize(length.parse().unwrap(), 0);
