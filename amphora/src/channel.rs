@@ -10,16 +10,19 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
+mod dialogue;
 mod outflow;
 
+pub(crate) use dialogue::{Dialogue, Heard, Unfinished};
 pub(crate) use outflow::{Outflow, Unsendable};
 
 use crate::{
     limits::{
         HEAD_BUFFERS_MAX, HTTP_BUFFER_BYTES_MAX, HTTP_COPY_BYTES_MAX, JOINED_BYTES_MAX,
-        OUTBOX_BYTES_MAX,
+        OUTBOX_BYTES_MAX, SPARE_FIELDS_MAX,
     },
     wire::Wire,
 };
@@ -31,12 +34,14 @@ pub(crate) struct Buffers {
     arrivals: RefCell<BytesMut>,
     /// Where heads are written.
     heads: RefCell<Vec<Vec<u8>>>,
+    /// Where fields of heads are kept: empty, with room for those of common messages.
+    fields: RefCell<Vec<HeaderMap>>,
 }
 
 /// One end of a connection.
 pub(crate) struct Channel {
     wire: Wire,
-    buffers: Rc<Buffers>,
+    pub(crate) buffers: Rc<Buffers>,
     /// What was received and not used yet.
     pub(crate) held: BytesMut,
     outbox: Outbox,
@@ -70,7 +75,22 @@ impl Buffers {
         Rc::new(Self {
             arrivals: RefCell::default(),
             heads: RefCell::default(),
+            fields: RefCell::default(),
         })
+    }
+
+    /// Room for the fields of a head.
+    pub(crate) fn fields(&self) -> HeaderMap {
+        self.fields.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes back what fields were kept in.
+    pub(crate) fn give_back(&self, mut fields: HeaderMap) {
+        let mut spare = self.fields.borrow_mut();
+        if spare.len() < HEAD_BUFFERS_MAX && fields.capacity() <= SPARE_FIELDS_MAX {
+            fields.clear();
+            spare.push(fields);
+        }
     }
 }
 

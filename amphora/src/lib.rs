@@ -6,14 +6,7 @@ pub mod cli;
 mod clock;
 mod config;
 mod connect;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "what clients send is read by it with the next change"
-    )
-)]
+mod date;
 mod h1;
 mod heartbeat;
 mod housekeeper;

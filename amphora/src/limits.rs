@@ -110,6 +110,13 @@ pub(crate) const OUTBOX_BYTES_MAX: usize = 16 * 1024;
 /// Buffers for heads that one worker keeps. Only connections that are just sending hold one.
 pub(crate) const HEAD_BUFFERS_MAX: usize = 16;
 
+/// Fields that what a worker keeps for them has room for. A message with more is rare, and its room is given back.
+pub(crate) const SPARE_FIELDS_MAX: usize = 96;
+
+/// Reads of what is left of a request that was answered before all of it was read. Whoever sends more than what is there
+/// loses its connection.
+pub(crate) const LEFTOVER_READS_MAX: usize = 4;
+
 /// Interim answers to one request (`100`, `103`). A member that sends more never ends.
 pub(crate) const INTERIM_ANSWERS_MAX: usize = 16;
 

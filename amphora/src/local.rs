@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     channel::Buffers,
+    date::Date,
     limits::{IDLE_UPSTREAMS_MAX, SCRATCH_BYTES, SESSIONS_MAX},
     meter::ThreadMeter,
     seat::{Seat, Seats},
@@ -42,6 +43,8 @@ pub(crate) struct Local {
     pub(crate) scratch: RefCell<Box<[u8]>>,
     /// What connections that speak HTTP/1 share.
     pub(crate) buffers: Rc<Buffers>,
+    /// What answers say is the date.
+    pub(crate) date: Date,
     /// Connections to members that wait for another request.
     pub(crate) upstreams: Upstreams,
     common: Common,
@@ -77,6 +80,7 @@ impl Local {
             index,
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             buffers: Buffers::new(),
+            date: Date::new(),
             upstreams: Upstreams::new(IDLE_UPSTREAMS_MAX),
             common,
             seats: RefCell::new(seats),

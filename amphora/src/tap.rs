@@ -17,18 +17,12 @@ use crate::{limits::JOINED_BYTES_MAX, wire::Wire};
 pub(crate) struct Flow {
     received: Cell<u64>,
     sent: Cell<u64>,
-    http2: Cell<bool>,
 }
 
 impl Flow {
     /// Bytes received and sent since the last call.
     pub(crate) fn take(&self) -> (u64, u64) {
         (self.received.take(), self.sent.take())
-    }
-
-    /// Whether whoever is at the other end has begun to speak HTTP/2.
-    pub(crate) const fn is_http2(&self) -> bool {
-        self.http2.get()
     }
 }
 
@@ -49,11 +43,6 @@ impl Tap {
             },
             flow,
         )
-    }
-
-    /// Notes that whoever is at the other end speaks HTTP/2.
-    pub(crate) fn note_http2(&self) {
-        self.flow.http2.set(true);
     }
 
     /// The connection alone.

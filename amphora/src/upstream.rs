@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
-use http::{Request, response::Parts};
+use http::{request, response::Parts};
 use http_body::{Frame, SizeHint};
 
 use crate::{
@@ -55,8 +55,8 @@ pub(crate) enum Whose {
 pub(crate) enum Sent {
     /// The head of the member's answer.
     Answered(Parts),
-    /// No byte of the request was sent; here it is again.
-    Unsent(Box<Request<Outgoing>>),
+    /// No byte of the request was sent; here is its body again.
+    Unsent(Outgoing),
     /// The connection broke after some of the request was sent. `silent` if not one byte of an answer had come.
     Broke { silent: bool },
     /// The client does not send the rest of its request.
@@ -105,7 +105,8 @@ impl Upstream {
     /// Sends a request and waits for the head of the answer.
     pub(crate) async fn exchange(
         &mut self,
-        request: Request<Outgoing>,
+        head: &request::Parts,
+        body: Outgoing,
         progress: &Progress,
     ) -> Sent {
         let lane = self.link.lane();
@@ -116,16 +117,10 @@ impl Upstream {
         self.used = true;
         self.sent_at = Instant::now();
         progress.turn.set(Turn::Member);
-        let (parts, body) = request.into_parts();
-        self.http.begin(&parts, body);
-        // For as long as it may have to be sent over another connection.
-        let mut parts = Some(parts);
+        self.http.begin(head, body);
         let outcome = poll_fn(|cx| {
             let polled = self.poll_exchange(cx);
             self.account(progress);
-            if self.http.has_sent() {
-                parts = None;
-            }
             match polled {
                 Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
                 Poll::Pending => match progress.overdue.take() {
@@ -143,12 +138,11 @@ impl Upstream {
             }
             Ok(Err(broken)) => broken,
         };
-        if let Some(parts) = parts {
-            let body = self.http.take_back();
-            return Sent::Unsent(Box::new(Request::from_parts(parts, body)));
-        }
         if broken.blames_client() {
             return Sent::Unfinished;
+        }
+        if !self.http.has_sent() {
+            return Sent::Unsent(self.http.take_back());
         }
         self.link.note_break();
         tracing::debug!(member = %self.link.member.id, error = %broken, "a member broke off");

@@ -22,6 +22,18 @@ pub(crate) struct Outflow<B> {
     trailers: Option<Box<[HeaderName]>>,
 }
 
+/// Who has a channel. It may be taken for a moment only, since bodies are polled in between.
+pub(crate) trait Outlet {
+    /// Has `use_it` have the channel.
+    fn with<T>(&mut self, use_it: impl FnOnce(&mut Channel) -> T) -> T;
+}
+
+impl Outlet for Channel {
+    fn with<T>(&mut self, use_it: impl FnOnce(&mut Self) -> T) -> T {
+        use_it(self)
+    }
+}
+
 /// Why a body cannot be sent to its end.
 #[derive(Debug)]
 pub(crate) enum Unsendable<E> {
@@ -50,10 +62,10 @@ impl<B: Body<Data = Bytes> + Unpin> Outflow<B> {
     pub(crate) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-        channel: &mut Channel,
+        outlet: &mut impl Outlet,
     ) -> Poll<Result<Option<Bytes>, Unsendable<B::Error>>> {
         loop {
-            if self.ended || !channel.has_room() {
+            if self.ended || !outlet.with(|channel| channel.has_room()) {
                 return Poll::Ready(Ok(None));
             }
             match Pin::new(&mut self.body).poll_frame(cx) {
@@ -61,14 +73,14 @@ impl<B: Body<Data = Bytes> + Unpin> Outflow<B> {
                 Poll::Ready(Some(Err(error))) => {
                     return Poll::Ready(Err(Unsendable::Broken(error)));
                 }
-                Poll::Ready(None) => return Poll::Ready(self.end(channel, &HeaderMap::new())),
+                Poll::Ready(None) => return Poll::Ready(self.end(outlet, &HeaderMap::new())),
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if data.is_empty() => {}
-                    Ok(data) => return Poll::Ready(self.put(channel, data).map(Some)),
+                    Ok(data) => return Poll::Ready(self.put(outlet, data).map(Some)),
                     Err(frame) => {
                         let fields = frame.into_trailers().unwrap_or_default();
                         let fields = self.announced(fields);
-                        return Poll::Ready(self.end(channel, &fields));
+                        return Poll::Ready(self.end(outlet, &fields));
                     }
                 },
             }
@@ -85,25 +97,29 @@ impl<B: Body<Data = Bytes> + Unpin> Outflow<B> {
         self.body
     }
 
-    fn put(&mut self, channel: &mut Channel, data: Bytes) -> Result<Bytes, Unsendable<B::Error>> {
-        let room = self.sender.begin(channel.text(), data.len());
-        room.ok_or(Unsendable::Length)?;
-        let place = if self.body.is_end_stream() {
-            self.ended = true;
+    fn put(
+        &mut self,
+        outlet: &mut impl Outlet,
+        data: Bytes,
+    ) -> Result<Bytes, Unsendable<B::Error>> {
+        self.ended = self.body.is_end_stream();
+        let place = if self.ended {
             Place::Last
         } else {
             Place::Within
         };
-        channel.push(data.clone(), self.sender.behind(place));
-        if self.ended && !self.sender.may_end() {
-            return Err(Unsendable::Length);
-        }
-        Ok(data)
+        outlet.with(|channel| {
+            let room = self.sender.begin(channel.text(), data.len());
+            channel.push(data.clone(), self.sender.behind(place));
+            room.filter(|()| !self.ended || self.sender.may_end())
+                .map(|()| data)
+                .ok_or(Unsendable::Length)
+        })
     }
 
     fn end<T>(
         &mut self,
-        channel: &mut Channel,
+        outlet: &mut impl Outlet,
         trailers: &HeaderMap,
     ) -> Result<Option<T>, Unsendable<B::Error>> {
         if !self.sender.may_end() {
@@ -111,7 +127,7 @@ impl<B: Body<Data = Bytes> + Unpin> Outflow<B> {
         }
         self.ended = true;
         if self.sender == Sender::Chunked {
-            self.sender.end(channel.text(), trailers);
+            outlet.with(|channel| self.sender.end(channel.text(), trailers));
         }
         Ok(None)
     }

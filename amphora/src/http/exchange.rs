@@ -93,9 +93,10 @@ async fn send(
     session: &Rc<Session>,
     seat: &Rc<Seat>,
     pool: &PoolState,
-    mut request: Request<Outgoing>,
+    request: Request<Outgoing>,
     ongoing: &mut Ongoing,
 ) -> Result<(answer::Parts, Upstream), Refusal> {
+    let (head, mut body) = request.into_parts();
     let mut attempts = Attempts::new(pool, session.peer);
     loop {
         session.progress.turn.set(Turn::Ours);
@@ -113,12 +114,13 @@ async fn send(
             member: &member,
             header: pool.pool.proxy_header(),
         };
-        match try_member(session, way, request).await {
+        match try_member(session, way, &head, body).await {
             Tried::Answered(answer, upstream) => {
                 ongoing.carry(load);
+                session.guest.local.buffers.give_back(head.headers);
                 return Ok((answer, *upstream));
             }
-            Tried::Unreached(unsent) => request = *unsent,
+            Tried::Unreached(unsent) => body = unsent,
             Tried::Refused(refusal) => return Err(refusal),
         }
     }
@@ -146,7 +148,7 @@ impl Way<'_> {
 enum Tried {
     Answered(answer::Parts, Box<Upstream>),
     /// Nothing was sent: another may be tried.
-    Unreached(Box<Request<Outgoing>>),
+    Unreached(Outgoing),
     Refused(Refusal),
 }
 
@@ -155,8 +157,14 @@ enum Tried {
 /// A request is never sent twice where that could matter. On a waiting connection it may meet the member's close on
 /// its way. If no byte was sent, it is sent on a fresh connection. If it was sent and not one byte came back, it is
 /// sent again, once, and only if repeating it changes nothing and it has no body (RFC 9110 section 9.2.2).
-async fn try_member(session: &Rc<Session>, way: Way<'_>, mut request: Request<Outgoing>) -> Tried {
-    let patience = if is_repeatable(&request) {
+async fn try_member(
+    session: &Rc<Session>,
+    way: Way<'_>,
+    head: &Parts,
+    mut body: Outgoing,
+) -> Tried {
+    let is_repeatable = is_repeatable(head, &body);
+    let patience = if is_repeatable {
         IDLE_TIME_MAX
     } else {
         IDLE_TIME_SAFE_MAX
@@ -168,13 +176,12 @@ async fn try_member(session: &Rc<Session>, way: Way<'_>, mut request: Request<Ou
             Some(upstream) => upstream,
             None => match connect(session, way).await {
                 Some(upstream) => upstream,
-                None => return Tried::Unreached(Box::new(request)),
+                None => return Tried::Unreached(body),
             },
         };
         let used = upstream.is_used();
-        let again = (used && is_repeatable(&request)).then(|| copy(&request));
-        let upgrade = rewrite::is_upgrade(&request);
-        match upstream.exchange(request, &session.progress).await {
+        let upgrade = rewrite::is_upgrade(head);
+        match upstream.exchange(head, body, &session.progress).await {
             Sent::Answered(answer)
                 if answer.status != StatusCode::SWITCHING_PROTOCOLS || upgrade =>
             {
@@ -186,15 +193,13 @@ async fn try_member(session: &Rc<Session>, way: Way<'_>, mut request: Request<Ou
             }
             // Only a connection that has served before can have been closed before anything was sent; a fresh one that
             // sends nothing is as good as none.
-            Sent::Unsent(unsent) if used => request = *unsent,
+            Sent::Unsent(unsent) if used => body = unsent,
             Sent::Unsent(unsent) => return Tried::Unreached(unsent),
-            Sent::Broke { silent } => match again {
-                Some(again) if silent => request = again,
-                _ => {
-                    upstream.lane().response_errors.bump();
-                    return Tried::Refused(Refusal::MemberBroke);
-                }
-            },
+            Sent::Broke { silent: true } if used && is_repeatable => body = Outgoing::Empty,
+            Sent::Broke { .. } => {
+                upstream.lane().response_errors.bump();
+                return Tried::Refused(Refusal::MemberBroke);
+            }
             Sent::Unfinished => return Tried::Refused(Refusal::BadBody),
             Sent::Overdue(Turn::Client) => return Tried::Refused(Refusal::ClientTimeout),
             Sent::Overdue(_) => {
@@ -227,18 +232,10 @@ async fn connect(session: &Session, way: Way<'_>) -> Option<Upstream> {
 }
 
 /// Whether sending a request a second time changes nothing and costs nothing.
-fn is_repeatable(request: &Request<Outgoing>) -> bool {
+fn is_repeatable(head: &Parts, body: &Outgoing) -> bool {
     let idempotent = matches!(
-        *request.method(),
+        head.method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
     );
-    idempotent && request.body().is_end_stream()
-}
-
-fn copy(request: &Request<Outgoing>) -> Request<Outgoing> {
-    let mut copy = Request::new(Outgoing::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+    idempotent && body.is_end_stream()
 }

@@ -31,7 +31,8 @@ use crate::{
         STREAM_WINDOW_BYTES, STREAMS_MAX, STREAMS_UNSEEN_RESET_MAX, STREAMS_WRONG_MAX,
     },
     local::Ending,
-    tap::Flow,
+    tap::{Flow, Tap},
+    wire::Wire,
 };
 
 mod census;
@@ -39,10 +40,11 @@ pub(super) mod head;
 mod lent;
 mod stream;
 
-/// Serves a client that speaks HTTP/2 to its end.
-pub(super) async fn serve(session: &Rc<Session>, opening: Opening, flow: &Flow) {
-    let lender = Lender::new(opening.rewound());
-    let end = converse(session, &lender, flow).await;
+/// Serves a client that speaks HTTP/2 to its end. `begun` is what was read of it already.
+pub(super) async fn serve(session: &Rc<Session>, wire: Wire, begun: Bytes) {
+    let (tap, flow) = Tap::new(wire);
+    let lender = Lender::new(Opening::new(tap, begun));
+    let end = converse(session, &lender, &flow).await;
     // The engine has let go of it.
     let Some(opening) = Rc::into_inner(lender).map(RefCell::into_inner) else {
         return;

@@ -6,6 +6,7 @@ use http::{
 };
 
 use super::body::Reply;
+use crate::h1::Fault;
 
 /// Why a request was not answered by a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(super) enum Refusal {
     MemberTimeout,
     /// The client did not send the rest of its request in time.
     ClientTimeout,
+    /// What the client sent is no HTTP.
+    Malformed(Fault),
     /// An HTTP/1.1 request without exactly one `Host` (RFC 9112 section 3.2).
     BadHost,
     /// A target that cannot be sent on.
@@ -41,6 +44,12 @@ impl Refusal {
             Self::MemberTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BadHost | Self::BadTarget | Self::BadBody => StatusCode::BAD_REQUEST,
+            Self::Malformed(fault) => match fault.status() {
+                414 => StatusCode::URI_TOO_LONG,
+                431 => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                505 => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                _ => StatusCode::BAD_REQUEST,
+            },
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::Rejected => StatusCode::FORBIDDEN,
         }
@@ -54,6 +63,7 @@ impl Refusal {
             Self::MemberBroke => "member-broke",
             Self::MemberTimeout => "member-timeout",
             Self::ClientTimeout => "client-timeout",
+            Self::Malformed(_) => "malformed-request",
             Self::BadHost => "bad-host",
             Self::BadTarget => "bad-target",
             Self::BadBody => "bad-body",
@@ -69,6 +79,7 @@ impl Refusal {
             Self::MemberBroke => "The member broke off before it had answered.\n",
             Self::MemberTimeout => "The member did not answer in time.\n",
             Self::ClientTimeout => "The request did not arrive in time.\n",
+            Self::Malformed(_) => "The request is malformed",
             Self::BadHost => "The request must have one Host header.\n",
             Self::BadTarget => "The request target cannot be sent on.\n",
             Self::BadBody => "The body of the request is malformed.\n",
@@ -84,7 +95,12 @@ impl Refusal {
 
     /// The answer as it is sent.
     pub(super) fn response(self) -> Response<Reply> {
-        let mut response = Response::new(Reply::Text(self.sentence().as_bytes().into()));
+        let sentence = self.sentence();
+        let text = match self {
+            Self::Malformed(fault) => format!("{sentence}: {}.\n", fault.reason()).into(),
+            _ => sentence.as_bytes().into(),
+        };
+        let mut response = Response::new(Reply::Text(text));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(
@@ -113,8 +129,8 @@ impl Refusal {
 /// Tells operators which of the causes behind one status code it was.
 pub(super) const CAUSE: HeaderName = HeaderName::from_static("x-krater-cause");
 
-/// What a client is sent that began a request and did not finish its head in time. Written by hand, since hyper knows
-/// of no request yet.
+/// What a client is sent that began a request and did not finish its head in time. Written by hand, since there
+/// is no request yet.
 pub(super) const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     content-type: text/plain; charset=utf-8\r\n\
     cache-control: no-cache\r\n\

@@ -1,6 +1,6 @@
 //! Messages on their way through: what is taken out, what is put in.
 //!
-//! hyper has parsed the message and will write it anew; here its head is made fit for the next hop.
+//! The message was parsed and will be written anew; here its head is made fit for the next hop.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
@@ -84,8 +84,8 @@ pub(super) fn switching_answer(headers: &mut HeaderMap) {
 }
 
 /// Whether a request asks for another protocol.
-pub(super) fn is_upgrade<B>(request: &Request<B>) -> bool {
-    request.headers().contains_key(UPGRADE)
+pub(super) fn is_upgrade(request: &Parts) -> bool {
+    request.headers.contains_key(UPGRADE)
 }
 
 /// RFC 9112 section 3.2: a request of HTTP/1.1 has one `Host`, no request has two.
@@ -205,7 +205,6 @@ fn frame(headers: &mut HeaderMap, body: &Outgoing) {
         Some(length) => {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        // Said outright, since hyper takes a GET of unknown length for one without a body.
         None => {
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }

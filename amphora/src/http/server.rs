@@ -1,7 +1,6 @@
 //! A client connection of an HTTP listener, from its first byte to its last.
 
 use std::{
-    convert::Infallible,
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
@@ -9,13 +8,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Request;
-use hyper::{
-    body::Incoming,
-    server::conn::http1::{Builder, Connection},
-    service::{HttpService, service_fn},
-};
-use hyper_util::rt::TokioIo;
+use http::{HeaderMap, Method, Response, Version, header::TE};
+use http_body::Body;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -25,15 +19,15 @@ use tokio::{
 use super::{
     body::Reply,
     exchange, h2,
-    preface::Opening,
     refusal::{HEAD_TIMEOUT, Refusal},
     session::{Ends, Session},
 };
 use crate::{
-    limits::{HTTP_BUFFER_BYTES_MAX, HTTP_HEAD_BYTES_MAX, LINGER_BYTES_MAX, LINGER_TIME_MAX},
+    channel::{Dialogue, Heard, Outflow},
+    h1::{Asked, Fault, RequestHead, Toward, answer_head},
+    limits::{LINGER_BYTES_MAX, LINGER_TIME_MAX},
     local::{Ending, Guest},
     relay::{Relay, Side},
-    tap::{Flow, Tap},
     upstream::{Outgoing, Tunnel, Turn},
     wire::Wire,
 };
@@ -46,29 +40,27 @@ pub(crate) async fn serve(guest: Rc<Guest>, socket: TcpStream, ends: Ends) {
 /// Speaks HTTP/1 with a client.
 async fn converse(guest: Rc<Guest>, wire: Wire, ends: Ends) {
     let session = Session::new(Rc::clone(&guest), ends);
-    let (tap, flow) = Tap::new(wire);
-    let service = service_fn(|request: Request<Incoming>| {
-        let (parts, body) = request.into_parts();
-        let body = Outgoing::new(body, &session.progress);
-        let answer = exchange::answer(Rc::clone(&session), parts, body);
-        Box::pin(async move { Ok::<_, Infallible>(answer.await) })
-    });
-    let mut connection = Builder::new()
-        .max_buf_size(HTTP_BUFFER_BYTES_MAX)
-        .max_header_size(HTTP_HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Opening::new(tap)), service);
-    let mut watch = Watch::new(&session, &flow);
-    let end = watch.run(&mut connection).await;
-    let parts = connection.into_parts();
-    let opening = parts.io.into_inner();
+    let dialogue = Dialogue::new(wire, &guest.local.buffers);
+    let end = {
+        let conversation = Conversation {
+            session: &session,
+            dialogue: &dialogue,
+        };
+        Watch::new(&conversation)
+            .run(pin!(conversation.run()))
+            .await
+    };
+    // Nobody else has it any more: requests and their bodies are gone.
+    let Some((wire, rest)) = Rc::into_inner(dialogue).map(Dialogue::into_parts) else {
+        return;
+    };
     if matches!(end, End::Http2) {
         // Apart, so that tasks that speak HTTP/1 need no room for it.
-        return Box::pin(h2::serve(&session, opening, &flow)).await;
+        return Box::pin(h2::serve(&session, wire, rest.freeze())).await;
     }
-    let wire = opening.into_tap().into_wire();
     let tunnel = session.tunnel.take();
     match (end, tunnel) {
-        (End::Done, Some(tunnel)) => join(&guest, wire, parts.read_buf, tunnel).await,
+        (End::Done, Some(tunnel)) => join(&guest, wire, rest.freeze(), tunnel).await,
         (end, _) => close(&session, wire, end).await,
     }
 }
@@ -77,7 +69,7 @@ async fn converse(guest: Rc<Guest>, wire: Wire, ends: Ends) {
 enum End {
     /// Everything was said.
     Done,
-    /// What the client sent is no HTTP; hyper has told it so, with that status.
+    /// What the client sent is no HTTP; it was told so, with that status.
     Malformed(u16),
     /// The client went away in the middle of something.
     Left,
@@ -87,6 +79,169 @@ enum End {
     Http2,
     /// A body stopped moving after the head of the answer was sent.
     Stalled,
+    /// The answer has broken off after its head was sent.
+    Cut,
+}
+
+/// One request after another.
+#[derive(Clone, Copy)]
+struct Conversation<'a> {
+    session: &'a Rc<Session>,
+    dialogue: &'a Rc<Dialogue>,
+}
+
+/// What an answer has to know of its request.
+#[derive(Clone, Copy)]
+struct Asking {
+    version: Version,
+    asked: Asked,
+    /// The client takes fields behind a body (RFC 9110 section 6.5.1).
+    takes_trailers: bool,
+    keeps: bool,
+}
+
+impl Conversation<'_> {
+    async fn run(self) -> End {
+        loop {
+            let heard = poll_fn(|cx| match self.dialogue.poll_head(cx) {
+                Poll::Pending if self.is_ending() && !self.dialogue.has_begun() => {
+                    Poll::Ready(Heard::End)
+                }
+                heard => heard,
+            });
+            let kept = match heard.await {
+                Heard::Request(head) => self.exchange(head).await,
+                Heard::Nonsense(fault) => Err(self.refuse(fault).await),
+                Heard::Http2 => Err(End::Http2),
+                Heard::End => Ok(false),
+                Heard::Left => Err(End::Left),
+            };
+            match kept {
+                Ok(true) => {}
+                Ok(false) => return End::Done,
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// Answers one request. Whether another may follow.
+    async fn exchange(self, head: RequestHead) -> Result<bool, End> {
+        let RequestHead { parts, keeps, .. } = head;
+        let mut asking = Asking::new(&parts.method, parts.version, &parts.headers);
+        let body = Outgoing::new(self.dialogue, &self.session.progress);
+        // Apart, so that connections without a request need no room for it.
+        let mut answer = Box::pin(exchange::answer(Rc::clone(self.session), parts, body));
+        let response = poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            // Nobody waits for the answer any more (D21).
+            Poll::Pending => self.dialogue.poll_gone(cx).map(|()| None),
+        });
+        let response = response.await.ok_or(End::Left)?;
+        drop(answer);
+        asking.keeps = keeps && !self.is_ending();
+        let keeps = self.respond(response, asking).await?;
+        if self.session.tunnel.borrow().is_some() {
+            return Ok(false);
+        }
+        if !self.dialogue.is_read() {
+            if !self.dialogue.skip_body() {
+                return Ok(false);
+            }
+            self.session.progress.unread.set(false);
+        }
+        Ok(keeps)
+    }
+
+    /// Tells a client what is wrong with its request.
+    async fn refuse(self, fault: Fault) -> End {
+        let progress = &self.session.progress;
+        progress.turn.set(Turn::Client);
+        progress.responding.set(true);
+        let refusal = Refusal::Malformed(fault);
+        let asking = Asking {
+            version: Version::HTTP_11,
+            asked: Asked::ForBody,
+            takes_trailers: false,
+            keeps: false,
+        };
+        match self.respond(refusal.response(), asking).await {
+            Ok(_) => End::Malformed(refusal.status().as_u16()),
+            Err(end) => end,
+        }
+    }
+
+    /// Sends an answer. Whether the connection is kept.
+    async fn respond(self, response: Response<Reply>, asking: Asking) -> Result<bool, End> {
+        let (parts, body) = response.into_parts();
+        let local = &self.session.guest.local;
+        let length = body.size_hint().exact();
+        self.dialogue.begin_answer();
+        let (sender, keeps) = local.date.with(std::time::Instant::now(), |date| {
+            let toward = Toward {
+                version: asking.version,
+                asked: asking.asked,
+                keeps: asking.keeps,
+                date,
+            };
+            self.dialogue
+                .write(|text| answer_head(text, &parts, length, toward))
+        });
+        let announced = asking.takes_trailers.then_some(&parts.headers);
+        let mut flow = Outflow::new(body, sender, announced);
+        local.buffers.give_back(parts.headers);
+        poll_fn(|cx| self.poll_respond(cx, &mut flow)).await?;
+        Ok(keeps)
+    }
+
+    fn poll_respond(
+        self,
+        cx: &mut Context<'_>,
+        flow: &mut Outflow<Reply>,
+    ) -> Poll<Result<(), End>> {
+        loop {
+            let waits = loop {
+                match flow.poll_next(cx, &mut &**self.dialogue) {
+                    Poll::Pending => break true,
+                    Poll::Ready(Ok(Some(_))) => {}
+                    Poll::Ready(Ok(None)) => break false,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Cut)),
+                }
+            };
+            match self.dialogue.poll_flush(cx) {
+                Poll::Ready(Ok(())) if flow.is_ended() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) if !waits => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Left)),
+                Poll::Ready(Ok(())) | Poll::Pending => {
+                    return self.dialogue.poll_gone(cx).map(|()| Err(End::Left));
+                }
+            }
+        }
+    }
+
+    /// Whether the connection is asked to end.
+    fn is_ending(self) -> bool {
+        self.session.guest.ending() >= Ending::Graceful
+    }
+}
+
+impl Asking {
+    fn new(method: &Method, version: Version, fields: &HeaderMap) -> Self {
+        let asked = if *method == Method::HEAD {
+            Asked::ForHead
+        } else {
+            Asked::ForBody
+        };
+        let takes_trailers = fields.get_all(TE).iter().any(|line| {
+            let mut codings = line.as_bytes().split(|byte| *byte == b',');
+            codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+        });
+        Self {
+            version,
+            asked,
+            takes_trailers,
+            keeps: false,
+        }
+    }
 }
 
 /// Polls a connection and its timer.
@@ -95,44 +250,30 @@ enum End {
 /// whose turn it is and since when, and is set anew; no request pays for setting or clearing it.
 struct Watch<'a> {
     session: &'a Rc<Session>,
-    flow: &'a Flow,
+    dialogue: &'a Rc<Dialogue>,
     moved_at: Instant,
     /// Bytes of the next request have come.
     begun: bool,
-    graceful: bool,
 }
 
 impl<'a> Watch<'a> {
-    fn new(session: &'a Rc<Session>, flow: &'a Flow) -> Self {
+    fn new(conversation: &Conversation<'a>) -> Self {
         Self {
-            session,
-            flow,
+            session: conversation.session,
+            dialogue: conversation.dialogue,
             moved_at: Instant::now(),
             begun: false,
-            graceful: false,
         }
     }
 
-    async fn run<S>(&mut self, connection: &mut Connection<TokioIo<Opening>, S>) -> End
-    where
-        S: HttpService<Incoming, ResBody = Reply> + Unpin,
-        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-        S::Future: Unpin,
-    {
+    async fn run(mut self, mut conversation: Pin<&mut impl Future<Output = End>>) -> End {
         let mut timer = pin!(sleep(self.session.period()));
         poll_fn(|cx| {
-            if !self.graceful && self.session.guest.ending() >= Ending::Graceful {
-                self.graceful = true;
-                Pin::new(&mut *connection).graceful_shutdown();
-            }
             loop {
-                let polled = connection.poll_without_shutdown(cx);
+                let polled = conversation.as_mut().poll(cx);
                 self.account();
-                if let Poll::Ready(outcome) = polled {
-                    return Poll::Ready(self.judge(outcome));
-                }
-                if self.flow.is_http2() {
-                    return Poll::Ready(End::Http2);
+                if polled.is_ready() {
+                    return polled;
                 }
                 if self.session.retimed.take() {
                     // What the timer is set to may be far beyond a timeout that has become shorter.
@@ -144,7 +285,7 @@ impl<'a> Watch<'a> {
                     _ if self.session.progress.responding.get() => {
                         return Poll::Ready(End::Stalled);
                     }
-                    // The service finds it when the connection polls it, and gives up.
+                    // The exchange finds it when it is polled, and gives up.
                     turn => self.session.progress.overdue.set(Some(turn)),
                 }
                 self.moved_at = Instant::now();
@@ -155,17 +296,18 @@ impl<'a> Watch<'a> {
 
     /// Books what has moved since the last call.
     fn account(&mut self) {
-        let (received, sent) = self.flow.take();
-        let member_moved = self.session.progress.moved.take();
+        let (received, sent) = self.dialogue.take_counts();
+        let progress = &self.session.progress;
+        let member_moved = progress.moved.take();
         if received + sent == 0 && !member_moved {
             return;
         }
-        self.moved_at = Instant::now();
-        if self.session.progress.turn.get() == Turn::Request {
-            // A request that has come and been answered leaves nothing begun; what was received on the way to it does
-            // not count, nor does the end of an answer.
-            self.begun = received > 0 && sent == 0;
+        let begun = progress.turn.get() == Turn::Request && self.dialogue.has_begun();
+        if !(begun && self.begun) {
+            // A head gets its time once, however often a byte of it comes.
+            self.moved_at = Instant::now();
         }
+        self.begun = begun;
         let lane = self.session.guest.seat.lane();
         lane.bytes_in.add(received);
         lane.bytes_out.add(sent);
@@ -185,16 +327,6 @@ impl<'a> Watch<'a> {
                 None => now + self.session.period(),
             };
             timer.as_mut().reset(next);
-        }
-    }
-
-    fn judge(&self, outcome: hyper::Result<()>) -> End {
-        match outcome {
-            Ok(()) => End::Done,
-            // What hyper answers to it: RFC 6585 section 5, RFC 9110 section 15.5.15.
-            Err(error) if error.is_parse_too_large() => End::Malformed(431),
-            Err(error) if error.is_parse() => End::Malformed(400),
-            Err(_) => End::Left,
         }
     }
 }
@@ -224,7 +356,7 @@ async fn close(session: &Session, mut wire: Wire, end: End) {
                 return;
             }
         }
-        End::Stalled => {
+        End::Stalled | End::Cut => {
             // An answer cut short must not look like one that ended well.
             wire.break_off();
             return;

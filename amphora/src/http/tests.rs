@@ -21,6 +21,7 @@ mod policies;
 mod proxy_header;
 mod streams;
 mod talk;
+mod wire;
 
 /// Counts the connections a member gets.
 fn counting(serve: impl Fn(Talk) + Send + Sync + 'static) -> (SocketAddr, Arc<AtomicUsize>) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, request::Parts};
+use http::{Method, StatusCode, request::Parts};
 use http_body::{Body, Frame, SizeHint};
 
 use super::outgoing::{self, Outgoing};
@@ -233,7 +233,8 @@ impl Http1 {
             return Ok(None);
         };
         self.search = Search::default();
-        answer(&taken(held, end), self.asked, HeaderMap::new()).map(Some)
+        let fields = self.channel.buffers.fields();
+        answer(&taken(&mut self.channel.held, end), self.asked, fields).map(Some)
     }
 
     /// The next frame of the answer's body.

@@ -11,16 +11,16 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::progress::{Progress, Turn};
+use crate::channel::{Dialogue, Unfinished};
 
 /// A request's body on its way to a member.
 pub(crate) enum Outgoing {
     /// There is none.
     Empty,
     /// As it comes from a client that speaks HTTP/1.
-    Client(Incoming, Rc<Progress>),
+    Client(Rc<Dialogue>, Rc<Progress>),
     /// A piece that was taken before and could not be sent, and what follows it.
     Again(Bytes, Box<Self>),
     /// As it comes from one that speaks HTTP/2.
@@ -39,21 +39,21 @@ pub(crate) struct Inflow {
 pub(crate) enum Broken {
     /// As HTTP/1 knows it.
     #[error(transparent)]
-    Http1(#[from] hyper::Error),
+    Http1(#[from] Unfinished),
     /// As HTTP/2 knows it.
     #[error(transparent)]
     Http2(#[from] h2::Error),
 }
 
 impl Outgoing {
-    /// The body of a request that came by HTTP/1.
-    pub(crate) fn new(body: Incoming, progress: &Rc<Progress>) -> Self {
-        if body.is_end_stream() {
+    /// The body of the request that a client makes at present by HTTP/1.
+    pub(crate) fn new(dialogue: &Rc<Dialogue>, progress: &Rc<Progress>) -> Self {
+        if dialogue.is_read() {
             progress.unread.set(false);
             return Self::Empty;
         }
         progress.unread.set(true);
-        Self::Client(body, Rc::clone(progress))
+        Self::Client(Rc::clone(dialogue), Rc::clone(progress))
     }
 
     /// It with a piece ahead of it that was taken from it before.
@@ -124,8 +124,8 @@ impl Body for Outgoing {
         let (frame, progress) = match this {
             Self::Empty | Self::Again(..) => return Poll::Ready(None),
             Self::Client(body, progress) => {
-                let frame = Pin::new(&mut *body).poll_frame(cx);
-                if matches!(frame, Poll::Ready(None)) || body.is_end_stream() {
+                let frame = body.poll_frame(cx);
+                if matches!(frame, Poll::Ready(None)) || body.is_read() {
                     progress.unread.set(false);
                 }
                 (frame.map_err(Broken::from), progress)
@@ -150,7 +150,7 @@ impl Body for Outgoing {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(body, _) => body.is_end_stream(),
+            Self::Client(body, _) => body.is_read(),
             Self::Again(..) => false,
             Self::Stream(inflow, _) => inflow.stream.is_end_stream(),
         }
