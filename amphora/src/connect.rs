@@ -31,6 +31,8 @@ pub(crate) struct Tries {
     /// How many of `failed` count: none again once every member has failed.
     passed_over: u8,
     failed: [usize; MEMBER_TRIES_MAX],
+    /// To be tried first, if it can still serve: where the client says it belongs.
+    wanted: Option<usize>,
 }
 
 /// What to do about the next try.
@@ -57,7 +59,11 @@ impl Tries {
             return Next::Nobody;
         }
         let failed = self.failed.get(..usize::from(self.passed_over));
-        let Some(position) = pool.choose(client, failed.unwrap_or_default()) else {
+        let failed = failed.unwrap_or_default();
+        let wanted = self
+            .wanted
+            .filter(|position| !failed.contains(position) && pool.keeps_clients(*position));
+        let Some(position) = wanted.or_else(|| pool.choose(client, failed)) else {
             if self.passed_over == 0 {
                 return Next::Nobody;
             }
@@ -87,12 +93,16 @@ pub(crate) struct Attempts<'a> {
 }
 
 impl<'a> Attempts<'a> {
-    /// None made yet.
-    pub(crate) fn new(pool: &'a PoolState, client: SocketAddr) -> Self {
+    /// None made yet; `wanted` is the position of the member to begin with, if it can serve.
+    pub(crate) fn new(pool: &'a PoolState, client: SocketAddr, wanted: Option<usize>) -> Self {
+        let tries = Tries {
+            wanted,
+            ..Tries::default()
+        };
         Self {
             pool,
             client,
-            tries: Tries::default(),
+            tries,
         }
     }
 

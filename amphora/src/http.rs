@@ -7,6 +7,7 @@
 mod body;
 mod exchange;
 mod h2;
+mod keeping;
 mod policy;
 mod preface;
 mod refusal;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use http::{request, response::Parts};
 use http_body::{Frame, SizeHint};
+use krater_amphora_api::MemberId;
 
 use crate::{
     channel::Buffers,
@@ -90,6 +91,11 @@ impl Upstream {
     /// The meters of the member, of this worker.
     pub(crate) fn lane(&self) -> &MemberLane {
         self.link.lane()
+    }
+
+    /// The member it leads to.
+    pub(crate) fn member(&self) -> MemberId {
+        self.link.member.id
     }
 
     /// Whose requests it may carry.

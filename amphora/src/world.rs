@@ -43,6 +43,7 @@ pub use conduct::{Alarm, Alarms};
 pub use limit::ConnectionLimit;
 pub use part::Part;
 use staying::{by_id, leaving};
+pub use sticky::AppCookie;
 
 /// Everything that traffic is served by at one moment.
 #[derive(Debug, Default)]
@@ -443,7 +444,7 @@ impl PoolState {
 
     /// Whether a client that came to this member before may come again. It may to one that is draining by a weight of
     /// zero (reference 19.4), which is chosen for nobody else.
-    fn keeps_clients(&self, position: usize) -> bool {
+    pub(crate) fn keeps_clients(&self, position: usize) -> bool {
         let settings = self.pool.members.get(position);
         let member = self.members.get(position);
         self.pool.enabled

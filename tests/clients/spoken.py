@@ -78,8 +78,16 @@ def persistence(vip):
     assert len(members(8)) == 2
     openstack("loadbalancer", "pool", "set", "kept", "--session-persistence", "type=SOURCE_IP", "--wait", output_json=False)
     assert len(members(8)) == 1
-    said = refused("loadbalancer", "pool", "set", "kept", "--session-persistence", "type=HTTP_COOKIE")
-    assert "HTTP_COOKIE cannot be had in this release" in said, said
+    openstack(
+        "loadbalancer", "pool", "set", "kept", "--session-persistence", "type=HTTP_COOKIE", "--wait", output_json=False,
+    )
+    assert len(members(8)) == 2, "none of these shows its cookie"
+    openstack(
+        "loadbalancer", "pool", "set", "kept", "--session-persistence", "type=APP_COOKIE,cookie_name=sid", "--wait",
+        output_json=False,
+    )
+    shown = openstack("loadbalancer", "pool", "show", "kept")
+    assert shown["session_persistence"]["cookie_name"] == "sid", shown
 
 
 def proxy_headers(vip):

@@ -1,7 +1,7 @@
-//! Session persistence by address: which member a client came to, remembered for all workers (reference 19.4).
+//! Session persistence: which member a client came to, remembered for all workers (reference 19.4).
 //!
 //! The members of a pool have [`Handle`]s, which outlive changes of the pool; an [`Affinity`] is the memory of which
-//! client came to which handle. Both are bounded, and nobody waits for anybody: looking a client up
+//! client, known by its address, came to which handle, and [`Sessions`] the same of what members know their clients by. Both are bounded, and nobody waits for anybody: looking a client up
 //! is a few loads from one cache line, and at most once a second for each client a word of it is exchanged.
 
 use alloc::{
@@ -85,13 +85,53 @@ impl Affinity {
     }
 
     /// Forgets everybody who came to `handle`.
-    fn forget(&self, handle: Handle) {
+    pub fn forget(&self, handle: Handle) {
         self.table.forget(handle);
     }
 
     fn place(&self, client: IpAddr) -> u64 {
         let [high, low] = halves(self.settings.masked(client));
         mixed(mixed(high ^ self.secret).wrapping_add(low) ^ self.secret.rotate_left(32))
+    }
+}
+
+/// Which sessions of an application are with which member of a pool.
+///
+/// A session is a hash of what its client shows, by a key that nobody can guess. It is remembered until so many others
+/// came that there is no room for it, as in [`Affinity`].
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    table: Arc<Table>,
+}
+
+impl Default for Sessions {
+    /// No session is known.
+    fn default() -> Self {
+        Self {
+            table: Arc::new(Table::new(limits::AFFINITY_CLIENTS_MAX)),
+        }
+    }
+}
+
+impl Sessions {
+    /// The member that a session is with, if it is known.
+    #[must_use]
+    pub fn find(&self, session: u64, now: Instant) -> Option<Handle> {
+        let now = seconds(now);
+        let found = self.table.find(session, now)?;
+        self.table.touch(&found, now);
+        Some(found.handle)
+    }
+
+    /// Notes that a session is with a member, wherever it was before.
+    pub fn learn(&self, session: u64, with: Handle, now: Instant) {
+        self.table
+            .claim(session, with, seconds(now), |handle, _| handle == with);
+    }
+
+    /// Forgets all that are with `handle`.
+    pub fn forget(&self, handle: Handle) {
+        self.table.forget(handle);
     }
 }
 
@@ -109,9 +149,9 @@ pub struct Handles {
 
 impl Handles {
     /// The handles of `members` when `self` are those they had before: each keeps its own, new members get others.
-    /// What `affinity` remembers of somebody who once had a handle that is given again is forgotten.
+    /// What is remembered of somebody who once had a handle that is given again is to be forgotten.
     #[must_use]
-    pub fn follow(&self, members: &[Member], affinity: &Affinity) -> Self {
+    pub fn follow(&self, members: &[Member], forget: impl Fn(Handle)) -> Self {
         let kept = |member: &Member| Some((member.id, *self.of.get(&member.id)?));
         let mut of: BTreeMap<_, _> = members.iter().filter_map(kept).collect();
         let mut taken: BTreeSet<_> = of.values().copied().collect();
@@ -125,7 +165,7 @@ impl Handles {
                     passed += 1;
                     if taken.insert(handle) {
                         if was_given {
-                            affinity.forget(handle);
+                            forget(handle);
                         }
                         return handle;
                     }
@@ -154,6 +194,12 @@ impl Handles {
     #[must_use]
     pub fn of(&self, position: usize) -> Option<Handle> {
         self.at.get(position).copied()
+    }
+
+    /// The handle of a member.
+    #[must_use]
+    pub fn of_member(&self, id: MemberId) -> Option<Handle> {
+        self.of.get(&id).copied()
     }
 
     /// Where the pool lists the member of that handle; `None` if it has left.

@@ -1,4 +1,5 @@
-//! The headers that tell a member who the client was: `X-Forwarded-For`, `-Port`, `-Proto` (reference 19.5).
+//! The headers that tell a member who the client was: `X-Forwarded-For`, `-Port`, `-Proto` and the client's address
+//! under other names (reference 19.5).
 
 use core::{fmt, fmt::Write, net::IpAddr};
 
@@ -11,6 +12,12 @@ pub struct InsertHeaders {
     pub x_forwarded_port: bool,
     /// Set the scheme the client used.
     pub x_forwarded_proto: bool,
+    /// Set the client's address.
+    pub x_forwarded_ip: bool,
+    /// The same under another name.
+    pub x_client_ip: bool,
+    /// The same under another name.
+    pub x_real_ip: bool,
 }
 
 /// A header to add to a request.
@@ -55,11 +62,14 @@ pub fn headers(
         Scheme::Http => "http",
         Scheme::Https => "https",
     };
-    let address = insert.x_forwarded_for.then(|| Header {
-        name: "x-forwarded-for",
-        value: Value::of(format_args!("{}", client.to_canonical())),
-        existing: Existing::Keep,
-    });
+    let client = client.to_canonical();
+    let address = |wanted: bool, name, existing| {
+        wanted.then(|| Header {
+            name,
+            value: Value::of(format_args!("{client}")),
+            existing,
+        })
+    };
     let port = insert.x_forwarded_port.then(|| Header {
         name: "x-forwarded-port",
         value: Value::of(format_args!("{listener_port}")),
@@ -70,8 +80,49 @@ pub fn headers(
         value: Value::of(format_args!("{scheme}")),
         existing: Existing::Replace,
     });
-    [address, port, proto].into_iter().flatten()
+    [
+        address(insert.x_forwarded_for, "x-forwarded-for", Existing::Keep),
+        port,
+        proto,
+        address(insert.x_forwarded_ip, "x-forwarded-ip", Existing::Replace),
+        address(insert.x_client_ip, "x-client-ip", Existing::Replace),
+        address(insert.x_real_ip, "x-real-ip", Existing::Replace),
+    ]
+    .into_iter()
+    .flatten()
 }
+
+/// Whether `name`, in lower case, could be taken for one of `names`, whose words are set apart by hyphens: many
+/// applications know headers by names in which hyphens and underscores are one.
+#[must_use]
+pub fn resembles(name: &str, names: &[&str]) -> bool {
+    name.contains('_')
+        && names.iter().any(|known| {
+            known.len() == name.len()
+                && known
+                    .bytes()
+                    .zip(name.bytes())
+                    .all(|(known, byte)| known == byte || (known == b'-' && byte == b'_'))
+        })
+}
+
+/// All names that a listener may set, in lower case. No client can have them taken out by `Connection`.
+pub const NAMES: [&str; 14] = [
+    "x-forwarded-for",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-forwarded-ip",
+    "x-client-ip",
+    "x-real-ip",
+    "x-ssl-client-verify",
+    "x-ssl-client-has-cert",
+    "x-ssl-client-dn",
+    "x-ssl-client-cn",
+    "x-ssl-issuer",
+    "x-ssl-client-sha1",
+    "x-ssl-client-not-before",
+    "x-ssl-client-not-after",
+];
 
 /// A header value that lives on the stack: this is made once per request.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,6 +188,9 @@ mod tests {
         x_forwarded_for: true,
         x_forwarded_port: true,
         x_forwarded_proto: true,
+        x_forwarded_ip: true,
+        x_client_ip: true,
+        x_real_ip: true,
     };
 
     #[test]
@@ -153,8 +207,12 @@ mod tests {
                 ("x-forwarded-for", "203.0.113.9", Existing::Keep),
                 ("x-forwarded-port", "8080", Existing::Replace),
                 ("x-forwarded-proto", "http", Existing::Replace),
+                ("x-forwarded-ip", "203.0.113.9", Existing::Replace),
+                ("x-client-ip", "203.0.113.9", Existing::Replace),
+                ("x-real-ip", "203.0.113.9", Existing::Replace),
             ]
         );
+        assert!(made.iter().all(|header| NAMES.contains(&header.name)));
         assert_eq!(
             headers(InsertHeaders::default(), client, 80, Scheme::Https).count(),
             0
@@ -166,6 +224,20 @@ mod tests {
         let made: Vec<_> = headers(only, client, 80, Scheme::Https).collect();
         assert_eq!(made.len(), 1);
         assert_eq!(made[0].value.as_bytes(), b"https");
+    }
+
+    #[test]
+    fn a_name_with_underscores_resembles_the_one_with_hyphens() {
+        for (name, resembling) in [
+            ("x_forwarded_port", true),
+            ("x-forwarded_port", true),
+            ("x-forwarded-port", false),
+            ("x_forwarded_ports", false),
+            ("xxforwarded_port", false),
+            ("x_unknown", false),
+        ] {
+            assert_eq!(resembles(name, &NAMES), resembling, "{name}");
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@ use krater_amphora_api::{
 };
 use regex::bytes::{Regex, RegexBuilder};
 
+use crate::cookie;
+
 /// The head of a request, as policies look at it. Everything is as the client sent it.
 pub trait Head {
     /// The host asked for, with the port if there is one; empty when there is none.
@@ -144,7 +146,8 @@ impl Rule {
             RuleSubject::Path => self.test.holds(head.path()),
             RuleSubject::Header(name) => head.any_line(name, &mut |line| self.test.holds_in(line)),
             RuleSubject::Cookie(name) => head.any_line("cookie", &mut |line| {
-                cookies(line).any(|(key, value)| key == name.as_bytes() && self.test.holds(value))
+                cookie::pairs(line)
+                    .any(|(key, value)| key == name.as_bytes() && self.test.holds(unquoted(value)))
             }),
             // Refused by `Snapshot::parse`.
             RuleSubject::CertificateShown
@@ -238,17 +241,12 @@ impl PartialEq for Pattern {
     }
 }
 
-/// The cookies in one line: name and value, quotes taken off.
-fn cookies(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    line.split(|byte| *byte == b';').filter_map(|pair| {
-        let equals = pair.iter().position(|byte| *byte == b'=')?;
-        let (name, rest) = pair.split_at(equals);
-        let value = rest.get(1..).unwrap_or_default().trim_ascii();
-        let bare = value
-            .strip_prefix(b"\"")
-            .and_then(|rest| rest.strip_suffix(b"\""));
-        Some((name.trim_ascii(), bare.unwrap_or(value)))
-    })
+/// The value of a cookie without the quotes around it.
+fn unquoted(value: &[u8]) -> &[u8] {
+    let bare = value
+        .strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""));
+    bare.unwrap_or(value)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ extern crate std;
 pub mod affinity;
 mod balance;
 pub mod conduct;
+pub mod cookie;
 pub mod flow;
 pub mod forwarded;
 pub mod gate;

@@ -88,6 +88,13 @@ pub const FLOWS_MAX: usize = 1 << 24;
 /// thousand of so many find some in theirs.
 pub const AFFINITY_CLIENTS_MAX: usize = 32_768;
 
+/// Members that the cookie of a client names, one for each pool it came to: more pools than one client is sent to by the
+/// policies of one listener, and a cookie of 150 bytes.
+pub const COOKIE_MEMBERS_MAX: usize = 4;
+
+/// Characters of a cookie's name: the API's own bound (reference 7.4).
+pub const COOKIE_NAME_BYTES_MAX: usize = 255;
+
 /// Bytes of a PROXY header that is read: addresses and checksum are short, certificates in it may take kilobytes.
 pub const PROXY_HEADER_BYTES_MAX: usize = 16 * 1024;
 

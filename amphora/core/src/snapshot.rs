@@ -20,15 +20,15 @@ use crate::{
     proxy_protocol,
 };
 
-mod affinity;
 mod listener;
 mod parse;
+mod persistence;
 mod policy;
 mod pool;
 mod probe;
 
 pub use crate::monitor::MonitorConfig;
-pub use affinity::SourceAffinity;
+pub use persistence::{Persistence, SourceAffinity};
 
 /// A load balancer whose settings were checked and mean something.
 ///
@@ -224,7 +224,7 @@ pub struct Pool {
     /// How a member is chosen.
     pub algorithm: Algorithm,
     /// How clients are kept with the member they came to first; `None` if each choice is made anew.
-    pub affinity: Option<SourceAffinity>,
+    pub persistence: Option<Persistence>,
     /// Its members, disabled and weightless ones too, in the order of the spec. A `Roster` answers with a position
     /// in this list.
     pub members: Vec<Member>,

@@ -12,6 +12,7 @@ use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{
     body::{Ongoing, Reply},
+    keeping::Kept,
     policy::{self, Route},
     refusal::Refusal,
     rewrite,
@@ -36,10 +37,22 @@ pub(super) async fn answer(session: Rc<Session>, parts: Parts, body: Outgoing) -
         Ok((route, parts))
     });
     let mut response = match route {
-        Ok((Route::Pool(pool), parts)) => {
+        Ok((Route::Pool(pool), mut parts)) => {
+            let kept = Kept::read(&mut parts.headers, pool, &seat.state);
             let request = rewrite::request(parts, body, session.peer.ip(), &seat.state, &pool.pool);
-            match send(&session, &seat, pool, request, &mut ongoing).await {
-                Ok((answer, upstream)) => relay(&session, answer, upstream, ongoing),
+            match send(
+                &session,
+                &seat,
+                (pool, kept.wanted()),
+                request,
+                &mut ongoing,
+            )
+            .await
+            {
+                Ok((mut answer, upstream)) => {
+                    kept.answered_by(upstream.member(), pool, &mut answer.headers);
+                    relay(&session, answer, upstream, ongoing)
+                }
                 Err(refusal) => refuse(&seat, refusal, &ongoing),
             }
         }
@@ -88,16 +101,16 @@ fn relay(
     Response::from_parts(parts, Reply::relay(upstream, ongoing))
 }
 
-/// Has the request sent to one member after another until one answers.
+/// Has the request sent to one member after another until one answers, beginning with the one that is wanted.
 async fn send(
     session: &Rc<Session>,
     seat: &Rc<Seat>,
-    pool: &PoolState,
+    (pool, wanted): (&PoolState, Option<usize>),
     request: Request<Outgoing>,
     ongoing: &mut Ongoing,
 ) -> Result<(answer::Parts, Upstream), Refusal> {
     let (head, mut body) = request.into_parts();
-    let mut attempts = Attempts::new(pool, session.peer);
+    let mut attempts = Attempts::new(pool, session.peer, wanted);
     loop {
         session.progress.turn.set(Turn::Ours);
         let Some(member) = attempts.next(seat).await else {

@@ -10,7 +10,7 @@ use http::{
 };
 use http_body::Body;
 use krater_amphora_core::{
-    forwarded::{Existing, Scheme, headers},
+    forwarded::{self, Existing, Scheme, headers},
     snapshot::Pool,
 };
 
@@ -187,14 +187,15 @@ fn options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
         .filter(|option| !option.is_empty())
 }
 
-/// A header that `Connection` may have taken out. What says where a message goes and where it ends is not for a sender
-/// to hide.
+/// A header that `Connection` may have taken out. What says where a message goes, where it ends and from whom it came
+/// is not for a sender to hide.
 fn droppable(option: &str) -> Option<HeaderName> {
     if option.eq_ignore_ascii_case("close") || option.eq_ignore_ascii_case("keep-alive") {
         return None;
     }
     let name = HeaderName::from_bytes(option.as_bytes()).ok()?;
-    (name != HOST && name != CONTENT_LENGTH && name != TRANSFER_ENCODING).then_some(name)
+    let framing = name == HOST || name == CONTENT_LENGTH || name == TRANSFER_ENCODING;
+    (!framing && !forwarded::NAMES.contains(&name.as_str())).then_some(name)
 }
 
 /// Says once, and in one way, how long the body is.
@@ -223,7 +224,16 @@ fn insert_forwarded(
         insert.x_forwarded_for = false;
         insert.x_forwarded_port = false;
     }
+    let strange: Vec<HeaderName> = map
+        .keys()
+        .filter(|name| name.as_str().contains('_'))
+        .cloned()
+        .collect();
     for header in headers(insert, client, state.listener.port, Scheme::Http) {
+        let alike = |name: &&HeaderName| forwarded::resembles(name.as_str(), &[header.name]);
+        for name in strange.iter().filter(alike) {
+            map.remove(name);
+        }
         let name = HeaderName::from_static(header.name);
         // Digits, letters, dots and colons: always a valid value.
         let Ok(value) = HeaderValue::from_bytes(header.value.as_bytes()) else {

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{
@@ -17,6 +18,7 @@ use talk::{Expect, Message, Talk, http_member, ok, show};
 
 mod faults;
 mod frames;
+mod keeping;
 mod policies;
 mod proxy_header;
 mod streams;
@@ -310,6 +312,52 @@ fn headers_are_inserted_after_those_of_the_client() {
         ]
     );
     assert!(seen.text().contains("host: h\n"));
+}
+
+#[test]
+fn a_client_can_neither_preset_nor_take_out_what_is_inserted() {
+    let bed = Bed::http(&[http_member(|request| ok(&show(request)))]).with(|spec| {
+        let insert = &mut spec.listeners[0].insert_headers;
+        insert.x_forwarded_for = true;
+        insert.x_forwarded_port = true;
+        insert.x_forwarded_ip = true;
+        insert.x_client_ip = true;
+        insert.x_real_ip = true;
+    });
+    let inserted = BTreeSet::from([
+        "x-forwarded-for: 127.0.0.1".to_owned(),
+        format!("x-forwarded-port: {}", bed.vip.port()),
+        "x-forwarded-ip: 127.0.0.1".into(),
+        "x-client-ip: 127.0.0.1".into(),
+        "x-real-ip: 127.0.0.1".into(),
+    ]);
+    for lines in [
+        "X-Real-IP: 1.1.1.1\r\nX-REAL-IP: 2.2.2.2\r\nx-client-ip:\r\nX-Forwarded-IP: 3.3.3.3, 4.4.4.4\r\n",
+        "X_Real_IP: 1.1.1.1\r\nx_forwarded_for: 1.1.1.1\r\nX_FORWARDED_PORT: 1\r\nX-Client_IP: 1.1.1.1\r\n",
+        "Connection: X-Real-IP, x-forwarded-for, X-Forwarded-Port, x-client-ip, x-forwarded-ip, close\r\n",
+    ] {
+        let mut client = Talk::to(bed.vip);
+        client.send(&format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n"));
+        let seen = client.read(Expect::Answer);
+        let told: BTreeSet<_> = seen
+            .text()
+            .lines()
+            .filter(|line| line.starts_with('x'))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(told, inserted, "{lines}");
+    }
+    // What came by way of others stays, whatever a client says of it; what nobody inserts is nobody's.
+    let mut client = Talk::to(bed.vip);
+    client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: x-forwarded-for\r\nX-Forwarded-For: 9.9.9.9\r\nx_own: 1\r\n\r\n");
+    let seen = client.read(Expect::Answer);
+    for line in [
+        "x-forwarded-for: 9.9.9.9\n",
+        "x-forwarded-for: 127.0.0.1\n",
+        "x_own: 1\n",
+    ] {
+        assert!(seen.text().contains(line), "{line}: {}", seen.text());
+    }
 }
 
 #[test]

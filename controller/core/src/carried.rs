@@ -9,8 +9,8 @@ use alloc::{collections::BTreeSet, string::String};
 use crate::{
     change::Change,
     model::{
-        HeaderKind, HealthMonitor, Listener, ListenerProtocol, Member, MonitorType,
-        PersistenceType, Pool, PoolProtocol, Profile, Terms, Topology, VnicType, header_kind,
+        HealthMonitor, Listener, ListenerProtocol, Member, MonitorType, Pool, PoolProtocol,
+        Profile, Terms, Topology, VnicType,
     },
     refusal::Refusal,
     tree::Row,
@@ -27,14 +27,8 @@ pub enum Feature {
     Sctp,
     /// Listeners that tell metrics.
     Prometheus,
-    /// The client's address under names that are no standard.
-    ClientAddressHeaders,
     /// TLS toward members.
     TlsToMembers,
-    /// Session persistence by a cookie of ours.
-    HttpCookies,
-    /// Session persistence by a cookie of the application's.
-    AppCookies,
     /// Members on a part of a network card.
     Sriov,
     /// SCTP monitors.
@@ -45,15 +39,12 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 8] = [
         Self::ActiveStandby,
         Self::TlsTermination,
         Self::Sctp,
         Self::Prometheus,
-        Self::ClientAddressHeaders,
         Self::TlsToMembers,
-        Self::HttpCookies,
-        Self::AppCookies,
         Self::Sriov,
         Self::SctpMonitors,
         Self::L7CertificateRules,
@@ -67,10 +58,7 @@ impl Feature {
             Self::TlsTermination => "TLS termination by certificate references",
             Self::Sctp => "the protocol SCTP",
             Self::Prometheus => "the protocol PROMETHEUS",
-            Self::ClientAddressHeaders => "insertion of X-Forwarded-IP, X-Client-IP and X-Real-IP",
             Self::TlsToMembers => "TLS toward members",
-            Self::HttpCookies => "session_persistence of type HTTP_COOKIE",
-            Self::AppCookies => "session_persistence of type APP_COOKIE",
             Self::Sriov => "request_sriov",
             Self::SctpMonitors => "health monitors of type SCTP",
             Self::L7CertificateRules => "L7 rules about client certificates",
@@ -184,11 +172,7 @@ fn of_listener(listener: &Listener) -> impl Iterator<Item = Feature> {
     };
     let tls = (listener.tls.has_certificate() || listener.tls.client_ca.is_some())
         .then_some(Feature::TlsTermination);
-    let told = listener.insert_headers.0.keys();
-    let told = told
-        .filter(|name| header_kind(name) == Some(HeaderKind::ClientAddress))
-        .map(|_| Feature::ClientAddressHeaders);
-    spoken.into_iter().chain(tls).chain(told)
+    spoken.into_iter().chain(tls)
 }
 
 fn of_pool(pool: &Pool) -> impl Iterator<Item = Feature> {
@@ -204,16 +188,9 @@ fn of_pool(pool: &Pool) -> impl Iterator<Item = Feature> {
     let tls = &pool.tls;
     // References are refused even where they would have no effect: nothing reads the secrets behind them.
     let tls = tls.enabled || tls.certificate.is_some() || tls.ca.is_some() || tls.crl.is_some();
-    let kept = pool.session_persistence.as_ref();
-    let kept = kept.and_then(|kept| match kept.kind {
-        PersistenceType::SourceIp => None,
-        PersistenceType::HttpCookie => Some(Feature::HttpCookies),
-        PersistenceType::AppCookie => Some(Feature::AppCookies),
-    });
     spoken
         .into_iter()
         .chain(tls.then_some(Feature::TlsToMembers))
-        .chain(kept)
 }
 
 fn of_member(member: &Member) -> Option<Feature> {

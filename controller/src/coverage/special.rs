@@ -138,7 +138,7 @@ fn unsupported(world: &World, operation: &Operation) -> Option<Sent> {
         }
         "create_listener" => body["listener"]["protocol"] = json!("SCTP"),
         "create_pool" => body["pool"]["protocol"] = json!("SCTP"),
-        "update_pool" => body["pool"]["session_persistence"] = json!({"type": "HTTP_COOKIE"}),
+        "update_pool" => body["pool"]["tls_enabled"] = json!(true),
         "create_healthmonitor" => body["healthmonitor"]["type"] = json!("SCTP"),
         "create_l7rule" | "update_l7rule" => {
             body["rule"] =

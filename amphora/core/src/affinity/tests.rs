@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     sample::{member, pool, spec},
-    snapshot::{Pool, Snapshot},
+    snapshot::{Persistence, Pool, Snapshot},
 };
 
 /// A pool that keeps clients for that long, by that mask.
@@ -33,10 +33,14 @@ fn members(numbers: impl IntoIterator<Item = u128>) -> Vec<MemberSpec> {
 }
 
 fn affinity(timeout: Option<u32>, granularity: Option<&str>) -> Affinity {
-    Affinity::new(
-        sticky(vec![], timeout, granularity).affinity.unwrap(),
-        0x5eed,
-    )
+    Affinity::new(settings(&sticky(vec![], timeout, granularity)), 0x5eed)
+}
+
+fn settings(pool: &Pool) -> SourceAffinity {
+    match pool.persistence {
+        Some(Persistence::Source(settings)) => settings,
+        _ => unreachable!("the pool keeps clients by address"),
+    }
 }
 
 fn client(number: u32) -> IpAddr {
@@ -179,7 +183,9 @@ fn all_workers_that_choose_for_a_client_at_once_agree() {
 #[test]
 fn handles_that_are_given_again_bring_no_clients_along() {
     let memory = affinity(None, None);
-    let first = Handles::default().follow(&sticky(members([1]), None, None).members, &memory);
+    let first = Handles::default().follow(&sticky(members([1]), None, None).members, |handle| {
+        memory.forget(handle)
+    });
     let old = first.of(0).unwrap();
     goes(&memory, client(1), 0, old.0);
     // The member leaves; as many others come and go as there are handles.
@@ -191,7 +197,7 @@ fn handles_that_are_given_again_bring_no_clients_along() {
             None,
             None,
         );
-        handles = handles.follow(&pool.members, &memory);
+        handles = handles.follow(&pool.members, |handle| memory.forget(handle));
     }
     assert!(
         handles.position(old).is_some(),
@@ -215,7 +221,7 @@ proptest! {
                 numbers.reverse();
             }
             let pool = sticky(members(numbers.iter().copied()), None, None);
-            handles = handles.follow(&pool.members, &memory);
+            handles = handles.follow(&pool.members, |handle| memory.forget(handle));
             known.retain(|number, _| numbers.contains(number));
             for (position, number) in numbers.iter().enumerate() {
                 let handle = handles.of(position).unwrap();

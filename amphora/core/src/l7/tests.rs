@@ -237,7 +237,7 @@ proptest! {
             let rule = rule(Path, comparison, &value);
             rule.test.holds_in(&line);
         }
-        let bytes: usize = cookies(&line).map(|(name, value)| name.len() + value.len()).sum();
+        let bytes: usize = crate::cookie::pairs(&line).map(|(name, value)| name.len() + value.len()).sum();
         prop_assert!(bytes <= line.len());
     }
 }

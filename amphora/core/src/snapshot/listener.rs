@@ -236,22 +236,28 @@ fn insert_headers(spec: &ListenerSpec, reasons: &mut Reasons) -> InsertHeaders {
         x_forwarded_for,
         x_forwarded_port,
         x_forwarded_proto,
+        x_forwarded_ip,
+        x_client_ip,
+        x_real_ip,
         ..
     } = spec.insert_headers;
     let carried = InsertHeadersSpec {
         x_forwarded_for,
         x_forwarded_port,
         x_forwarded_proto,
+        x_forwarded_ip,
+        x_client_ip,
+        x_real_ip,
         ..InsertHeadersSpec::default()
     };
     reasons.require(
         spec.insert_headers == carried,
         Subject::Listener(spec.id),
-        || String::from("only X-Forwarded-For, -Port and -Proto can be inserted here"),
+        || String::from("nothing about certificates of clients can be inserted here"),
     );
-    let any = x_forwarded_for || x_forwarded_port || x_forwarded_proto;
     reasons.require(
-        !any || spec.protocol == ListenerProtocol::Http,
+        spec.insert_headers == InsertHeadersSpec::default()
+            || spec.protocol == ListenerProtocol::Http,
         Subject::Listener(spec.id),
         || String::from("only an http listener can insert headers"),
     );
@@ -259,5 +265,8 @@ fn insert_headers(spec: &ListenerSpec, reasons: &mut Reasons) -> InsertHeaders {
         x_forwarded_for,
         x_forwarded_port,
         x_forwarded_proto,
+        x_forwarded_ip,
+        x_client_ip,
+        x_real_ip,
     }
 }

@@ -12,9 +12,9 @@ use krater_amphora_api::{
 };
 
 use super::{
-    Member, Pool, affinity,
+    Member, Pool,
     parse::{Reasons, at_most, host_address_fault, name},
-    probe,
+    persistence, probe,
 };
 use crate::{
     conduct::{ConductConfig, PassiveHealth},
@@ -95,10 +95,10 @@ fn parse(spec: &PoolSpec, seen: &mut Seen, reasons: &mut Reasons) -> Pool {
         enabled: spec.enabled,
         protocol: spec.protocol,
         algorithm: spec.algorithm,
-        affinity: spec
+        persistence: spec
             .persistence
             .as_ref()
-            .and_then(|persistence| affinity::parse(persistence, subject, reasons)),
+            .map(|wanted| persistence::parse(wanted, spec.protocol, subject, reasons)),
         members,
         monitor: monitor.and_then(|(enabled, config)| enabled.then_some(config)),
         conduct: ConductConfig {

@@ -374,6 +374,9 @@ fn only_an_http_listener_inserts_headers() {
         x_forwarded_for: true,
         x_forwarded_port: true,
         x_forwarded_proto: true,
+        x_forwarded_ip: true,
+        x_client_ip: true,
+        x_real_ip: true,
         ..InsertHeadersSpec::default()
     };
     let snapshot = accepted(|spec| spec.listeners[0].insert_headers = all);
@@ -381,8 +384,12 @@ fn only_an_http_listener_inserts_headers() {
         x_forwarded_for,
         x_forwarded_port,
         x_forwarded_proto,
+        x_forwarded_ip,
+        x_client_ip,
+        x_real_ip,
     } = snapshot.listeners()[0].insert_headers;
     assert!(x_forwarded_for && x_forwarded_port && x_forwarded_proto);
+    assert!(x_forwarded_ip && x_client_ip && x_real_ip);
     refused(LISTENER, "insert headers", |spec| {
         spec.listeners[0].protocol = ListenerProtocol::Tcp;
         spec.listeners[0].insert_headers.x_forwarded_proto = true;

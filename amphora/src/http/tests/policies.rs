@@ -5,7 +5,7 @@ use krater_amphora_api::{Comparison, L7PolicyId, PolicyAction, PolicySpec, RuleS
 use super::*;
 use crate::testbed::{fresh_uuid, pool_spec};
 
-fn rule(subject: RuleSubject, comparison: Comparison, value: &str) -> RuleSpec {
+pub(super) fn rule(subject: RuleSubject, comparison: Comparison, value: &str) -> RuleSpec {
     RuleSpec {
         subject,
         comparison,
@@ -18,7 +18,7 @@ fn below(path: &str) -> Vec<RuleSpec> {
     vec![rule(RuleSubject::Path, Comparison::StartsWith, path)]
 }
 
-fn policy(action: PolicyAction, rules: Vec<RuleSpec>) -> PolicySpec {
+pub(super) fn policy(action: PolicyAction, rules: Vec<RuleSpec>) -> PolicySpec {
     PolicySpec {
         id: L7PolicyId::new(fresh_uuid()),
         action,
@@ -32,7 +32,7 @@ fn saying(name: &'static str) -> SocketAddr {
 }
 
 /// A pool beside the default one.
-fn other_pool(bed: &mut Bed, members: &[SocketAddr]) -> PolicyAction {
+pub(super) fn other_pool(bed: &mut Bed, members: &[SocketAddr]) -> PolicyAction {
     let pool = pool_spec(PoolProtocol::Http, members);
     let action = PolicyAction::RedirectToPool(pool.id);
     bed.spec.pools.push(pool);

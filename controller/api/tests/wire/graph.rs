@@ -393,8 +393,6 @@ async fn what_cannot_be_had_is_501_anywhere_in_the_tree() {
     for children in [
         json!({"listeners": [{"protocol": "SCTP", "protocol_port": 53}]}),
         json!({"pools": [{"protocol": "SCTP", "lb_algorithm": "ROUND_ROBIN"}]}),
-        json!({"pools": [{"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN",
-            "session_persistence": {"type": "HTTP_COOKIE"}}]}),
         json!({"pools": [{"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "tls_enabled": true}]}),
     ] {
         let reply = api.post(PATH, new(&children)).await;

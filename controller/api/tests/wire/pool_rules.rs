@@ -268,6 +268,14 @@ async fn session_persistence_fits_the_pool() {
             "Cookie names are not supported for UDP/SCTP pools.",
         ),
         (
+            r#"{"protocol": "TCP", "session_persistence": {"type": "HTTP_COOKIE"}}"#,
+            "Session persistence of type HTTP_COOKIE is not supported for TCP/HTTPS protocol pools.",
+        ),
+        (
+            r#"{"protocol": "HTTPS", "session_persistence": {"type": "APP_COOKIE", "cookie_name": "a"}}"#,
+            "Session persistence of type APP_COOKIE is not supported for TCP/HTTPS",
+        ),
+        (
             r#"{"session_persistence": {"cookie_name": "a"}}"#,
             "Invalid input for field/attribute type. Value: 'None'. Mandatory field missing.",
         ),
@@ -278,7 +286,7 @@ async fn session_persistence_fits_the_pool() {
     ];
     let accepted = [
         r#"{"session_persistence": {"type": "SOURCE_IP"}}"#,
-        r#"{"protocol": "TCP", "session_persistence": {"type": "HTTP_COOKIE"}}"#,
+        r#"{"protocol": "PROXY", "session_persistence": {"type": "HTTP_COOKIE"}}"#,
         r#"{"session_persistence": {"type": "APP_COOKIE", "cookie_name": "JSESSIONID"}}"#,
         r#"{"protocol": "UDP", "session_persistence": {"type": "SOURCE_IP", "persistence_timeout": 60,
             "persistence_granularity": "255.255.255.0"}}"#,

@@ -40,6 +40,13 @@ pub(super) fn check(new: &SessionPersistence, protocol: PoolProtocol) -> Result<
         return check_streamless(new);
     }
     let app = new.kind == PersistenceType::AppCookie;
+    let has_requests = !matches!(protocol, PoolProtocol::Tcp | PoolProtocol::Https);
+    if new.kind != PersistenceType::SourceIp && !has_requests {
+        return Err(Refusal::Invalid(format!(
+            "Session persistence of type {} is not supported for TCP/HTTPS protocol pools.",
+            new.kind.name()
+        )));
+    }
     match new.cookie_name.as_deref() {
         None if app => Err(invalid(
             "Field \"cookie_name\" must be specified when using the \"APP_COOKIE\" session persistence type.",

@@ -48,7 +48,7 @@ fn what_a_listener_needs() {
         (listener(ListenerProtocol::Udp), vec![]),
         (listener(ListenerProtocol::Sctp), vec![Feature::Sctp]),
         (metrics, vec![Feature::Prometheus, ended]),
-        (told, vec![Feature::ClientAddressHeaders]),
+        (told, vec![]),
     ] {
         assert_eq!(needed(new.clone()), features, "{new:?}");
     }
@@ -102,11 +102,8 @@ fn what_a_pool_and_all_in_it_needs() {
         (tls(certificate), vec![Feature::TlsToMembers]),
         (tls(enabled), vec![Feature::TlsToMembers]),
         (kept(PersistenceType::SourceIp), vec![]),
-        (
-            kept(PersistenceType::HttpCookie),
-            vec![Feature::HttpCookies],
-        ),
-        (kept(PersistenceType::AppCookie), vec![Feature::AppCookies]),
+        (kept(PersistenceType::HttpCookie), vec![]),
+        (kept(PersistenceType::AppCookie), vec![]),
         (judged(http, by(MonitorType::Ping)), vec![]),
         (judged(http, by(MonitorType::Https)), vec![]),
         (judged(http, by(MonitorType::TlsHello)), vec![]),

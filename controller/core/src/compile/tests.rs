@@ -263,6 +263,9 @@ fn only_a_true_value_inserts_a_header() {
         ("X-Forwarded-For", "TRUE"),
         ("X-Forwarded-Port", "yes"),
         ("X-Forwarded-Proto", "true"),
+        ("X-Forwarded-IP", "true"),
+        ("X-Client-IP", "false"),
+        ("X-Real-IP", "True"),
     ];
     let headers = headers
         .iter()
@@ -277,6 +280,7 @@ fn only_a_true_value_inserts_a_header() {
         .unwrap();
     let headers = spec(&house).listeners[0].insert_headers;
     assert!(headers.x_forwarded_for && !headers.x_forwarded_port && headers.x_forwarded_proto);
+    assert!(headers.x_forwarded_ip && !headers.x_client_ip && headers.x_real_ip);
 }
 
 #[test]

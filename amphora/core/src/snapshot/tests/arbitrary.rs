@@ -209,15 +209,18 @@ fn any_persistence() -> impl Strategy<Value = Option<PersistenceSpec>> {
         any::<u128>().prop_map(|bits| IpAddr::V6(bits.into())),
     ];
     let timeout = prop_oneof![6 => 1_u32..1_000, 1 => any::<u32>()];
-    prop::option::weighted(
-        0.2,
-        (prop::option::of(timeout), prop::option::of(mask)).prop_map(
-            |(timeout_seconds, granularity)| PersistenceSpec::SourceIp {
-                timeout_seconds,
-                granularity,
-            },
-        ),
-    )
+    let by_source = (prop::option::of(timeout), prop::option::of(mask)).prop_map(
+        |(timeout_seconds, granularity)| PersistenceSpec::SourceIp {
+            timeout_seconds,
+            granularity,
+        },
+    );
+    let name = prop_oneof![6 => "[a-zA-Z_.-]{1,8}", 1 => any_text()];
+    let by_cookie = prop_oneof![
+        Just(PersistenceSpec::HttpCookie),
+        name.prop_map(|name| PersistenceSpec::AppCookie { name }),
+    ];
+    prop::option::weighted(0.2, prop_oneof![3 => by_source, 1 => by_cookie])
 }
 
 fn any_policies() -> impl Strategy<Value = Vec<PolicySpec>> {
@@ -272,7 +275,7 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
         0..3,
     );
     let timers = (any_timer(), any_timer(), any_timer(), any_timer());
-    let headers = prop::option::weighted(0.2, any::<(bool, bool, bool)>());
+    let headers = prop::option::weighted(0.2, any::<[bool; 6]>());
     (
         0_u128..50,
         any_text(),
@@ -328,11 +331,22 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
         )
 }
 
-fn inserted((address, port, proto): (bool, bool, bool)) -> InsertHeadersSpec {
+fn inserted(headers: [bool; 6]) -> InsertHeadersSpec {
+    let [
+        x_forwarded_for,
+        x_forwarded_port,
+        x_forwarded_proto,
+        x_forwarded_ip,
+        x_client_ip,
+        x_real_ip,
+    ] = headers;
     InsertHeadersSpec {
-        x_forwarded_for: address,
-        x_forwarded_port: port,
-        x_forwarded_proto: proto,
+        x_forwarded_for,
+        x_forwarded_port,
+        x_forwarded_proto,
+        x_forwarded_ip,
+        x_client_ip,
+        x_real_ip,
         ..InsertHeadersSpec::default()
     }
 }
