@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
+use krater_amphora_api::Cause;
 use krater_amphora_core::limits::MEMBER_TRIES_MAX;
+use rustix::io::Errno;
 use tokio::{
     net::TcpStream,
     time::{sleep, timeout},
@@ -116,11 +118,6 @@ impl<'a> Attempts<'a> {
             }
         }
     }
-
-    /// How many members were tried.
-    pub(crate) const fn made(&self) -> usize {
-        self.tries.made as usize
-    }
 }
 
 /// Connects to a member within `allowed`.
@@ -128,7 +125,7 @@ pub(crate) async fn dial(
     member: &Arc<MemberState>,
     worker: usize,
     allowed: Duration,
-) -> io::Result<(TcpStream, Link)> {
+) -> Result<(TcpStream, Link), Cause> {
     let outcome = match timeout(allowed, TcpStream::connect(member.address)).await {
         Ok(Ok(stream)) => stream.set_nodelay(true).map(|()| stream),
         Ok(Err(error)) => Err(error),
@@ -136,20 +133,41 @@ pub(crate) async fn dial(
     };
     match outcome {
         Ok(stream) => Ok((stream, Link::new(Arc::clone(member), worker))),
-        Err(error) => {
-            note_failure(member, worker, &error);
-            Err(error)
-        }
+        Err(error) => Err(note_failure(member, worker, &error)),
     }
 }
 
-/// Counts a member that could not be reached.
-pub(crate) fn note_failure(member: &MemberState, lane: usize, error: &io::Error) {
-    member.meter.of(lane).connect_failures.bump();
+/// Counts a member that could not be reached, and says why.
+pub(crate) fn note_failure(member: &MemberState, lane: usize, error: &io::Error) -> Cause {
+    let cause = cause_of(error);
+    let lane = member.meter.of(lane);
+    lane.connect_failures.bump();
+    lane.failures.count(cause);
+    if cause == Cause::LbPortsExhausted {
+        lane.ports_exhausted.bump();
+    }
     if blames_member(error) {
         member.conduct.note_failure();
     }
     tracing::debug!(member = %member.id, address = %member.address, %error, "a member cannot be reached");
+    cause
+}
+
+/// Why a connection could not be established.
+fn cause_of(error: &io::Error) -> Cause {
+    use io::ErrorKind::{
+        AddrNotAvailable, ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut,
+    };
+
+    match (error.kind(), Errno::from_io_error(error)) {
+        (ConnectionRefused, _) => Cause::MemberRefused,
+        (ConnectionReset | ConnectionAborted, _) => Cause::MemberResetBeforeAnswer,
+        (TimedOut, _) => Cause::MemberConnectTimeout,
+        (AddrNotAvailable, _) => Cause::LbPortsExhausted,
+        (_, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => Cause::LbExhausted,
+        // No route, a filter that says so, an address that is nobody's here.
+        _ => Cause::MemberUnreachable,
+    }
 }
 
 /// Whether it is the member, or the way to it, that a connection failed by, and not what this process lacks.
@@ -195,6 +213,16 @@ impl Link {
         if !self.proven.get() {
             self.member.conduct.note_failure();
         }
+    }
+
+    /// Whether the member has said something over it.
+    pub(crate) const fn is_proven(&self) -> bool {
+        self.proven.get()
+    }
+
+    /// Counts what failed by the member.
+    pub(crate) fn count(&self, cause: Cause) {
+        self.lane().failures.count(cause);
     }
 
     /// The meters of the member, of this thread.

@@ -13,7 +13,11 @@ use std::{
     time::Duration,
 };
 
-use krater_amphora_api::Counters;
+use krater_amphora_api::{Cause, Counters};
+
+mod failures;
+
+pub use failures::{FailureTotals, Failures};
 
 /// A number that only its own core changes.
 #[derive(Debug, Default)]
@@ -208,6 +212,22 @@ impl Loss {
     }
 }
 
+impl Loss {
+    /// The same among all causes of failures.
+    #[must_use]
+    pub const fn cause(self) -> Cause {
+        match self {
+            Self::Denied => Cause::LbDeniedCidr,
+            Self::TooOften => Cause::LbRate,
+            Self::Limit => Cause::LbLimit,
+            Self::NoMember => Cause::LbNoMember,
+            // What does not leave here has found no room.
+            Self::Exhausted | Self::ToClient => Cause::LbExhausted,
+            Self::ToMember => Cause::MemberRefused,
+        }
+    }
+}
+
 impl Losses {
     /// Counts so many datagrams.
     pub fn count(&self, why: Loss, datagrams: u64) {
@@ -283,6 +303,8 @@ pub struct ListenerLane {
     pub told: Counter,
     /// Clients that could not be told so, or not that often.
     pub untold: Counter,
+    /// Requests, connections and datagrams that failed, by cause.
+    pub failures: Failures<{ Cause::COUNT }>,
 }
 
 /// What one worker saw of one member.
@@ -309,6 +331,8 @@ pub struct MemberLane {
     pub response_errors: Counter,
     /// Times that it was taken out for its conduct; the housekeeper's.
     pub ejections: Counter,
+    /// What failed by it or on the way to it, each try for itself.
+    pub failures: Failures<{ Cause::OF_MEMBERS }>,
     /// HTTP responses of the member.
     pub responses: Responses,
     /// How long requests took of which the answer is complete.
@@ -410,6 +434,20 @@ impl AddAssign for MemberTotals {
     }
 }
 
+impl ListenerLane {
+    /// Counts datagrams that were dropped.
+    pub fn lose(&self, why: Loss, datagrams: u64) {
+        self.losses.count(why, datagrams);
+        self.failures.add(why.cause(), datagrams);
+    }
+
+    /// Counts a session that gave way to another.
+    pub fn evict(&self) {
+        self.evicted.bump();
+        self.failures.count(Cause::LbLimit);
+    }
+}
+
 impl Lanes<ListenerLane> {
     /// The counters of the contract.
     #[must_use]
@@ -437,9 +475,21 @@ impl Lanes<ListenerLane> {
     pub fn durations(&self) -> DurationTotals {
         self.sum_durations(|lane| &lane.durations)
     }
+
+    /// What failed, by cause.
+    #[must_use]
+    pub fn failures(&self) -> FailureTotals<{ Cause::COUNT }> {
+        self.sum_failures(|lane| &lane.failures)
+    }
 }
 
 impl Lanes<MemberLane> {
+    /// What failed by it, by cause.
+    #[must_use]
+    pub fn failures(&self) -> FailureTotals<{ Cause::OF_MEMBERS }> {
+        self.sum_failures(|lane| &lane.failures)
+    }
+
     /// Connections open now.
     #[must_use]
     pub fn active(&self) -> u64 {

@@ -22,6 +22,7 @@ use crate::{
     wire::Wire,
     world::World,
 };
+use krater_amphora_api::Cause;
 
 mod http1;
 mod outgoing;
@@ -59,9 +60,9 @@ pub(crate) enum Sent {
     /// No byte of the request was sent; here is its body again.
     Unsent(Outgoing),
     /// The connection broke after some of the request was sent. `silent` if not one byte of an answer had come.
-    Broke { silent: bool },
+    Broke { silent: bool, cause: Cause },
     /// The client does not send the rest of its request.
-    Unfinished,
+    Unfinished(Cause),
     /// Somebody took too long.
     Overdue(Turn),
 }
@@ -96,6 +97,17 @@ impl Upstream {
     /// The member it leads to.
     pub(crate) fn member(&self) -> MemberId {
         self.link.member.id
+    }
+
+    /// Counts an answer that failed by the member.
+    pub(crate) fn fails(&self, cause: Cause) {
+        self.lane().response_errors.bump();
+        self.count(cause);
+    }
+
+    /// Counts what failed by the member.
+    pub(crate) fn count(&self, cause: Cause) {
+        self.link.count(cause);
     }
 
     /// Whose requests it may carry.
@@ -145,7 +157,7 @@ impl Upstream {
             Ok(Err(broken)) => broken,
         };
         if broken.blames_client() {
-            return Sent::Unfinished;
+            return Sent::Unfinished(broken.cause(Cause::ClientGone));
         }
         if !self.http.has_sent() {
             return Sent::Unsent(self.http.take_back());
@@ -154,6 +166,7 @@ impl Upstream {
         tracing::debug!(member = %self.link.member.id, error = %broken, "a member broke off");
         Sent::Broke {
             silent: self.http.is_silent(),
+            cause: broken.cause(Cause::MemberResetBeforeAnswer),
         }
     }
 

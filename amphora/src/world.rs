@@ -272,6 +272,7 @@ impl Balancer {
                     id: state.listener.id,
                     state: state.serving(),
                     counters: state.shared.meter.counters(),
+                    failures: state.shared.meter.failures().named(),
                 })
                 .collect(),
             pools: self

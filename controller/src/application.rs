@@ -476,7 +476,10 @@ impl api::Application for Application {
                 Ok(Answer::Audit(kept))
             }
             Query::QuotaDefaults(project) => self.quota_defaults(caller, project.as_ref()),
-            Query::Amphorae | Query::AmphoraStatistics(_) | Query::MembersSeen(_)
+            Query::Amphorae
+            | Query::AmphoraStatistics(_)
+            | Query::MembersSeen(_)
+            | Query::FailuresSeen(_)
                 if !policy::permits_everywhere(caller, Action::Administer) =>
             {
                 Err(Refusal::NotPermitted)
@@ -484,6 +487,7 @@ impl api::Application for Application {
             Query::Amphorae => Ok(Answer::Amphorae(self.amphorae_with_projects().await?)),
             Query::AmphoraStatistics(id) => self.amphora_statistics(id),
             Query::MembersSeen(id) => self.members_seen(caller, id).await,
+            Query::FailuresSeen(id) => self.failures_seen(caller, id).await,
         }
     }
 }

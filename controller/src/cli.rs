@@ -206,6 +206,7 @@ impl Cli {
             Command::Amphora(look) => look.run(amphora::list, amphora::show),
             Command::Lb(lb::LbVerb::Look(look)) => look.run(lb::list, lb::show),
             Command::Lb(lb::LbVerb::Members { id, from }) => show(lb::members(from, id)),
+            Command::Lb(lb::LbVerb::Causes { id, from }) => show(lb::causes(from, id)),
             Command::Audit(audit::AuditVerb::List(wanted)) => show(audit::list(*wanted)),
             Command::Token(verb) => token::run(&verb),
             Command::Config(verb) => config::run(verb),

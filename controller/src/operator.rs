@@ -19,10 +19,14 @@ use krater_controller_core::{
 use serde::{Deserialize, Serialize};
 
 mod audit;
+mod failures;
 mod members;
 
+#[cfg(test)]
+pub(crate) use self::failures::ListenerDocument;
 pub(crate) use self::{
     audit::{AuditDocument, EntryDocument},
+    failures::{CauseDocument, FailuresDocument},
     members::{MemberDocument, MembersDocument},
 };
 
@@ -55,6 +59,10 @@ pub(crate) fn router(application: Arc<dyn Application>) -> Router {
         .route("/krater/v1/amphorae/{id}", get(show))
         .route("/krater/v1/audit", get(trail))
         .route("/krater/v1/loadbalancers/{id}/members", get(members::list))
+        .route(
+            "/krater/v1/loadbalancers/{id}/failures",
+            get(failures::list),
+        )
         .with_state(application)
 }
 

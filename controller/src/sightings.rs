@@ -22,6 +22,12 @@ use krater_controller_core::{
 };
 use krater_controller_store::ListenerTally;
 
+use crate::clock;
+
+mod failures;
+
+use failures::{Failures, Recent};
+
 /// All that amphorae said.
 #[derive(Default)]
 pub(crate) struct Sightings {
@@ -32,6 +38,7 @@ pub(crate) struct Sightings {
 struct Inner {
     amphorae: BTreeMap<AmphoraId, Sighting>,
     tallies: HashMap<ListenerId, BTreeMap<AmphoraId, Counted>>,
+    failures: Failures,
 }
 
 #[derive(Default)]
@@ -87,6 +94,7 @@ impl Sightings {
         let mut inner = self.lock();
         let sighting = inner.amphorae.entry(amphora).or_default();
         sighting.last_seen = boot.map(|_| now);
+        inner.failures.inherit(amphora, boot);
     }
 
     /// Takes tallies from the store, at the start.
@@ -119,7 +127,11 @@ impl Sightings {
         now: Timestamp,
     ) -> Option<News> {
         let mut inner = self.lock();
-        let Inner { amphorae, tallies } = &mut *inner;
+        let Inner {
+            amphorae,
+            tallies,
+            failures,
+        } = &mut *inner;
         let sighting = amphorae.entry(report.info.amphora).or_default();
         let booted = sighting
             .info
@@ -133,15 +145,14 @@ impl Sightings {
         if late {
             return None;
         }
-        for load_balancer in &report.load_balancers {
-            count(
-                tallies,
-                report.info.amphora,
-                report.info.boot,
-                load_balancer,
-                placed,
-            );
+        // It is believed about what is placed on it, and nothing else.
+        let believed = report.load_balancers.iter();
+        for load_balancer in believed.filter(|said| placed.contains(&said.id)) {
+            let Info { amphora, boot, .. } = report.info;
+            count_all(tallies, amphora, boot, load_balancer);
+            failures.take(amphora, boot, load_balancer, now);
         }
+        failures.know(report.info.amphora);
         let mut news = News {
             booted,
             ..News::default()
@@ -158,13 +169,18 @@ impl Sightings {
         report: LoadBalancerReport,
     ) {
         let mut inner = self.lock();
-        let Inner { amphorae, tallies } = &mut *inner;
+        let Inner {
+            amphorae,
+            tallies,
+            failures,
+        } = &mut *inner;
         let sighting = amphorae.entry(amphora).or_default();
         let heard_from = sighting.info.as_ref().map(|info| info.boot);
         if let Some(boot) = boot
             && (heard_from.is_none() || heard_from == Some(boot))
         {
             count_all(tallies, amphora, boot, &report);
+            failures.take(amphora, boot, &report, clock::now());
         }
         sighting.missing.remove(&report.id);
         sighting.strangers.remove(&report.id);
@@ -289,7 +305,19 @@ impl Sightings {
 
     /// Forgets an amphora that has ended. What it counted stays.
     pub(crate) fn forget_amphora(&self, amphora: AmphoraId) {
-        self.lock().amphorae.remove(&amphora);
+        let mut inner = self.lock();
+        inner.amphorae.remove(&amphora);
+        inner.failures.forget_amphora(amphora);
+    }
+
+    /// What failed at a listener lately.
+    pub(crate) fn failures(&self, listener: ListenerId, now: Timestamp) -> Recent {
+        self.lock().failures.of(listener, now)
+    }
+
+    /// Since when failures are counted.
+    pub(crate) fn failures_since(&self) -> Option<Timestamp> {
+        self.lock().failures.began()
     }
 
     /// What the amphora counted, by load balancer and listener.
@@ -321,6 +349,7 @@ impl Sightings {
         let mut inner = self.lock();
         for listener in listeners {
             inner.tallies.remove(listener);
+            inner.failures.forget(*listener);
         }
     }
 
@@ -459,19 +488,6 @@ fn differs(before: &LoadBalancerReport, after: &LoadBalancerReport) -> bool {
 }
 
 type Tallies = HashMap<ListenerId, BTreeMap<AmphoraId, Counted>>;
-
-/// Counts what is placed on the amphora: it is believed about nothing else.
-fn count(
-    tallies: &mut Tallies,
-    amphora: AmphoraId,
-    boot: BootId,
-    report: &LoadBalancerReport,
-    placed: &HashSet<LoadBalancerId>,
-) {
-    if placed.contains(&report.id) {
-        count_all(tallies, amphora, boot, report);
-    }
-}
 
 fn count_all(tallies: &mut Tallies, amphora: AmphoraId, boot: BootId, report: &LoadBalancerReport) {
     for listener in &report.listeners {

@@ -198,6 +198,7 @@ impl State {
                     id: listener.id,
                     state: state(),
                     counters: Counters::default(),
+                    failures: Default::default(),
                 })
                 .collect(),
             pools: spec

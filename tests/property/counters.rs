@@ -201,6 +201,7 @@ fn report(
                 id: row.value.id,
                 state: state.clone(),
                 counters: Counters::default(),
+                failures: Default::default(),
             })
             .collect(),
         pools: pools

@@ -2,6 +2,7 @@
 
 mod calls;
 mod capacity;
+mod causes;
 mod change;
 mod crash;
 mod datagrams;

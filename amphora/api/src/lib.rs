@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod cause;
 mod generation;
 mod id;
 mod rejection;
@@ -16,6 +17,7 @@ mod secret;
 mod spec;
 mod version;
 
+pub use cause::{Cause, Side};
 pub use generation::Generation;
 pub use id::{
     AmphoraId, BootId, HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId, MemberId,

@@ -1,6 +1,6 @@
 //! What an amphora says of itself. Reports are whole, not differences: a lost one costs nothing.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +70,10 @@ pub struct ListenerReport {
     pub state: ListenerState,
     /// What it did since the process started.
     pub counters: Counters,
+    /// Requests and connections that failed since then, by the name of their [`Cause`](crate::Cause); names that a reader
+    /// does not know are of causes that came later. What never happened is absent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failures: BTreeMap<String, u64>,
 }
 
 /// Whether a listener serves.

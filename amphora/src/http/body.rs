@@ -8,6 +8,8 @@ use std::{
     time::Instant,
 };
 
+use krater_amphora_api::Cause;
+
 use super::session::Session;
 use crate::{
     connect::Load,
@@ -41,7 +43,17 @@ pub(super) struct Ongoing {
     /// The listener under which the request runs (I4).
     seat: Rc<Seat>,
     since: Instant,
+    outcome: Outcome,
     _load: Option<Load>,
+}
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Unknown,
+    /// Its answer is complete.
+    Answered,
+    Failed(Cause),
 }
 
 impl Ongoing {
@@ -55,6 +67,7 @@ impl Ongoing {
             session: Rc::clone(session),
             seat: Rc::clone(seat),
             since: Instant::now(),
+            outcome: Outcome::Unknown,
             _load: None,
         }
     }
@@ -62,6 +75,18 @@ impl Ongoing {
     /// Counts the member as busy until the request ends.
     pub(super) fn carry(&mut self, load: Load) {
         self._load = Some(load);
+    }
+
+    /// Its answer is complete.
+    pub(super) fn complete(&mut self) {
+        if self.outcome == Outcome::Unknown {
+            self.outcome = Outcome::Answered;
+        }
+    }
+
+    /// It has failed.
+    pub(super) fn fails(&mut self, cause: Cause) {
+        self.outcome = Outcome::Failed(cause);
     }
 
     /// The answer's head is given to the client.
@@ -77,14 +102,24 @@ impl Drop for Ongoing {
         self.session.progress.turn.set(Turn::Request);
         self.session.progress.responding.set(false);
         self.session.is_with(None);
-        self.seat.lane().durations.count(self.since.elapsed());
+        let lane = self.seat.lane();
+        lane.durations.count(self.since.elapsed());
+        let cause = match self.outcome {
+            Outcome::Answered => return,
+            Outcome::Failed(cause) => cause,
+            // It was given up on from outside.
+            Outcome::Unknown => self.session.given_up_for(),
+        };
+        lane.failures.count(cause);
+        self.session.blamed.set(true);
     }
 }
 
 impl Reply {
     /// The body of `upstream`'s answer; its connection is given back at once if there is none.
-    pub(super) fn relay(upstream: Upstream, ongoing: Ongoing) -> Self {
+    pub(super) fn relay(upstream: Upstream, mut ongoing: Ongoing) -> Self {
         if upstream.is_answered() {
+            ongoing.complete();
             ongoing.session.put_upstream(upstream);
             return Self::Empty;
         }
@@ -123,8 +158,19 @@ impl Relayed {
 
     /// The body is complete: its connection may serve another request.
     fn release(&mut self) {
+        self.ongoing.complete();
         if let Some(upstream) = self.upstream.take() {
             self.ongoing.session.put_upstream(upstream);
+        }
+    }
+}
+
+impl Drop for Relayed {
+    fn drop(&mut self) {
+        if let Some(upstream) = &self.upstream
+            && self.ongoing.session.given_up_for() == Cause::MemberStalled
+        {
+            upstream.fails(Cause::MemberStalled);
         }
     }
 }
@@ -145,9 +191,12 @@ impl Body for Reply {
                 let frame = ready!(relayed.poll_body(cx));
                 if let Some(Err(broken)) = &frame
                     && let Some(upstream) = relayed.upstream.take()
-                    && !broken.blames_client()
                 {
-                    upstream.lane().response_errors.bump();
+                    let cause = broken.cause(Cause::MemberResetMidAnswer);
+                    relayed.ongoing.fails(cause);
+                    if !broken.blames_client() {
+                        upstream.fails(cause);
+                    }
                 }
                 Poll::Ready(frame)
             }

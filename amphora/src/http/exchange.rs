@@ -7,6 +7,7 @@ use http::{
     response as answer,
 };
 use http_body::Body;
+use krater_amphora_api::Cause;
 use krater_amphora_core::proxy_protocol::{Header, Version};
 use tokio::{io::AsyncWriteExt, time::timeout};
 
@@ -53,14 +54,15 @@ pub(super) async fn answer(session: Rc<Session>, parts: Parts, body: Outgoing) -
                     kept.answered_by(upstream.member(), pool, &mut answer.headers);
                     relay(&session, answer, upstream, ongoing)
                 }
-                Err(refusal) => refuse(&seat, refusal, &ongoing),
+                Err(refusal) => refuse(&seat, refusal, ongoing),
             }
         }
         Ok((Route::Redirected(response), _)) => {
             ongoing.answered(response.status().as_u16());
+            ongoing.complete();
             *response
         }
-        Err(refusal) => refuse(&seat, refusal, &ongoing),
+        Err(refusal) => refuse(&seat, refusal, ongoing),
     };
     if session.is_last() {
         response
@@ -70,7 +72,7 @@ pub(super) async fn answer(session: Rc<Session>, parts: Parts, body: Outgoing) -
     response
 }
 
-fn refuse(seat: &Seat, refusal: Refusal, ongoing: &Ongoing) -> Response<Reply> {
+fn refuse(seat: &Seat, refusal: Refusal, mut ongoing: Ongoing) -> Response<Reply> {
     let lane = seat.lane();
     if refusal.blames_client() {
         lane.request_errors.bump();
@@ -79,6 +81,7 @@ fn refuse(seat: &Seat, refusal: Refusal, ongoing: &Ongoing) -> Response<Reply> {
         lane.no_member.bump();
     }
     ongoing.answered(refusal.status().as_u16());
+    ongoing.fails(refusal.cause());
     refusal.response()
 }
 
@@ -87,12 +90,13 @@ fn relay(
     session: &Rc<Session>,
     mut parts: answer::Parts,
     upstream: Upstream,
-    ongoing: Ongoing,
+    mut ongoing: Ongoing,
 ) -> Response<Reply> {
     upstream.lane().responses.count(parts.status.as_u16());
     ongoing.answered(parts.status.as_u16());
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         rewrite::switching_answer(&mut parts.headers);
+        ongoing.complete();
         *session.tunnel.borrow_mut() = Some(upstream.into_tunnel());
         return Response::from_parts(parts, Reply::Empty);
     }
@@ -111,14 +115,11 @@ async fn send(
 ) -> Result<(answer::Parts, Upstream), Refusal> {
     let (head, mut body) = request.into_parts();
     let mut attempts = Attempts::new(pool, session.peer, wanted);
+    let mut unreached = None;
     loop {
         session.progress.turn.set(Turn::Ours);
         let Some(member) = attempts.next(seat).await else {
-            return Err(if attempts.made() == 0 {
-                Refusal::NoMember
-            } else {
-                Refusal::ConnectFailed
-            });
+            return Err(unreached.map_or(Refusal::NoMember, Refusal::ConnectFailed));
         };
         let load = Load::new(pool, &member);
         session.is_with(Some(member.serial));
@@ -133,7 +134,10 @@ async fn send(
                 session.guest.local.buffers.give_back(head.headers);
                 return Ok((answer, *upstream));
             }
-            Tried::Unreached(unsent) => body = unsent,
+            Tried::Unreached(unsent, cause) => {
+                body = unsent;
+                unreached = Some(cause);
+            }
             Tried::Refused(refusal) => return Err(refusal),
         }
     }
@@ -161,7 +165,7 @@ impl Way<'_> {
 enum Tried {
     Answered(answer::Parts, Box<Upstream>),
     /// Nothing was sent: another may be tried.
-    Unreached(Outgoing),
+    Unreached(Outgoing, Cause),
     Refused(Refusal),
 }
 
@@ -188,8 +192,8 @@ async fn try_member(
         let mut upstream = match waiting.take() {
             Some(upstream) => upstream,
             None => match connect(session, way).await {
-                Some(upstream) => upstream,
-                None => return Tried::Unreached(body),
+                Ok(upstream) => upstream,
+                Err(cause) => return Tried::Unreached(body, cause),
             },
         };
         let used = upstream.is_used();
@@ -201,22 +205,25 @@ async fn try_member(
                 return Tried::Answered(answer, Box::new(upstream));
             }
             Sent::Answered(_) => {
-                upstream.lane().response_errors.bump();
-                return Tried::Refused(Refusal::MemberBroke);
+                upstream.fails(Cause::MemberMalformed);
+                return Tried::Refused(Refusal::MemberBroke(Cause::MemberMalformed));
             }
             // Only a connection that has served before can have been closed before anything was sent; a fresh one that
             // sends nothing is as good as none.
             Sent::Unsent(unsent) if used => body = unsent,
-            Sent::Unsent(unsent) => return Tried::Unreached(unsent),
-            Sent::Broke { silent: true } if used && is_repeatable => body = Outgoing::Empty,
-            Sent::Broke { .. } => {
-                upstream.lane().response_errors.bump();
-                return Tried::Refused(Refusal::MemberBroke);
+            Sent::Unsent(unsent) => {
+                upstream.count(Cause::MemberResetBeforeAnswer);
+                return Tried::Unreached(unsent, Cause::MemberResetBeforeAnswer);
             }
-            Sent::Unfinished => return Tried::Refused(Refusal::BadBody),
+            Sent::Broke { silent: true, .. } if used && is_repeatable => body = Outgoing::Empty,
+            Sent::Broke { cause, .. } => {
+                upstream.fails(cause);
+                return Tried::Refused(Refusal::MemberBroke(cause));
+            }
+            Sent::Unfinished(cause) => return Tried::Refused(Refusal::BadBody(cause)),
             Sent::Overdue(Turn::Client) => return Tried::Refused(Refusal::ClientTimeout),
             Sent::Overdue(_) => {
-                upstream.lane().response_errors.bump();
+                upstream.fails(Cause::MemberTimeout);
                 return Tried::Refused(Refusal::MemberTimeout);
             }
         }
@@ -224,19 +231,22 @@ async fn try_member(
     }
 }
 
-async fn connect(session: &Session, way: Way<'_>) -> Option<Upstream> {
+async fn connect(session: &Session, way: Way<'_>) -> Result<Upstream, Cause> {
     let allowed = way.seat.state.listener.timeouts.member_connect;
-    let (mut stream, link) = dial(way.member, session.guest.local.index, allowed)
-        .await
-        .ok()?;
+    let (mut stream, link) = dial(way.member, session.guest.local.index, allowed).await?;
+    // Nothing but a break by the member can go wrong from here on.
+    let broke = Cause::MemberResetBeforeAnswer;
     if let Some(version) = way.header {
         // A fresh connection has room for it. One that has not is no use.
         let header = Header::new(version, session.origin());
         let sent = timeout(allowed, stream.write_all(header.as_bytes())).await;
-        sent.ok()?.ok()?;
+        if !matches!(sent, Ok(Ok(()))) {
+            link.count(broke);
+            return Err(broke);
+        }
     }
     let buffers = &session.guest.local.buffers;
-    Some(Upstream::new(
+    Ok(Upstream::new(
         Wire::Plain(stream),
         link,
         way.whose(),

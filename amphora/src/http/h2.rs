@@ -18,6 +18,7 @@ use h2::{
     Reason,
     server::{Builder, Connection},
 };
+use krater_amphora_api::Cause;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use self::{
@@ -52,7 +53,11 @@ pub(super) async fn serve(session: &Rc<Session>, wire: Wire, begun: Bytes) {
     let mut wire = opening.into_opening().into_tap().into_wire();
     match end {
         End::Done => {}
-        End::Wrong => session.guest.seat.lane().request_errors.bump(),
+        End::Wrong => {
+            let lane = session.guest.seat.lane();
+            lane.request_errors.bump();
+            lane.failures.count(Cause::ClientBadRequest);
+        }
         End::Left => {
             session.guest.seat.lane().request_errors.bump();
             return;

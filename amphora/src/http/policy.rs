@@ -55,7 +55,7 @@ fn redirection(url: &str, target: &str, code: u16) -> Option<Response<Reply>> {
     *response.status_mut() = StatusCode::from_u16(code).ok()?;
     let headers = response.headers_mut();
     headers.insert(LOCATION, location);
-    headers.insert(CAUSE, HeaderValue::from_static("redirected-by-policy"));
+    headers.insert(CAUSE, HeaderValue::from_static("lb_policy_redirected"));
     // The others are meant to be remembered.
     if matches!(code, 302 | 303 | 307) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));

@@ -5,6 +5,8 @@ use http::{
     header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE},
 };
 
+use krater_amphora_api::Cause;
+
 use super::body::Reply;
 use crate::h1::Fault;
 
@@ -13,10 +15,10 @@ use crate::h1::Fault;
 pub(super) enum Refusal {
     /// The listener has no pool, or the pool nobody who may be chosen (reference 19.8).
     NoMember,
-    /// No member could be connected to.
-    ConnectFailed,
+    /// No member could be connected to; why not the last one.
+    ConnectFailed(Cause),
     /// The member closed or broke the connection before its answer's head was complete, or sent something else.
-    MemberBroke,
+    MemberBroke(Cause),
     /// The member did not answer in time.
     MemberTimeout,
     /// The client did not send the rest of its request in time.
@@ -28,7 +30,7 @@ pub(super) enum Refusal {
     /// A target that cannot be sent on.
     BadTarget,
     /// The body of the request is malformed, or breaks off.
-    BadBody,
+    BadBody(Cause),
     /// `CONNECT`: this is no forward proxy.
     Connect,
     /// An L7 policy says so.
@@ -40,10 +42,10 @@ impl Refusal {
     pub(super) const fn status(self) -> StatusCode {
         match self {
             Self::NoMember => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ConnectFailed | Self::MemberBroke => StatusCode::BAD_GATEWAY,
+            Self::ConnectFailed(_) | Self::MemberBroke(_) => StatusCode::BAD_GATEWAY,
             Self::MemberTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BadHost | Self::BadTarget | Self::BadBody => StatusCode::BAD_REQUEST,
+            Self::BadHost | Self::BadTarget | Self::BadBody(_) => StatusCode::BAD_REQUEST,
             Self::Malformed(fault) => match fault.status() {
                 414 => StatusCode::URI_TOO_LONG,
                 431 => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -55,34 +57,34 @@ impl Refusal {
         }
     }
 
-    /// The value of the [`CAUSE`] header.
-    pub(super) const fn cause(self) -> &'static str {
+    /// The same among all causes of failures; its name is the value of the [`CAUSE`] header.
+    pub(super) const fn cause(self) -> Cause {
         match self {
-            Self::NoMember => "no-member",
-            Self::ConnectFailed => "connect-failed",
-            Self::MemberBroke => "member-broke",
-            Self::MemberTimeout => "member-timeout",
-            Self::ClientTimeout => "client-timeout",
-            Self::Malformed(_) => "malformed-request",
-            Self::BadHost => "bad-host",
-            Self::BadTarget => "bad-target",
-            Self::BadBody => "bad-body",
-            Self::Connect => "connect-method",
-            Self::Rejected => "rejected-by-policy",
+            Self::NoMember => Cause::LbNoMember,
+            Self::ConnectFailed(cause) | Self::MemberBroke(cause) | Self::BadBody(cause) => cause,
+            Self::MemberTimeout => Cause::MemberTimeout,
+            Self::ClientTimeout => Cause::ClientTimeoutBody,
+            Self::Malformed(fault) => match fault.status() {
+                414 | 431 => Cause::ClientHeadTooLarge,
+                _ => Cause::ClientBadRequest,
+            },
+            Self::BadHost | Self::BadTarget => Cause::ClientBadRequest,
+            Self::Connect => Cause::ClientMethodRefused,
+            Self::Rejected => Cause::LbPolicyRejected,
         }
     }
 
     const fn sentence(self) -> &'static str {
         match self {
             Self::NoMember => "No member can take the request.\n",
-            Self::ConnectFailed => "No member could be reached.\n",
-            Self::MemberBroke => "The member broke off before it had answered.\n",
+            Self::ConnectFailed(_) => "No member could be reached.\n",
+            Self::MemberBroke(_) => "The member broke off before it had answered.\n",
             Self::MemberTimeout => "The member did not answer in time.\n",
             Self::ClientTimeout => "The request did not arrive in time.\n",
             Self::Malformed(_) => "The request is malformed",
             Self::BadHost => "The request must have one Host header.\n",
             Self::BadTarget => "The request target cannot be sent on.\n",
-            Self::BadBody => "The body of the request is malformed.\n",
+            Self::BadBody(_) => "The body of the request is malformed.\n",
             Self::Connect => "CONNECT is not served here.\n",
             Self::Rejected => "The request is not allowed here.\n",
         }
@@ -108,9 +110,9 @@ impl Refusal {
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.insert(CAUSE, HeaderValue::from_static(self.cause()));
+        headers.insert(CAUSE, HeaderValue::from_static(self.cause().name()));
         match self {
-            Self::ClientTimeout | Self::BadBody => {
+            Self::ClientTimeout | Self::BadBody(_) => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             // RFC 9110 section 15.5.6: a 405 names what is allowed; which methods a member allows is its own affair.
@@ -134,7 +136,7 @@ pub(super) const CAUSE: HeaderName = HeaderName::from_static("x-krater-cause");
 pub(super) const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     content-type: text/plain; charset=utf-8\r\n\
     cache-control: no-cache\r\n\
-    x-krater-cause: client-timeout\r\n\
+    x-krater-cause: client_timeout_head\r\n\
     connection: close\r\n\
     content-length: 36\r\n\r\n\
     The request did not arrive in time.\n";

@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, Version, header::TE};
 use http_body::Body;
+use krater_amphora_api::Cause;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -27,7 +28,7 @@ use crate::{
     h1::{Asked, Fault, RequestHead, Toward, answer_head},
     limits::{LINGER_BYTES_MAX, LINGER_TIME_MAX},
     local::{Ending, Guest},
-    relay::{Relay, Side},
+    relay::{Outcome, Relay, Side},
     upstream::{Outgoing, Tunnel, Turn},
     wire::Wire,
 };
@@ -50,6 +51,9 @@ async fn converse(guest: Rc<Guest>, wire: Wire, ends: Ends) {
             .run(pin!(conversation.run()))
             .await
     };
+    if let Some(cause) = end.cause().filter(|_| !session.blamed.get()) {
+        guest.seat.lane().failures.count(cause);
+    }
     // Nobody else has it any more: requests and their bodies are gone.
     let Some((wire, rest)) = Rc::into_inner(dialogue).map(Dialogue::into_parts) else {
         return;
@@ -71,16 +75,35 @@ enum End {
     Done,
     /// What the client sent is no HTTP; it was told so, with that status.
     Malformed(u16),
-    /// The client went away in the middle of something.
-    Left,
+    /// The client went away, in the middle of something or `idle`.
+    Left { idle: bool },
     /// The next request did not begin, or its head did not end, in time.
     NoRequest { begun: bool },
     /// Nothing but HTTP/1 has: the client speaks HTTP/2.
     Http2,
-    /// A body stopped moving after the head of the answer was sent.
-    Stalled,
+    /// A body stopped moving after the head of the answer was sent; whose move it was.
+    Stalled(Turn),
     /// The answer has broken off after its head was sent.
     Cut,
+}
+
+impl End {
+    /// Why it is a failure, if it is one that no request was counted for.
+    const fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Done
+            | Self::Http2
+            | Self::Cut
+            | Self::NoRequest { begun: false }
+            | Self::Left { idle: true } => None,
+            Self::Malformed(414 | 431) => Some(Cause::ClientHeadTooLarge),
+            Self::Malformed(_) => Some(Cause::ClientBadRequest),
+            Self::Left { idle: false } => Some(Cause::ClientGone),
+            Self::NoRequest { begun: true } => Some(Cause::ClientTimeoutHead),
+            Self::Stalled(Turn::Member) => Some(Cause::MemberStalled),
+            Self::Stalled(_) => Some(Cause::ClientTimeout),
+        }
+    }
 }
 
 /// One request after another.
@@ -103,6 +126,7 @@ struct Asking {
 impl Conversation<'_> {
     async fn run(self) -> End {
         loop {
+            self.session.blamed.set(false);
             let heard = poll_fn(|cx| match self.dialogue.poll_head(cx) {
                 Poll::Pending if self.is_ending() && !self.dialogue.has_begun() => {
                     Poll::Ready(Heard::End)
@@ -114,7 +138,9 @@ impl Conversation<'_> {
                 Heard::Nonsense(fault) => Err(self.refuse(fault).await),
                 Heard::Http2 => Err(End::Http2),
                 Heard::End => Ok(false),
-                Heard::Left => Err(End::Left),
+                Heard::Left => Err(End::Left {
+                    idle: !self.dialogue.has_begun(),
+                }),
             };
             match kept {
                 Ok(true) => {}
@@ -136,7 +162,7 @@ impl Conversation<'_> {
             // Nobody waits for the answer any more (D21).
             Poll::Pending => self.dialogue.poll_gone(cx).map(|()| None),
         });
-        let response = response.await.ok_or(End::Left)?;
+        let response = response.await.ok_or(End::Left { idle: false })?;
         drop(answer);
         asking.keeps = keeps && !self.is_ending();
         let keeps = self.respond(response, asking).await?;
@@ -210,9 +236,12 @@ impl Conversation<'_> {
             match self.dialogue.poll_flush(cx) {
                 Poll::Ready(Ok(())) if flow.is_ended() => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(())) if !waits => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Left)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Left { idle: false })),
                 Poll::Ready(Ok(())) | Poll::Pending => {
-                    return self.dialogue.poll_gone(cx).map(|()| Err(End::Left));
+                    return self
+                        .dialogue
+                        .poll_gone(cx)
+                        .map(|()| Err(End::Left { idle: false }));
                 }
             }
         }
@@ -283,7 +312,10 @@ impl<'a> Watch<'a> {
                 match turn {
                     Turn::Request => return Poll::Ready(End::NoRequest { begun: self.begun }),
                     _ if self.session.progress.responding.get() => {
-                        return Poll::Ready(End::Stalled);
+                        let end = End::Stalled(turn);
+                        // The request under way ends with it.
+                        self.session.verdict.set(end.cause());
+                        return Poll::Ready(end);
                     }
                     // The exchange finds it when it is polled, and gives up.
                     turn => self.session.progress.overdue.set(Some(turn)),
@@ -341,7 +373,7 @@ async fn close(session: &Session, mut wire: Wire, end: End) {
             lane.request_errors.bump();
             lane.responses.count(status);
         }
-        End::Left => {
+        End::Left { .. } => {
             lane.request_errors.bump();
             return;
         }
@@ -356,7 +388,7 @@ async fn close(session: &Session, mut wire: Wire, end: End) {
                 return;
             }
         }
-        End::Stalled | End::Cut => {
+        End::Stalled(_) | End::Cut => {
             // An answer cut short must not look like one that ended well.
             wire.break_off();
             return;
@@ -390,7 +422,8 @@ async fn join(guest: &Guest, client: Wire, client_rest: Bytes, tunnel: Tunnel) {
     let Tunnel { wire, link, rest } = tunnel;
     guest.is_with(Some(link.member.serial));
     let (listener, member) = (guest.seat.lane(), link.lane());
-    Relay::new(client, wire, guest.seat.state.listener.timeouts)
+    let cut = Cut(guest);
+    let outcome = Relay::new(client, wire, guest.seat.state.listener.timeouts)
         .with_rest(Side::Client, &rest)
         .with_rest(Side::Member, &client_rest)
         .run(
@@ -405,4 +438,23 @@ async fn join(guest: &Guest, client: Wire, client_rest: Bytes, tunnel: Tunnel) {
             },
         )
         .await;
+    std::mem::forget(cut);
+    let cause = match outcome {
+        Outcome::Done => return,
+        Outcome::Broken(Side::Client) => Cause::ClientGone,
+        Outcome::Broken(Side::Member) => Cause::MemberResetMidAnswer,
+        Outcome::Idle(Side::Client) => Cause::ClientTimeout,
+        Outcome::Idle(Side::Member) => Cause::MemberStalled,
+    };
+    listener.failures.count(cause);
+    link.count(cause);
+}
+
+/// Counts a tunnel that is cut from outside.
+struct Cut<'a>(&'a Guest);
+
+impl Drop for Cut<'_> {
+    fn drop(&mut self) {
+        self.0.seat.lane().failures.count(Cause::LbDrained);
+    }
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use krater_amphora_api::Cause;
 use krater_amphora_core::{
     proxy_protocol::Origin,
     snapshot::{Mode, Timeouts},
@@ -63,6 +64,10 @@ pub(super) struct Session {
     gone: Cell<bool>,
     /// Its place on the roll, if it is one request of many.
     place: Option<Ticket>,
+    /// Why the connection, or this request of many, is given up, once it is.
+    pub(super) verdict: Cell<Option<Cause>>,
+    /// A request was counted as failed that was under way when the connection ended.
+    pub(super) blamed: Cell<bool>,
 }
 
 impl Session {
@@ -81,6 +86,8 @@ impl Session {
             epoch: Cell::new(0),
             gone: Cell::new(false),
             place: None,
+            verdict: Cell::new(None),
+            blamed: Cell::new(false),
         })
     }
 
@@ -99,6 +106,8 @@ impl Session {
             epoch: self.epoch.clone(),
             gone: self.gone.clone(),
             place: Some(self.guest.place_for_request()),
+            verdict: Cell::new(None),
+            blamed: Cell::new(false),
         })
     }
 
@@ -185,6 +194,17 @@ impl Session {
     /// Whether the present request is the connection's last.
     pub(super) const fn is_last(&self) -> bool {
         self.gone.get()
+    }
+
+    /// Why a request is given up that is under way now.
+    pub(super) fn given_up_for(&self) -> Cause {
+        if std::thread::panicking() {
+            Cause::LbInternal
+        } else if self.ending() == Ending::Now {
+            Cause::LbDrained
+        } else {
+            self.verdict.get().unwrap_or(Cause::ClientGone)
+        }
     }
 
     /// The timers in force.

@@ -12,7 +12,7 @@
 
 use std::{collections::VecDeque, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use krater_amphora_api::ListenerId;
+use krater_amphora_api::{Cause, ListenerId};
 use krater_amphora_core::snapshot::Timeouts;
 use rustix::fd::OwnedFd;
 
@@ -55,6 +55,10 @@ pub(super) struct Connection {
     queued: Queued,
     tended: Tended,
     bulk: Bulk,
+    /// Why the last try to reach a member failed.
+    unreached: Option<Cause>,
+    /// Why it failed, if it did.
+    cause: Option<Cause>,
 }
 
 /// What all connections of a thread share.
@@ -153,7 +157,15 @@ impl Connection {
             queued: Queued::No,
             tended: Tended::No,
             bulk: Bulk::default(),
+            unreached: None,
+            cause: None,
         }
+    }
+
+    /// Has it end as a failure, for that reason.
+    pub(super) fn fails(&mut self, cause: Cause) -> Fate {
+        self.cause.get_or_insert(cause);
+        Fate::Ends
     }
 
     /// Which listener it came in by.
@@ -213,7 +225,7 @@ impl Connection {
             (Stage::Inspecting(_), Side::Client) => self.dial(shared, id),
             (Stage::Dialing(_), Side::Member) => self.dialed(shared, id),
             // A client that broke off wants no member. One that has said all it had to may want the answer.
-            _ if self.client.has_failed() => Fate::Ends,
+            _ if self.client.has_failed() => self.fails(Cause::ClientGone),
             _ => Fate::GoesOn,
         }
     }
@@ -245,7 +257,7 @@ impl Connection {
     pub(super) fn on_time(&mut self, shared: &mut Shared, id: Id) -> Fate {
         let now = shared.now;
         if self.ends_at <= now {
-            return Fate::Ends;
+            return self.fails(Cause::LbDrained);
         }
         let due = match self.stage {
             Stage::Inspecting(until) if until <= now => return self.dial(shared, id),
@@ -259,7 +271,7 @@ impl Connection {
                 let due = self.moved_at.after(allowed);
                 if due <= now {
                     tracing::trace!(peer = %self.peer, ?silent, "a connection is idle");
-                    return Fate::Ends;
+                    return self.fell_silent(silent);
                 }
                 self.tend();
                 // Never further away than the shortest allowance, since a half-close may shorten it meanwhile.
@@ -304,7 +316,7 @@ impl Connection {
         match shared.reactor.add(&self.client, token, flags) {
             Ok(()) => Fate::GoesOn,
             // No memory, or too many are watched: nothing could come of it.
-            Err(_) => Fate::Ends,
+            Err(_) => self.fails(Cause::LbExhausted),
         }
     }
 
@@ -350,11 +362,12 @@ impl Connection {
         };
         if let Some((side, other)) = broken {
             tracing::trace!(peer = %self.peer, ?side, "a connection was broken off");
-            if side == Side::Member {
-                link.note_break();
-            }
             other.abort();
-            return Fate::Ends;
+            let cause = match side {
+                Side::Client => Cause::ClientGone,
+                Side::Member => broken_by_member(link),
+            };
+            return self.fails(cause);
         }
         if over {
             link.prove();
@@ -409,7 +422,7 @@ impl Connection {
         };
         match shared.reactor.modify(socket, Token { kind, id }, flags) {
             Ok(()) => Fate::GoesOn,
-            Err(_) => Fate::Ends,
+            Err(_) => self.fails(Cause::LbExhausted),
         }
     }
 
@@ -438,8 +451,25 @@ impl Connection {
                 self.client.is_watched_for_room();
                 Fate::GoesOn
             }
-            Err(_) => Fate::Ends,
+            Err(_) => self.fails(Cause::LbExhausted),
         }
+    }
+
+    /// Nothing moved for too long, and that side was to move.
+    fn fell_silent(&mut self, side: Side) -> Fate {
+        let cause = match (side, &self.member) {
+            (Side::Member, Far::Linked { link, .. }) => {
+                let cause = if link.is_proven() {
+                    Cause::MemberStalled
+                } else {
+                    Cause::MemberTimeout
+                };
+                link.count(cause);
+                cause
+            }
+            _ => Cause::ClientTimeout,
+        };
+        self.fails(cause)
     }
 
     fn timeouts(&self) -> Timeouts {
@@ -474,9 +504,25 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.seat.lane().ended.bump();
+        let lane = self.seat.lane();
+        lane.ended.bump();
+        if let Some(cause) = self.cause {
+            lane.failures.count(cause);
+        }
         self.seat.state.shared.limit.release();
     }
+}
+
+/// The member broke the connection off.
+fn broken_by_member(link: &Link) -> Cause {
+    link.note_break();
+    let cause = if link.is_proven() {
+        Cause::MemberResetMidAnswer
+    } else {
+        Cause::MemberResetBeforeAnswer
+    };
+    link.count(cause);
+    cause
 }
 
 fn count(seat: &Seat, link: &Link, sent: Moved, answered: Moved) {

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use krater_amphora_api::ListenerId;
+use krater_amphora_api::{Cause, ListenerId};
 use krater_amphora_core::snapshot::Mode;
 
 use super::{
@@ -153,7 +153,9 @@ impl Door {
             limit.release();
         }
         if matches!(accepted, Accepted::Shed) {
-            self.seat.lane().shed.bump();
+            let lane = self.seat.lane();
+            lane.shed.bump();
+            lane.failures.count(Cause::LbExhausted);
         }
         Some(accepted)
     }

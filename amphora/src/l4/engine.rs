@@ -18,7 +18,7 @@ use std::{
 };
 
 use hashbrown::HashMap;
-use krater_amphora_api::ListenerId;
+use krater_amphora_api::{Cause, ListenerId};
 use krater_amphora_core::snapshot::Transport;
 
 use super::{
@@ -236,6 +236,9 @@ impl Engine {
     fn bury(&mut self) {
         self.common.count_bug();
         if let Some(id) = self.current.take() {
+            if let Some(connection) = self.connections.find(id) {
+                let _ends = connection.fails(Cause::LbInternal);
+            }
             self.take_away(id);
         }
     }

@@ -267,7 +267,7 @@ impl Datagrams {
                 self.forward(id, parcel, turn);
             }
             Err(why) => {
-                lane.losses.count(why, parcel.count());
+                lane.lose(why, parcel.count());
                 if why == Loss::NoMember {
                     self.tell(door, origin, parcel.bytes.len(), (lane, turn.now));
                 }
@@ -383,7 +383,7 @@ impl Datagrams {
             };
             match sent {
                 Ok(()) => session.bond.lane().bytes_out.add(datagram.len() as u64),
-                Err(_) => session.seat.lane().losses.count(Loss::ToMember, 1),
+                Err(_) => session.seat.lane().lose(Loss::ToMember, 1),
             }
         }
     }

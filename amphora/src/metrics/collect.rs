@@ -212,6 +212,10 @@ impl Scrape {
             out.count(&table::MEMBER_OUT, &labels, u64::from(is_out));
             let ejections = member.meter.sum(|lane| &lane.ejections);
             out.count(&table::MEMBER_EJECTIONS, &labels, ejections);
+            for (cause, times) in member.meter.failures().seen() {
+                let labels = [lb, pool.as_str(), id.as_str(), cause.name()];
+                out.count(&table::MEMBER_FAILURES, &labels, times);
+            }
             let totals = member.meter.totals();
             traffic(&table::MEMBER_TRAFFIC, &totals, protocol, &labels, out);
             let Some(probes) = self.probes.get(&(state.balancer, member.id)) else {
@@ -294,6 +298,10 @@ fn listener(state: &ListenerState, lb: &str, out: &mut Families) {
         &labels,
         meter.sum(|lane| &lane.retries),
     );
+    for (cause, times) in meter.failures().seen() {
+        let labels = [lb, id.as_str(), cause.name()];
+        out.count(&table::LISTENER_FAILURES, &labels, times);
+    }
     match state.listener.mode {
         Mode::Tcp => {}
         Mode::Udp => datagrams(state, labels, out),

@@ -138,6 +138,8 @@ declare! {
         "Bytes sent to clients.";
     LISTENER_REQUEST_ERRORS Counter "krater_amphora_listener_request_errors_total" ["lb", "listener"]
         "Requests that failed by the client's fault.";
+    LISTENER_FAILURES Counter "krater_amphora_listener_failures_total" ["lb", "listener", "cause"]
+        "Requests, connections and datagrams that failed, by cause (see CAUSES.md); causes never seen are absent.";
     LISTENER_NO_MEMBER Counter "krater_amphora_listener_no_member_total" ["lb", "listener"]
         "Connections and requests that found no member to go to.";
     LISTENER_RETRIES Counter "krater_amphora_listener_retries_total" ["lb", "listener"]
@@ -202,6 +204,8 @@ declare! {
         "Connections to the member that could not be established.";
     MEMBER_RESPONSE_ERRORS Counter "krater_amphora_member_response_errors_total" ["lb", "pool", "member"]
         "Answers of the member that broke off, were malformed or never came.";
+    MEMBER_FAILURES Counter "krater_amphora_member_failures_total" ["lb", "pool", "member", "cause"]
+        "Tries to reach or use the member that failed, by cause (see CAUSES.md); causes never seen are absent.";
     MEMBER_SENT Counter "krater_amphora_member_sent_bytes_total" ["lb", "pool", "member"]
         "Bytes sent to the member.";
     MEMBER_RECEIVED Counter "krater_amphora_member_received_bytes_total" ["lb", "pool", "member"]

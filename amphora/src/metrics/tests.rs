@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path, time::Duration};
 
-use krater_amphora_api::BootId;
+use krater_amphora_api::{BootId, Cause};
 use krater_amphora_core::snapshot::Snapshot;
 
 use super::{
@@ -61,6 +61,39 @@ fn the_documentation_is_the_table() {
     assert_eq!(fs::read_to_string(&path).unwrap(), document());
 }
 
+fn causes_document() -> String {
+    let mut text = String::from(
+        "# Causes of failures\n\n\
+         A request that fails, or a connection or datagram of a listener that carries no HTTP, has one cause. It is\n\
+         counted in `krater_amphora_listener_failures_total`, shown by `krater lb causes`, written to the access log, and\n\
+         said to HTTP clients in `x-krater-cause` where they get an answer of ours. A request that another member served\n\
+         after a first one failed has not failed; the try is counted in `krater_amphora_member_failures_total`. If all\n\
+         tries failed, the cause is that of the last one.\n\n\
+         Names never change their meaning. An answer of a member is no failure, whatever its status.\n\n\
+         | cause | fault of | meaning |\n|---|---|---|\n",
+    );
+    for cause in Cause::ALL {
+        let side = cause.side().name().replace('_', " ");
+        let _ = writeln!(
+            text,
+            "| `{}` | {side} | {} |",
+            cause.name(),
+            cause.meaning()
+        );
+    }
+    text
+}
+
+/// Run with `KRATER_BLESS=1` to write the documentation anew.
+#[test]
+fn every_cause_is_documented() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("CAUSES.md");
+    if std::env::var_os("KRATER_BLESS").is_some() {
+        fs::write(&path, causes_document()).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), causes_document());
+}
+
 #[test]
 fn names_are_unique_and_follow_the_rules() {
     let names: BTreeSet<&str> = TABLE.iter().map(|metric| metric.name).collect();
@@ -93,7 +126,12 @@ fn scrape() -> Scrape {
     let member = snapshot.pools()[0].members[0].id;
     let world = World::default().with(lb, Some(Arc::new(snapshot)), 1);
     let pool = world.balancers[&lb].pools[0].clone();
-    pool.members[0].meter.of(0).responses.count(200);
+    let lane = pool.members[0].meter.of(0);
+    lane.responses.count(200);
+    lane.failures.count(Cause::MemberRefused);
+    let listener = &world.balancers[&lb].listeners[0];
+    let lane = listener.shared.meter.of(0);
+    lane.failures.count(Cause::MemberRefused);
     pool.members[0]
         .meter
         .of(0)

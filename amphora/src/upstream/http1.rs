@@ -9,6 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, request::Parts};
 use http_body::{Body, Frame, SizeHint};
+use krater_amphora_api::Cause;
 
 use super::outgoing::{self, Outgoing};
 use crate::{
@@ -77,6 +78,16 @@ impl Broken {
     /// Whether it is the client's doing.
     pub(crate) const fn blames_client(&self) -> bool {
         matches!(self, Self::Body(_) | Self::BodyLength)
+    }
+
+    /// Why that is a failure; `broke` if it is the connection that has broken.
+    pub(crate) fn cause(&self, broke: Cause) -> Cause {
+        match self {
+            Self::Ended | Self::Connection(_) => broke,
+            Self::Malformed(_) | Self::Endless => Cause::MemberMalformed,
+            Self::Body(error) if !outgoing::is_malformed(error) => Cause::ClientGone,
+            Self::Body(_) | Self::BodyLength => Cause::ClientBadRequest,
+        }
     }
 }
 

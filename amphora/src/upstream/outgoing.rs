@@ -107,6 +107,15 @@ impl Inflow {
     }
 }
 
+/// Whether a body could not be read because what came is none, and not because it broke off.
+pub(super) fn is_malformed(error: &Broken) -> bool {
+    match error {
+        Broken::Http1(error) => matches!(error, Unfinished::Malformed(_)),
+        // What the engine has found wrong, and not what the client or the system has told.
+        Broken::Http2(error) => !error.is_remote() && !error.is_io(),
+    }
+}
+
 impl Body for Outgoing {
     type Data = Bytes;
     type Error = Broken;

@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, mpsc as blocking},
 };
 
+use krater_amphora_api::Cause;
 use krater_amphora_core::snapshot::Mode;
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -168,7 +169,9 @@ async fn accept_loop(local: Rc<Local>, door: Rc<Door>, socket: AsyncFd<Arc<TcpLi
             }
             Accepted::Lost => limit.release(),
             Accepted::Shed => {
-                seat.lane().shed.bump();
+                let lane = seat.lane();
+                lane.shed.bump();
+                lane.failures.count(Cause::LbExhausted);
                 limit.release();
             }
             Accepted::Exhausted => {
@@ -243,10 +246,12 @@ fn admit(local: &Rc<Local>, seat: &Rc<Seat>, stream: TcpStream, ends: Ends) {
     let guest = Guest::new(local, seat);
     if !seat.state.listener.gate.allows(ends.peer.ip()) {
         lane.denied.bump();
+        lane.failures.count(Cause::LbDeniedCidr);
         return;
     }
     if !seat.state.shared.admits(ends.peer.ip()) {
         lane.too_often.bump();
+        lane.failures.count(Cause::LbRate);
         return;
     }
     spawn_local(guest.attend(move |guest| http::serve(guest, stream, ends)));

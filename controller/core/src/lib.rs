@@ -17,6 +17,7 @@ pub mod cipher;
 pub mod command;
 pub mod compile;
 pub mod envelope;
+pub mod failures;
 pub mod limits;
 pub mod liveness;
 pub mod matrix;

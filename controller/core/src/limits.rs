@@ -58,3 +58,9 @@ pub const SOURCE_RATE_MAX: u32 = 100_000;
 
 /// The longest that connections of a member are given an end after, in seconds: a day. Longer is as good as never.
 pub const MEMBER_DRAIN_SECONDS_MAX: u32 = 86_400;
+
+/// Causes of failures that are kept of a listener: amphorae know half as many.
+pub const CAUSES_MAX: usize = 64;
+
+/// Bytes of the name of a cause; none is half as long.
+pub const CAUSE_NAME_BYTES_MAX: usize = 64;

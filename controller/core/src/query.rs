@@ -1,6 +1,6 @@
 //! All that tenants and operators may ask to be told, and who asks.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use jiff::Timestamp;
 use krater_amphora_api::{AmphoraId, Counters, ListenerId, LoadBalancerId, MemberReport, PoolId};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     audit::{AuditFilter, Kept},
-    model::{Family, Member, Offer, Profile, ProjectId, Tenancy},
+    model::{Family, Listener, Member, Offer, Profile, ProjectId, Tenancy},
     quota::Limits,
     scan::{Excerpt, Scan},
     tree::TreeView,
@@ -40,6 +40,8 @@ pub enum Query {
     Amphorae,
     /// The members of a load balancer as the amphorae that carry it see them.
     MembersSeen(LoadBalancerId),
+    /// What failed at the listeners of a load balancer lately.
+    FailuresSeen(LoadBalancerId),
     /// What a project may have.
     Quota(ProjectId),
     /// What the projects may have for which something was set: all the caller may see, or that one.
@@ -86,6 +88,13 @@ pub enum Answer {
     Amphorae(Vec<AmphoraView>),
     /// To [`Query::MembersSeen`], in the order of the tree.
     MembersSeen(Vec<MemberView>),
+    /// To [`Query::FailuresSeen`], in the order of the tree.
+    FailuresSeen {
+        /// Since when failures are counted.
+        since: Option<Timestamp>,
+        /// What failed at each listener.
+        listeners: Vec<FailureView>,
+    },
     /// To [`Query::Quota`] and [`Query::QuotaDefaults`].
     Quota(Limits),
     /// To [`Query::Quotas`], by project.
@@ -146,6 +155,15 @@ pub struct MemberView {
     pub amphora: AmphoraId,
     /// What it last said of the member.
     pub seen: MemberReport,
+}
+
+/// What failed at a listener lately.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailureView {
+    /// The listener, as its tenant has it.
+    pub listener: Listener,
+    /// By cause: in the last minute, quarter of an hour and hour.
+    pub recent: BTreeMap<String, [u64; 3]>,
 }
 
 /// What an amphora counted of one listener.

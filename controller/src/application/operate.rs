@@ -7,12 +7,12 @@ use krater_controller_core::{
     command::{Command, Operation},
     envelope::{Envelope, Precondition},
     policy::{self, Action},
-    query::{AmphoraStatus, Answer, Caller, MemberView, ResourceId},
+    query::{AmphoraStatus, Answer, Caller, FailureView, MemberView, ResourceId},
     refusal::Refusal,
 };
 
 use super::{Application, record};
-use crate::reconcile::Urgency;
+use crate::{clock, reconcile::Urgency};
 
 impl Application {
     /// The members of a load balancer as those see them that carry it: its own amphora, and what it is moving from.
@@ -42,6 +42,26 @@ impl Application {
             }));
         }
         Ok(Answer::MembersSeen(seen))
+    }
+
+    /// What failed at the listeners of a load balancer lately, whoever carried it.
+    pub(super) async fn failures_seen(
+        &self,
+        caller: &Caller,
+        id: LoadBalancerId,
+    ) -> Result<Answer, Refusal> {
+        let target = ResourceId::LoadBalancer(id);
+        let tree = self.find(caller, target, Action::Administer).await?.tree;
+        let sightings = &self.parts.known.sightings;
+        let now = clock::now();
+        let listeners = tree.listeners.iter().map(|row| FailureView {
+            listener: row.value.clone(),
+            recent: sightings.failures(row.value.id, now),
+        });
+        Ok(Answer::FailuresSeen {
+            since: sightings.failures_since(),
+            listeners: listeners.collect(),
+        })
     }
 
     /// Changes the fleet.

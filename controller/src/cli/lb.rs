@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{From, Look, Output, table};
 use crate::{
     http_client::HttpClient,
-    operator::{MemberDocument, MembersDocument},
+    operator::{CauseDocument, FailuresDocument, MemberDocument, MembersDocument},
 };
 
 #[derive(Subcommand)]
@@ -17,6 +17,13 @@ pub(super) enum LbVerb {
     Look(Look),
     /// List the members of one as its amphora sees them: health, whether they are passed over, connections open.
     Members {
+        /// Its id or name.
+        id: String,
+        #[command(flatten)]
+        from: From,
+    },
+    /// Show why requests and connections failed in the last hour: by listener, the most frequent causes first.
+    Causes {
         /// Its id or name.
         id: String,
         #[command(flatten)]
@@ -64,14 +71,7 @@ pub(super) async fn show(from: From, name: String) -> anyhow::Result<String> {
 }
 
 pub(super) async fn members(from: From, name: String) -> anyhow::Result<String> {
-    let client = from.client()?;
-    let id = match Uuid::parse_str(&name) {
-        Ok(id) => id.to_string(),
-        Err(_) => shown(find(&client, &name).await?.get("id")),
-    };
-    let answer = client
-        .get(&format!("/krater/v1/loadbalancers/{id}/members"))
-        .await?;
+    let answer = seen(&from, &name, "members").await?;
     if from.output == Output::Json {
         return Ok(format!("{answer}\n"));
     }
@@ -103,6 +103,64 @@ pub(super) async fn members(from: From, name: String) -> anyhow::Result<String> 
         "AMPHORA",
     ];
     Ok(table::columns(&heads, &rows))
+}
+
+pub(super) async fn causes(from: From, name: String) -> anyhow::Result<String> {
+    let answer = seen(&from, &name, "failures").await?;
+    if from.output == Output::Json {
+        return Ok(format!("{answer}\n"));
+    }
+    let seen: FailuresDocument =
+        serde_json::from_value(answer).context("the answer cannot be understood")?;
+    Ok(causes_table(&seen))
+}
+
+fn causes_table(seen: &FailuresDocument) -> String {
+    let row = |cause: &CauseDocument| {
+        vec![
+            cause.cause.clone(),
+            cause.side.clone().unwrap_or_else(|| "-".to_owned()),
+            cause.last_1_minute.to_string(),
+            cause.last_15_minutes.to_string(),
+            cause.last_60_minutes.to_string(),
+        ]
+    };
+    let mut text = String::new();
+    for listener in &seen.listeners {
+        let name = if listener.name.is_empty() {
+            &listener.id
+        } else {
+            &listener.name
+        };
+        text += &format!(
+            "listener {name} ({}, port {})\n",
+            listener.protocol, listener.port
+        );
+        if listener.causes.is_empty() {
+            text += "nothing failed\n\n";
+            continue;
+        }
+        let rows: Vec<Vec<String>> = listener.causes.iter().map(row).collect();
+        let heads = ["CAUSE", "FAULT OF", "1 MIN", "15 MIN", "60 MIN"];
+        text += &table::columns(&heads, &rows);
+        text.push('\n');
+    }
+    let since = seen
+        .since
+        .as_deref()
+        .unwrap_or("the first report of its amphora");
+    text + &format!("counted since {since}\n")
+}
+
+/// What operators are told of a part of a load balancer.
+async fn seen(from: &From, name: &str, part: &str) -> anyhow::Result<Value> {
+    let client = from.client()?;
+    let id = match Uuid::parse_str(name) {
+        Ok(id) => id.to_string(),
+        Err(_) => shown(find(&client, name).await?.get("id")),
+    };
+    let path = format!("/krater/v1/loadbalancers/{id}/{part}");
+    Ok(client.get(&path).await?)
 }
 
 /// One load balancer, by id or name.
@@ -186,10 +244,40 @@ const PAGE: u32 = 1_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::ListenerDocument;
 
     #[test]
     fn a_name_travels_whatever_is_in_it() {
         assert_eq!(encoded("a b&c=ü/1"), "a%20b%26c%3D%C3%BC%2F1");
+    }
+
+    #[test]
+    fn causes_fit_a_terminal() {
+        let cause = |name: &str| CauseDocument {
+            cause: name.to_owned(),
+            side: Some("load_balancer".to_owned()),
+            meaning: None,
+            last_1_minute: 1,
+            last_15_minutes: 20_000_000,
+            last_60_minutes: 2_000_000_000,
+        };
+        let listener = ListenerDocument {
+            id: Uuid::nil().to_string(),
+            name: String::new(),
+            protocol: "HTTP".to_owned(),
+            port: 80,
+            causes: krater_amphora_api::Cause::ALL
+                .iter()
+                .map(|known| cause(known.name()))
+                .collect(),
+        };
+        let seen = FailuresDocument {
+            since: None,
+            listeners: vec![listener],
+        };
+        let text = causes_table(&seen);
+        assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+        assert!(text.contains("\nmember_refused "), "{text}");
     }
 
     #[test]

@@ -31,6 +31,7 @@ fn said(number: u128, generation: u64) -> LoadBalancerReport {
             id: listener(number),
             state: ListenerState::Open,
             counters,
+            failures: Default::default(),
         }],
         pools: vec![PoolReport {
             id: PoolId::new(Uuid::from_u128(3)),

@@ -169,6 +169,10 @@ impl Application for Memory {
             Query::Networks => Answer::Networks(vec![network()]),
             Query::Amphorae => Answer::Amphorae(Vec::new()),
             Query::MembersSeen(_) => Answer::MembersSeen(Vec::new()),
+            Query::FailuresSeen(_) => Answer::FailuresSeen {
+                since: None,
+                listeners: Vec::new(),
+            },
             Query::Audit(_) => Answer::Audit(Vec::new()),
             Query::Quota(_) | Query::QuotaDefaults(_) => Answer::Quota(Limits::default()),
             Query::Quotas(_) => Answer::Quotas(vec![(project(), Limits::default())]),

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use h2::{FlowControl, Reason, RecvStream, SendStream, server::SendResponse};
 use http::{Request, Response, StatusCode, header::EXPECT};
 use http_body::Body;
+use krater_amphora_api::Cause;
 use tokio::time::Instant;
 
 use super::head::strip_answer;
@@ -19,7 +20,7 @@ use crate::{
     http::{body::Reply, exchange, session::Session},
     limits::IDLE_FRAMES_PER_FRAME,
     local::Ending,
-    upstream::{Outgoing, Progress},
+    upstream::{Outgoing, Progress, Turn},
 };
 
 /// A request under way, and since when it stands still.
@@ -55,6 +56,11 @@ impl<F: Future<Output = ()>> Stream<F> {
         let progress = &self.session.progress;
         if progress.responding.get() {
             self.cut = true;
+            let cause = match progress.turn.get() {
+                Turn::Member => Cause::MemberStalled,
+                _ => Cause::ClientTimeout,
+            };
+            self.session.verdict.set(Some(cause));
         } else {
             // The service finds it when it is polled, and gives up.
             progress.overdue.set(Some(progress.turn.get()));

@@ -30,31 +30,31 @@ fn verdict(bed: &Bed) -> (u16, String) {
 #[test]
 fn the_cause_of_a_failure_is_told() {
     let none = Bed::http(&[]).started();
-    assert_eq!(verdict(&none), (503, "no-member".into()));
+    assert_eq!(verdict(&none), (503, "lb_no_member".into()));
     let no_pool = Bed::http(&[]).with(|spec| spec.listeners[0].default_pool = None);
-    assert_eq!(verdict(&no_pool), (503, "no-member".into()));
+    assert_eq!(verdict(&no_pool), (503, "lb_no_member".into()));
     let refused =
         Bed::http(&[nobody()]).with(|spec| spec.listeners[0].timeouts.member_connect_ms = 20);
-    assert_eq!(verdict(&refused), (502, "connect-failed".into()));
+    assert_eq!(verdict(&refused), (502, "member_refused".into()));
     let broke = Bed::http(&[member(|stream| {
         drop(Talk::over(stream).read(Expect::Request))
     })])
     .started();
-    assert_eq!(verdict(&broke), (502, "member-broke".into()));
+    assert_eq!(verdict(&broke), (502, "member_reset_before_answer".into()));
     let nonsense = Bed::http(&[member(|stream| {
         let mut talk = Talk::over(stream);
         talk.read(Expect::Request);
         talk.send("SSH-2.0-x\r\n\r\n");
     })])
     .started();
-    assert_eq!(verdict(&nonsense), (502, "member-broke".into()));
+    assert_eq!(verdict(&nonsense), (502, "member_malformed".into()));
     let silent = Bed::http(&[member(|stream| {
         let mut talk = Talk::over(stream);
         talk.read(Expect::Request);
         talk.try_read(Expect::Request);
     })])
     .with(|spec| spec.listeners[0].timeouts.member_data_ms = 100);
-    assert_eq!(verdict(&silent), (504, "member-timeout".into()));
+    assert_eq!(verdict(&silent), (504, "member_timeout".into()));
     let counters = silent.listener().counters;
     assert_eq!(counters.request_errors, 0, "the client is not to blame");
 }

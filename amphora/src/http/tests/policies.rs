@@ -82,12 +82,12 @@ fn requests_go_where_policies_send_them_on_one_connection() {
     );
     assert_eq!(
         answer.header("x-krater-cause"),
-        Some("redirected-by-policy")
+        Some("lb_policy_redirected")
     );
     let answer = client.get("/admin");
     assert_eq!(
         (answer.status(), answer.header("x-krater-cause")),
-        (403, Some("rejected-by-policy"))
+        (403, Some("lb_policy_rejected"))
     );
     client.send("GET / HTTP/1.1\r\nHost: evil\r\n\r\n");
     assert_eq!(client.read(Expect::Answer).status(), 403);
@@ -208,7 +208,7 @@ fn a_pool_without_members_is_not_passed_over() {
     let answer = client.get("/x");
     assert_eq!(
         (answer.status(), answer.header("x-krater-cause")),
-        (503, Some("no-member"))
+        (503, Some("lb_no_member"))
     );
     assert_eq!(client.get("/").status(), 200);
     // Nor is one needed to be told to go elsewhere.

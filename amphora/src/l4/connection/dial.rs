@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc};
 
+use krater_amphora_api::Cause;
 use krater_amphora_core::proxy_protocol::{Header, Origin};
 use rustix::{
     fd::AsRawFd,
@@ -49,10 +50,8 @@ impl Connection {
                             return self.shed();
                         }
                         Err(error) => {
-                            if error == Errno::ADDRNOTAVAIL {
-                                member.meter.of(shared.lane).ports_exhausted.bump();
-                            }
-                            note_failure(member, shared.lane, &error.into());
+                            let cause = note_failure(member, shared.lane, &error.into());
+                            self.unreached = Some(cause);
                         }
                     }
                 }
@@ -60,17 +59,17 @@ impl Connection {
         }
     }
 
-    fn nobody(&self) -> Fate {
+    fn nobody(&mut self) -> Fate {
         self.seat.lane().no_member.bump();
-        Fate::Ends
+        self.fails(self.unreached.unwrap_or(Cause::LbNoMember))
     }
 
     /// The process has no descriptor or no memory for the other side.
-    fn shed(&self) -> Fate {
+    fn shed(&mut self) -> Fate {
         self.seat.lane().shed.bump();
         // Not ended, or it would look as if a member had said nothing.
         self.client.abort();
-        Fate::Ends
+        self.fails(Cause::LbExhausted)
     }
 
     /// The member has answered, one way or the other.
@@ -121,7 +120,7 @@ impl Connection {
     /// The member that was dialed cannot be reached; nothing was sent to it. Another one is tried.
     pub(super) fn not_reached(&mut self, error: &io::Error, shared: &mut Shared, id: Id) -> Fate {
         if let Far::Dialed(_, member, _) = std::mem::replace(&mut self.member, Far::Nobody) {
-            note_failure(&member, shared.lane, error);
+            self.unreached = Some(note_failure(&member, shared.lane, error));
         }
         // It takes longer than it should: who gives up meanwhile is to be noticed.
         match self.watch_client(shared, id) {

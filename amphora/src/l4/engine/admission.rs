@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
+use krater_amphora_api::Cause;
 use rustix::fd::OwnedFd;
 
 use super::Engine;
@@ -115,9 +116,11 @@ impl Engine {
         let mut allowed = seat.state.listener.gate.allows(peer.ip());
         if !allowed {
             lane.denied.bump();
+            lane.failures.count(Cause::LbDeniedCidr);
         } else if !seat.state.shared.admits(peer.ip()) {
             allowed = false;
             lane.too_often.bump();
+            lane.failures.count(Cause::LbRate);
         }
         let connection = Connection::new(seat, client, peer);
         if allowed {

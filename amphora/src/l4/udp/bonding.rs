@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use krater_amphora_api::Cause;
 use krater_amphora_core::{
     flow::{FlowId, FlowKey},
     limits::MEMBER_TRIES_MAX,
@@ -58,7 +59,7 @@ impl Datagrams {
         let session = Session::new(Rc::clone(seat), to, bond);
         let (id, gone) = self.flows.admit(key, turn.now, idle(seat), session);
         if let Some(gone) = gone {
-            gone.value.seat.lane().evicted.bump();
+            gone.value.seat.lane().evict();
         }
         if self.watch(id, turn) {
             Ok(id)
@@ -124,7 +125,7 @@ impl Datagrams {
             Err(error) if is_exhaustion(error) => {
                 let oldest = self.flows.oldest().ok_or(error)?;
                 if let Some(gone) = self.flows.remove(oldest) {
-                    gone.value.seat.lane().evicted.bump();
+                    gone.value.seat.lane().evict();
                 }
                 wire::connected(member, self.descriptors_max)
             }
@@ -165,7 +166,9 @@ impl Datagrams {
         let (Some(key), Some(session)) = (self.flows.key(id).copied(), self.flows.get(id)) else {
             return;
         };
-        session.bond.lane().connect_failures.bump();
+        let lane = session.bond.lane();
+        lane.connect_failures.bump();
+        lane.failures.count(Cause::MemberRefused);
         session.bond.member().conduct.note_failure();
         let (refused, seat) = (session.bond.position, Rc::clone(&session.seat));
         let origin = Origin {

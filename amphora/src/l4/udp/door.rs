@@ -96,7 +96,7 @@ impl Door {
                 lane.datagrams_out.bump();
                 lane.bytes_out.add(datagram.len() as u64);
             } else {
-                lane.losses.count(Loss::ToClient, 1);
+                lane.lose(Loss::ToClient, 1);
             }
         }
     }

@@ -249,6 +249,10 @@ impl Application for Fake {
                 Answer::Quotas(quotas.collect())
             }
             Query::MembersSeen(_) => Answer::MembersSeen(Vec::new()),
+            Query::FailuresSeen(_) => Answer::FailuresSeen {
+                since: None,
+                listeners: Vec::new(),
+            },
             Query::Amphorae | Query::MembersOf(_) => Answer::Amphorae(sample::amphorae()),
             Query::AmphoraStatistics(id) => sample::amphora_statistics(id)?,
         })

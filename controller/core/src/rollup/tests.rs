@@ -29,6 +29,7 @@ fn report(house: &House, health: &[MemberHealth]) -> LoadBalancerReport {
         id: row.value.id,
         state: state(row.value.admin_state_up && tree.load_balancer.value.admin_state_up),
         counters: Counters::default(),
+        failures: Default::default(),
     });
     let pools = tree.pools.iter().map(|pool| PoolReport {
         id: pool.value.id,
