@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
-use krater_amphora_api::{AmphoraId, LoadBalancerId};
+use krater_amphora_api::{AmphoraId, Generation, LoadBalancerId};
 use krater_controller_api::{self as api, Executed, Novelty};
 use krater_controller_core::{
     admit,
@@ -20,7 +20,7 @@ use krater_controller_core::{
     refusal::Refusal,
     rules::Rules,
     scan::{Excerpt, Scan},
-    tree::{Observed, TreeView},
+    tree::{LoadBalancerTree, Observed, TreeView},
 };
 use krater_controller_store::{Committed, StoreError};
 use krater_driver::{AllocatedVip, Authenticator};
@@ -34,12 +34,14 @@ use crate::{
     limits::{RACES_MAX, SETTLE_WAIT_MAX},
     networking::Networking,
     reconcile::{Agents, Reconciler, Urgency},
+    vault::{Read, Vault},
 };
 
 mod catalogue;
 mod operate;
 mod quotas;
 mod record;
+mod secrets;
 mod turns;
 mod vips;
 
@@ -57,6 +59,7 @@ pub(crate) struct Parts {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) agents: Arc<dyn Agents>,
+    pub(crate) vault: Arc<Vault>,
     /// What tenants may ask of the data plane.
     pub(crate) carried: Carried,
     /// What projects may have for which nothing was set.
@@ -110,6 +113,7 @@ impl Application {
         let id = LoadBalancerId::new(chance::random_uuid());
         let port_id = chance::random_uuid();
         let mut contested = BTreeSet::new();
+        let mut secrets = Read::default();
         for _ in 0..RACES_MAX {
             if let Some(executed) = self.repeated(&project, envelope).await? {
                 return Ok(executed);
@@ -120,7 +124,7 @@ impl Application {
                 .await?;
             let AllocatedVip { vip, additional } = allocated;
             let ids = &mut chance::random_uuid;
-            let change = admit::create(
+            let mut change = admit::create(
                 new.clone(),
                 project.clone(),
                 (vip, additional),
@@ -130,6 +134,10 @@ impl Application {
                 clock::now(),
             )?;
             self.parts.carried.check(&change)?;
+            let named = secrets::named(&change.tree, &BTreeSet::new());
+            self.read_secrets(caller, &change.tree, &named, &mut secrets)
+                .await?;
+            self.note_secrets(&mut change, &secrets);
             match self.store(caller, &change, envelope).await? {
                 Committed::Done => return Ok(self.committed(change, Observed::default())),
                 Committed::AddressTaken(address) => claim(&mut contested, address)?,
@@ -159,9 +167,10 @@ impl Application {
         permit(caller, view.tree.project(), Action::Write)?;
         self.parts.networking.check_named(caller, &command).await?;
         let mut turn = self.turns.take_free(view.tree.id());
+        let mut secrets = Read::default();
         for _ in 0..RACES_MAX {
             if turn.is_none() {
-                // Somebody else changes it: after them it has to be read again.
+                // Somebody else changes it, or may have: it has to be read again.
                 turn = Some(self.turns.take(view.tree.id()).await);
                 view = self.load(&command, target).await?;
             }
@@ -175,19 +184,10 @@ impl Application {
                 envelope.precondition.check(&tree, subject)?;
             }
             let is_failover = matches!(command, Command::FailOver(..));
-            let resolved = self.resolved(command.clone());
-            let ids = &mut chance::random_uuid;
             let project = tree.project().clone();
-            let admitted = admit::admit(
-                tree,
-                observed.settled,
-                resolved,
-                &self.parts.rules,
-                ids,
-                clock::now(),
-            )
-            .and_then(|change| self.parts.carried.check(&change).map(|()| change));
-            let change = match admitted {
+            let known = secrets::references(&tree);
+            let admitted = self.decide(tree, observed.settled, &command);
+            let mut change = match admitted {
                 Ok(change) => change,
                 Err(refusal) => {
                     return Err(self.first_told(caller, &project, &command, refusal).await);
@@ -204,6 +204,18 @@ impl Application {
                 }
                 return Ok(new(view, subject));
             }
+            let named = secrets::named(&change.tree, &known);
+            if !secrets.covers(&named) {
+                // Nobody else who changes it waits for the secret store.
+                drop(turn);
+                let tree = &change.tree;
+                let read = self.read_secrets(caller, tree, &named, &mut secrets);
+                read.await?;
+                turn = Some(self.turns.take(change.tree.id()).await);
+                view = self.load(&command, target).await?;
+                continue;
+            }
+            self.note_secrets(&mut change, &secrets);
             match self.store(caller, &change, envelope).await? {
                 Committed::Done => return Ok(self.committed(change, observed)),
                 Committed::QuotaMet(kind) => return Err(Refusal::QuotaMet(kind.name())),
@@ -223,6 +235,25 @@ impl Application {
             }
         }
         Err(contended())
+    }
+
+    /// Admits a command against its tree, as far as the data plane carries what it asks for.
+    fn decide(
+        &self,
+        tree: LoadBalancerTree,
+        settled: Option<Generation>,
+        command: &Command,
+    ) -> Result<Change, Refusal> {
+        let change = admit::admit(
+            tree,
+            settled,
+            self.resolved(command.clone()),
+            &self.parts.rules,
+            &mut chance::random_uuid,
+            clock::now(),
+        )?;
+        self.parts.carried.check(&change)?;
+        Ok(change)
     }
 
     /// Fills in what only the controller knows: which amphora a failover leads away from. None while it is on its way,

@@ -20,6 +20,7 @@ mod amphora;
 mod audit;
 mod config;
 mod lb;
+mod secret;
 mod table;
 mod token;
 
@@ -55,6 +56,9 @@ enum Command {
     /// Look at who changed what.
     #[command(subcommand)]
     Audit(audit::AuditVerb),
+    /// Lay certificates and keys into the folder of secrets (secrets.driver = "file"), and look at them.
+    #[command(subcommand)]
+    Secret(Box<secret::SecretVerb>),
     /// Make tokens for the file of tokens (auth.driver = "file").
     #[command(subcommand)]
     Token(TokenVerb),
@@ -208,6 +212,7 @@ impl Cli {
             Command::Lb(lb::LbVerb::Members { id, from }) => show(lb::members(from, id)),
             Command::Lb(lb::LbVerb::Causes { id, from }) => show(lb::causes(from, id)),
             Command::Audit(audit::AuditVerb::List(wanted)) => show(audit::list(*wanted)),
+            Command::Secret(verb) => secret::run(*verb),
             Command::Token(verb) => token::run(&verb),
             Command::Config(verb) => config::run(verb),
         }

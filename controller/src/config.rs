@@ -32,6 +32,7 @@ pub(crate) mod quantity;
 mod quota;
 mod retention;
 mod rules;
+pub(crate) mod secrets;
 mod treatment;
 
 pub(crate) use self::retention::Retention;
@@ -50,6 +51,7 @@ pub(crate) struct Config {
     /// What projects may have for which nothing was set.
     pub(crate) quota: Limits,
     pub(crate) network: Network,
+    pub(crate) secrets: secrets::Secrets,
     pub(crate) retention: Retention,
     /// How members and clients are treated where a flavor says nothing.
     pub(crate) treatment: UsualTreatment,
@@ -166,6 +168,7 @@ struct ConfigFile {
     rules: rules::RulesFile,
     network: network::NetworkFile,
     networks: Option<Vec<NetworkConfig>>,
+    secrets: secrets::SecretsFile,
     retention: retention::RetentionFile,
     treatment: treatment::TreatmentFile,
     log: log::LogFile,
@@ -238,6 +241,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
     let rules = rules::parse(file.rules, flaws);
     let quota = quota::parse(&file.quota, &mut flaws.0);
     let network = network::parse(file.network, file.networks, flaws);
+    let secrets = secrets::parse(file.secrets, flaws);
     let retention = retention::parse(file.retention, flaws);
     let treatment = treatment::parse(file.treatment, flaws);
     let log = log::parse(file.log, overrides, flaws);
@@ -251,6 +255,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
         rules: rules?,
         quota,
         network: network?,
+        secrets: secrets?,
         retention: retention?,
         treatment: treatment?,
         log: log?,
@@ -528,6 +533,7 @@ fn print(config: &Config) -> String {
     treatment::print(&config.treatment, &mut out);
     retention::print(&config.retention, &mut out);
     log::print(&config.log, &mut out);
+    secrets::print(&config.secrets, &mut out);
     network::print(&config.network, &mut out);
     out
 }

@@ -1,6 +1,7 @@
 //! The composition root: everything the controller is made of, put together, and taken apart in order.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
@@ -14,9 +15,10 @@ use krater_amphora_api::Report;
 use krater_controller_api::{self as api, Healthcheck};
 use krater_controller_core::{carried::Carried, compile, query::TreeFilter};
 use krater_controller_store::{Store, StoreError};
-use krater_driver::{Authenticator, DriverError, NetworkDriver};
+use krater_driver::{Authenticator, DriverError, NetworkDriver, SecretStore};
 use krater_driver_local::{
-    ConfigError, LocalNetwork, NoAuth, NoopNetwork, ProcessCompute, ProcessSettings, TokenFile,
+    ConfigError, FileSecrets, LocalNetwork, NoAuth, NoopNetwork, ProcessCompute, ProcessSettings,
+    TokenFile,
 };
 use krater_driver_openstack::Keystone;
 use tokio::{
@@ -30,7 +32,7 @@ use crate::{
     application::{self, Application},
     cause::chain,
     clock,
-    config::{Config, NetworkDriverName, auth::Auth},
+    config::{Config, NetworkDriverName, auth::Auth, secrets::SecretsDriver},
     fleet::{self, Fleet},
     intake::Intake,
     knowledge::Knowledge,
@@ -39,12 +41,13 @@ use crate::{
     networking::Networking,
     operator,
     pki::{self, Authority, PkiError, tls::Credentials},
-    reconcile::{self, Reconciler},
+    reconcile::{self, Reconciler, Urgency},
     request_log,
     scrape::Scrape,
     serve::{Site, Stop, listen, serve},
     state_lock::{LockError, StateLock},
     trail::{self, Trail},
+    vault::{Renewal, Vault},
 };
 
 /// A running controller.
@@ -149,6 +152,7 @@ impl Controller {
         if let Some(listener) = listeners.metrics {
             servers.spawn(serve(listener, parts.metrics_site(), stopped.clone()));
         }
+        let renewal = parts.renewal(config);
         let Foundation {
             known,
             fleet,
@@ -160,6 +164,7 @@ impl Controller {
         } = parts;
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&fleet).keep());
+        tasks.spawn(renewal.keep());
         tasks.spawn(reconciler.sweep());
         tasks.spawn(Arc::clone(&intake).take_asked(reports));
         tasks.spawn(Arc::clone(&intake).watch());
@@ -246,6 +251,7 @@ struct Foundation {
     reports: mpsc::Receiver<Report>,
     trail: Arc<Trail>,
     refusals: mpsc::Receiver<trail::Refusal>,
+    vault: Arc<Vault>,
 }
 
 impl Foundation {
@@ -279,8 +285,10 @@ impl Foundation {
             load_balancers_max: config.fleet.load_balancers_max,
         };
         let fleet = Arc::new(Fleet::gather(fleet).await?);
+        let vault = Vault::new(secrets(config));
         let reconciler = Reconciler::new(reconcile::Parts {
             known: known.clone(),
+            vault: Arc::clone(&vault),
             agents: fleet.clone(),
             network: Arc::clone(&network),
             defaults: compile_defaults(config),
@@ -294,15 +302,11 @@ impl Foundation {
             authenticator: authenticator(config)?,
             reconciler: Arc::clone(&reconciler),
             agents: fleet.clone(),
+            vault: Arc::clone(&vault),
             carried: Carried::release(),
             quota_defaults: config.quota,
             rules: config.rules.clone(),
-            zones: config
-                .fleet
-                .zones
-                .iter()
-                .map(|zone| zone.name.clone())
-                .collect(),
+            zones: zone_names(config),
         }));
         let intake = Arc::new(Intake {
             known: known.clone(),
@@ -321,7 +325,18 @@ impl Foundation {
             intake,
             credentials,
             reports,
+            vault,
         })
+    }
+
+    fn renewal(&self, config: &Config) -> Renewal {
+        let reconciler = Arc::clone(&self.reconciler);
+        Renewal {
+            vault: Arc::clone(&self.vault),
+            known: self.known.clone(),
+            poke: Box::new(move |id| reconciler.poke(id, Urgency::Tenant)),
+            interval: config.secrets.refresh,
+        }
     }
 
     fn api_site(&self, config: &Config) -> Site {
@@ -356,6 +371,7 @@ impl Foundation {
     fn metrics_site(&self) -> Site {
         let scrape = Scrape {
             known: self.known.clone(),
+            vault: Arc::clone(&self.vault),
             fleet: Arc::clone(&self.fleet),
             reconciler: Arc::clone(&self.reconciler),
         };
@@ -375,6 +391,11 @@ fn compile_defaults(config: &Config) -> compile::Defaults {
         ciphers_prohibited: config.rules.ciphers_prohibited.clone(),
         ..compile::Defaults::default()
     }
+}
+
+fn zone_names(config: &Config) -> BTreeSet<String> {
+    let zones = config.fleet.zones.iter();
+    zones.map(|zone| zone.name.clone()).collect()
 }
 
 fn api_settings(config: &Config) -> api::Settings {
@@ -410,6 +431,15 @@ fn authenticator(config: &Config) -> Result<Arc<dyn Authenticator>, StartError> 
             Arc::new(keystone.map_err(|error| StartError::Auth(error.to_string()))?)
         }
     })
+}
+
+fn secrets(config: &Config) -> Arc<dyn SecretStore> {
+    match &config.secrets.driver {
+        SecretsDriver::File { .. } => {
+            let folder = config.secrets.folder(&config.state_dir);
+            Arc::new(FileSecrets::new(folder.unwrap_or_default()))
+        }
+    }
 }
 
 fn network(config: &Config) -> Result<Arc<dyn NetworkDriver>, StartError> {

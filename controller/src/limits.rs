@@ -57,6 +57,17 @@ pub(crate) const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Between two tries of that lock.
 pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
+/// Secrets that are remembered: those of thousands of listeners.
+pub(crate) const SECRETS_KEPT_MAX: usize = 20_000;
+/// Their bytes. A certificate with its chain and key has about eight thousand.
+pub(crate) const SECRETS_KEPT_BYTES_MAX: usize = 256 << 20;
+/// Secrets asked for at once: more would only queue at the store.
+pub(crate) const SECRETS_READ_AT_ONCE_MAX: usize = 16;
+/// Secrets looked into at once: an encrypted bundle may keep a core busy for seconds and ask for memory.
+pub(crate) const SECRETS_OPENED_AT_ONCE_MAX: usize = 2;
+/// Entries of the audit trail that are looked through for an announcement: one for each of its stages, and renewals.
+pub(crate) const EXPIRY_ENTRIES_MAX: u32 = 200;
+
 /// Refusals noted for the audit trail at once: a burst of a client's mistakes is whole, a flood is not.
 pub(crate) const REFUSALS_BURST_MAX: f64 = 200.0;
 /// Refusals noted a second from then on: a write each, far below what would slow requests down.

@@ -20,6 +20,7 @@ mod reconcile;
 mod request_log;
 mod scrape;
 mod trail;
+mod vault;
 
 mod amphora_client;
 mod http_client;

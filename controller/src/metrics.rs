@@ -12,6 +12,9 @@ pub(crate) struct Metrics {
     pub(crate) amphorae: IntGaugeVec,
     pub(crate) amphora_load_balancers: IntGaugeVec,
     pub(crate) pending: IntGauge,
+    pub(crate) certificate_expiry: IntGaugeVec,
+    /// Secrets in use that cannot be renewed.
+    pub(crate) secrets_refused: IntGauge,
     pub(crate) lag_seconds: Gauge,
     /// Time from the request that changed a load balancer until the change was in force.
     pub(crate) settle_seconds: Histogram,
@@ -46,6 +49,8 @@ impl Metrics {
             amphorae: keep(&registry, IntGaugeVec::new(opts(AMPHORAE), AMPHORAE.2)?)?,
             amphora_load_balancers: keep(&registry, IntGaugeVec::new(opts(PLACED), PLACED.2)?)?,
             pending: keep(&registry, IntGauge::with_opts(opts(PENDING))?)?,
+            certificate_expiry: keep(&registry, IntGaugeVec::new(opts(EXPIRY), EXPIRY.2)?)?,
+            secrets_refused: keep(&registry, IntGauge::with_opts(opts(SECRETS_REFUSED))?)?,
             lag_seconds: keep(&registry, Gauge::with_opts(opts(LAG))?)?,
             settle_seconds: keep(&registry, Histogram::with_opts(seconds(SETTLE))?)?,
             conceded: keep(&registry, IntCounter::with_opts(opts(CONCEDED))?)?,
@@ -100,6 +105,16 @@ const PLACED: Row = (
 const PENDING: Row = (
     "krater_controller_reconcile_pending",
     "Load balancers with a change of a tenant that is not in force yet.",
+    &[],
+);
+const EXPIRY: Row = (
+    "krater_controller_certificate_expiry_seconds",
+    "Time until a certificate in use ends to be valid; less than 0 since it has ended.",
+    &["load_balancer", "resource", "secret"],
+);
+const SECRETS_REFUSED: Row = (
+    "krater_controller_secrets_refused",
+    "Secrets in use that are gone, cannot be read or are no good; what was read before stays in force.",
     &[],
 );
 const LAG: Row = (

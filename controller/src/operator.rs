@@ -7,13 +7,15 @@ use axum::{
     body::Body,
     extract::{Path, RawQuery, State},
     response::Response,
-    routing::get,
+    routing::{get, post},
 };
 use http::{HeaderMap, StatusCode, header};
 use krater_controller_api::{Application, Credentials, RouteName, Unauthenticated};
 use krater_controller_core::{
+    command::Operation,
+    envelope::Envelope,
     model::Tenancy,
-    query::{AmphoraView, Answer, Query as Question},
+    query::{AmphoraView, Answer, Caller, Query as Question},
     refusal::Refusal,
 };
 use serde::{Deserialize, Serialize};
@@ -58,6 +60,7 @@ pub(crate) fn router(application: Arc<dyn Application>) -> Router {
         .route("/krater/v1/amphorae", get(list))
         .route("/krater/v1/amphorae/{id}", get(show))
         .route("/krater/v1/audit", get(trail))
+        .route("/krater/v1/secrets/refresh", post(refresh_secrets))
         .route("/krater/v1/loadbalancers/{id}/members", get(members::list))
         .route(
             "/krater/v1/loadbalancers/{id}/failures",
@@ -91,6 +94,30 @@ async fn show(
     match found {
         Ok(amphora) => answer("operator_amphora", StatusCode::OK, &amphora),
         Err((status, message)) => answer("operator_amphora", status, &Message { message }),
+    }
+}
+
+async fn refresh_secrets(
+    State(application): State<Arc<dyn Application>>,
+    headers: HeaderMap,
+) -> Response {
+    const ROUTE: &str = "operator_secrets_refresh";
+    let done = async {
+        let caller = authenticated(&*application, &headers).await?;
+        let envelope = Envelope::default();
+        let operation = Operation::RefreshSecrets;
+        let done = application.operate(&caller, operation, &envelope).await;
+        done.map_err(refused)
+    };
+    match done.await {
+        Ok(()) => answer(
+            ROUTE,
+            StatusCode::ACCEPTED,
+            &Message {
+                message: "all secrets in use are read again".to_owned(),
+            },
+        ),
+        Err((status, message)) => answer(ROUTE, status, &Message { message }),
     }
 }
 
@@ -137,6 +164,24 @@ async fn ask(
     headers: &HeaderMap,
     question: Question,
 ) -> Result<Answer, (StatusCode, String)> {
+    let caller = authenticated(application, headers).await?;
+    let answer = application.answer(&caller, question).await;
+    answer.map_err(refused)
+}
+
+fn refused(refusal: Refusal) -> (StatusCode, String) {
+    let status = match refusal {
+        Refusal::NotPermitted => StatusCode::FORBIDDEN,
+        Refusal::NotFound(_) => StatusCode::NOT_FOUND,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, refusal.to_string())
+}
+
+async fn authenticated(
+    application: &dyn Application,
+    headers: &HeaderMap,
+) -> Result<Caller, (StatusCode, String)> {
     let header = |name: &str| {
         headers
             .get(name)
@@ -148,21 +193,13 @@ async fn ask(
         service_token: header("x-service-token"),
         project: header("x-project-id"),
     };
-    let caller = application
+    application
         .authenticate(&credentials)
         .await
         .map_err(|error| match error {
             Unauthenticated::Required => (StatusCode::UNAUTHORIZED, error.to_string()),
             Unauthenticated::Unavailable(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
-        })?;
-    match application.answer(&caller, question).await {
-        Ok(answer) => Ok(answer),
-        Err(Refusal::NotPermitted) => {
-            Err((StatusCode::FORBIDDEN, Refusal::NotPermitted.to_string()))
-        }
-        Err(refusal @ Refusal::NotFound(_)) => Err((StatusCode::NOT_FOUND, refusal.to_string())),
-        Err(refusal) => Err((StatusCode::SERVICE_UNAVAILABLE, refusal.to_string())),
-    }
+        })
 }
 
 fn document(view: AmphoraView) -> AmphoraDocument {

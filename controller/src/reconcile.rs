@@ -31,6 +31,7 @@ use crate::{
     clock,
     knowledge::Knowledge,
     limits::{RECONCILES_BACKGROUND_MAX, RECONCILES_URGENT_MAX, SWEEP_INTERVAL, SWEEP_MAX},
+    vault::Vault,
 };
 
 mod converge;
@@ -101,6 +102,7 @@ pub(crate) struct Reconciler {
 pub(crate) struct Parts {
     pub(crate) known: Knowledge,
     pub(crate) agents: Arc<dyn Agents>,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) network: Arc<dyn NetworkDriver>,
     pub(crate) defaults: compile::Defaults,
 }

@@ -6,14 +6,17 @@ use axum::{Router, body::Body, extract::State, response::Response, routing::get}
 use http::{StatusCode, header};
 
 use crate::{
+    clock,
     fleet::Fleet,
     knowledge::Knowledge,
     reconcile::{Agents as _, Reconciler},
+    vault::Vault,
 };
 
 /// What is looked at when somebody asks.
 pub(crate) struct Scrape {
     pub(crate) known: Knowledge,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) reconciler: Arc<Reconciler>,
 }
@@ -47,6 +50,20 @@ impl Scrape {
                 .amphora_load_balancers
                 .with_label_values(&[&amphora.id.to_string()])
                 .set(placed);
+        }
+        metrics.certificate_expiry.reset();
+        let now = clock::now();
+        for one in self.vault.certificates() {
+            let left = one.not_after.duration_since(now).as_secs();
+            let labels = [
+                one.load_balancer.to_string(),
+                one.resource.uuid().to_string(),
+                one.secret,
+            ];
+            metrics
+                .certificate_expiry
+                .with_label_values(&labels.each_ref().map(String::as_str))
+                .set(left);
         }
         let (pending, lag) = self.reconciler.lag();
         metrics

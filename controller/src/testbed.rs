@@ -30,8 +30,8 @@ use krater_controller_core::{
     vips::VipRules,
 };
 use krater_controller_store::{AmphoraRecord, Fate, Placement, Store, StoreError};
-use krater_driver::Authenticator;
-use krater_driver_local::{LocalNetwork, NetworkConfig, NoAuth};
+use krater_driver::{Authenticator, SecretStore};
+use krater_driver_local::{FileSecrets, LocalNetwork, NetworkConfig, NoAuth};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -44,6 +44,7 @@ use crate::{
     networking::Networking,
     placements::Placements,
     reconcile::{self, Agents, Placed, Reconciler, Urgency},
+    vault::Vault,
 };
 
 mod wishes;
@@ -370,6 +371,7 @@ pub(crate) struct Setting {
     /// Who says who callers are.
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) carried: Carried,
+    pub(crate) secrets: Arc<dyn SecretStore>,
 }
 
 impl Default for Setting {
@@ -379,6 +381,7 @@ impl Default for Setting {
             rules: VipRules::default(),
             authenticator: Arc::new(NoAuth::new(ProjectId::parse("house").unwrap())),
             carried: Carried::release(),
+            secrets: Arc::new(FileSecrets::new("/nonexistent".into())),
         }
     }
 }
@@ -386,6 +389,7 @@ impl Default for Setting {
 /// A controller with everything but sockets.
 pub(crate) struct House {
     pub(crate) known: Knowledge,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) amphora: Arc<Pretended>,
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) application: Arc<Application>,
@@ -425,8 +429,10 @@ impl House {
             .await
             .unwrap();
         let amphora = Arc::new(Pretended::new(Arc::clone(&known.placements)));
+        let vault = Vault::new(setting.secrets);
         let reconciler = Reconciler::new(reconcile::Parts {
             known: known.clone(),
+            vault: Arc::clone(&vault),
             agents: amphora.clone(),
             network: Arc::clone(&network),
             defaults: compile::Defaults::default(),
@@ -441,6 +447,7 @@ impl House {
             authenticator: setting.authenticator,
             reconciler: Arc::clone(&reconciler),
             agents: amphora.clone(),
+            vault: Arc::clone(&vault),
             carried: setting.carried,
             quota_defaults: krater_controller_core::quota::Limits::default(),
             rules: krater_controller_core::rules::Rules::default(),
@@ -449,6 +456,7 @@ impl House {
         let caller = Caller::new("anybody", Some(project), Persona::Admin);
         Self {
             known,
+            vault,
             amphora,
             reconciler,
             application: Arc::new(application),

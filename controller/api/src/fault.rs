@@ -189,6 +189,8 @@ impl From<Refusal> for Fault {
             Refusal::InvalidOption { value, field } => Self::option(&value, &field),
             mistake @ (Refusal::UnknownNetworkResource { .. }
             | Refusal::UnknownProvider(_)
+            | Refusal::CertificateNotRetrieved(_)
+            | Refusal::UnreadableBundle(_)
             | Refusal::Disallowed { .. }
             | Refusal::ChildOfPrometheus
             | Refusal::FlavorOfAnotherProvider { .. }
@@ -260,6 +262,17 @@ impl From<Unauthenticated> for Fault {
 fn mistake_sentence(mistake: &Refusal) -> String {
     match mistake {
         Refusal::UnknownNetworkResource { kind, id } => format!("{kind} {id} not found."),
+        Refusal::CertificateNotRetrieved(references) => match references.as_slice() {
+            [one] => format!("Could not retrieve certificate: {one}"),
+            several => {
+                let several: Vec<_> = several.iter().map(|one| format!("'{one}'")).collect();
+                format!("Could not retrieve certificate: [{}]", several.join(", "))
+            }
+        },
+        Refusal::UnreadableBundle(why) => format!(
+            "The PKCS12 bundle is unreadable. Please check the PKCS12 bundle validity. In addition, make sure it does \
+             not require a pass phrase. Error: {why}"
+        ),
         Refusal::UnknownProvider(name) => format!("Provider '{name}' is not enabled."),
         Refusal::Disallowed { kind, name } => {
             format!("The selected {kind} is not allowed in this deployment: {name}")

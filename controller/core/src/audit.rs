@@ -49,11 +49,22 @@ pub enum Deed {
     Delete,
     /// PUT on a `failover`
     Failover,
+    /// A secret that changed came into force, or did not.
+    Renew,
+    /// A certificate in use ends soon, or has ended.
+    Expire,
 }
 
 impl Deed {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Create, Self::Update, Self::Delete, Self::Failover];
+    pub const ALL: [Self; 6] = [
+        Self::Create,
+        Self::Update,
+        Self::Delete,
+        Self::Failover,
+        Self::Renew,
+        Self::Expire,
+    ];
 
     /// The word for it.
     #[must_use]
@@ -63,6 +74,8 @@ impl Deed {
             Self::Update => "update",
             Self::Delete => "delete",
             Self::Failover => "failover",
+            Self::Renew => "renew",
+            Self::Expire => "expire",
         }
     }
 

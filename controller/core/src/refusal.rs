@@ -1,6 +1,6 @@
 //! Why the domain says no. Facts only: `controller/api` turns each into a status code and a sentence.
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 use core::net::IpAddr;
 
 use krater_amphora_api::{AmphoraId, Generation, L7PolicyId, ListenerId, LoadBalancerId, PoolId};
@@ -57,6 +57,12 @@ pub enum Refusal {
         /// As sent.
         id: String,
     },
+    /// 400: secrets that are not there, by their references.
+    #[error("could not retrieve certificate: {}", .0.join(", "))]
+    CertificateNotRetrieved(Vec<String>),
+    /// 400: a PKCS#12 bundle that cannot be opened, and why.
+    #[error("the PKCS12 bundle is unreadable: {0}")]
+    UnreadableBundle(String),
     /// 400
     #[error("provider '{0}' is not enabled")]
     UnknownProvider(String),

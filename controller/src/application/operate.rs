@@ -75,11 +75,16 @@ impl Application {
             return Err(Refusal::NotPermitted);
         }
         let (Operation::FailOver(id) | Operation::Configure(id) | Operation::Delete(id)) =
-            operation;
+            operation
+        else {
+            self.parts.vault.ask();
+            return Ok(());
+        };
         let view = self.amphora(id)?;
         let is_empty = view.load_balancers.is_empty();
         let may = match operation {
             Operation::FailOver(_) => !is_empty,
+            Operation::RefreshSecrets => true,
             Operation::Configure(_) => view.status != AmphoraStatus::PendingDelete,
             Operation::Delete(_) => {
                 is_empty
@@ -100,6 +105,7 @@ impl Application {
                     self.send_away(caller, load_balancer, envelope).await?;
                 }
             }
+            Operation::RefreshSecrets => {}
             Operation::Configure(_) => {
                 let renewed = self.parts.agents.renew(id).await;
                 renewed.map_err(Refusal::Unavailable)?;

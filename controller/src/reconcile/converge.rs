@@ -19,7 +19,6 @@ use krater_controller_core::{
     query::ResourceId,
     quota::Growth,
     retry, rollup,
-    secret::Secrets,
     status::Reason,
     tree::{Touch, TreeView},
 };
@@ -78,6 +77,7 @@ impl Reconciler {
                 return Ok(Verdict::Rest);
             };
             self.parts.known.census.note(&view);
+            self.parts.vault.note(&view.tree);
             let desired = Desired::of(&view.tree);
             if let Some(held) = carrier
                 .and_then(|carrier| carrier.applied)
@@ -226,9 +226,16 @@ impl Reconciler {
         amphora: AmphoraId,
     ) -> Result<Progress, StoreError> {
         let id = view.tree.id();
+        let secrets = match self.parts.vault.gather(&view.tree).await {
+            Ok(secrets) => secrets,
+            Err(failure) => {
+                lock(&self.behind).insert(id, amphora);
+                return Ok(Progress::Failed(failure));
+            }
+        };
         let spec = SnapshotSpec {
             takes_over: !self.strays(id).is_empty(),
-            ..compile::compile(&view.tree, &self.parts.defaults, &Secrets::default())
+            ..compile::compile(&view.tree, &self.parts.defaults, &secrets)
         };
         let boot = self.parts.agents.boot(amphora);
         match self.parts.agents.push(amphora, &spec).await {
@@ -533,6 +540,7 @@ impl Reconciler {
 
     /// Drops all that is remembered of a load balancer that is no more.
     fn let_go(&self, id: LoadBalancerId, listeners: &[ListenerId]) {
+        self.parts.vault.forget(id);
         self.parts.known.placements.forget(id);
         self.parts.known.sightings.forget_listeners(listeners);
         self.parts.known.census.forget(id);

@@ -132,6 +132,7 @@ pub(crate) fn load_balancer(lb: u32) -> LoadBalancer {
         flavor_id: None,
         availability_zone: None,
         steering: krater_controller_core::model::Steering::default(),
+        secrets: std::collections::BTreeMap::new(),
         tags: Tags::parse(["a".to_owned(), "b".to_owned()]).unwrap(),
     }
 }

@@ -123,7 +123,10 @@ impl Application for Memory {
 
     async fn operate(&self, _: &Caller, operation: Operation, _: &Envelope) -> Result<(), Refusal> {
         let (Operation::FailOver(id) | Operation::Configure(id) | Operation::Delete(id)) =
-            operation;
+            operation
+        else {
+            return Ok(());
+        };
         Err(Refusal::AmphoraNotFound {
             kind: "Amphora",
             id,

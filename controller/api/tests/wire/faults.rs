@@ -118,6 +118,28 @@ fn refusals() -> Vec<(Refusal, u16, String)> {
 }
 
 /// Those of 400 about L7 policies and rules.
+fn refusals_of_secrets() -> Vec<(Refusal, u16, String)> {
+    vec![
+        (
+            Refusal::CertificateNotRetrieved(vec!["web".into()]),
+            400,
+            "Could not retrieve certificate: web".into(),
+        ),
+        (
+            Refusal::CertificateNotRetrieved(vec!["web".into(), "sni".into()]),
+            400,
+            "Could not retrieve certificate: ['web', 'sni']".into(),
+        ),
+        (
+            Refusal::UnreadableBundle("no".into()),
+            400,
+            "The PKCS12 bundle is unreadable. Please check the PKCS12 bundle validity. In addition, make sure it does not \
+             require a pass phrase. Error: no"
+                .into(),
+        ),
+    ]
+}
+
 fn l7_refusals() -> Vec<(Refusal, u16, String)> {
     vec![
         (
@@ -270,6 +292,7 @@ fn every_refusal() -> impl Iterator<Item = (Refusal, u16, String)> {
         .into_iter()
         .chain(refusals())
         .chain(l7_refusals())
+        .chain(refusals_of_secrets())
         .chain(refusals_of_the_catalogue())
         .chain(further_refusals())
 }

@@ -173,6 +173,7 @@ fn load_balancer() -> LoadBalancer {
         flavor_id: None,
         availability_zone: None,
         steering: Default::default(),
+        secrets: Default::default(),
         tags: tags(&["prod"]),
     }
 }

@@ -1,6 +1,11 @@
 //! Rules of the load balancer itself and of whole trees (reference 5, 17).
 
-use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
 use core::net::IpAddr;
 
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
@@ -193,6 +198,7 @@ pub(super) fn with_address(
         flavor_id: new.flavor_id,
         availability_zone: new.availability_zone,
         steering: new.chosen.steering,
+        secrets: BTreeMap::new(),
         tags: new.tags,
     }
 }

@@ -1,6 +1,6 @@
 //! The load balancer (reference 5).
 
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::{fmt, net::IpAddr};
 
 use krater_amphora_api::LoadBalancerId;
@@ -71,6 +71,10 @@ pub struct LoadBalancer {
     /// What both ask of its placement.
     #[serde(default)]
     pub steering: Steering,
+    /// The digests of the secrets that it is to have, by a digest of what they are for and where they lie: another
+    /// content behind a reference is another wish, and so another generation. Nothing secret is in them (I13).
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
     /// Its tags.
     pub tags: Tags,
 }

@@ -1,10 +1,11 @@
 //! Drivers that need nothing but this host: amphorae as processes, addresses from configured ranges or made up,
-//! callers from a file of tokens or not told apart at all.
+//! secrets in a folder, callers from a file of tokens or not told apart at all.
 #![deny(missing_docs)]
 
 mod auth;
 mod network;
 mod process;
+mod secrets;
 mod tokens;
 
 pub use auth::NoAuth;
@@ -12,4 +13,5 @@ pub use network::{
     ConfigError, FixedIpConfig, LocalNetwork, NetworkConfig, NoopNetwork, PortConfig, SubnetConfig,
 };
 pub use process::{ProcessCompute, ProcessSettings};
+pub use secrets::{Drawer, FileSecrets, Shelf, ShelfError, Shelved, name_of};
 pub use tokens::{TokenFile, TokenFileError};
