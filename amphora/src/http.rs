@@ -5,6 +5,7 @@
 //! between tasks and no connection to a member costs a task of its own.
 
 mod body;
+mod clerk;
 mod exchange;
 mod h2;
 mod keeping;

@@ -191,7 +191,8 @@ async fn try_member(
         session.progress.turn.set(Turn::Ours);
         let mut upstream = match waiting.take() {
             Some(upstream) => upstream,
-            None => match connect(session, way).await {
+            // Apart, so that requests that find a connection need no room for making one.
+            None => match Box::pin(connect(session, way)).await {
                 Ok(upstream) => upstream,
                 Err(cause) => return Tried::Unreached(body, cause),
             },

@@ -158,20 +158,27 @@ fn is_http(protocol: &str) -> bool {
 }
 
 /// Takes out what is meant for this hop alone (RFC 9110 section 7.6.1).
+///
+/// One look at the names, since most messages have none of these and looking each of them up would cost more.
 fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = options(headers).filter_map(droppable).collect();
-        for name in named {
-            headers.remove(name);
+    let mut found = [false; HOP_BY_HOP.len()];
+    for name in headers.keys() {
+        for (hop, found) in HOP_BY_HOP.iter().zip(&mut found) {
+            *found |= name == hop;
         }
-        headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE] {
+    if !found.contains(&true) {
+        return;
+    }
+    let named: Vec<HeaderName> = options(headers).filter_map(droppable).collect();
+    for name in named {
         headers.remove(name);
     }
-    if headers.remove(TRANSFER_ENCODING).is_some() {
-        // RFC 9112 section 6.3: with both, the length is not to be believed, nor sent on.
-        headers.remove(CONTENT_LENGTH);
+    for (hop, found) in HOP_BY_HOP.iter().zip(found) {
+        if found && headers.remove(hop).is_some() && *hop == TRANSFER_ENCODING {
+            // RFC 9112 section 6.3: with both, the length is not to be believed, nor sent on.
+            headers.remove(CONTENT_LENGTH);
+        }
     }
 }
 
@@ -250,5 +257,12 @@ fn insert_forwarded(
     }
 }
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// Transfer codings among them, since each hop frames bodies anew.
+static HOP_BY_HOP: [HeaderName; 6] = [
+    CONNECTION,
+    TE,
+    UPGRADE,
+    TRANSFER_ENCODING,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];

@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     body::Reply,
+    clerk::Clerks,
     exchange, h2,
     refusal::{HEAD_TIMEOUT, Refusal},
     session::{Ends, Session},
@@ -63,8 +64,11 @@ async fn converse(guest: Rc<Guest>, wire: Wire, ends: Ends) {
         return Box::pin(h2::serve(&session, wire, rest.freeze())).await;
     }
     let tunnel = session.tunnel.take();
+    // Apart, so that those who wait for a request need no room for either.
     match (end, tunnel) {
-        (End::Done, Some(tunnel)) => join(&guest, wire, rest.freeze(), tunnel).await,
+        (End::Done, Some(tunnel)) => {
+            Box::pin(join(&guest, wire, rest.freeze(), tunnel)).await;
+        }
         (end, _) => close(&session, wire, end).await,
     }
 }
@@ -134,8 +138,15 @@ impl Conversation<'_> {
                 heard => heard,
             });
             let kept = match heard.await {
-                Heard::Request(head) => self.exchange(head).await,
-                Heard::Nonsense(fault) => Err(self.refuse(fault).await),
+                Heard::Request(head) => {
+                    let job = Job {
+                        session: Rc::clone(self.session),
+                        dialogue: Rc::clone(self.dialogue),
+                        head,
+                    };
+                    CLERKS.with(|clerks| clerks.assign(job, Job::run)).await
+                }
+                Heard::Nonsense(fault) => Err(Box::pin(self.refuse(fault)).await),
                 Heard::Http2 => Err(End::Http2),
                 Heard::End => Ok(false),
                 Heard::Left => Err(End::Left {
@@ -155,15 +166,15 @@ impl Conversation<'_> {
         let RequestHead { parts, keeps, .. } = head;
         let mut asking = Asking::new(&parts.method, parts.version, &parts.headers);
         let body = Outgoing::new(self.dialogue, &self.session.progress);
-        // Apart, so that connections without a request need no room for it.
-        let mut answer = Box::pin(exchange::answer(Rc::clone(self.session), parts, body));
-        let response = poll_fn(|cx| match answer.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
-            // Nobody waits for the answer any more (D21).
-            Poll::Pending => self.dialogue.poll_gone(cx).map(|()| None),
-        });
-        let response = response.await.ok_or(End::Left { idle: false })?;
-        drop(answer);
+        let response = {
+            let mut answer = pin!(exchange::answer(Rc::clone(self.session), parts, body));
+            let response = poll_fn(|cx| match answer.as_mut().poll(cx) {
+                Poll::Ready(response) => Poll::Ready(Some(response)),
+                // Nobody waits for the answer any more (D21).
+                Poll::Pending => self.dialogue.poll_gone(cx).map(|()| None),
+            });
+            response.await.ok_or(End::Left { idle: false })?
+        };
         asking.keeps = keeps && !self.is_ending();
         let keeps = self.respond(response, asking).await?;
         if self.session.tunnel.borrow().is_some() {
@@ -251,6 +262,33 @@ impl Conversation<'_> {
     fn is_ending(self) -> bool {
         self.session.guest.ending() >= Ending::Graceful
     }
+}
+
+/// A request to be answered.
+struct Job {
+    session: Rc<Session>,
+    dialogue: Rc<Dialogue>,
+    head: RequestHead,
+}
+
+impl Job {
+    async fn run(self) -> Result<bool, End> {
+        let Self {
+            session,
+            dialogue,
+            head,
+        } = self;
+        let conversation = Conversation {
+            session: &session,
+            dialogue: &dialogue,
+        };
+        conversation.exchange(head).await
+    }
+}
+
+thread_local! {
+    /// Those of this worker.
+    static CLERKS: Rc<Clerks<Job, Result<bool, End>>> = Clerks::new();
 }
 
 impl Asking {
@@ -394,7 +432,7 @@ async fn close(session: &Session, mut wire: Wire, end: End) {
             return;
         }
     }
-    linger(&mut wire).await;
+    Box::pin(linger(&mut wire)).await;
 }
 
 /// Closes so that the client gets to read our last answer: a socket closed with unread data in it sends a reset, which
