@@ -25,7 +25,7 @@ use crate::{
     limits::{HANDOVER_TIME, TOMBSTONES_MAX},
     listen::kernel_migrates,
     tallies::Tallies,
-    world::{Leave, Part},
+    world::{Leave, Part, World},
 };
 
 pub(crate) mod route;
@@ -115,10 +115,23 @@ impl Agent {
             .iter()
             .map(|snapshot| (snapshot.load_balancer(), snapshot.generation()))
             .collect();
+        let mut refused = Vec::new();
+        let prepared = snapshots.into_iter().filter_map(|snapshot| {
+            let id = snapshot.load_balancer();
+            let prepared = World::default().prepare(snapshot);
+            prepared.map_err(|reasons| refused.push((id, reasons))).ok()
+        });
+        let prepared = prepared.collect();
         // It cannot be ending: it is only just beginning.
-        let refused = agent.housekeeper.apply_all(snapshots, &[]);
-        for (id, rejections) in refused.unwrap_or_default() {
-            // Both were kept while something passed from one to the other: a controller knows whose it is.
+        refused.extend(
+            agent
+                .housekeeper
+                .apply_all(prepared, &[])
+                .unwrap_or_default(),
+        );
+        for (id, rejections) in refused {
+            // Two were kept while something passed from one to the other, or another release kept what this one does not
+            // take: a controller knows better.
             error!(lb = %id, reasons = join(&rejections), "a kept load balancer is not served");
         }
         for (id, generation) in kept {
@@ -206,6 +219,8 @@ impl Agent {
             return self.applied(id, sent);
         }
         let snapshot = Snapshot::parse(spec).map_err(Refusal::Invalid)?;
+        let world = self.housekeeper.world()?;
+        let snapshot = world.prepare(snapshot).map_err(Refusal::Invalid)?;
         let claim = self.claim(&snapshot)?;
         self.on_disk(move |keep| keep.store(id, &body))
             .await?

@@ -299,16 +299,21 @@ const USAGE: u8 = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::World;
 
     #[test]
     fn the_example_in_the_help_is_valid() {
         let text = SNAPSHOT_EXAMPLE.split_once(":\n").unwrap().1;
         let json = text.split_once("\nThings").unwrap().0;
         assert_eq!(
-            Plan::read(json, &crate::standalone::Texts::default(), |_| None)
-                .unwrap()
-                .apply
-                .len(),
+            Plan::read(
+                json,
+                &crate::standalone::Texts::default(),
+                &World::default()
+            )
+            .unwrap()
+            .apply
+            .len(),
             1
         );
     }

@@ -40,7 +40,7 @@ use crate::{
     plane::Plane,
     probe::{Done, Meters, Probes, Verdict},
     tallies::Tallies,
-    world::{Alarm, Balancer, Leave, World},
+    world::{Alarm, Balancer, Leave, Prepared, World},
 };
 
 /// What this process is about, shared by the tasks of its slow thread.
@@ -69,10 +69,10 @@ impl Housekeeper {
     /// nothing if something in it is part of another load balancer, and says what.
     pub(crate) fn apply(
         &self,
-        snapshot: Snapshot,
+        snapshot: Prepared,
     ) -> Result<Result<Generation, Vec<Rejection>>, Ending> {
         let id = snapshot.load_balancer();
-        let generation = match self.with_plane(|plane| plane.apply(snapshot))? {
+        let generation = match self.with_plane(|plane| plane.apply_prepared(snapshot))? {
             Ok(generation) => generation,
             Err(rejections) => return Ok(Err(rejections)),
         };
@@ -84,10 +84,13 @@ impl Housekeeper {
     /// Puts several in force and takes others out of service, in one step. What was refused, with the reasons.
     pub(crate) fn apply_all(
         &self,
-        snapshots: Vec<Snapshot>,
+        snapshots: Vec<Prepared>,
         remove: &[LoadBalancerId],
     ) -> Result<Vec<(LoadBalancerId, Vec<Rejection>)>, Ending> {
-        let applied: Vec<_> = snapshots.iter().map(Snapshot::load_balancer).collect();
+        let applied: Vec<_> = snapshots
+            .iter()
+            .map(|snapshot| snapshot.load_balancer())
+            .collect();
         let refused = self.with_plane(|plane| plane.apply_all(snapshots, remove))?;
         for id in remove {
             self.probes.borrow_mut().forget(*id);

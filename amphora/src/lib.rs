@@ -33,11 +33,7 @@ mod tallies;
 mod tap;
 #[cfg(test)]
 mod testbed;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "listeners come to use it with the next change")
-)]
-mod tls;
+pub mod tls;
 mod upstream;
 mod wire;
 mod worker;

@@ -168,6 +168,9 @@ pub(crate) const IDLE_FRAMES_PER_SECOND: u32 = 10;
 /// Such frames that each frame of an answer allows besides: two window updates, and a ping to measure the way.
 pub(crate) const IDLE_FRAMES_PER_FRAME: u32 = 3;
 
+/// What TLS may have sealed, and not sent, of one connection: what HTTP writes at once.
+pub(crate) const TLS_BUFFER_BYTES_MAX: usize = HTTP_BUFFER_BYTES_MAX;
+
 /// HTTP messages up to this are joined before they are sent: beyond it copying costs more than a call with two pieces.
 pub(crate) const JOINED_BYTES_MAX: usize = 1_024;
 
@@ -256,7 +259,7 @@ pub(crate) const AGENT_CONNECTIONS_MAX: usize = 256;
 /// Streams of one HTTP/2 connection to the agent at once: bounds the specs held in memory.
 pub(crate) const AGENT_STREAMS_MAX: u32 = 64;
 
-/// Time for a TLS handshake with the agent, or for the head of a request to it.
+/// Time for a TLS handshake, of a client or with the agent, and for the head of a request to the agent.
 pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Time for the body of a request to the agent: a stalled sender must not hold a connection for ever.

@@ -26,7 +26,7 @@ use crate::{
     local::Common,
     order::Order,
     worker::{WorkerHandle, processors},
-    world::{Alarms, Leave, ListenerState, World},
+    world::{Alarms, Leave, ListenerState, Prepared, World},
 };
 
 mod conduct;
@@ -158,10 +158,21 @@ impl Plane {
     ///
     /// # Errors
     ///
-    /// If something in it is part of another load balancer: everything that is. Nothing is changed then (I10).
+    /// If something in it cannot be used, or is part of another load balancer: everything that is. Nothing is changed
+    /// then (I10).
     pub fn apply(&mut self, snapshot: Snapshot) -> Result<Generation, Vec<Rejection>> {
-        let id = snapshot.load_balancer();
-        let mut refused = self.apply_all(vec![snapshot], &[]);
+        let prepared = self.world().prepare(snapshot)?;
+        self.apply_prepared(prepared)
+    }
+
+    /// The same for a snapshot that was made ready before.
+    ///
+    /// # Errors
+    ///
+    /// If something in it is part of another load balancer: everything that is. Nothing is changed then (I10).
+    pub fn apply_prepared(&mut self, prepared: Prepared) -> Result<Generation, Vec<Rejection>> {
+        let id = prepared.load_balancer();
+        let mut refused = self.apply_all(vec![prepared], &[]);
         match refused.pop() {
             Some((_, rejections)) => Err(rejections),
             // It is held now, whatever was held before.
@@ -175,7 +186,7 @@ impl Plane {
     /// Answers who was refused, with every reason; the others are in force. An id may occur once.
     pub fn apply_all(
         &mut self,
-        snapshots: Vec<Snapshot>,
+        snapshots: Vec<Prepared>,
         remove: &[LoadBalancerId],
     ) -> Vec<(LoadBalancerId, Vec<Rejection>)> {
         let world = self.world();
@@ -196,7 +207,7 @@ impl Plane {
             let old = held(id);
             let is_news = old
                 .as_ref()
-                .is_none_or(|old| old.generation() <= snapshot.generation() && **old != snapshot);
+                .is_none_or(|old| old.generation() <= snapshot.generation() && **old != *snapshot);
             if is_news {
                 changes.push(Change::new(id, old, Some(snapshot)));
             }

@@ -6,7 +6,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     rc::Rc,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -121,13 +120,7 @@ fn carry_out(housekeeper: &Housekeeper, plan: Plan, texts: &mut Texts) {
 fn plan(snapshot: &Path, texts: &Texts, world: &World) -> Result<Plan, Vec<Flaw>> {
     let text =
         read(snapshot).map_err(|error| vec![Flaw::new("", format!("cannot be read: {error}"))])?;
-    let held = |id| {
-        world
-            .balancers
-            .get(&id)
-            .map(|balancer| Arc::clone(&balancer.snapshot))
-    };
-    let mut plan = Plan::read(&text, texts, held)?;
+    let mut plan = Plan::read(&text, texts, world)?;
     plan.remove = world
         .balancers
         .keys()

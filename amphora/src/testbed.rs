@@ -24,6 +24,8 @@ use uuid::Uuid;
 
 use crate::plane::Plane;
 
+pub(crate) mod authority;
+
 /// A plane with one load balancer: one listener, one pool.
 pub(crate) struct Bed {
     pub(crate) plane: Plane,

@@ -20,7 +20,6 @@ pub(crate) enum Wire {
     /// What is written is what is sent.
     Plain(TcpStream),
     /// What is written is sealed first. The handshake is over.
-    #[expect(dead_code, reason = "listeners come to use it with the next change")]
     Tls(Box<TlsStream<TcpStream>>),
 }
 

@@ -25,12 +25,16 @@ use krater_amphora_core::{
     snapshot::{Listener, Member, Pool, Snapshot},
 };
 
-use crate::meter::{ListenerMeter, MemberMeter, MemberTotals};
+use crate::{
+    meter::{ListenerMeter, MemberMeter, MemberTotals},
+    tls::Acceptor,
+};
 
 mod conduct;
 mod departed;
 mod limit;
 mod part;
+mod prepared;
 mod sources;
 mod staying;
 mod sticky;
@@ -42,6 +46,7 @@ use sticky::Sticky;
 pub use conduct::{Alarm, Alarms};
 pub use limit::ConnectionLimit;
 pub use part::Part;
+pub use prepared::Prepared;
 use staying::{by_id, leaving};
 pub use sticky::AppCookie;
 
@@ -82,6 +87,8 @@ pub struct ListenerState {
     pub pool: Option<Arc<PoolState>>,
     /// Where its policies may send requests.
     pub policy_pools: HashMap<PoolId, Arc<PoolState>>,
+    /// What TLS is ended with, if it is.
+    pub tls: Option<Arc<Acceptor>>,
     /// What outlives a change of settings.
     pub shared: Arc<ListenerShared>,
 }
@@ -149,13 +156,8 @@ pub enum Leave {
 impl World {
     /// This world with one load balancer added, replaced or (`None`) removed.
     #[must_use]
-    pub fn with(
-        &self,
-        id: LoadBalancerId,
-        snapshot: Option<Arc<Snapshot>>,
-        workers: usize,
-    ) -> Self {
-        self.with_all([(id, snapshot)], workers)
+    pub fn with(&self, id: LoadBalancerId, prepared: Option<Prepared>, workers: usize) -> Self {
+        self.with_all([(id, prepared)], workers)
     }
 
     /// This world with load balancers added, replaced or (`None`) removed. No part may be in two of them, and what is
@@ -163,7 +165,7 @@ impl World {
     #[must_use]
     pub fn with_all(
         &self,
-        changes: impl IntoIterator<Item = (LoadBalancerId, Option<Arc<Snapshot>>)>,
+        changes: impl IntoIterator<Item = (LoadBalancerId, Option<Prepared>)>,
         workers: usize,
     ) -> Self {
         let mut world = Self {
@@ -174,7 +176,7 @@ impl World {
         };
         // What one of them gives up may come with another one: first all goes, then all comes.
         let mut coming = Vec::new();
-        for (id, snapshot) in changes {
+        for (id, prepared) in changes {
             let old = world.balancers.remove(&id);
             for state in old.iter().flat_map(|balancer| &balancer.listeners) {
                 world.listeners.remove(&state.listener.id);
@@ -182,12 +184,12 @@ impl World {
             for state in old.iter().flat_map(|balancer| &balancer.pools) {
                 world.pools.remove(&state.pool.id);
             }
-            coming.extend(snapshot.map(|snapshot| (id, old, snapshot)));
+            coming.extend(prepared.map(|prepared| (id, old, prepared)));
         }
-        for (id, old, snapshot) in coming {
+        for (id, old, prepared) in coming {
             let new = Arc::new(Balancer::follow(
                 old.as_deref(),
-                snapshot,
+                prepared,
                 workers,
                 &self.alarms,
             ));
@@ -206,13 +208,12 @@ impl World {
 }
 
 impl Balancer {
-    /// `snapshot` at run time, with all that it shares with `old`.
-    fn follow(
-        old: Option<&Self>,
-        snapshot: Arc<Snapshot>,
-        workers: usize,
-        alarms: &Alarms,
-    ) -> Self {
+    /// `prepared` at run time, with all that it shares with `old`.
+    fn follow(old: Option<&Self>, prepared: Prepared, workers: usize, alarms: &Alarms) -> Self {
+        let Prepared {
+            snapshot,
+            mut acceptors,
+        } = prepared;
         let old_pools = old.map_or(&[][..], |old| &old.pools);
         let old_pools: HashMap<_, _> = old_pools
             .iter()
@@ -245,7 +246,7 @@ impl Balancer {
             .map(|listener| {
                 ListenerState::follow(
                     old_listeners.get(&listener.id).copied(),
-                    listener,
+                    (listener, acceptors.remove(&listener.id)),
                     &by_id,
                     &snapshot,
                     workers,
@@ -290,7 +291,7 @@ impl Balancer {
 impl ListenerState {
     fn follow(
         old: Option<&Arc<Self>>,
-        listener: &Listener,
+        (listener, tls): (&Listener, Option<Arc<Acceptor>>),
         pools: &HashMap<PoolId, Arc<PoolState>>,
         snapshot: &Snapshot,
         workers: usize,
@@ -303,6 +304,7 @@ impl ListenerState {
         if let Some(old) = old
             && old.listener == *listener
             && old.enabled == enabled
+            && old.tls.as_ref().map(Arc::as_ptr) == tls.as_ref().map(Arc::as_ptr)
             && old.pool.as_ref().map(Arc::as_ptr) == pool.as_ref().map(Arc::as_ptr)
             && old.policy_pools.len() == policy_pools.len()
             && policy_pools.iter().all(|(id, pool)| {
@@ -329,6 +331,7 @@ impl ListenerState {
             enabled,
             pool,
             policy_pools,
+            tls,
             shared,
         })
     }

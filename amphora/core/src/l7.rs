@@ -19,6 +19,16 @@ pub trait Head {
 
     /// Whether any line of the header `name` satisfies `test`.
     fn any_line(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool;
+
+    /// Whether the client showed a certificate. It was judged well then: nobody else gets so far.
+    fn shows_certificate(&self) -> bool {
+        false
+    }
+
+    /// The first field of that name in the subject of the client's certificate.
+    fn certificate_subject(&self, _name: &str) -> Option<&[u8]> {
+        None
+    }
 }
 
 /// The policies of a listener, in the order in which they are evaluated: those that reject first, then redirections,
@@ -149,10 +159,15 @@ impl Rule {
                 cookie::pairs(line)
                     .any(|(key, value)| key == name.as_bytes() && self.test.holds(unquoted(value)))
             }),
-            // Refused by `Snapshot::parse`.
-            RuleSubject::CertificateShown
-            | RuleSubject::CertificateVerified
-            | RuleSubject::CertificateSubject(_) => false,
+            RuleSubject::CertificateShown => {
+                let shown: &[u8] = if head.shows_certificate() { b"1" } else { b"0" };
+                self.test.holds(shown)
+            }
+            // Well, if there is one; nothing was found wrong, if there is none.
+            RuleSubject::CertificateVerified => self.test.holds(b"0"),
+            RuleSubject::CertificateSubject(name) => head
+                .certificate_subject(name)
+                .is_some_and(|value| self.test.holds(value)),
         };
         found != self.invert
     }

@@ -2,7 +2,7 @@
 //! ([`snapshot`]), which member serves a client ([`roster`]) and keeps it ([`affinity`]), what becomes of a request
 //! ([`l7`]), whether a member is healthy ([`monitor`]), who may connect ([`gate`]), to whom a client's datagrams go
 //! ([`flow`]), what it is told if nobody takes them ([`icmp`]), what changes between two snapshots ([`transition`]),
-//! which thread serves a connection ([`spread`]).
+//! which thread serves a connection ([`spread`]), what members are told of clients ([`forwarded`], [`certificate`]).
 //!
 //! Time comes in as [`time::Instant`], chance as a number; both are the edge's to take.
 #![no_std]
@@ -14,6 +14,7 @@ extern crate std;
 
 pub mod affinity;
 mod balance;
+pub mod certificate;
 pub mod conduct;
 pub mod cookie;
 pub mod flow;

@@ -3,8 +3,30 @@
 use core::time::Duration;
 
 /// Bytes of a spec as it travels: the largest tree that a controller admits, with every name as long and as costly to
-/// write as names can be, takes 34 MB; a larger body is a mistake or an attack.
-pub const SPEC_BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
+/// write as names can be, takes 34 MB, and its certificates as much as `TLS_BYTES_TOTAL_MAX` with an escape for each
+/// line; a larger body is a mistake or an attack.
+pub const SPEC_BODY_BYTES_MAX: usize = 58 * 1024 * 1024;
+
+/// Certificates of one listener, each for names of its own: what is prepared in a tenth of a second or two.
+pub const CERTIFICATES_PER_LISTENER_MAX: usize = 1_000;
+
+/// Certificates of all listeners of one load balancer, for the same reason.
+pub const CERTIFICATES_MAX: usize = 2_000;
+
+/// Bytes of a certificate and those that lead to its authority, as PEM: ten certificates of large keys and many names.
+pub const CHAIN_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a private key as PEM. One of RSA with 8192 bits has 6.4 KB; no larger one can be used.
+pub const PRIVATE_KEY_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of the authorities that vouch for peers, as PEM: all that browsers trust take 220 KB.
+pub const AUTHORITIES_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of lists of revoked certificates, as PEM: a hundred thousand of them. They are searched for each handshake.
+pub const REVOCATIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of all PEM of one load balancer, so that the spec fits its body.
+pub const TLS_BYTES_TOTAL_MAX: usize = 16 * 1024 * 1024;
 
 /// Characters of a name: the API's own bound (reference 1.4).
 pub const NAME_CHARACTERS_MAX: usize = 255;

@@ -10,8 +10,10 @@ use core::{
 };
 
 mod parse;
+mod tls;
 
 pub use parse::{Fault, Parsed, parse};
+pub use tls::{Certificate, Tls, header_with_tls};
 
 /// Which form of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,11 +8,12 @@ use core::{
 };
 
 use krater_amphora_api::{
-    Algorithm, Generation, ListenerId, ListenerProtocol, LoadBalancerId, MemberId, PoolId,
-    PoolProtocol, Rejection, SnapshotSpec,
+    Algorithm, Generation, ListenerId, ListenerProtocol, ListenerTlsSpec, LoadBalancerId, MemberId,
+    PoolId, PoolProtocol, Rejection, SnapshotSpec,
 };
 
 use crate::{
+    certificate::InsertCertificate,
     conduct::ConductConfig,
     forwarded::InsertHeaders,
     gate::{Cidrs, SourceRate},
@@ -26,6 +27,7 @@ mod persistence;
 mod policy;
 mod pool;
 mod probe;
+mod tls;
 
 pub use crate::monitor::MonitorConfig;
 pub use persistence::{Persistence, SourceAffinity};
@@ -108,6 +110,12 @@ impl Snapshot {
         &self.pools
     }
 
+    /// Its listeners that end TLS, and by what.
+    pub fn terminations(&self) -> impl Iterator<Item = (ListenerId, &ListenerTlsSpec)> {
+        let listeners = self.spec.listeners.iter();
+        listeners.filter_map(|listener| Some((listener.id, listener.tls.as_ref()?)))
+    }
+
     /// The pool of that id.
     #[must_use]
     pub fn pool(&self, id: PoolId) -> Option<&Pool> {
@@ -151,6 +159,8 @@ pub struct Listener {
     pub timeouts: Timeouts,
     /// Headers added to each request; none unless the protocol is HTTP.
     pub insert_headers: InsertHeaders,
+    /// What members are told of certificates of clients; nothing without TLS.
+    pub insert_certificate: InsertCertificate,
     /// What may become of a request instead; none unless the protocol is HTTP. Their pools are of the same snapshot.
     pub policies: Policies,
 }

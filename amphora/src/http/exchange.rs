@@ -8,7 +8,7 @@ use http::{
 };
 use http_body::Body;
 use krater_amphora_api::Cause;
-use krater_amphora_core::proxy_protocol::{Header, Version};
+use krater_amphora_core::proxy_protocol::{Header, Version, header_with_tls};
 use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{
@@ -34,13 +34,14 @@ pub(super) async fn answer(session: Rc<Session>, parts: Parts, body: Outgoing) -
     let mut ongoing = Ongoing::new(&session, &seat);
     let route = rewrite::checked(parts).and_then(|parts| {
         // Policies look at what the client sent, not at what becomes of it.
-        let route = policy::route(&seat.state, &parts)?;
+        let route = policy::route(&seat.state, &parts, session.tls.as_deref())?;
         Ok((route, parts))
     });
     let mut response = match route {
         Ok((Route::Pool(pool), mut parts)) => {
             let kept = Kept::read(&mut parts.headers, pool, &seat.state);
-            let request = rewrite::request(parts, body, session.peer.ip(), &seat.state, &pool.pool);
+            let client = (session.peer.ip(), session.tls.as_deref());
+            let request = rewrite::request(parts, body, client, &seat.state, &pool.pool);
             match send(
                 &session,
                 &seat,
@@ -239,8 +240,18 @@ async fn connect(session: &Session, way: Way<'_>) -> Result<Upstream, Cause> {
     let broke = Cause::MemberResetBeforeAnswer;
     if let Some(version) = way.header {
         // A fresh connection has room for it. One that has not is no use.
-        let header = Header::new(version, session.origin());
-        let sent = timeout(allowed, stream.write_all(header.as_bytes())).await;
+        let (plain, sealed);
+        let header = match (version, &session.tls) {
+            (Version::V2, Some(peer)) => {
+                sealed = header_with_tls(session.origin(), &peer.proxied());
+                sealed.as_slice()
+            }
+            _ => {
+                plain = Header::new(version, session.origin());
+                plain.as_bytes()
+            }
+        };
+        let sent = timeout(allowed, stream.write_all(header)).await;
         if !matches!(sent, Ok(Ok(()))) {
             link.count(broke);
             return Err(broke);

@@ -11,7 +11,10 @@ use super::{
     body::Reply,
     refusal::{CAUSE, Refusal},
 };
-use crate::world::{ListenerState, PoolState};
+use crate::{
+    tls::Peer,
+    world::{ListenerState, PoolState},
+};
 
 /// Where a request goes.
 pub(super) enum Route<'a> {
@@ -22,8 +25,12 @@ pub(super) enum Route<'a> {
 }
 
 /// Where the request of this head goes.
-pub(super) fn route<'a>(state: &'a ListenerState, parts: &Parts) -> Result<Route<'a>, Refusal> {
-    let pool = match state.listener.policies.evaluate(&Asked(parts)) {
+pub(super) fn route<'a>(
+    state: &'a ListenerState,
+    parts: &Parts,
+    tls: Option<&Peer>,
+) -> Result<Route<'a>, Refusal> {
+    let pool = match state.listener.policies.evaluate(&Asked { parts, tls }) {
         Verdict::Default => state.pool.as_deref(),
         Verdict::Pool(id) => state.policy_pools.get(&id).map(AsRef::as_ref),
         Verdict::Reject => return Err(Refusal::Rejected),
@@ -64,19 +71,34 @@ fn redirection(url: &str, target: &str, code: u16) -> Option<Response<Reply>> {
 }
 
 /// A request's head as policies look at it.
-struct Asked<'a>(&'a Parts);
+struct Asked<'a> {
+    parts: &'a Parts,
+    tls: Option<&'a Peer>,
+}
 
 impl Head for Asked<'_> {
     fn host(&self) -> &[u8] {
-        self.0.headers.get(HOST).map_or(&[], HeaderValue::as_bytes)
+        self.parts
+            .headers
+            .get(HOST)
+            .map_or(&[], HeaderValue::as_bytes)
     }
 
     fn path(&self) -> &[u8] {
-        self.0.uri.path().as_bytes()
+        self.parts.uri.path().as_bytes()
     }
 
     fn any_line(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        let mut lines = self.0.headers.get_all(name).iter();
+        let mut lines = self.parts.headers.get_all(name).iter();
         lines.any(|line| test(line.as_bytes()))
+    }
+
+    fn shows_certificate(&self) -> bool {
+        self.tls.is_some_and(Peer::shows_certificate)
+    }
+
+    fn certificate_subject(&self, name: &str) -> Option<&[u8]> {
+        let value = self.tls?.subject_field(name)?;
+        Some(value.as_bytes())
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The message was parsed and will be written anew; here its head is made fit for the next hop.
 
+use std::net::IpAddr;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE},
@@ -10,12 +12,13 @@ use http::{
 };
 use http_body::Body;
 use krater_amphora_core::{
+    certificate::InsertCertificate,
     forwarded::{self, Existing, Scheme, headers},
     snapshot::Pool,
 };
 
 use super::{h2::head::as_http1, refusal::Refusal};
-use crate::{upstream::Outgoing, world::ListenerState};
+use crate::{tls::Peer, upstream::Outgoing, world::ListenerState};
 
 /// A request that can be served, with its target as an origin server takes it, or why it is not served.
 pub(super) fn checked(mut parts: Parts) -> Result<Parts, Refusal> {
@@ -34,7 +37,7 @@ pub(super) fn checked(mut parts: Parts) -> Result<Parts, Refusal> {
 pub(super) fn request(
     parts: Parts,
     body: Outgoing,
-    client: std::net::IpAddr,
+    (client, tls): (IpAddr, Option<&Peer>),
     state: &ListenerState,
     pool: &Pool,
 ) -> Request<Outgoing> {
@@ -60,7 +63,8 @@ pub(super) fn request(
         // HTTP/1.0 knows no Host and HTTP/1.1 demands one; empty says that there is no authority (RFC 9112 3.2).
         headers.insert(HOST, HeaderValue::from_static(""));
     }
-    insert_forwarded(&mut headers, client, state, pool);
+    insert_forwarded(&mut headers, (client, tls), state, pool);
+    insert_certificate(&mut headers, tls, state);
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = uri;
@@ -222,25 +226,22 @@ fn frame(headers: &mut HeaderMap, body: &Outgoing) {
 /// Members that are told of the client ahead of the connection are not told again (reference 19.5).
 fn insert_forwarded(
     map: &mut HeaderMap,
-    client: std::net::IpAddr,
+    (client, tls): (IpAddr, Option<&Peer>),
     state: &ListenerState,
     pool: &Pool,
 ) {
+    let scheme = match tls {
+        None => Scheme::Http,
+        Some(_) => Scheme::Https,
+    };
     let mut insert = state.listener.insert_headers;
     if pool.proxy_header().is_some() {
         insert.x_forwarded_for = false;
         insert.x_forwarded_port = false;
     }
-    let strange: Vec<HeaderName> = map
-        .keys()
-        .filter(|name| name.as_str().contains('_'))
-        .cloned()
-        .collect();
-    for header in headers(insert, client, state.listener.port, Scheme::Http) {
-        let alike = |name: &&HeaderName| forwarded::resembles(name.as_str(), &[header.name]);
-        for name in strange.iter().filter(alike) {
-            map.remove(name);
-        }
+    let strange = with_underscores(map);
+    for header in headers(insert, client, state.listener.port, scheme) {
+        remove_alike(map, &strange, header.name);
         let name = HeaderName::from_static(header.name);
         // Digits, letters, dots and colons: always a valid value.
         let Ok(value) = HeaderValue::from_bytes(header.value.as_bytes()) else {
@@ -253,6 +254,42 @@ fn insert_forwarded(
             Existing::Replace => {
                 map.insert(name, value);
             }
+        }
+    }
+}
+
+/// The names of fields that could be taken for others.
+fn with_underscores(map: &HeaderMap) -> Vec<HeaderName> {
+    let names = map.keys();
+    names
+        .filter(|name| name.as_str().contains('_'))
+        .cloned()
+        .collect()
+}
+
+/// Takes out what could be taken for `name`.
+fn remove_alike(map: &mut HeaderMap, strange: &[HeaderName], name: &str) {
+    for alike in strange {
+        if forwarded::resembles(alike.as_str(), &[name]) {
+            map.remove(alike);
+        }
+    }
+}
+
+/// Tells of the client's certificate what the listener is asked to tell, whoever the pool is (reference 19.5).
+fn insert_certificate(map: &mut HeaderMap, tls: Option<&Peer>, state: &ListenerState) {
+    let insert = state.listener.insert_certificate;
+    if insert == InsertCertificate::default() {
+        return;
+    }
+    let strange = with_underscores(map);
+    for fact in insert.facts() {
+        remove_alike(map, &strange, fact.header());
+        let name = HeaderName::from_static(fact.header());
+        match tls {
+            Some(peer) => drop(map.insert(name, peer.header_value(fact))),
+            // The listener has begun to end TLS after this client came: nothing is known, and nothing may be claimed.
+            None => drop(map.remove(name)),
         }
     }
 }

@@ -27,21 +27,49 @@ use super::{
 use crate::{
     channel::{Dialogue, Heard, Outflow},
     h1::{Asked, Fault, RequestHead, Toward, answer_head},
-    limits::{LINGER_BYTES_MAX, LINGER_TIME_MAX},
+    limits::{HANDSHAKE_TIME_MAX, LINGER_BYTES_MAX, LINGER_TIME_MAX},
     local::{Ending, Guest},
     relay::{Outcome, Relay, Side},
+    tls::{Failed, Peer},
     upstream::{Outgoing, Tunnel, Turn},
     wire::Wire,
 };
 
 /// Serves one client connection to its end.
 pub(crate) async fn serve(guest: Rc<Guest>, socket: TcpStream, ends: Ends) {
-    converse(guest, Wire::Plain(socket), ends).await;
+    match &guest.seat.state.tls {
+        None => converse(guest, Wire::Plain(socket), ends, None).await,
+        // Apart, so that plain connections have no room for a handshake with them.
+        Some(_) => Box::pin(serve_sealed(guest, socket, ends)).await,
+    }
+}
+
+/// Shakes hands, then serves what is spoken inside.
+async fn serve_sealed(guest: Rc<Guest>, socket: TcpStream, ends: Ends) {
+    let state = &guest.seat.state;
+    let Some(acceptor) = &state.tls else {
+        return;
+    };
+    let allowed = state.listener.timeouts.client_data.min(HANDSHAKE_TIME_MAX);
+    match acceptor.accept(socket, allowed).await {
+        // What is spoken inside shows in its first bytes, whatever ALPN has settled on.
+        Ok((stream, peer)) => {
+            let wire = Wire::Tls(stream);
+            converse(guest, wire, ends, Some(Rc::new(peer))).await;
+        }
+        Err(Failed { why, socket }) => {
+            guest.seat.lane().handshake_failures.of(why).bump();
+            tracing::debug!(listener = %state.listener.id, peer = %ends.peer, why = why.name(), "a handshake failed");
+            if let Some(socket) = socket {
+                linger(&mut Wire::Plain(socket)).await;
+            }
+        }
+    }
 }
 
 /// Speaks HTTP/1 with a client.
-async fn converse(guest: Rc<Guest>, wire: Wire, ends: Ends) {
-    let session = Session::new(Rc::clone(&guest), ends);
+async fn converse(guest: Rc<Guest>, wire: Wire, ends: Ends, tls: Option<Rc<Peer>>) {
+    let session = Session::new(Rc::clone(&guest), ends, tls);
     let dialogue = Dialogue::new(wire, &guest.local.buffers);
     let end = {
         let conversation = Conversation {

@@ -19,6 +19,7 @@ use crate::{
     limits::IDLE_UPSTREAMS_PER_CLIENT_MAX,
     local::{Ending, Guest, Ticket},
     seat::Seat,
+    tls::Peer,
     upstream::{Progress, Tunnel, Turn, Upstream, Upstreams, Whose},
 };
 
@@ -55,6 +56,8 @@ pub(super) struct Session {
     pub(super) retimed: Cell<bool>,
     /// Where the client connected to.
     local: SocketAddr,
+    /// What is known of the client by TLS, if it came by that.
+    pub(super) tls: Option<Rc<Peer>>,
     /// Idle connections to members that know who this client is.
     own_upstreams: Rc<Upstreams>,
     /// A member has agreed to speak another protocol: what to join the client with.
@@ -71,7 +74,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(guest: Rc<Guest>, ends: Ends) -> Rc<Self> {
+    pub(super) fn new(guest: Rc<Guest>, ends: Ends, tls: Option<Rc<Peer>>) -> Rc<Self> {
         let Ends { peer, local } = ends;
         let seat = Rc::clone(&guest.seat);
         Rc::new(Self {
@@ -79,6 +82,7 @@ impl Session {
             peer,
             local,
             own_upstreams: Rc::new(Upstreams::new(IDLE_UPSTREAMS_PER_CLIENT_MAX)),
+            tls,
             progress: Rc::new(Progress::new()),
             retimed: Cell::new(false),
             tunnel: RefCell::default(),
@@ -98,6 +102,7 @@ impl Session {
             guest: Rc::clone(&self.guest),
             peer: self.peer,
             local: self.local,
+            tls: self.tls.clone(),
             own_upstreams: Rc::clone(&self.own_upstreams),
             progress: Rc::new(Progress::new()),
             retimed: Cell::new(false),

@@ -21,6 +21,7 @@ mod frames;
 mod keeping;
 mod policies;
 mod proxy_header;
+mod sealed;
 mod streams;
 mod talk;
 mod wire;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path, time::Duration};
 
-use krater_amphora_api::{BootId, Cause};
+use krater_amphora_api::{BootId, Cause, SnapshotSpec};
 use krater_amphora_core::snapshot::Snapshot;
 
 use super::{
@@ -13,6 +13,7 @@ use crate::{
     local::Common,
     probe::{Meters, ProbeMeter},
     tallies::Tallies,
+    testbed::authority::{Authority, tls},
     world::World,
 };
 
@@ -121,10 +122,14 @@ fn scrape() -> Scrape {
             "monitor": {"id": "00000000-0000-4000-8000-000000000005", "probe": {"type": "tcp"},
                 "delay_ms": 1000, "timeout_ms": 1000, "rise": 1, "fall": 1}}],
     });
-    let snapshot = Snapshot::parse(serde_json::from_value(spec).unwrap()).unwrap();
+    let mut spec: SnapshotSpec = serde_json::from_value(spec).unwrap();
+    let certificate = Authority::new("authority").issue(&["a.example"]);
+    spec.listeners[0].tls = Some(tls(certificate));
+    let snapshot = Snapshot::parse(spec).unwrap();
     let lb = snapshot.load_balancer();
     let member = snapshot.pools()[0].members[0].id;
-    let world = World::default().with(lb, Some(Arc::new(snapshot)), 1);
+    let world = World::default();
+    let world = world.with(lb, Some(world.prepare(snapshot).unwrap()), 1);
     let pool = world.balancers[&lb].pools[0].clone();
     let lane = pool.members[0].meter.of(0);
     lane.responses.count(200);

@@ -6,29 +6,28 @@ use hashbrown::HashMap;
 use krater_amphora_api::{LoadBalancerId, Rejection};
 use krater_amphora_core::snapshot::Snapshot;
 
-use crate::world::Part;
+use crate::world::{Part, Prepared};
 
 /// What becomes of one load balancer; `None` is its absence.
 #[derive(Debug)]
 pub(super) struct Change {
     pub(super) id: LoadBalancerId,
     pub(super) old: Option<Arc<Snapshot>>,
-    pub(super) new: Option<Arc<Snapshot>>,
+    pub(super) new: Option<Prepared>,
 }
 
 impl Change {
     pub(super) fn new(
         id: LoadBalancerId,
         old: Option<Arc<Snapshot>>,
-        new: Option<Snapshot>,
+        new: Option<Prepared>,
     ) -> Self {
-        let new = new.map(Arc::new);
         Self { id, old, new }
     }
 
     /// What is there afterwards.
     pub(super) fn coming(&self) -> Option<(LoadBalancerId, &Arc<Snapshot>)> {
-        Some((self.id, self.new.as_ref()?))
+        Some((self.id, &self.new.as_ref()?.snapshot))
     }
 }
 

@@ -17,14 +17,14 @@ use super::{
 };
 use crate::{
     strict::{Flaw, Object},
-    world::Part,
+    world::{Part, Prepared, World},
 };
 
 /// What it takes to bring what is in force to what the file says.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// New or changed.
-    pub(crate) apply: Vec<Snapshot>,
+    pub(crate) apply: Vec<Prepared>,
     /// How many are as they should be.
     pub(crate) unchanged: usize,
     /// All that the file names.
@@ -36,15 +36,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Reads the text of a file. `held` lends what is in force, `texts` knows how it was written. What differs from it
+    /// Reads the text of a file. `world` is what is in force, `texts` knows how it was written. What differs from it
     /// gets the next generation.
-    pub(crate) fn read(
-        text: &str,
-        texts: &Texts,
-        held: impl Fn(LoadBalancerId) -> Option<Arc<Snapshot>>,
-    ) -> Result<Self, Vec<Flaw>> {
+    pub(crate) fn read(text: &str, texts: &Texts, world: &World) -> Result<Self, Vec<Flaw>> {
         let mut reading = Reading {
-            held,
+            world,
             plan: Self::default(),
             seen: Seen::new(),
             read: Vec::new(),
@@ -70,8 +66,8 @@ impl Plan {
     }
 }
 
-struct Reading<H> {
-    held: H,
+struct Reading<'a> {
+    world: &'a World,
     plan: Plan,
     seen: Seen,
     /// Those that are valid, by their index in the file.
@@ -85,7 +81,13 @@ enum Read {
     News(usize),
 }
 
-impl<H: Fn(LoadBalancerId) -> Option<Arc<Snapshot>>> Reading<H> {
+impl Reading<'_> {
+    /// What is in force of that load balancer.
+    fn held(&self, id: LoadBalancerId) -> Option<Arc<Snapshot>> {
+        let balancer = self.world.balancers.get(&id)?;
+        Some(Arc::clone(&balancer.snapshot))
+    }
+
     /// Takes in a file that is not what it should be.
     fn whole(&mut self, text: &str, flaws: &mut Vec<Flaw>) {
         let root: Value = match serde_json::from_str(text) {
@@ -111,7 +113,7 @@ impl<H: Fn(LoadBalancerId) -> Option<Arc<Snapshot>>> Reading<H> {
     /// Takes in the text of one load balancer.
     fn part(&mut self, index: usize, text: &str, texts: &Texts, flaws: &mut Vec<Flaw>) {
         if let Some(known) = texts.recognise(text, &mut self.seen) {
-            match (self.held)(known.id) {
+            match self.held(known.id) {
                 Some(held) if held.generation() == known.generation => {
                     self.plan.texts.remember(text, known);
                     return self.keep(index, held);
@@ -178,7 +180,7 @@ impl<H: Fn(LoadBalancerId) -> Option<Arc<Snapshot>>> Reading<H> {
         flaws: &mut Vec<Flaw>,
     ) -> Option<(LoadBalancerId, Generation)> {
         let id = spec.load_balancer;
-        if let Some(held) = (self.held)(id) {
+        if let Some(held) = self.held(id) {
             let floor = spec.generation;
             spec.generation = held.generation();
             if *held.spec() == spec && floor <= held.generation() {
@@ -189,7 +191,7 @@ impl<H: Fn(LoadBalancerId) -> Option<Arc<Snapshot>>> Reading<H> {
         }
         let generation = spec.generation;
         let paths = Paths::of(&path_of(index), &spec);
-        match Snapshot::parse(spec) {
+        match Snapshot::parse(spec).and_then(|snapshot| self.world.prepare(snapshot)) {
             Ok(snapshot) => {
                 self.plan.wanted.insert(id);
                 self.read.push((index, Read::News(self.plan.apply.len())));
@@ -241,7 +243,7 @@ impl<H: Fn(LoadBalancerId) -> Option<Arc<Snapshot>>> Reading<H> {
             return true;
         }
         let mut new = HashSet::new();
-        let mut claims = self.plan.apply.iter().flat_map(claims_of);
+        let mut claims = self.plan.apply.iter().flat_map(|news| claims_of(news));
         if !claims.all(|claim| new.insert(claim)) {
             return true;
         }
@@ -257,7 +259,7 @@ impl<H: Fn(LoadBalancerId) -> Option<Arc<Snapshot>>> Reading<H> {
         for (index, read) in &self.read {
             let snapshot = match read {
                 Read::Held(held) => Some(&**held),
-                Read::News(position) => self.plan.apply.get(*position),
+                Read::News(position) => self.plan.apply.get(*position).map(|news| &*news.snapshot),
             };
             if let Some(snapshot) = snapshot {
                 uniqueness.admit(&path_of(*index), snapshot, flaws);

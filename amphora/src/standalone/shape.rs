@@ -8,8 +8,8 @@ use std::{fmt, net::IpAddr};
 use hashbrown::HashSet;
 use krater_amphora_api::{
     Algorithm, ExpectedCodes, Generation, HealthMonitorId, HttpVersion, L7PolicyId, ListenerId,
-    ListenerProtocol, LoadBalancerId, MemberId, PassiveHealthSpec, PersistenceSpec, PolicyAction,
-    PoolId, PoolProtocol, RuleSpec,
+    ListenerProtocol, ListenerTlsSpec, LoadBalancerId, MemberId, PassiveHealthSpec,
+    PersistenceSpec, PolicyAction, PoolId, PoolProtocol, RuleSpec,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -77,6 +77,7 @@ const LISTENER: Shape = &[
     optional("insert_headers", Content::Part(INSERT_HEADERS)),
     optional("source_rate", leaf::<Option<u32>>()),
     optional("policies", Content::Resources(POLICY)),
+    optional("tls", leaf::<Option<ListenerTlsSpec>>()),
 ];
 
 const POLICY: Shape = &[
@@ -101,6 +102,17 @@ const INSERT_HEADERS: Shape = &[
     optional("x_forwarded_for", leaf::<bool>()),
     optional("x_forwarded_port", leaf::<bool>()),
     optional("x_forwarded_proto", leaf::<bool>()),
+    optional("x_forwarded_ip", leaf::<bool>()),
+    optional("x_client_ip", leaf::<bool>()),
+    optional("x_real_ip", leaf::<bool>()),
+    optional("x_ssl_client_verify", leaf::<bool>()),
+    optional("x_ssl_client_has_cert", leaf::<bool>()),
+    optional("x_ssl_client_dn", leaf::<bool>()),
+    optional("x_ssl_client_cn", leaf::<bool>()),
+    optional("x_ssl_issuer", leaf::<bool>()),
+    optional("x_ssl_client_sha1", leaf::<bool>()),
+    optional("x_ssl_client_not_before", leaf::<bool>()),
+    optional("x_ssl_client_not_after", leaf::<bool>()),
 ];
 
 const POOL: Shape = &[

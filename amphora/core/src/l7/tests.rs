@@ -14,6 +14,8 @@ struct Asked {
     host: &'static str,
     path: &'static str,
     headers: Vec<(&'static str, &'static str)>,
+    /// The subject of the client's certificate, if it showed one.
+    subject: Option<Vec<(&'static str, &'static str)>>,
 }
 
 impl Head for Asked {
@@ -31,6 +33,16 @@ impl Head for Asked {
             .filter(|(key, _)| key.eq_ignore_ascii_case(name))
             .any(|(_, value)| test(value.as_bytes()))
     }
+
+    fn shows_certificate(&self) -> bool {
+        self.subject.is_some()
+    }
+
+    fn certificate_subject(&self, name: &str) -> Option<&[u8]> {
+        let mut fields = self.subject.iter().flatten();
+        let (_, value) = fields.find(|(field, _)| *field == name)?;
+        Some(value.as_bytes())
+    }
 }
 
 fn asked() -> Asked {
@@ -44,6 +56,7 @@ fn asked() -> Asked {
             ("Cookie", "id=7; theme=\"dark\""),
             ("Cookie", " lang = de ;broken"),
         ],
+        subject: None,
     }
 }
 
@@ -239,5 +252,42 @@ proptest! {
         }
         let bytes: usize = crate::cookie::pairs(&line).map(|(name, value)| name.len() + value.len()).sum();
         prop_assert!(bytes <= line.len());
+    }
+}
+
+#[test]
+fn rules_look_at_the_certificate_that_a_client_showed() {
+    use RuleSubject::{CertificateShown, CertificateSubject, CertificateVerified};
+
+    let without = asked();
+    let with = Asked {
+        subject: Some(vec![("O", "Example"), ("CN", "somebody"), ("CN", "else")]),
+        ..asked()
+    };
+    let cn = || CertificateSubject("CN".to_owned());
+    for (subject, comparison, value, matches_with, matches_without) in [
+        (CertificateShown, EqualTo, "1", true, false),
+        (CertificateShown, EqualTo, "0", false, true),
+        (CertificateVerified, EqualTo, "0", true, true),
+        (CertificateVerified, EqualTo, "10", false, false),
+        (cn(), EqualTo, "somebody", true, false),
+        (cn(), EqualTo, "else", false, false),
+        (cn(), StartsWith, "some", true, false),
+        (cn(), Search, "^.{8}$", true, false),
+        (
+            CertificateSubject("OU".to_owned()),
+            Contains,
+            "",
+            false,
+            false,
+        ),
+    ] {
+        let rule = rule(subject.clone(), comparison, value);
+        let found = (rule.matches(&with), rule.matches(&without));
+        assert_eq!(
+            found,
+            (matches_with, matches_without),
+            "{subject:?} {comparison:?} {value}"
+        );
     }
 }

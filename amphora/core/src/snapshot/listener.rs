@@ -16,9 +16,10 @@ use krater_amphora_api::{
 use super::{
     Listener, Mode, Timeouts,
     parse::{Reasons, at_most, name, timer},
-    policy,
+    policy, tls,
 };
 use crate::{
+    certificate::InsertCertificate,
     forwarded::InsertHeaders,
     gate::{Cidrs, SourceRate},
     limits,
@@ -46,6 +47,7 @@ pub(super) fn parse_all(spec: &SnapshotSpec, reasons: &mut Reasons) -> Vec<Liste
         reasons,
     );
     policy::check_counts(&spec.listeners, reasons);
+    tls::check_totals(spec, reasons);
     let pools: BTreeMap<_, _> = spec
         .pools
         .iter()
@@ -83,8 +85,9 @@ fn parse(
     reasons.require(spec.port != 0, subject, || {
         String::from("port 0 is not a port, 1 to 65535 are")
     });
-    reasons.require(spec.tls.is_none() && spec.hsts.is_none(), subject, || {
-        String::from("TLS cannot be ended here")
+    tls::check_listener(spec, reasons);
+    reasons.require(spec.hsts.is_none(), subject, || {
+        String::from("HSTS cannot be told here")
     });
     reasons.require(spec.connection_limit != 0, subject, || {
         String::from("a connection limit of 0 serves nobody, at least 1 is needed")
@@ -102,6 +105,7 @@ fn parse(
         source_rate: source_rate(spec.source_rate, subject, reasons),
         timeouts: timeouts(&spec.timeouts, subject, reasons),
         insert_headers: insert_headers(spec, reasons),
+        insert_certificate: insert_certificate(spec, reasons),
         policies: policy::parse_all(spec, pools, reasons),
     }
 }
@@ -231,6 +235,38 @@ fn timeouts(spec: &TimeoutsSpec, subject: Subject, reasons: &mut Reasons) -> Tim
     }
 }
 
+/// What is told of certificates.
+fn insert_certificate(spec: &ListenerSpec, reasons: &mut Reasons) -> InsertCertificate {
+    let InsertHeadersSpec {
+        x_ssl_client_verify: verify,
+        x_ssl_client_has_cert: has_cert,
+        x_ssl_client_dn: dn,
+        x_ssl_client_cn: cn,
+        x_ssl_issuer: issuer,
+        x_ssl_client_sha1: sha1,
+        x_ssl_client_not_before: not_before,
+        x_ssl_client_not_after: not_after,
+        ..
+    } = spec.insert_headers;
+    let insert = InsertCertificate {
+        verify,
+        has_cert,
+        dn,
+        cn,
+        issuer,
+        sha1,
+        not_before,
+        not_after,
+    };
+    let any = insert != InsertCertificate::default();
+    reasons.require(
+        !any || spec.tls.is_some(),
+        Subject::Listener(spec.id),
+        || String::from("without TLS nothing about certificates of clients can be inserted"),
+    );
+    insert
+}
+
 fn insert_headers(spec: &ListenerSpec, reasons: &mut Reasons) -> InsertHeaders {
     let InsertHeadersSpec {
         x_forwarded_for,
@@ -241,20 +277,6 @@ fn insert_headers(spec: &ListenerSpec, reasons: &mut Reasons) -> InsertHeaders {
         x_real_ip,
         ..
     } = spec.insert_headers;
-    let carried = InsertHeadersSpec {
-        x_forwarded_for,
-        x_forwarded_port,
-        x_forwarded_proto,
-        x_forwarded_ip,
-        x_client_ip,
-        x_real_ip,
-        ..InsertHeadersSpec::default()
-    };
-    reasons.require(
-        spec.insert_headers == carried,
-        Subject::Listener(spec.id),
-        || String::from("nothing about certificates of clients can be inserted here"),
-    );
     reasons.require(
         spec.insert_headers == InsertHeadersSpec::default()
             || spec.protocol == ListenerProtocol::Http,

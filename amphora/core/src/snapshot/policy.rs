@@ -65,14 +65,14 @@ pub(super) fn parse_all(
     let policies = spec.policies.iter();
     Policies::new(
         policies
-            .map(|policy| parse(policy, subject, pools, reasons))
+            .map(|policy| parse(policy, (subject, spec.tls.is_some()), pools, reasons))
             .collect(),
     )
 }
 
 fn parse(
     spec: &PolicySpec,
-    subject: Subject,
+    (subject, tls): (Subject, bool),
     pools: &BTreeMap<PoolId, PoolProtocol>,
     reasons: &mut Reasons,
 ) -> Policy {
@@ -103,7 +103,7 @@ fn parse(
     );
     let mut rules = Vec::with_capacity(spec.rules.len());
     for rule in &spec.rules {
-        match parse_rule(rule) {
+        match parse_rule(rule, tls) {
             Ok(rule) => rules.push(rule),
             Err(fault) => reasons.add(subject, format!("a rule of L7 policy {id} {fault}")),
         }
@@ -128,9 +128,13 @@ fn redirection_fault(url: &str, code: u16) -> Option<String> {
     (!known).then(|| format!("redirects with {code}, which is not 301, 302, 303, 307 or 308"))
 }
 
-fn parse_rule(spec: &RuleSpec) -> Result<Rule, String> {
+/// `tls`: whether the listener ends TLS.
+fn parse_rule(spec: &RuleSpec, tls: bool) -> Result<Rule, String> {
     let most = limits::RULE_CHARACTERS_MAX;
-    if let RuleSubject::Header(name) | RuleSubject::Cookie(name) = &spec.subject {
+    if let RuleSubject::Header(name)
+    | RuleSubject::Cookie(name)
+    | RuleSubject::CertificateSubject(name) = &spec.subject
+    {
         let visible = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
         if !visible || name.len() > most {
             return Err(format!(
@@ -141,9 +145,10 @@ fn parse_rule(spec: &RuleSpec) -> Result<Rule, String> {
     if let RuleSubject::CertificateShown
     | RuleSubject::CertificateVerified
     | RuleSubject::CertificateSubject(_) = &spec.subject
+        && !tls
     {
         return Err(String::from(
-            "looks at certificates, which cannot be done here",
+            "looks at certificates, which no client shows without TLS",
         ));
     }
     let characters = spec.value.chars().count();

@@ -48,16 +48,18 @@ pub(super) enum Expect {
 }
 
 /// One end of a connection.
-pub(super) struct Talk {
-    pub(super) stream: BufReader<TcpStream>,
+pub(super) struct Talk<S: Read + Write = TcpStream> {
+    pub(super) stream: BufReader<S>,
 }
 
 impl Talk {
     pub(super) fn to(address: SocketAddr) -> Self {
         Self::over(connect(address))
     }
+}
 
-    pub(super) fn over(stream: TcpStream) -> Self {
+impl<S: Read + Write> Talk<S> {
+    pub(super) fn over(stream: S) -> Self {
         Self {
             stream: BufReader::new(stream),
         }

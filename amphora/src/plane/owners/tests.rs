@@ -17,6 +17,11 @@ fn parsed(spec: &SnapshotSpec) -> Snapshot {
     Snapshot::parse(spec.clone()).unwrap()
 }
 
+/// The same, ready to be put in force.
+fn ready(spec: &SnapshotSpec) -> crate::world::Prepared {
+    crate::world::Prepared::new(parsed(spec), None).unwrap()
+}
+
 fn next(spec: &SnapshotSpec) -> SnapshotSpec {
     let generation = spec.generation.next();
     SnapshotSpec {
@@ -40,7 +45,7 @@ fn load_balancers_that_change_at_once_may_exchange_all_they_have_and_nobody_is_r
         std::mem::swap(&mut one.vips, &mut two.vips);
         std::mem::swap(&mut one.listeners, &mut two.listeners);
         std::mem::swap(&mut one.pools, &mut two.pools);
-        let refused = bed.plane.apply_all(vec![parsed(&one), parsed(&two)], &[]);
+        let refused = bed.plane.apply_all(vec![ready(&one), ready(&two)], &[]);
         assert_eq!(refused, []);
     }
     assert!(asking.join().unwrap().iter().all(|answer| answer == "a"));
@@ -62,11 +67,7 @@ fn who_is_refused_gives_up_nothing_and_the_others_are_in_force() {
     wants_given_up.pools.push(bed.spec.pools[0].clone());
     let alone = Bed::tcp(&[named("d")]).spec;
     let refused = bed.plane.apply_all(
-        vec![
-            parsed(&wants_foreign),
-            parsed(&wants_given_up),
-            parsed(&alone),
-        ],
+        vec![ready(&wants_foreign), ready(&wants_given_up), ready(&alone)],
         &[],
     );
     let ids: Vec<_> = refused.iter().map(|(id, _)| *id).collect();
@@ -86,7 +87,7 @@ fn what_one_gives_up_as_it_goes_is_there_for_who_comes_with_it() {
     other.listeners[0].port = bed.spec.listeners[0].port;
     other.pools.push(bed.spec.pools[0].clone());
     let gone = bed.spec.load_balancer;
-    assert_eq!(bed.plane.apply_all(vec![parsed(&other)], &[gone]), []);
+    assert_eq!(bed.plane.apply_all(vec![ready(&other)], &[gone]), []);
     assert_eq!(bed.ask(), "b");
     assert_eq!(bed.plane.held(gone), None);
     assert!(!bed.plane.retry_failed());
@@ -100,7 +101,7 @@ fn two_that_want_one_port_at_once_share_nothing() {
     other.listeners[0].port = bed.spec.listeners[0].port;
     // Not even where an amphora of its own is expected to listen.
     other.takes_over = true;
-    let both = vec![parsed(&bed.spec), parsed(&other)];
+    let both = vec![ready(&bed.spec), ready(&other)];
     assert_eq!(bed.plane.apply_all(both, &[]), []);
     let report = bed.plane.report(other.load_balancer).unwrap();
     let ListenerState::Failed { reason } = &report.listeners[0].state else {

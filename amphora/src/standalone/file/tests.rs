@@ -1,28 +1,34 @@
 //! The snapshot file: convenient for people, strict all the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use krater_amphora_api::Generation;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::testbed::authority::{Authority, tls};
 
-fn nothing(_: LoadBalancerId) -> Option<Arc<Snapshot>> {
-    None
+/// What is in force once that plan is.
+fn world(plan: &Plan) -> World {
+    let changes = plan
+        .apply
+        .iter()
+        .map(|new| (new.load_balancer(), Some(new.clone())));
+    World::default().with_all(changes, 1)
 }
 
 fn plan(balancers: Value) -> Plan {
     Plan::read(
         &json!({ "load_balancers": balancers }).to_string(),
         &Texts::default(),
-        nothing,
+        &World::default(),
     )
     .unwrap()
 }
 
 fn flaws(balancers: Value) -> Vec<String> {
     let text = json!({ "load_balancers": balancers }).to_string();
-    Plan::read(&text, &Texts::default(), nothing)
+    Plan::read(&text, &Texts::default(), &World::default())
         .unwrap_err()
         .iter()
         .map(ToString::to_string)
@@ -71,13 +77,12 @@ fn ids_are_made_from_names_and_stay_the_same() {
 
 #[test]
 fn what_is_in_force_is_left_alone_and_what_changed_gets_the_next_generation() {
-    let held = Arc::new(plan(json!([simple()])).apply.remove(0));
-    let lookup = |id| (id == held.load_balancer()).then(|| Arc::clone(&held));
+    let held = world(&plan(json!([simple()])));
     let mut other = simple();
     other["name"] = json!("other");
     other["listeners"][0]["port"] = json!(81);
     let text = json!({ "load_balancers": [simple(), other] }).to_string();
-    let same = Plan::read(&text, &Texts::default(), lookup).unwrap();
+    let same = Plan::read(&text, &Texts::default(), &held).unwrap();
     assert_eq!(
         (same.apply.len(), same.unchanged, same.wanted.len()),
         (1, 1, 2)
@@ -85,7 +90,7 @@ fn what_is_in_force_is_left_alone_and_what_changed_gets_the_next_generation() {
     let mut changed = simple();
     changed["enabled"] = json!(false);
     let text = json!({ "load_balancers": [changed] }).to_string();
-    let plan = Plan::read(&text, &Texts::default(), lookup).unwrap();
+    let plan = Plan::read(&text, &Texts::default(), &held).unwrap();
     assert_eq!(plan.apply[0].generation(), Generation::FIRST.next());
 }
 
@@ -93,13 +98,13 @@ fn what_is_in_force_is_left_alone_and_what_changed_gets_the_next_generation() {
 fn a_generation_in_the_file_is_a_floor() {
     let mut numbered = simple();
     numbered["generation"] = json!(7);
-    let held = Arc::new(plan(json!([numbered.clone()])).apply.remove(0));
-    assert_eq!(held.generation().number(), 7);
-    let lookup = |_| Some(Arc::clone(&held));
+    let first = plan(json!([numbered.clone()]));
+    assert_eq!(first.apply[0].generation().number(), 7);
+    let held = world(&first);
     numbered["listeners"][0]["port"] = json!(81);
     let text = json!({ "load_balancers": [numbered] }).to_string();
     assert_eq!(
-        Plan::read(&text, &Texts::default(), lookup).unwrap().apply[0]
+        Plan::read(&text, &Texts::default(), &held).unwrap().apply[0]
             .generation()
             .number(),
         8
@@ -154,7 +159,12 @@ fn every_flaw_of_every_load_balancer_comes_out_with_its_path() {
 
 #[test]
 fn a_syntax_error_names_line_and_column() {
-    let flaws = Plan::read("{\"load_balancers\":\n [,]}", &Texts::default(), nothing).unwrap_err();
+    let flaws = Plan::read(
+        "{\"load_balancers\":\n [,]}",
+        &Texts::default(),
+        &World::default(),
+    )
+    .unwrap_err();
     assert!(flaws[0].reason.contains("line 2 column 3"), "{flaws:?}");
 }
 
@@ -174,12 +184,19 @@ fn two_load_balancers_cannot_have_one_address() {
 /// Everything the contract can say.
 fn everything() -> Value {
     let id = |number: u32| format!("00000000-0000-4000-8000-{number:012}");
+    let insert = json!({
+        "x_forwarded_for": true, "x_forwarded_port": true, "x_forwarded_proto": true, "x_forwarded_ip": false,
+        "x_client_ip": false, "x_real_ip": false, "x_ssl_client_verify": false, "x_ssl_client_has_cert": false,
+        "x_ssl_client_dn": false, "x_ssl_client_cn": false, "x_ssl_issuer": false, "x_ssl_client_sha1": false,
+        "x_ssl_client_not_before": false, "x_ssl_client_not_after": false,
+    });
     json!({
         "load_balancer": id(1), "name": "a", "generation": 1, "enabled": true, "vips": [{"address": "127.0.0.1"}],
         "listeners": [{"id": id(2), "name": "b", "enabled": true, "protocol": "http", "port": 80,
             "connection_limit": 5, "default_pool": id(3), "allowed_cidrs": ["10.0.0.0/8"],
             "timeouts": {"client_data_ms": 1, "member_connect_ms": 1, "member_data_ms": 1, "tcp_inspect_ms": 1},
-            "insert_headers": {"x_forwarded_for": true, "x_forwarded_port": true, "x_forwarded_proto": true},
+            "insert_headers": insert,
+            "tls": tls(Authority::new("authority").issue(&["a.example"])),
             "policies": [{"id": id(6), "action": {"redirect_to_url": {"url": "http://a", "code": 302}}, "rules": [
                 {"subject": {"header": "x-a"}, "comparison": "regex", "value": "a+", "invert": true}]}]}],
         "pools": [{"id": id(3), "name": "c", "enabled": true, "protocol": "http", "algorithm": "source_ip",
@@ -210,7 +227,7 @@ fn names(path: &str, value: &Value, names_found: &mut BTreeSet<String>) {
 #[test]
 fn the_shapes_are_those_of_the_contract() {
     let text = json!({ "load_balancers": [everything()] }).to_string();
-    let plan = Plan::read(&text, &Texts::default(), nothing).unwrap();
+    let plan = Plan::read(&text, &Texts::default(), &World::default()).unwrap();
     // Written out by the contract's types, the complete example has the same fields: neither side knows more.
     let (mut ours, mut theirs) = (BTreeSet::new(), BTreeSet::new());
     names("", &everything(), &mut ours);
@@ -254,16 +271,11 @@ fn what_is_written_as_before_is_recognised_and_everything_else_is_read() {
     let before = Plan::read(
         &text(json!([named("a", 1), named("b", 2), named("b", 3)])),
         &Texts::default(),
-        nothing,
+        &World::default(),
     )
     .unwrap();
-    let held: BTreeMap<_, _> = before
-        .apply
-        .into_iter()
-        .map(|snapshot| (snapshot.load_balancer(), Arc::new(snapshot)))
-        .collect();
-    let lookup = |id| held.get(&id).map(Arc::clone);
-    let read = |balancers: Value| Plan::read(&text(balancers), &before.texts, lookup);
+    let held = world(&before);
+    let read = |balancers: Value| Plan::read(&text(balancers), &before.texts, &held);
 
     let same = read(json!([named("b", 2), named("b", 3), named("a", 1)])).unwrap();
     assert_eq!((same.unchanged, same.apply.len()), (3, 0));
@@ -285,10 +297,15 @@ fn what_is_written_as_before_is_recognised_and_everything_else_is_read() {
         "{twice:?}"
     );
     // Known, but no longer in force.
-    let again = Plan::read(&text(json!([named("a", 1)])), &before.texts, nothing).unwrap();
+    let again = Plan::read(
+        &text(json!([named("a", 1)])),
+        &before.texts,
+        &World::default(),
+    )
+    .unwrap();
     assert_eq!((again.unchanged, again.apply.len()), (0, 1));
     assert!(
-        lookup(again.apply[0].load_balancer()).is_some(),
+        held.balancers.contains_key(&again.apply[0].load_balancer()),
         "under the same id"
     );
 }
