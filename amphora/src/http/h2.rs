@@ -37,7 +37,7 @@ use crate::{
 };
 
 mod census;
-pub(super) mod head;
+mod head;
 mod lent;
 mod stream;
 
@@ -157,10 +157,9 @@ impl<'a> Watch<'a> {
                     Poll::Ready(None) => return Poll::Ready(self.closed()),
                     Poll::Pending => {}
                 }
-                if self.course != Course::Thrown(Reason::ENHANCE_YOUR_CALM)
-                    && self.lender.borrow_mut().census.is_over()
-                {
-                    self.throw(connection, Reason::ENHANCE_YOUR_CALM);
+                let fault = self.lender.borrow_mut().census.fault();
+                if let (Some(reason), false) = (fault, matches!(self.course, Course::Thrown(_))) {
+                    self.throw(connection, reason);
                     continue;
                 }
                 if self.session.retimed.take() {
@@ -280,8 +279,8 @@ impl<'a> Watch<'a> {
     /// What it means that the engine has ended in order.
     const fn closed(&self) -> End {
         match self.course {
-            Course::Thrown(Reason::ENHANCE_YOUR_CALM) => End::Wrong,
-            _ => End::Done,
+            Course::Open | Course::Leaving(_) | Course::Thrown(Reason::NO_ERROR) => End::Done,
+            Course::Thrown(_) => End::Wrong,
         }
     }
 }

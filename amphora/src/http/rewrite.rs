@@ -17,16 +17,13 @@ use krater_amphora_core::{
     snapshot::Pool,
 };
 
-use super::{h2::head::as_http1, refusal::Refusal};
+use super::refusal::Refusal;
 use crate::{tls::Peer, upstream::Outgoing, world::ListenerState};
 
 /// A request that can be served, with its target as an origin server takes it, or why it is not served.
 pub(super) fn checked(mut parts: Parts) -> Result<Parts, Refusal> {
     if parts.method == Method::CONNECT {
         return Err(Refusal::Connect);
-    }
-    if parts.version == Version::HTTP_2 {
-        as_http1(&mut parts)?;
     }
     check_host(&parts.headers, parts.version)?;
     parts.uri = origin_form(parts.uri, &mut parts.headers)?;

@@ -2,9 +2,14 @@
 //!
 //! The engine below answers each of them and bounds some kinds only. Here all kinds draw on one budget: a burst is
 //! free, and so is what useful traffic brings along, such as the window updates and pings of a download. The count
-//! looks at nine bytes of each frame and skips the rest.
+//! looks at nine bytes of each frame and skips the rest, but for settings.
+//!
+//! Frames of a wrong size, and more of a request that was complete, are told by their names here (RFC 9113 sections 4.2
+//! and 5.1); the engine has one word for all of them.
 
 use std::{cell::Cell, rc::Rc, time::Instant};
+
+use h2::Reason;
 
 use crate::limits::{IDLE_FRAMES_BURST, IDLE_FRAMES_PER_SECOND};
 
@@ -17,6 +22,13 @@ pub(super) struct Census {
     have: usize,
     /// What of the stream is skipped: payloads, and the preface at the beginning.
     skip: usize,
+    /// How much of a setting's six bytes has come, and the settings that are still to come.
+    setting: ([u8; SETTING_BYTES], usize),
+    settings: usize,
+    /// Streams that the client has ended lately.
+    ended: [u32; ENDED_REMEMBERED],
+    next_ended: usize,
+    fault: Option<Reason>,
     spent: u32,
     /// Frames that answers have earned the client since the last look.
     earned: Rc<Cell<u32>>,
@@ -31,6 +43,11 @@ impl Census {
             head: [0; HEAD_BYTES],
             have: 0,
             skip: PREFACE_BYTES,
+            setting: ([0; SETTING_BYTES], 0),
+            settings: 0,
+            ended: [0; ENDED_REMEMBERED],
+            next_ended: 0,
+            fault: None,
             spent: 0,
             earned: Rc::default(),
             since: Instant::now(),
@@ -47,6 +64,10 @@ impl Census {
         // What is not spent by the next read is lost: nobody saves up for a flood.
         self.credit(self.earned.take());
         while !bytes.is_empty() {
+            if self.settings > 0 {
+                bytes = self.read_settings(bytes);
+                continue;
+            }
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = bytes.get(skipped..).unwrap_or_default();
@@ -64,8 +85,16 @@ impl Census {
         }
     }
 
+    /// What the client is to be told as the last thing, if so.
+    pub(super) fn fault(&mut self) -> Option<Reason> {
+        if self.fault.is_none() && self.is_over() {
+            self.fault = Some(Reason::ENHANCE_YOUR_CALM);
+        }
+        self.fault
+    }
+
     /// Whether the client has spent more than it may. Time is credited only to whoever needs it.
-    pub(super) fn is_over(&mut self) -> bool {
+    fn is_over(&mut self) -> bool {
         if self.spent <= IDLE_FRAMES_BURST {
             return false;
         }
@@ -79,13 +108,53 @@ impl Census {
         self.spent > IDLE_FRAMES_BURST
     }
 
+    /// Looks at settings that come, as far as they are in `bytes`. Answers the rest.
+    fn read_settings<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let (setting, have) = &mut self.setting;
+        let wanted = (SETTING_BYTES - *have).min(bytes.len());
+        let (part, rest) = bytes.split_at_checked(wanted).unwrap_or_default();
+        if let Some(place) = setting.get_mut(*have..*have + wanted) {
+            place.copy_from_slice(part);
+        }
+        *have += wanted;
+        if *have == SETTING_BYTES {
+            *have = 0;
+            self.settings -= 1;
+            let [id_high, id_low, value @ ..] = *setting;
+            let is_window = u16::from_be_bytes([id_high, id_low]) == INITIAL_WINDOW_SIZE;
+            if is_window && u32::from_be_bytes(value) > STREAM_BITS {
+                self.fault = self.fault.or(Some(Reason::FLOW_CONTROL_ERROR));
+            }
+        }
+        rest
+    }
+
     fn credit(&mut self, frames: u32) {
         self.spent = self.spent.saturating_sub(frames);
     }
 
     fn count(&mut self) {
-        let [high, middle, low, kind, flags, ..] = self.head;
+        let [high, middle, low, kind, flags, stream @ ..] = self.head;
         self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        let stream = u32::from_be_bytes(stream) & STREAM_BITS;
+        if !has_right_size(kind, flags, self.skip) {
+            self.fault = self.fault.or(Some(Reason::FRAME_SIZE_ERROR));
+        }
+        if kind == SETTINGS {
+            self.settings = self.skip / SETTING_BYTES;
+            self.skip %= SETTING_BYTES;
+        }
+        if matches!(kind, DATA | HEADERS) && self.ended.contains(&stream) {
+            self.fault = self.fault.or(Some(Reason::STREAM_CLOSED));
+        }
+        let ends = matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0;
+        if (ends || kind == RST_STREAM)
+            && stream > 0
+            && let Some(place) = self.ended.get_mut(self.next_ended)
+        {
+            *place = stream;
+            self.next_ended = (self.next_ended + 1) % ENDED_REMEMBERED;
+        }
         let cost = match kind {
             DATA if self.skip > 0 || flags & END_STREAM != 0 => 0,
             HEADERS => 0,
@@ -97,13 +166,35 @@ impl Census {
     }
 }
 
+/// Whether a frame of that kind may be of that size. Those of other kinds are of any size.
+const fn has_right_size(kind: u8, flags: u8, size: usize) -> bool {
+    match kind {
+        PRIORITY => size == 5,
+        RST_STREAM | WINDOW_UPDATE => size == 4,
+        SETTINGS => size.is_multiple_of(SETTING_BYTES) && (flags & ACK == 0 || size == 0),
+        PING => size == 8,
+        _ => true,
+    }
+}
+
 const HEAD_BYTES: usize = 9;
 const PREFACE_BYTES: usize = 24;
+
+/// Streams that are remembered as ended: who sends more of one does so at once.
+const ENDED_REMEMBERED: usize = 16;
 
 // RFC 9113 section 6.
 const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
+const PRIORITY: u8 = 0x2;
 const RST_STREAM: u8 = 0x3;
+const SETTINGS: u8 = 0x4;
+const PING: u8 = 0x6;
+const WINDOW_UPDATE: u8 = 0x8;
+const ACK: u8 = 0x1;
+const INITIAL_WINDOW_SIZE: u16 = 0x4;
+const STREAM_BITS: u32 = 0x7fff_ffff;
+const SETTING_BYTES: usize = 6;
 const END_STREAM: u8 = 0x1;
 
 #[cfg(test)]
@@ -126,6 +217,7 @@ mod tests {
     #[test]
     fn frames_are_told_apart_however_the_stream_is_cut() {
         let stream: Vec<_> = [
+            frame(SETTINGS, 0, 12),
             frame(HEADERS, 4, 300),
             frame(DATA, 0, 70_000),
             frame(DATA, END_STREAM, 0),
@@ -141,7 +233,7 @@ mod tests {
             }
             assert_eq!(
                 (census.spent, census.have, census.skip),
-                (7, 0, 0),
+                (8, 0, 0),
                 "{size}"
             );
         }
@@ -154,11 +246,11 @@ mod tests {
         for _ in 0..IDLE_FRAMES_BURST {
             census.read(&ping);
         }
-        assert!(!census.is_over());
+        assert_eq!(census.fault(), None);
         census.read(&ping);
         assert!(census.is_over());
         census.earned().set(2);
         census.read(&ping);
-        assert!(!census.is_over());
+        assert_eq!(census.fault(), None);
     }
 }

@@ -7,11 +7,21 @@ use http::{
     uri::PathAndQuery,
 };
 
-use crate::http::refusal::Refusal;
+/// A request that says what none may say (RFC 9113 section 8.1.1), beyond what the engine sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
 
 /// Turns the head of an HTTP/2 request into what HTTP/1.1 would have: one `Host`, one line of cookies, a target without
 /// its authority.
-pub(in crate::http) fn as_http1(parts: &mut Parts) -> Result<(), Refusal> {
+pub(super) fn as_http1(parts: &mut Parts) -> Result<(), Malformed> {
+    let mut values = parts.headers.values().map(HeaderValue::as_bytes);
+    if values.any(|value| value != value.trim_ascii()) {
+        return Err(Malformed);
+    }
+    if parts.method == Method::CONNECT {
+        // It is refused with a word, by whoever refuses it of HTTP/1.
+        return parts.uri.authority().map(drop).ok_or(Malformed);
+    }
     parts.uri = target(parts)?;
     join_cookies(&mut parts.headers);
     Ok(())
@@ -28,30 +38,30 @@ pub(super) fn strip_answer(headers: &mut HeaderMap) {
 }
 
 /// Moves the authority into `Host`, which must not say anything else (RFC 9113 section 8.3.1).
-fn target(parts: &mut Parts) -> Result<Uri, Refusal> {
+fn target(parts: &mut Parts) -> Result<Uri, Malformed> {
     let Some(authority) = parts.uri.authority() else {
         // The connection knows no other word for it; the target is checked with those of HTTP/1.
         let named = parts.headers.contains_key(HOST);
-        return named.then(|| parts.uri.clone()).ok_or(Refusal::BadHost);
+        return named.then(|| parts.uri.clone()).ok_or(Malformed);
     };
     let authority = authority.as_str();
     let scheme = parts.uri.scheme_str();
     if !matches!(scheme, Some("http" | "https")) {
-        return Err(Refusal::BadTarget);
+        return Err(Malformed);
     }
     if authority.contains('@') {
-        return Err(Refusal::BadHost);
+        return Err(Malformed);
     }
     let mut hosts = parts.headers.get_all(HOST).iter();
     let agree = hosts.all(|host| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()));
     if !agree {
-        return Err(Refusal::BadHost);
+        return Err(Malformed);
     }
-    let host = HeaderValue::from_str(authority).map_err(|_| Refusal::BadHost)?;
+    let host = HeaderValue::from_str(authority).map_err(|_| Malformed)?;
     let target = parts.uri.path_and_query().cloned();
     let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
     if target == "*" && parts.method != Method::OPTIONS {
-        return Err(Refusal::BadTarget);
+        return Err(Malformed);
     }
     parts.headers.insert(HOST, host);
     Ok(Uri::from(target))
@@ -83,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    fn judged(uri: &str, headers: &[(&str, &str)]) -> Result<Parts, Refusal> {
+    fn judged(uri: &str, headers: &[(&str, &str)]) -> Result<Parts, Malformed> {
         let mut request = Request::builder().uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -111,9 +121,9 @@ mod tests {
             ("http://a/", &[("host", "a:80")]),
             ("http://u@a/", &[]),
         ] {
-            assert_eq!(judged(uri, hosts).unwrap_err(), Refusal::BadHost, "{uri}");
+            assert_eq!(judged(uri, hosts).unwrap_err(), Malformed, "{uri}");
         }
-        assert_eq!(judged("ftp://a/", &[]).unwrap_err(), Refusal::BadTarget);
+        assert_eq!(judged("ftp://a/", &[]).unwrap_err(), Malformed);
     }
 
     #[test]

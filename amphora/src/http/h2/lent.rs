@@ -70,13 +70,18 @@ impl AsyncRead for Lent {
         let mut lender = self.0.borrow_mut();
         let lender = &mut *lender;
         // Whoever polls the engine looks at the census next.
-        if lender.deaf || lender.census.is_over() {
+        if lender.deaf || lender.census.fault().is_some() {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut lender.opening).poll_read(cx, buffer);
         let fresh = buffer.filled().get(before..).unwrap_or_default();
         lender.census.read(fresh);
+        if lender.census.fault().is_some() {
+            // The engine would have another word for it.
+            buffer.set_filled(before);
+            return Poll::Pending;
+        }
         outcome
     }
 }

@@ -15,7 +15,7 @@ use http_body::Body;
 use krater_amphora_api::Cause;
 use tokio::time::Instant;
 
-use super::head::strip_answer;
+use super::head::{Malformed, as_http1, strip_answer};
 use crate::{
     http::{body::Reply, exchange, session::Session},
     limits::IDLE_FRAMES_PER_FRAME,
@@ -106,7 +106,12 @@ pub(super) async fn work(
     mut respond: SendResponse<Bytes>,
     earned: Rc<Cell<u32>>,
 ) {
-    let (parts, mut body) = request.into_parts();
+    let (mut parts, mut body) = request.into_parts();
+    if as_http1(&mut parts) == Err(Malformed) {
+        session.guest.seat.lane().request_errors.bump();
+        respond.send_reset(Reason::PROTOCOL_ERROR);
+        return;
+    }
     let mut inflow = Inflow {
         flow: body.flow_control().clone(),
         expected: parts.headers.contains_key(EXPECT),

@@ -230,8 +230,15 @@ fn requests_that_contradict_themselves_reach_no_member() {
             (":path", "/"),
         ],
         request("GET", "*"),
+        vec![(":method", "CONNECT")],
+        with(&[("x-a", " led")]),
+        with(&[("x-a", "followed\t")]),
     ] {
-        assert_eq!(refusal(&bed, &fields, None), Ok(400), "{fields:?}");
+        assert_eq!(
+            refusal(&bed, &fields, None),
+            Err(PROTOCOL_ERROR),
+            "{fields:?}"
+        );
     }
     let connect = refusal(&bed, &[(":method", "CONNECT"), (":authority", "h:1")], None);
     assert_eq!(connect, Ok(405));
