@@ -114,6 +114,7 @@ impl Housekeeper {
         for balancer in ids.iter().filter_map(|id| world.balancers.get(id)) {
             let verdicts = self.probes.borrow_mut().reconcile(
                 &balancer.snapshot,
+                |id| world.pools.get(&id)?.tls.clone(),
                 self.clock.now(),
                 rand::random,
             );

@@ -171,6 +171,10 @@ pub(crate) const IDLE_FRAMES_PER_FRAME: u32 = 3;
 /// What TLS may have sealed, and not sent, of one connection: what HTTP writes at once.
 pub(crate) const TLS_BUFFER_BYTES_MAX: usize = HTTP_BUFFER_BYTES_MAX;
 
+/// TLS sessions with the members of one pool that are remembered, by the names asked for: each spares a handshake its
+/// costly half.
+pub(crate) const MEMBER_SESSIONS_MAX: usize = 256;
+
 /// HTTP messages up to this are joined before they are sent: beyond it copying costs more than a call with two pieces.
 pub(crate) const JOINED_BYTES_MAX: usize = 1_024;
 
@@ -182,6 +186,20 @@ pub(crate) const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Idle connections to one member, per worker: more than a core has requests under way to one member.
 pub(crate) const IDLE_UPSTREAMS_PER_MEMBER_MAX: usize = 256;
+
+/// Requests over one HTTP/2 connection to a member at once, if the member allows as many.
+pub(crate) const MEMBER_STREAMS_MAX: usize = 100;
+
+/// What of one answer a member may send by HTTP/2 before the client has taken any of it. The connection has room for as much
+/// of all of them.
+pub(crate) const MEMBER_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+
+/// HTTP/2 connections to one member that are shared, per worker; further ones carry the requests they were made for.
+pub(crate) const SHARED_UPSTREAMS_PER_MEMBER_MAX: usize = 16;
+
+/// How long an HTTP/2 connection to a member may wait. Its end is announced and loses no request, so ours need not come
+/// first.
+pub(crate) const SHARED_IDLE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Idle connections to members in all, per worker, so that thousands of members cannot use up the descriptors.
 pub(crate) const IDLE_UPSTREAMS_MAX: usize = 4_096;

@@ -26,6 +26,7 @@ mod tcp;
 mod tls;
 mod udp_connect;
 
+use crate::tls::{Connector, Offer};
 use tcp::Target;
 
 /// Which member of which load balancer.
@@ -46,6 +47,7 @@ pub(crate) struct Probes {
 struct Watch {
     pool: PoolId,
     target: Target,
+    tls: Option<Arc<Connector>>,
     config: Arc<MonitorConfig>,
     monitor: Monitor,
     /// Where the agenda has it.
@@ -54,6 +56,9 @@ struct Watch {
     probe: Option<u64>,
     meter: Arc<ProbeMeter>,
 }
+
+/// Whom a probe is for, and what is spoken to it by TLS with.
+type Whom = (Target, Option<Arc<Connector>>);
 
 /// What probes of one member came to. Written by the housekeeper alone.
 #[derive(Debug, Default)]
@@ -73,6 +78,8 @@ pub(crate) struct Job {
     pub(crate) key: Key,
     number: u64,
     target: Target,
+    /// What the member is spoken to by TLS with, if it is.
+    tls: Option<Arc<Connector>>,
     config: Arc<MonitorConfig>,
 }
 
@@ -97,9 +104,11 @@ pub(crate) struct Verdict {
 impl Probes {
     /// Takes on the members of a snapshot: watches what is new, keeps what stayed with its verdict, drops what went.
     /// Pools that no listener uses are watched too. Answers what each member counts as now.
+    /// `connector` knows what the members of a pool are spoken to by TLS with.
     pub(crate) fn reconcile(
         &mut self,
         snapshot: &Snapshot,
+        connector: impl Fn(PoolId) -> Option<Arc<Connector>>,
         now: Instant,
         mut entropy: impl FnMut() -> u64,
     ) -> Vec<Verdict> {
@@ -113,6 +122,7 @@ impl Probes {
         let mut verdicts = Vec::new();
         for pool in snapshot.pools() {
             let config = pool.monitor.clone().filter(|_| pool.enabled).map(Arc::new);
+            let tls = config.as_ref().and_then(|_| connector(pool.id));
             for member in &pool.members {
                 let held = before.remove(&member.id);
                 if let Some(watch) = &held {
@@ -121,10 +131,12 @@ impl Probes {
                 let mut health = MemberHealth::NoMonitor;
                 let mut reason = None;
                 if let (Some(config), true) = (&config, member.enabled) {
-                    let target = Target::of(pool, member);
+                    // Who answers at a monitor address or port is spoken to plainly (reference 19.5).
+                    let tls = tls.clone().filter(|_| !member.probed_apart);
+                    let whom = (Target::of(pool, member), tls);
                     let mut watch = match held.filter(|watch| watch.pool == pool.id) {
-                        Some(watch) => watch.reconfigured(config, target, now),
-                        None => Watch::new(pool.id, config, target, now, entropy()),
+                        Some(watch) => watch.reconfigured(config, whom, now),
+                        None => Watch::new(pool.id, config, whom, now, entropy()),
                     };
                     watch.schedule((id, member.id), &mut self.agenda);
                     (health, reason) = watch.health();
@@ -178,6 +190,7 @@ impl Probes {
                 key,
                 number: self.started,
                 target: watch.target,
+                tls: watch.tls.clone(),
                 config,
             });
         }
@@ -237,7 +250,7 @@ impl Watch {
     fn new(
         pool: PoolId,
         config: &Arc<MonitorConfig>,
-        target: Target,
+        (target, tls): Whom,
         now: Instant,
         jitter: u64,
     ) -> Self {
@@ -245,6 +258,7 @@ impl Watch {
         Self {
             pool,
             target,
+            tls,
             config: Arc::clone(config),
             monitor,
             at: now,
@@ -253,7 +267,12 @@ impl Watch {
         }
     }
 
-    fn reconfigured(mut self, config: &Arc<MonitorConfig>, target: Target, now: Instant) -> Self {
+    fn reconfigured(
+        mut self,
+        config: &Arc<MonitorConfig>,
+        (target, tls): Whom,
+        now: Instant,
+    ) -> Self {
         if self.config != *config {
             // A running probe still answers for the member if only timers changed.
             if self.config.probe != config.probe {
@@ -263,7 +282,9 @@ impl Watch {
         }
         // Shared by all members of the pool; keeping an old equal one would keep one per member.
         self.config = Arc::clone(config);
-        if self.target != target {
+        let sealed_alike = self.tls.as_ref().map(Arc::as_ptr) == tls.as_ref().map(Arc::as_ptr);
+        self.tls = tls;
+        if self.target != target || !sealed_alike {
             self.target = target;
             self.probe = None;
             self.monitor.ask_anew(now);
@@ -306,6 +327,13 @@ impl ProbeMeter {
 }
 
 impl Job {
+    /// What the pool offers to be spoken inside TLS.
+    fn offered(&self, offer: Offer) -> &[Vec<u8>] {
+        self.tls
+            .as_ref()
+            .map_or(&[], |connector| connector.alpn(offer))
+    }
+
     /// Probes, for no longer than the monitor's timeout.
     pub(crate) async fn perform(self) -> Done {
         let began = tokio::time::Instant::now();
@@ -316,10 +344,17 @@ impl Job {
         let outcome = match &self.config.probe {
             Probe::Tcp => tcp::probe(self.target, time).await,
             Probe::Ping => ping::probe(self.target.address.ip(), time).await,
-            Probe::Http(request) => http::probe(self.target, request, time).await,
-            Probe::Https(request) => tls::probe_http(self.target, request, time).await,
+            Probe::Http(request) => match &self.tls {
+                None => http::probe(self.target, request, time).await,
+                Some(connector) => tls::probe_http_by(connector, self.target, request, time).await,
+            },
+            Probe::Https(request) => {
+                let offered = self.offered(Offer::Http1);
+                tls::probe_http(self.target, request, offered, time).await
+            }
             Probe::TlsHello { server_name } => {
-                tls::probe(self.target, server_name.as_deref(), time).await
+                let asked = (server_name.as_deref(), self.offered(Offer::Any));
+                tls::probe(self.target, asked, time).await
             }
             Probe::UdpConnect => udp_connect::probe(self.target.address, time).await,
         };

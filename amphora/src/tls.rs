@@ -5,6 +5,7 @@
 //! handshake reads what was made ready and shares nothing else with other threads, but for the keys of its tickets.
 
 mod acceptor;
+mod connector;
 mod failure;
 pub(crate) mod material;
 mod names;
@@ -12,5 +13,7 @@ mod peer;
 
 pub use acceptor::Acceptor;
 pub(crate) use acceptor::Failed;
+pub use connector::Connector;
+pub(crate) use connector::Offer;
 pub use failure::Failure;
 pub(crate) use peer::Peer;

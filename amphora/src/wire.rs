@@ -30,6 +30,14 @@ impl Wire {
         let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }
 
+    /// Whether it was settled in the handshake of TLS that HTTP/2 is spoken.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
     /// Whether what is written may wait here to be sent, so that it has to be flushed.
     pub(crate) const fn is_sealed(&self) -> bool {
         matches!(self, Self::Tls(_))

@@ -5,7 +5,7 @@
 //! what stayed.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
@@ -20,14 +20,13 @@ use krater_amphora_api::{
 };
 use krater_amphora_core::{
     conduct::Terms,
-    gate::SourceRate,
     roster::{Choice, Roster},
     snapshot::{Listener, Member, Pool, Snapshot},
 };
 
 use crate::{
     meter::{ListenerMeter, MemberMeter, MemberTotals},
-    tls::Acceptor,
+    tls::{Acceptor, Connector},
 };
 
 mod conduct;
@@ -119,6 +118,8 @@ pub struct PoolState {
     pub members: Vec<Arc<MemberState>>,
     /// Counts choices, over all workers and swaps.
     pub turn: Arc<AtomicU64>,
+    /// What its members are spoken to by TLS with, if they are.
+    pub tls: Option<Arc<Connector>>,
     /// The clients it keeps with their members.
     sticky: Option<Sticky>,
     departed: Arc<Departed>,
@@ -213,6 +214,7 @@ impl Balancer {
         let Prepared {
             snapshot,
             mut acceptors,
+            mut connectors,
         } = prepared;
         let old_pools = old.map_or(&[][..], |old| &old.pools);
         let old_pools: HashMap<_, _> = old_pools
@@ -230,7 +232,7 @@ impl Balancer {
             .map(|pool| {
                 PoolState::follow(
                     old_pools.get(&pool.id).copied(),
-                    pool,
+                    (pool, connectors.remove(&pool.id)),
                     snapshot.load_balancer(),
                     (workers, alarms),
                 )
@@ -353,33 +355,16 @@ impl ListenerState {
     }
 }
 
-impl ListenerShared {
-    /// Whether a client of that address may connect once more.
-    pub(crate) fn admits(&self, address: IpAddr) -> bool {
-        match &*self.sources.load() {
-            None => true,
-            Some(sources) => sources.admits(address),
-        }
-    }
-
-    /// Limits the rate of sources from now on, as it did if the rate is the same.
-    fn limit_sources(&self, rate: Option<SourceRate>) {
-        if self.sources.load().as_ref().map(|sources| sources.rate()) != rate {
-            self.sources
-                .store(rate.map(|rate| Arc::new(Sources::new(rate))));
-        }
-    }
-}
-
 impl PoolState {
     fn follow(
         old: Option<&Arc<Self>>,
-        pool: &Pool,
+        (pool, tls): (&Pool, Option<Arc<Connector>>),
         balancer: LoadBalancerId,
         (workers, alarms): (usize, &Alarms),
     ) -> Arc<Self> {
         if let Some(old) = old
             && old.pool == *pool
+            && old.tls.as_ref().map(Arc::as_ptr) == tls.as_ref().map(Arc::as_ptr)
         {
             return Arc::clone(old);
         }
@@ -405,6 +390,7 @@ impl PoolState {
             roster,
             members,
             turn,
+            tls,
             sticky,
             departed,
         })

@@ -69,6 +69,8 @@ causes! {
         "Nothing answered an attempt to connect within the time for it: the host is down, or a filter drops.";
     MemberUnreachable Network "member_unreachable"
         "The network said that there is no way to the member.";
+    MemberTls Member "member_tls"
+        "The handshake of TLS with the member failed: it speaks none, nothing that the pool does, or is not whom it has to be.";
     MemberResetBeforeAnswer Member "member_reset_before_answer"
         "The member broke the connection off before its answer began, or before the head of it was complete.";
     MemberResetMidAnswer Member "member_reset_mid_answer"

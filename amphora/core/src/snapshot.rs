@@ -9,7 +9,7 @@ use core::{
 
 use krater_amphora_api::{
     Algorithm, Generation, ListenerId, ListenerProtocol, ListenerTlsSpec, LoadBalancerId, MemberId,
-    PoolId, PoolProtocol, Rejection, SnapshotSpec,
+    PoolId, PoolProtocol, PoolTlsSpec, Rejection, SnapshotSpec,
 };
 
 use crate::{
@@ -114,6 +114,12 @@ impl Snapshot {
     pub fn terminations(&self) -> impl Iterator<Item = (ListenerId, &ListenerTlsSpec)> {
         let listeners = self.spec.listeners.iter();
         listeners.filter_map(|listener| Some((listener.id, listener.tls.as_ref()?)))
+    }
+
+    /// Its pools whose members are spoken to by TLS, and with what.
+    pub fn sealed_pools(&self) -> impl Iterator<Item = (PoolId, &PoolTlsSpec)> {
+        let pools = self.spec.pools.iter();
+        pools.filter_map(|pool| Some((pool.id, pool.tls.as_ref()?)))
     }
 
     /// The pool of that id.

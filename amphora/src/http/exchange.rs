@@ -1,6 +1,6 @@
 //! One request: to which member, on which connection, again or not, and what the client is told.
 
-use std::{rc::Rc, sync::Arc};
+use std::{io, rc::Rc, sync::Arc};
 
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION, request::Parts,
@@ -9,7 +9,10 @@ use http::{
 use http_body::Body;
 use krater_amphora_api::Cause;
 use krater_amphora_core::proxy_protocol::{Header, Version, header_with_tls};
-use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     body::{Ongoing, Reply},
@@ -20,10 +23,11 @@ use super::{
     session::Session,
 };
 use crate::{
-    connect::{Attempts, Load, dial},
+    connect::{Attempts, Link, Load, dial},
     limits::{IDLE_TIME_MAX, IDLE_TIME_SAFE_MAX},
     seat::Seat,
-    upstream::{Outgoing, Sent, Turn, Upstream, Whose},
+    tls::Offer,
+    upstream::{Outgoing, Seal, Sent, Speaks, Turn, Upstream, Whose},
     wire::Wire,
     world::{MemberState, PoolState},
 };
@@ -98,7 +102,7 @@ fn relay(
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         rewrite::switching_answer(&mut parts.headers);
         ongoing.complete();
-        *session.tunnel.borrow_mut() = Some(upstream.into_tunnel());
+        *session.tunnel.borrow_mut() = upstream.into_tunnel();
         return Response::from_parts(parts, Reply::Empty);
     }
     rewrite::answer(&mut parts.headers);
@@ -128,6 +132,12 @@ async fn send(
             seat,
             member: &member,
             header: pool.pool.proxy_header(),
+            seal: session.seal(pool.tls.as_ref()),
+            offer: if rewrite::is_upgrade(&head) {
+                Offer::Http1
+            } else {
+                Offer::Any
+            },
         };
         match try_member(session, way, &head, body).await {
             Tried::Answered(answer, upstream) => {
@@ -150,9 +160,18 @@ struct Way<'a> {
     seat: &'a Seat,
     member: &'a Arc<MemberState>,
     header: Option<Version>,
+    seal: Option<Seal<'a>>,
+    /// A request that wants another protocol needs a connection of its own.
+    offer: Offer,
 }
 
-impl Way<'_> {
+impl<'a> Way<'a> {
+    /// The seal, if members may choose to speak HTTP/2 inside.
+    fn shareable(&self) -> Option<Seal<'a>> {
+        self.seal
+            .filter(|seal| self.offer == Offer::Any && seal.connector.offers_http2())
+    }
+
     const fn whose(&self) -> Whose {
         if self.header.is_some() {
             Whose::OneClient
@@ -187,18 +206,25 @@ async fn try_member(
     } else {
         IDLE_TIME_SAFE_MAX
     };
-    let mut waiting = session.take_upstream(way.whose(), way.member.serial, patience);
+    let serial = way.member.serial;
+    let upstreams = session.upstreams(way.whose());
+    let mut waiting = way
+        .shareable()
+        .and_then(|seal| upstreams.share(serial, seal, way.whose()))
+        .or_else(|| session.take_upstream(way.whose(), serial, way.seal, patience));
+    // On a connection that many use every request but the first meets one that was used.
+    let mut again = false;
     loop {
         session.progress.turn.set(Turn::Ours);
         let mut upstream = match waiting.take() {
             Some(upstream) => upstream,
             // Apart, so that requests that find a connection need no room for making one.
-            None => match Box::pin(connect(session, way)).await {
+            None => match Box::pin(reach(session, way)).await {
                 Ok(upstream) => upstream,
                 Err(cause) => return Tried::Unreached(body, cause),
             },
         };
-        let used = upstream.is_used();
+        let used = upstream.is_used() && !again;
         let upgrade = rewrite::is_upgrade(head);
         match upstream.exchange(head, body, &session.progress).await {
             Sent::Answered(answer)
@@ -229,14 +255,45 @@ async fn try_member(
                 return Tried::Refused(Refusal::MemberTimeout);
             }
         }
+        again = upstream.is_shared();
         way.seat.lane().retries.bump();
     }
 }
 
-async fn connect(session: &Session, way: Way<'_>) -> Result<Upstream, Cause> {
-    let allowed = way.seat.state.listener.timeouts.member_connect;
-    let (mut stream, link) = dial(way.member, session.guest.local.index, allowed).await?;
-    // Nothing but a break by the member can go wrong from here on.
+/// Makes a connection, or waits for somebody else to make one that many may use.
+async fn reach(session: &Session, way: Way<'_>) -> Result<Upstream, Cause> {
+    let deadline = Instant::now() + way.seat.state.listener.timeouts.member_connect;
+    let Some(seal) = way.shareable() else {
+        return connect(session, way, deadline).await;
+    };
+    let upstreams = session.upstreams(way.whose());
+    let serial = way.member.serial;
+    let gate = upstreams.gate(serial);
+    loop {
+        if let Some(upstream) = upstreams.share(serial, seal, way.whose()) {
+            return Ok(upstream);
+        }
+        if let Some(_passage) = gate.enter(seal.connector) {
+            let upstream = connect(session, way, deadline).await?;
+            let speaks = if upstream.is_shared() {
+                Speaks::Http2
+            } else {
+                Speaks::Http1
+            };
+            gate.note(seal.connector, speaks);
+            return Ok(upstream);
+        }
+        let waited = timeout_at(deadline, gate.wait()).await;
+        waited.map_err(|_| Cause::MemberConnectTimeout)?;
+    }
+}
+
+/// Makes a connection: TCP, then the header that tells for whom it is, then the handshake of TLS; all of it in the time
+/// for connecting.
+async fn connect(session: &Session, way: Way<'_>, deadline: Instant) -> Result<Upstream, Cause> {
+    let allowed = deadline.saturating_duration_since(Instant::now());
+    let worker = session.guest.local.index;
+    let (mut stream, link) = dial(way.member, worker, allowed).await?;
     let broke = Cause::MemberResetBeforeAnswer;
     if let Some(version) = way.header {
         // A fresh connection has room for it. One that has not is no use.
@@ -251,19 +308,46 @@ async fn connect(session: &Session, way: Way<'_>) -> Result<Upstream, Cause> {
                 plain.as_bytes()
             }
         };
-        let sent = timeout(allowed, stream.write_all(header)).await;
+        let sent = timeout_at(deadline, stream.write_all(header)).await;
         if !matches!(sent, Ok(Ok(()))) {
             link.count(broke);
             return Err(broke);
         }
     }
+    let wire = match way.seal {
+        None => Wire::Plain(stream),
+        Some(seal) => {
+            let Seal { connector, name } = seal;
+            let handshake = connector.connect(stream, way.member.address.ip(), name, way.offer);
+            match timeout_at(deadline, Box::pin(handshake)).await {
+                Ok(Ok(stream)) => Wire::Tls(stream),
+                Ok(Err(error)) => {
+                    fail(&link, &error);
+                    return Err(Cause::MemberTls);
+                }
+                Err(_) => {
+                    fail(&link, &io::ErrorKind::TimedOut.into());
+                    return Err(Cause::MemberTls);
+                }
+            }
+        }
+    };
+    if let Some(seal) = way.seal.filter(|_| wire.speaks_http2()) {
+        let upstreams = session.upstreams(way.whose());
+        let starting = upstreams.start_sharing((wire, link), seal, way.whose());
+        return Box::pin(starting).await.ok_or(broke);
+    }
     let buffers = &session.guest.local.buffers;
-    Ok(Upstream::new(
-        Wire::Plain(stream),
-        link,
-        way.whose(),
-        buffers,
-    ))
+    let terms = (way.whose(), way.seal);
+    Ok(Upstream::new(wire, link, terms, buffers))
+}
+
+/// Counts a handshake that failed like a connection that did.
+fn fail(link: &Link, error: &io::Error) {
+    link.lane().connect_failures.bump();
+    link.count(Cause::MemberTls);
+    link.note_break();
+    tracing::debug!(member = %link.member.id, %error, "a member fails in the handshake of TLS");
 }
 
 /// Whether sending a request a second time changes nothing and costs nothing.

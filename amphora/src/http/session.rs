@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
+    sync::Arc,
     task::Waker,
     time::{Duration, Instant},
 };
@@ -19,8 +20,8 @@ use crate::{
     limits::IDLE_UPSTREAMS_PER_CLIENT_MAX,
     local::{Ending, Guest, Ticket},
     seat::Seat,
-    tls::Peer,
-    upstream::{Progress, Tunnel, Turn, Upstream, Upstreams, Whose},
+    tls::{Connector, Peer},
+    upstream::{Progress, Seal, Tunnel, Turn, Upstream, Upstreams, Whose},
 };
 
 /// Between whom a connection is.
@@ -166,6 +167,15 @@ impl Session {
         Rc::clone(&self.seat.borrow())
     }
 
+    /// What members of a pool that is sealed are to be spoken to by: they are asked for the name that the client asked for
+    /// (reference 19.10).
+    pub(super) fn seal<'a>(&'a self, connector: Option<&'a Arc<Connector>>) -> Option<Seal<'a>> {
+        connector.map(|connector| Seal {
+            connector,
+            name: self.tls.as_deref().and_then(Peer::server_name),
+        })
+    }
+
     /// Whom a member is told that a connection is for.
     pub(super) fn origin(&self) -> Origin {
         Origin::between(self.peer, self.local)
@@ -176,11 +186,17 @@ impl Session {
         &self,
         whose: Whose,
         serial: u64,
+        seal: Option<Seal<'_>>,
         patience: Duration,
     ) -> Option<Upstream> {
+        self.upstreams(whose).take(serial, seal, patience)
+    }
+
+    /// Where connections are kept over which this client may make requests.
+    pub(super) fn upstreams(&self, whose: Whose) -> &Upstreams {
         match whose {
-            Whose::Anybody => self.guest.local.upstreams.take(serial, patience),
-            Whose::OneClient => self.own_upstreams.take(serial, patience),
+            Whose::Anybody => &self.guest.local.upstreams,
+            Whose::OneClient => &self.own_upstreams,
         }
     }
 

@@ -56,7 +56,7 @@ fn done(job: &Job, outcome: Result<(), ProbeFailure>) -> Done {
 #[test]
 fn members_of_unused_pools_are_probed_and_a_failure_is_made_known() {
     let mut probes = Probes::default();
-    let verdicts = probes.reconcile(&snapshot(2, monitor(5_000)), at(0), || 0);
+    let verdicts = probes.reconcile(&snapshot(2, monitor(5_000)), |_| None, at(0), || 0);
     assert!(
         verdicts
             .iter()
@@ -83,7 +83,7 @@ fn members_of_unused_pools_are_probed_and_a_failure_is_made_known() {
 #[test]
 fn a_changed_reason_is_made_known_though_the_verdict_stays() {
     let mut probes = Probes::default();
-    probes.reconcile(&snapshot(1, monitor(1_000)), at(0), || 0);
+    probes.reconcile(&snapshot(1, monitor(1_000)), |_| None, at(0), || 0);
     let jobs = probes.start_due(at(0), 1);
     assert!(
         probes
@@ -102,7 +102,7 @@ fn a_changed_reason_is_made_known_though_the_verdict_stays() {
 #[test]
 fn no_more_probes_start_than_there_is_room_for_and_the_rest_come_next() {
     let mut probes = Probes::default();
-    probes.reconcile(&snapshot(5, monitor(5_000)), at(0), || 0);
+    probes.reconcile(&snapshot(5, monitor(5_000)), |_| None, at(0), || 0);
     assert_eq!(probes.start_due(at(1), 3).len(), 3);
     assert!(probes.next_due().unwrap() <= at(1));
     assert_eq!(probes.start_due(at(1), 3).len(), 2);
@@ -111,16 +111,16 @@ fn no_more_probes_start_than_there_is_room_for_and_the_rest_come_next() {
 #[test]
 fn an_apply_keeps_verdicts_and_overtakes_probes_of_what_changed() {
     let mut probes = Probes::default();
-    probes.reconcile(&snapshot(1, monitor(5_000)), at(0), || 0);
+    probes.reconcile(&snapshot(1, monitor(5_000)), |_| None, at(0), || 0);
     let jobs = probes.start_due(at(0), 1);
     probes.finish(done(&jobs[0], Err(ProbeFailure::Refused)), at(0));
-    let verdicts = probes.reconcile(&snapshot(2, monitor(1_000)), at(1), || 0);
+    let verdicts = probes.reconcile(&snapshot(2, monitor(1_000)), |_| None, at(1), || 0);
     assert_eq!(verdicts[0].health, MemberHealth::Down);
     assert_eq!(verdicts[1].health, MemberHealth::Unproven);
     let jobs = probes.start_due(at(3), 10);
     let http = json!({"id": id(3), "delay_ms": 1_000, "timeout_ms": 500, "rise": 1, "fall": 1,
         "probe": {"type": "http", "method": "GET", "path": "/", "expected_codes": [{"first": 200, "last": 200}]}});
-    probes.reconcile(&snapshot(2, http), at(3), || 0);
+    probes.reconcile(&snapshot(2, http), |_| None, at(3), || 0);
     assert_eq!(
         probes.finish(done(&jobs[0], Ok(())), at(3)),
         None,
@@ -131,13 +131,13 @@ fn an_apply_keeps_verdicts_and_overtakes_probes_of_what_changed() {
 #[test]
 fn what_goes_is_forgotten() {
     let mut probes = Probes::default();
-    probes.reconcile(&snapshot(3, monitor(5_000)), at(0), || 0);
-    probes.reconcile(&snapshot(1, monitor(5_000)), at(0), || 0);
+    probes.reconcile(&snapshot(3, monitor(5_000)), |_| None, at(0), || 0);
+    probes.reconcile(&snapshot(1, monitor(5_000)), |_| None, at(0), || 0);
     assert_eq!(probes.agenda.len(), 1);
-    let verdicts = probes.reconcile(&snapshot(1, json!(null)), at(0), || 0);
+    let verdicts = probes.reconcile(&snapshot(1, json!(null)), |_| None, at(0), || 0);
     assert_eq!(verdicts[0].health, MemberHealth::NoMonitor);
     assert!(probes.agenda.is_empty());
-    probes.reconcile(&snapshot(1, monitor(5_000)), at(0), || 0);
+    probes.reconcile(&snapshot(1, monitor(5_000)), |_| None, at(0), || 0);
     let jobs = probes.start_due(at(0), 1);
     probes.forget(snapshot(1, json!(null)).load_balancer());
     assert!(probes.agenda.is_empty() && probes.watches.is_empty());
@@ -181,6 +181,7 @@ pub(super) fn perform(
         id(1).parse().unwrap(),
     );
     let job = Job {
+        tls: None,
         key,
         number: 1,
         target: target.into(),

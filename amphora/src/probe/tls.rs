@@ -2,6 +2,7 @@
 //! asks is whether the member serves, not who it is.
 
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, LazyLock,
@@ -20,7 +21,10 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio::{net::TcpStream, time::timeout_at};
+use tokio::{
+    net::TcpStream,
+    time::{error::Elapsed, timeout_at},
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
@@ -28,17 +32,18 @@ use super::{
     http,
     tcp::{Allowance, Target, connect},
 };
+use crate::tls::{Connector, Offer};
 
 /// Succeeds when the server has said hello and shown a certificate. That it may ask for one of ours and end the
 /// handshake for want of it says nothing against it.
 pub(super) async fn probe(
     target: Target,
-    server_name: Option<&str>,
+    asked: Asked<'_>,
     time: Allowance,
 ) -> Result<(), ProbeFailure> {
     let stream = connect(target, time).await?;
     let greeted = Arc::new(AnyServer::default());
-    match handshake(stream, target.address, server_name, &greeted, time).await {
+    match handshake(stream, target.address, asked, &greeted, time).await {
         Err(ProbeFailure::Tls(_) | ProbeFailure::Closed) if greeted.seen.load(Relaxed) => Ok(()),
         outcome => outcome.map(drop),
     }
@@ -48,18 +53,33 @@ pub(super) async fn probe(
 pub(super) async fn probe_http(
     target: Target,
     request: &HttpProbe,
+    offered: &[Vec<u8>],
     time: Allowance,
 ) -> Result<(), ProbeFailure> {
     let stream = connect(target, time).await?;
-    let (name, any) = (request.host.as_deref(), Arc::default());
-    let stream = handshake(stream, target.address, name, &any, time).await?;
+    let (asked, any) = ((request.host.as_deref(), offered), Arc::default());
+    let stream = handshake(stream, target.address, asked, &any, time).await?;
+    http::ask(stream, request, time).await
+}
+
+/// The same inside TLS as requests of clients are made in, down to who vouches for the member.
+pub(super) async fn probe_http_by(
+    connector: &Connector,
+    target: Target,
+    request: &HttpProbe,
+    time: Allowance,
+) -> Result<(), ProbeFailure> {
+    let stream = connect(target, time).await?;
+    let name = request.host.as_deref().and_then(without_port);
+    let handshake = connector.connect(stream, target.address.ip(), name, Offer::Http1);
+    let stream = judged(timeout_at(time.until, Box::pin(handshake)).await, time)?;
     http::ask(stream, request, time).await
 }
 
 async fn handshake(
     stream: TcpStream,
     address: SocketAddr,
-    server_name: Option<&str>,
+    (server_name, offered): Asked<'_>,
     verifier: &Arc<AnyServer>,
     time: Allowance,
 ) -> Result<TlsStream<TcpStream>, ProbeFailure> {
@@ -70,9 +90,18 @@ async fn handshake(
     config
         .dangerous()
         .set_certificate_verifier(Arc::clone(verifier) as Arc<dyn ServerCertVerifier>);
+    config.alpn_protocols = offered.to_vec();
     let connector = TlsConnector::from(Arc::new(config));
     let name = sni(server_name).unwrap_or_else(|| ServerName::from(address.ip()));
-    match timeout_at(time.until, connector.connect(name, stream)).await {
+    judged(
+        timeout_at(time.until, connector.connect(name, stream)).await,
+        time,
+    )
+}
+
+/// What came of a handshake, in terms of the member's health.
+fn judged<T>(outcome: Result<io::Result<T>, Elapsed>, time: Allowance) -> Result<T, ProbeFailure> {
+    match outcome {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(
             match error.get_ref().and_then(|inner| inner.downcast_ref()) {
@@ -89,13 +118,16 @@ async fn handshake(
 
 /// What the server is asked for by name: without a port, and never an address (RFC 6066 section 3).
 fn sni(name: Option<&str>) -> Option<ServerName<'static>> {
-    let name = name?;
-    let name = name.split_once(':').map_or(name, |(name, _)| name);
-    if name.parse::<IpAddr>().is_ok() {
-        return None;
-    }
-    ServerName::try_from(name.to_owned()).ok()
+    ServerName::try_from(without_port(name?)?.to_owned()).ok()
 }
+
+fn without_port(name: &str) -> Option<&str> {
+    let name = name.split_once(':').map_or(name, |(name, _)| name);
+    name.parse::<IpAddr>().is_err().then_some(name)
+}
+
+/// The server asked for, and what is offered to be spoken inside.
+type Asked<'a> = (Option<&'a str>, &'a [Vec<u8>]);
 
 /// Accepts whomever; notes that somebody showed a certificate.
 #[derive(Debug, Default)]

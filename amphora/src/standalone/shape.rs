@@ -9,7 +9,7 @@ use hashbrown::HashSet;
 use krater_amphora_api::{
     Algorithm, ExpectedCodes, Generation, HealthMonitorId, HttpVersion, L7PolicyId, ListenerId,
     ListenerProtocol, ListenerTlsSpec, LoadBalancerId, MemberId, PassiveHealthSpec,
-    PersistenceSpec, PolicyAction, PoolId, PoolProtocol, RuleSpec,
+    PersistenceSpec, PolicyAction, PoolId, PoolProtocol, PoolTlsSpec, RuleSpec,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -126,6 +126,7 @@ const POOL: Shape = &[
     optional("monitor", Content::Resource(MONITOR)),
     optional("passive_health", leaf::<Option<PassiveHealthSpec>>()),
     optional("slow_start_ms", leaf::<u32>()),
+    optional("tls", leaf::<Option<PoolTlsSpec>>()),
 ];
 
 const MEMBER: Shape = &[

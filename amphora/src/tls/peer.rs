@@ -56,6 +56,11 @@ impl Peer {
         }
     }
 
+    /// What the client asked for by name.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
     /// Whether the client showed a certificate. It was found good then: nobody else gets so far.
     pub(crate) const fn shows_certificate(&self) -> bool {
         self.certificate.is_some()

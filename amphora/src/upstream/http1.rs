@@ -66,6 +66,9 @@ pub(crate) enum Broken {
     /// There are interim answers without end.
     #[error("too many interim answers")]
     Endless,
+    /// The member has ended the answer, or the connection, as HTTP/2 knows it.
+    #[error("the member has broken off")]
+    Http2(#[source] h2::Error),
     /// The rest of the request does not come.
     #[error("the body of the request has broken off")]
     Body(#[source] outgoing::Broken),
@@ -84,6 +87,9 @@ impl Broken {
     pub(crate) fn cause(&self, broke: Cause) -> Cause {
         match self {
             Self::Ended | Self::Connection(_) => broke,
+            // What we found wrong ourselves was no HTTP/2.
+            Self::Http2(error) if error.is_library() => Cause::MemberMalformed,
+            Self::Http2(_) => broke,
             Self::Malformed(_) | Self::Endless => Cause::MemberMalformed,
             Self::Body(error) if !outgoing::is_malformed(error) => Cause::ClientGone,
             Self::Body(_) | Self::BodyLength => Cause::ClientBadRequest,

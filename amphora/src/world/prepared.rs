@@ -3,11 +3,11 @@
 use std::{ops::Deref, sync::Arc};
 
 use hashbrown::HashMap;
-use krater_amphora_api::{ListenerId, Rejection, Subject};
+use krater_amphora_api::{ListenerId, PoolId, Rejection, Subject};
 use krater_amphora_core::snapshot::Snapshot;
 
 use super::{Balancer, World};
-use crate::tls::Acceptor;
+use crate::tls::{Acceptor, Connector};
 
 /// A snapshot that can be put in force: whatever could fail for what it holds has been done.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Prepared {
     pub snapshot: Arc<Snapshot>,
     /// What its listeners end TLS with.
     pub(super) acceptors: HashMap<ListenerId, Arc<Acceptor>>,
+    /// What the members of its pools are spoken to by TLS with.
+    pub(super) connectors: HashMap<PoolId, Arc<Connector>>,
 }
 
 impl Prepared {
@@ -49,14 +51,46 @@ impl Prepared {
                 })),
             }
         }
+        let connectors = connectors(&snapshot, held, &mut rejections);
         if !rejections.is_empty() {
             return Err(rejections);
         }
         Ok(Self {
             snapshot: Arc::new(snapshot),
             acceptors,
+            connectors,
         })
     }
+}
+
+fn connectors(
+    snapshot: &Snapshot,
+    held: Option<&Balancer>,
+    rejections: &mut Vec<Rejection>,
+) -> HashMap<PoolId, Arc<Connector>> {
+    let before: HashMap<_, _> = held
+        .into_iter()
+        .flat_map(|held| held.snapshot.sealed_pools())
+        .collect();
+    let mut connectors = HashMap::new();
+    for (id, spec) in snapshot.sealed_pools() {
+        let kept = held
+            .filter(|_| before.get(&id) == Some(&spec))
+            .and_then(|held| held.pools.iter().find(|state| state.pool.id == id))
+            .and_then(|state| state.tls.clone());
+        let connector = match kept {
+            Some(kept) => Ok(kept),
+            None => Connector::prepare(spec).map(Arc::new),
+        };
+        match connector {
+            Ok(connector) => drop(connectors.insert(id, connector)),
+            Err(reasons) => rejections.extend(reasons.into_iter().map(|reason| Rejection {
+                subject: Subject::Pool(id),
+                reason,
+            })),
+        }
+    }
+    connectors
 }
 
 impl Deref for Prepared {

@@ -3,7 +3,10 @@
 
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -13,6 +16,8 @@ use krater_amphora_core::{
     time,
 };
 
+use super::ListenerShared;
+
 /// Who has connected, and until when that is paid for.
 #[derive(Debug)]
 pub(crate) struct Sources {
@@ -21,6 +26,24 @@ pub(crate) struct Sources {
     /// Nobody outside can choose addresses that share a slot.
     secret: u64,
     sets: Box<[[AtomicU64; WAYS]]>,
+}
+
+impl ListenerShared {
+    /// Whether a client of that address may connect once more.
+    pub(crate) fn admits(&self, address: IpAddr) -> bool {
+        match &*self.sources.load() {
+            None => true,
+            Some(sources) => sources.admits(address),
+        }
+    }
+
+    /// Limits the rate of sources from now on, as it did if the rate is the same.
+    pub(super) fn limit_sources(&self, rate: Option<SourceRate>) {
+        if self.sources.load().as_ref().map(|sources| sources.rate()) != rate {
+            self.sources
+                .store(rate.map(|rate| Arc::new(Sources::new(rate))));
+        }
+    }
 }
 
 impl Sources {

@@ -53,6 +53,7 @@ pub(super) fn parse_all(spec: &SnapshotSpec, reasons: &mut Reasons) -> Vec<Liste
         .iter()
         .map(|pool| (pool.id, pool.protocol))
         .collect();
+    check_streams(spec, reasons);
     let mut ids = BTreeSet::new();
     let mut ports = BTreeMap::new();
     let mut listeners = Vec::with_capacity(spec.listeners.len());
@@ -73,6 +74,24 @@ pub(super) fn parse_all(spec: &SnapshotSpec, reasons: &mut Reasons) -> Vec<Liste
         listeners.push(parsed);
     }
     listeners
+}
+
+/// That no stream is to be sealed: TLS to members is for HTTP.
+fn check_streams(spec: &SnapshotSpec, reasons: &mut Reasons) {
+    let sealed: BTreeSet<_> = spec
+        .pools
+        .iter()
+        .filter(|pool| pool.tls.is_some() && pool.protocol != PoolProtocol::Http)
+        .map(|pool| pool.id)
+        .collect();
+    for listener in &spec.listeners {
+        let pool = listener.default_pool.filter(|id| sealed.contains(id));
+        reasons.require(
+            listener.protocol != ListenerProtocol::Tcp || pool.is_none(),
+            Subject::Listener(listener.id),
+            || String::from("a tcp listener cannot send to a proxy pool by TLS"),
+        );
+    }
 }
 
 fn parse(

@@ -14,7 +14,7 @@ use krater_amphora_api::{
 use super::{
     Member, Pool,
     parse::{Reasons, at_most, host_address_fault, name},
-    persistence, probe,
+    persistence, probe, tls,
 };
 use crate::{
     conduct::{ConductConfig, PassiveHealth},
@@ -59,9 +59,7 @@ fn parse(spec: &PoolSpec, seen: &mut Seen, reasons: &mut Reasons) -> Pool {
         String::from("the pool is listed twice")
     });
     name(&spec.name, subject, reasons);
-    reasons.require(spec.tls.is_none(), subject, || {
-        String::from("members cannot be spoken to by TLS here")
-    });
+    tls::check_pool(spec, reasons);
     let mut members = Vec::with_capacity(spec.members.len());
     for member in &spec.members {
         reasons.require(

@@ -3,8 +3,8 @@
 use alloc::{format, string::String};
 
 use krater_amphora_api::{
-    CertificateSpec, CipherSuite, ListenerProtocol, ListenerSpec, ListenerTlsSpec, SnapshotSpec,
-    Subject, TlsVersion,
+    CertificateSpec, CipherSuite, ListenerProtocol, ListenerSpec, ListenerTlsSpec, PoolProtocol,
+    PoolSpec, PoolTlsSpec, SnapshotSpec, Subject, TlsVersion,
 };
 
 use super::parse::{Reasons, at_most};
@@ -13,6 +13,7 @@ use crate::limits;
 /// That all certificates, keys, authorities and lists of revoked certificates together are not too much.
 pub(super) fn check_totals(spec: &SnapshotSpec, reasons: &mut Reasons) {
     let terminated = || spec.listeners.iter().filter_map(|spec| spec.tls.as_ref());
+    let sealed = || spec.pools.iter().filter_map(|spec| spec.tls.as_ref());
     at_most(
         limits::CERTIFICATES_MAX,
         terminated().map(|tls| certificates(tls).count()).sum(),
@@ -22,7 +23,7 @@ pub(super) fn check_totals(spec: &SnapshotSpec, reasons: &mut Reasons) {
     );
     at_most(
         limits::TLS_BYTES_TOTAL_MAX,
-        terminated().map(bytes).sum(),
+        terminated().map(bytes).sum::<usize>() + sealed().map(bytes_of_pool).sum::<usize>(),
         "bytes of certificates, keys and lists in all",
         Subject::LoadBalancer,
         reasons,
@@ -55,21 +56,7 @@ pub(super) fn check_listener(spec: &ListenerSpec, reasons: &mut Reasons) {
         reasons,
     );
     for certificate in certificates(tls) {
-        let sizes = [
-            (
-                limits::CHAIN_BYTES_MAX,
-                certificate.chain.len(),
-                "bytes in a chain of certificates",
-            ),
-            (
-                limits::PRIVATE_KEY_BYTES_MAX,
-                certificate.key.expose().len(),
-                "bytes in a private key",
-            ),
-        ];
-        for (most, count, what) in sizes {
-            at_most(most, count, what, subject, reasons);
-        }
+        check_certificate(certificate, subject, reasons);
     }
     if let Some(clients) = &tls.clients {
         check_authorities(
@@ -80,6 +67,55 @@ pub(super) fn check_listener(spec: &ListenerSpec, reasons: &mut Reasons) {
         );
     }
     check_words(&tls.versions, &tls.cipher_suites, subject, reasons);
+}
+
+/// TLS to the members of one pool.
+pub(super) fn check_pool(spec: &PoolSpec, reasons: &mut Reasons) {
+    let subject = Subject::Pool(spec.id);
+    let Some(tls) = &spec.tls else {
+        return;
+    };
+    reasons.require(
+        matches!(
+            spec.protocol,
+            PoolProtocol::Http | PoolProtocol::Proxy | PoolProtocol::ProxyV2
+        ),
+        subject,
+        || String::from("only members of http and proxy pools can be spoken to by TLS"),
+    );
+    if let Some(certificate) = &tls.certificate {
+        check_certificate(certificate, subject, reasons);
+    }
+    reasons.require(
+        tls.authorities.is_some() || tls.revoked.is_none(),
+        subject,
+        || String::from("a list of revoked certificates means nothing without authorities"),
+    );
+    check_authorities(
+        tls.authorities.as_deref().unwrap_or_default(),
+        tls.revoked.as_deref(),
+        subject,
+        reasons,
+    );
+    check_words(&tls.versions, &tls.cipher_suites, subject, reasons);
+}
+
+fn check_certificate(certificate: &CertificateSpec, subject: Subject, reasons: &mut Reasons) {
+    let sizes = [
+        (
+            limits::CHAIN_BYTES_MAX,
+            certificate.chain.len(),
+            "bytes in a chain of certificates",
+        ),
+        (
+            limits::PRIVATE_KEY_BYTES_MAX,
+            certificate.key.expose().len(),
+            "bytes in a private key",
+        ),
+    ];
+    for (most, count, what) in sizes {
+        at_most(most, count, what, subject, reasons);
+    }
 }
 
 /// Who vouches for the certificates of peers, and what they took back.
@@ -143,6 +179,17 @@ fn bytes(tls: &ListenerTlsSpec) -> usize {
         .iter()
         .map(|clients| clients.authorities.len() + clients.revoked.as_ref().map_or(0, String::len));
     pairs.chain(clients).sum()
+}
+
+fn bytes_of_pool(tls: &PoolTlsSpec) -> usize {
+    let certificate = tls.certificate.as_ref();
+    let lists = [&tls.authorities, &tls.revoked];
+    certificate.map_or(0, |certificate| {
+        certificate.chain.len() + certificate.key.expose().len()
+    }) + lists
+        .into_iter()
+        .map(|list| list.as_ref().map_or(0, String::len))
+        .sum::<usize>()
 }
 
 fn has_repetition<T: PartialEq>(list: &[T]) -> bool {

@@ -28,6 +28,8 @@ pub(super) struct Census {
     /// Streams that the client has ended lately.
     ended: [u32; ENDED_REMEMBERED],
     next_ended: usize,
+    /// The head of a request is not complete: more of it has to come next.
+    within_head: bool,
     fault: Option<Reason>,
     spent: u32,
     /// Frames that answers have earned the client since the last look.
@@ -47,6 +49,7 @@ impl Census {
             settings: 0,
             ended: [0; ENDED_REMEMBERED],
             next_ended: 0,
+            within_head: false,
             fault: None,
             spent: 0,
             earned: Rc::default(),
@@ -144,7 +147,11 @@ impl Census {
             self.settings = self.skip / SETTING_BYTES;
             self.skip %= SETTING_BYTES;
         }
-        if matches!(kind, DATA | HEADERS) && self.ended.contains(&stream) {
+        // Whatever comes within a head, or for no stream, is a worse mistake, and the engine has the word for it.
+        let within_head = self.within_head && kind != CONTINUATION;
+        self.within_head = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS == 0;
+        let more = matches!(kind, DATA | HEADERS) && stream > 0 && !within_head;
+        if more && self.ended.contains(&stream) {
             self.fault = self.fault.or(Some(Reason::STREAM_CLOSED));
         }
         let ends = matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0;
@@ -191,6 +198,8 @@ const RST_STREAM: u8 = 0x3;
 const SETTINGS: u8 = 0x4;
 const PING: u8 = 0x6;
 const WINDOW_UPDATE: u8 = 0x8;
+const CONTINUATION: u8 = 0x9;
+const END_HEADERS: u8 = 0x4;
 const ACK: u8 = 0x1;
 const INITIAL_WINDOW_SIZE: u16 = 0x4;
 const STREAM_BITS: u32 = 0x7fff_ffff;

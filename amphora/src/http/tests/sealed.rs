@@ -20,7 +20,7 @@ use crate::{
 };
 use client::{Client, der, shown};
 
-mod client;
+pub(super) mod client;
 
 fn bed(members: &[SocketAddr], spec: ListenerTlsSpec) -> Bed {
     Bed::http(members).with(|balancer| balancer.listeners[0].tls = Some(spec))

@@ -10,10 +10,10 @@ use super::{frames::*, *};
 use crate::testbed::connect;
 
 /// What came of a request: head, body, trailers.
-type Answer = (Response<()>, Vec<u8>, HeaderMap);
+pub(super) type Answer = (Response<()>, Vec<u8>, HeaderMap);
 
 /// Runs `test` with a client of a library.
-fn with_client<F: Future<Output = ()>>(
+pub(super) fn with_client<F: Future<Output = ()>>(
     vip: SocketAddr,
     test: impl FnOnce(h2::client::SendRequest<Bytes>) -> F,
 ) {
@@ -31,14 +31,14 @@ fn with_client<F: Future<Output = ()>>(
     });
 }
 
-fn to(method: &str, path: &str) -> http::request::Builder {
+pub(super) fn to(method: &str, path: &str) -> http::request::Builder {
     Request::builder()
         .method(method)
         .uri(format!("http://example{path}"))
 }
 
 /// Sends one request, its body in pieces, and its trailers.
-async fn ask(
+pub(super) async fn ask(
     client: &h2::client::SendRequest<Bytes>,
     request: http::request::Builder,
     body: &[u8],
@@ -78,7 +78,7 @@ async fn ask(
     tokio::join!(sending, reading).1
 }
 
-fn text(answer: &Answer) -> &str {
+pub(super) fn text(answer: &Answer) -> &str {
     std::str::from_utf8(&answer.1).unwrap()
 }
 

@@ -12,16 +12,16 @@ use super::super::*;
 use crate::testbed::authority::Authority;
 
 /// What a client believes, shows and speaks.
-pub(super) struct Client {
+pub(in crate::http::tests) struct Client {
     config: Arc<ClientConfig>,
 }
 
 impl Client {
-    pub(super) fn of(authority: &Authority) -> Self {
+    pub(in crate::http::tests) fn of(authority: &Authority) -> Self {
         Self::with(authority, None, |_| {})
     }
 
-    pub(super) fn with(
+    pub(in crate::http::tests) fn with(
         authority: &Authority,
         certificate: Option<&CertificateSpec>,
         change: impl FnOnce(&mut ClientConfig),
@@ -29,7 +29,7 @@ impl Client {
         Self::speaking(&[&TLS13, &TLS12], authority, certificate, change)
     }
 
-    pub(super) fn speaking(
+    pub(in crate::http::tests) fn speaking(
         versions: &[&'static rustls::SupportedProtocolVersion],
         authority: &Authority,
         certificate: Option<&CertificateSpec>,
@@ -59,7 +59,7 @@ impl Client {
     }
 
     /// Connects and shakes hands.
-    pub(super) fn call(
+    pub(in crate::http::tests) fn call(
         &self,
         address: SocketAddr,
         name: &str,
@@ -74,7 +74,11 @@ impl Client {
     }
 
     /// The alert that the handshake, or the first request, ends with.
-    pub(super) fn alert(&self, address: SocketAddr, name: &str) -> AlertDescription {
+    pub(in crate::http::tests) fn alert(
+        &self,
+        address: SocketAddr,
+        name: &str,
+    ) -> AlertDescription {
         let error = self.call(address, name).and_then(|mut talk| {
             // With TLS 1.3 a client learns what is thought of its certificate only when it reads.
             let stream = talk.stream.get_mut();
@@ -91,12 +95,14 @@ impl Client {
 }
 
 /// The certificate that was shown.
-pub(super) fn shown(talk: &Talk<StreamOwned<ClientConnection, TcpStream>>) -> Vec<u8> {
+pub(in crate::http::tests) fn shown(
+    talk: &Talk<StreamOwned<ClientConnection, TcpStream>>,
+) -> Vec<u8> {
     let session = &talk.stream.get_ref().conn;
     session.peer_certificates().unwrap()[0].to_vec()
 }
 
-pub(super) fn der(spec: &CertificateSpec) -> Vec<u8> {
+pub(in crate::http::tests) fn der(spec: &CertificateSpec) -> Vec<u8> {
     let certificate = CertificateDer::from_pem_slice(spec.chain.as_bytes());
     certificate.unwrap().to_vec()
 }
