@@ -183,7 +183,7 @@ impl Application {
             if let Some(subject) = command.names() {
                 envelope.precondition.check(&tree, subject)?;
             }
-            let is_failover = matches!(command, Command::FailOver(..));
+            let is_failover = self.be_sure_of_place(&tree, &command).await?;
             let project = tree.project().clone();
             let known = secrets::references(&tree);
             let admitted = self.decide(tree, observed.settled, &command);
@@ -385,6 +385,11 @@ impl Application {
             _ => all.collect(),
         };
         let is_silent = |amphora| self.parts.agents.is_silent(amphora);
+        if self.parts.known.neighbours.may_be() {
+            // What was counted elsewhere.
+            let tallies = self.parts.known.store.tallies(view.tree.id()).await;
+            self.parts.known.sightings.restore(self.stored(tallies)?);
+        }
         Ok(Answer::Statistics(
             self.parts.known.sightings.totals(listeners, is_silent),
         ))

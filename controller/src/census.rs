@@ -33,6 +33,14 @@ impl Census {
             .insert(id, (view.provisioning_status(id.uuid(), row), operating));
     }
 
+    /// Takes all load balancers there are as they are: others note some too.
+    pub(crate) fn take(&self, views: &[TreeView]) {
+        let counted = Self::default();
+        views.iter().for_each(|view| counted.note(view));
+        let counted = std::mem::take(&mut *counted.lock());
+        *self.lock() = counted;
+    }
+
     /// Notes that a load balancer settled with `errors`.
     pub(crate) fn note_settled(&self, tree: &LoadBalancerTree, errors: &BTreeMap<Uuid, Reason>) {
         let failed = errors.contains_key(&tree.id().uuid());

@@ -19,6 +19,7 @@ use crate::{
 mod amphora;
 mod audit;
 mod config;
+mod db;
 mod lb;
 mod secret;
 mod table;
@@ -62,6 +63,9 @@ enum Command {
     /// Make tokens for the file of tokens (auth.driver = "file").
     #[command(subcommand)]
     Token(TokenVerb),
+    /// Back up, restore, bring up to date or check the database.
+    #[command(subcommand)]
+    Db(Box<db::DbVerb>),
     /// Print, check or show settings.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -76,6 +80,9 @@ struct Settings {
     /// Folder for everything that must survive a restart.
     #[arg(long, value_name = "DIR", env = "KRATER_STATE_DIR")]
     state_dir: Option<PathBuf>,
+    /// The PostgreSQL database to store everything in, without its password [default: SQLite in the state folder].
+    #[arg(long, value_name = "URL", env = "KRATER_STORE_URL")]
+    store_url: Option<String>,
     /// Where the API is served [default: 127.0.0.1:9876].
     #[arg(long, value_name = "ADDR:PORT", env = "KRATER_LISTEN")]
     listen: Option<String>,
@@ -172,6 +179,7 @@ impl Settings {
     fn load(&self) -> Result<Config, Vec<String>> {
         let overrides = Overrides {
             state_dir: self.state_dir.clone(),
+            store_url: self.store_url.clone(),
             listen: self.listen.clone(),
             intake: self.intake.clone(),
             metrics: self.metrics.clone(),
@@ -214,6 +222,10 @@ impl Cli {
             Command::Audit(audit::AuditVerb::List(wanted)) => show(audit::list(*wanted)),
             Command::Secret(verb) => secret::run(*verb),
             Command::Token(verb) => token::run(&verb),
+            Command::Db(verb) => match verb.settings().load() {
+                Ok(config) => show(verb.run(config)),
+                Err(flaws) => refuse(&flaws),
+            },
             Command::Config(verb) => config::run(verb),
         }
     }

@@ -24,8 +24,10 @@ use self::auth::{Auth, AuthFile};
 pub(crate) use self::log::{Log, LogFormat};
 pub(crate) use self::network::{Network, NetworkDriverName};
 use self::quantity::{parse_bytes, parse_duration, print_bytes, print_duration};
+pub(crate) use self::store::StoreConfig;
 
 pub(crate) mod auth;
+mod intake;
 mod log;
 mod network;
 pub(crate) mod quantity;
@@ -33,6 +35,7 @@ mod quota;
 mod retention;
 mod rules;
 pub(crate) mod secrets;
+mod store;
 mod treatment;
 
 pub(crate) use self::retention::Retention;
@@ -41,9 +44,12 @@ pub(crate) use self::retention::Retention;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
+    pub(crate) store: StoreConfig,
     pub(crate) api: Api,
     pub(crate) auth: Auth,
     pub(crate) intake: SocketAddr,
+    /// Where amphorae send their reports: this controller and the others, `host:port`. Empty: this one alone.
+    pub(crate) controllers: Vec<String>,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) fleet: Fleet,
     /// What tenants may ask for.
@@ -98,6 +104,7 @@ pub(crate) struct Zone {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overrides {
     pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) store_url: Option<String>,
     pub(crate) listen: Option<String>,
     pub(crate) intake: Option<String>,
     pub(crate) metrics: Option<String>,
@@ -159,9 +166,10 @@ impl Flaws {
 #[serde(deny_unknown_fields, default)]
 struct ConfigFile {
     state_dir: Option<String>,
+    store: store::StoreFile,
     api: ApiFile,
     auth: AuthFile,
-    intake: IntakeFile,
+    intake: intake::IntakeFile,
     metrics: MetricsFile,
     fleet: FleetFile,
     quota: quota::QuotaFile,
@@ -185,12 +193,6 @@ struct ApiFile {
     header_timeout: Option<String>,
     body_max: Option<String>,
     healthcheck: Option<bool>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct IntakeFile {
-    listen: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -220,6 +222,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
         .clone()
         .or_else(|| file.state_dir.map(PathBuf::from));
     let state_dir = flaws.keep("state_dir", state_dir.map_or_else(default_state_dir, Ok));
+    let store = store::parse(file.store, overrides.store_url.clone(), flaws);
     let api = parse_api(file.api, overrides, flaws);
     let auth = auth::parse(file.auth, flaws);
     let intake = overrides
@@ -228,6 +231,8 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
         .or(file.intake.listen)
         .unwrap_or_else(|| DEFAULT_INTAKE.to_owned());
     let intake = flaws.keep("intake.listen", parse_address(&intake));
+    let controllers = intake::parse_controllers(file.intake.controllers);
+    let controllers = flaws.keep("intake.controllers", controllers);
     let metrics = overrides
         .metrics
         .clone()
@@ -247,9 +252,11 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
     let log = log::parse(file.log, overrides, flaws);
     Some(Config {
         state_dir: state_dir?,
+        store: store?,
         api: api?,
         auth: auth?,
         intake: intake?,
+        controllers: controllers?,
         metrics: metrics?,
         fleet: fleet?,
         rules: rules?,
@@ -496,6 +503,7 @@ fn print(config: &Config) -> String {
         "state_dir = {}\n",
         quoted(&config.state_dir.display().to_string())
     );
+    store::print(&config.store, &mut out);
     let api = &config.api;
     let _ = write!(out, "\n[api]\nlisten = \"{}\"\n", api.listen);
     if let Some(uri) = &api.base_uri {
@@ -519,14 +527,7 @@ fn print(config: &Config) -> String {
     let _ = writeln!(out, "body_max = \"{}\"", print_bytes(api.body_bytes_max));
     let _ = writeln!(out, "healthcheck = {}", api.healthcheck);
     auth::print(&config.auth, &mut out);
-    let metrics = config
-        .metrics
-        .map_or_else(|| "off".to_owned(), |address| address.to_string());
-    let _ = write!(
-        out,
-        "\n[intake]\nlisten = \"{}\"\n\n[metrics]\nlisten = \"{metrics}\"\n",
-        config.intake
-    );
+    intake::print(config, &mut out);
     print_fleet(&config.fleet, &mut out);
     quota::print(&config.quota, &mut out);
     rules::print(&config.rules, &mut out);

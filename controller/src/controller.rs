@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    env, fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -31,9 +31,10 @@ use tokio::{
 use crate::{
     application::{self, Application},
     cause::chain,
-    clock,
-    config::{Config, NetworkDriverName, auth::Auth, secrets::SecretsDriver},
+    chance, clock,
+    config::{Config, NetworkDriverName, StoreConfig, auth::Auth, secrets::SecretsDriver},
     fleet::{self, Fleet},
+    hearing,
     intake::Intake,
     knowledge::Knowledge,
     limits::{INTAKE_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX, REPORTS_WAITING_MAX, STOP_TIME_MAX},
@@ -109,6 +110,9 @@ pub(crate) enum StartError {
     /// The networks are not what was checked before.
     #[error("the networks cannot be used: {0}")]
     Network(String),
+    /// A secret cannot be had, or not be read.
+    #[error("{0}")]
+    Secret(String),
     /// A defect.
     #[error("metrics cannot be declared: {0}")]
     Metrics(String),
@@ -135,7 +139,7 @@ impl Controller {
         if config.auth == Auth::None && !api.ip().is_loopback() {
             tracing::warn!(%api, "whoever reaches the API may do everything: there is no authentication");
         }
-        let store = Store::open(&config.state_dir.join("krater.db")).await?;
+        let store = open_store(config).await?;
         let parts = Foundation::lay(config, store.clone(), reports_to).await?;
         let (stop, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
@@ -165,11 +169,14 @@ impl Controller {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&fleet).keep());
         tasks.spawn(renewal.keep());
-        tasks.spawn(reconciler.sweep());
         tasks.spawn(Arc::clone(&intake).take_asked(reports));
         tasks.spawn(Arc::clone(&intake).watch());
+        let hearing = hearing::hear(known.clone(), fleet.clone(), reconciler.clone());
+        tasks.spawn(hearing);
+        tasks.spawn(reconciler.sweep());
         tasks.spawn(trail::keep(
             store.clone(),
+            known.neighbours.clone(),
             refusals,
             config.retention,
             Arc::clone(&known.metrics),
@@ -260,10 +267,7 @@ impl Foundation {
         store: Store,
         reports_to: SocketAddr,
     ) -> Result<Self, StartError> {
-        let authority = Arc::new(Authority::open(
-            &config.state_dir.join("pki"),
-            clock::now(),
-        )?);
+        let authority = Arc::new(authority(config, &store).await?);
         warn_of_expiry(&authority);
         let credentials = Arc::new(Credentials::load(&authority, clock::now())?);
         let compute = Arc::new(compute(config)?);
@@ -277,7 +281,8 @@ impl Foundation {
             compute,
             authority,
             credentials: Arc::clone(&credentials),
-            controllers: vec![reachable(reports_to).to_string()],
+            controllers: controllers(config, reports_to),
+            host: host(config)?,
             silence: config.fleet.silence,
             reports: report_sender,
             zones: config.fleet.zones.clone(),
@@ -380,6 +385,65 @@ impl Foundation {
             connections_max: METRICS_CONNECTIONS_MAX,
             header_timeout: METRICS_HEADER_TIMEOUT,
             credentials: None,
+        }
+    }
+}
+
+/// The store that was chosen.
+pub(crate) async fn open_store(config: &Config) -> Result<Store, StartError> {
+    Ok(match &config.store {
+        StoreConfig::Embedded => Store::open(&config.state_dir.join(DATABASE_FILE)).await?,
+        StoreConfig::Server(server) => {
+            Store::connect(&server.settings().map_err(StartError::Secret)?).await?
+        }
+    })
+}
+
+/// The authority of the fleet: in the state folder, or sealed in the database where controllers share one. The first of
+/// them brings the one it has.
+async fn authority(config: &Config, store: &Store) -> Result<Authority, StartError> {
+    let folder = config.state_dir.join("pki");
+    let StoreConfig::Server(server) = &config.store else {
+        return Ok(Authority::open(&folder, clock::now())?);
+    };
+    let key = server.seal_key().map_err(StartError::Secret)?;
+    let sealed = match store.sealed(AUTHORITY).await? {
+        Some(sealed) => sealed,
+        None => {
+            let own = Authority::to_share(&folder, clock::now())?;
+            let sealed = key.seal(AUTHORITY, &own).map_err(StartError::Secret)?;
+            store.keep_sealed(AUTHORITY, &sealed).await?
+        }
+    };
+    let text = key.open(AUTHORITY, &sealed).map_err(StartError::Secret)?;
+    Ok(Authority::shared(&folder, &text)?)
+}
+
+/// Where amphorae find controllers.
+fn controllers(config: &Config, own: SocketAddr) -> Vec<String> {
+    match config.controllers.as_slice() {
+        [] => vec![reachable(own).to_string()],
+        all => all.to_vec(),
+    }
+}
+
+/// Which amphorae are this controller's to start and end: those that it has folders of. Its name is made once.
+pub(crate) fn host(config: &Config) -> Result<String, StartError> {
+    if config.store == StoreConfig::Embedded {
+        return Ok(String::new());
+    }
+    let path = config.state_dir.join("host");
+    let failed =
+        |error: io::Error| StartError::Secret(format!("cannot use {}: {error}", path.display()));
+    match fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => {
+            // The name is for people alone.
+            let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let host = format!("{}-{}", name.trim(), chance::random_uuid().simple());
+            fs::write(&path, &host).map_err(failed)?;
+            Ok(host)
         }
     }
 }
@@ -521,4 +585,6 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
 /// Amphorae keep their connection open between two reports, which are seconds apart.
 const INTAKE_HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 const METRICS_HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const DATABASE_FILE: &str = "krater.db";
+const AUTHORITY: &str = "authority";
 const AMPHORA_BINARY: &str = "krater-amphora";

@@ -71,6 +71,8 @@ pub(crate) struct Parts {
     pub(crate) amphorae_max: usize,
     /// The most load balancers on a shared amphora.
     pub(crate) load_balancers_max: u32,
+    /// Which amphorae are this controller's to start and end.
+    pub(crate) host: String,
 }
 
 impl Fleet {
@@ -82,12 +84,7 @@ impl Fleet {
         for record in records {
             let sightings = &parts.known.sightings;
             sightings.expect(record.id, record.boot, clock::now());
-            let amphora = Amphora::of(record.clone(), &parts);
-            // Where it was before it is most likely still; a stranger there cannot show its certificate.
-            if let Some(agent) = record.agent.as_deref().and_then(|agent| agent.parse().ok()) {
-                amphora.client.direct(agent);
-            }
-            amphorae.insert(record.id, amphora);
+            amphorae.insert(record.id, Amphora::found(record, &parts));
         }
         // Of those that are no more too: totals never fall (I11).
         parts
@@ -112,7 +109,7 @@ impl Fleet {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             for (id, amphora) in self.all() {
-                if kept.insert(id) {
+                if amphora.is_of(&self.parts.host) && kept.insert(id) {
                     let fleet = Arc::clone(&self);
                     keepers.spawn(async move {
                         amphora.keep(&fleet.parts).await;
@@ -128,11 +125,42 @@ impl Fleet {
                     kept.remove(&gone);
                 }
             }
-            if let Err(error) = self.tend(population::Spares::EndAfterAWhile).await {
+            let tended = async {
+                self.sync().await?;
+                self.tend(population::Spares::EndAfterAWhile).await
+            };
+            if let Err(error) = tended.await {
                 self.parts.known.metrics.store_errors.inc();
                 tracing::error!(error = %chain(&error), "the fleet could not be tended");
             }
         }
+    }
+
+    /// Takes note of what other controllers did to the fleet and heard of it.
+    pub(crate) async fn sync(&self) -> Result<(), StoreError> {
+        if !self.parts.known.neighbours.may_be() {
+            return Ok(());
+        }
+        let records = self.parts.known.store.amphorae().await?;
+        let there: HashSet<AmphoraId> = records.iter().map(|record| record.id).collect();
+        for record in records {
+            let (id, last_seen) = (record.id, record.last_seen);
+            match self.amphora(id) {
+                Some(amphora) => amphora.learn(record, &self.parts.host),
+                None => {
+                    self.enter(Amphora::found(record, &self.parts));
+                    self.changed.notify_one();
+                }
+            }
+            self.parts.known.sightings.note_hearsay(id, last_seen);
+        }
+        for (id, amphora) in self.all() {
+            // Those of this host go when they have ended, and a new one may be younger than what was read.
+            if !there.contains(&id) && !amphora.is_of(&self.parts.host) {
+                self.strike_out(id);
+            }
+        }
+        Ok(())
     }
 
     /// The amphorae, in the order of their ids.
@@ -179,12 +207,15 @@ impl Fleet {
         self.boot(id).is_some()
     }
 
-    /// Writes down what a report of an amphora said of it.
-    pub(crate) async fn remember(&self, id: AmphoraId) -> Result<(), StoreError> {
-        match self.amphora(id) {
-            Some(amphora) => amphora.remember(&self.parts).await,
-            None => Ok(()),
+    /// Writes down what was heard of amphorae since this was done before.
+    pub(crate) async fn note_heard(&self) -> Result<(), StoreError> {
+        let heard = self.parts.known.sightings.unwritten_sights();
+        for heard in &heard {
+            if let Some(amphora) = self.amphora(heard.amphora) {
+                amphora.note_heard(heard);
+            }
         }
+        self.parts.known.store.note_heard(&heard).await
     }
 
     /// Ends all amphorae but keeps what they need to resume.
@@ -217,7 +248,9 @@ impl Agents for Fleet {
 
     async fn ensure(&self, amphora: AmphoraId) -> Result<(), String> {
         match self.amphora(amphora) {
-            Some(found) => found.start(&self.parts).await,
+            Some(found) if found.is_of(&self.parts.host) => found.start(&self.parts).await,
+            // Its own controller starts it; whether that has happened the connection tells.
+            Some(_) => Ok(()),
             None => Err(UNKNOWN.to_owned()),
         }
     }
@@ -246,11 +279,17 @@ impl Agents for Fleet {
         let Some(found) = self.amphora(amphora) else {
             return Ok(());
         };
-        match found.client.remove(id, as_of, departure).await {
-            // It is not wanted there at any generation: the database may be older than the amphora.
-            Err(AgentError::Holds(held)) => found.client.remove(id, held, departure).await,
-            other => other,
+        let held = match found.client.remove(id, as_of, departure).await {
+            Err(AgentError::Holds(held)) => held,
+            other => return other,
+        };
+        // It is not wanted there at any generation: the database may be older than the amphora. Or another controller
+        // has it back there since this one looked.
+        let sure = self.parts.known.placements.be_sure_of(id).await;
+        if sure.is_err() || self.parts.known.placements.of(id) == Some(amphora) {
+            return Err(AgentError::Holds(held));
         }
+        found.client.remove(id, held, departure).await
     }
 
     async fn reachable(&self, amphora: AmphoraId) {
@@ -272,6 +311,20 @@ impl Agents for Fleet {
         !self.has(amphora) || self.status(amphora) == AmphoraStatus::Error
     }
 
+    async fn is_surely_silent(&self, amphora: AmphoraId) -> Result<bool, StoreError> {
+        if !self.is_silent(amphora) {
+            return Ok(false);
+        }
+        // Others may have heard of it while this process was stopped.
+        self.sync().await?;
+        Ok(self.is_silent(amphora))
+    }
+
+    fn is_ours(&self, amphora: AmphoraId) -> bool {
+        self.amphora(amphora)
+            .is_none_or(|found| found.is_of(&self.parts.host))
+    }
+
     fn is_retiring(&self, amphora: AmphoraId) -> bool {
         self.amphora(amphora)
             .is_some_and(|found| found.is_retiring())
@@ -287,6 +340,10 @@ impl Agents for Fleet {
 
     async fn renew(&self, amphora: AmphoraId) -> Result<(), String> {
         match self.amphora(amphora) {
+            Some(found) if !found.is_of(&self.parts.host) => Err(format!(
+                "the amphora belongs to {}: ask a controller there",
+                found.record().host
+            )),
             Some(found) => found.renew(&self.parts).await,
             None => Err(UNKNOWN.to_owned()),
         }

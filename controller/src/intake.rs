@@ -31,6 +31,7 @@ use crate::{
     limits::{REPORT_BYTES_MAX, SWEEP_INTERVAL, TALLY_WRITE_INTERVAL},
     reconcile::{Agents as _, Reconciler, Urgency},
     serve::Peer,
+    sightings::Gap,
 };
 
 /// The place where reports arrive.
@@ -62,7 +63,7 @@ impl Intake {
     }
 
     /// Takes a report from the amphora whose certificate was shown.
-    pub(crate) fn take(
+    pub(crate) async fn take(
         self: &Arc<Self>,
         from: AmphoraId,
         report: Report,
@@ -73,8 +74,10 @@ impl Intake {
         if !self.fleet.has(from) {
             return Err(NotTaken::Unknown);
         }
+        let gap = self.catch_up(from, &report).await;
         let news = self.known.placements.with(from, |placed| {
-            self.known.sightings.take(report, placed, clock::now())
+            let sightings = &self.known.sightings;
+            sightings.take_after(report, placed, clock::now(), gap)
         });
         let Some(news) = news else {
             self.known
@@ -98,7 +101,7 @@ impl Intake {
             tokio::spawn(async move {
                 // What the run before counted is said by nobody again.
                 intake.write_tallies().await;
-                intake.remember(from).await;
+                intake.write_heard().await;
             });
         }
         if !news.strangers.is_empty() {
@@ -113,7 +116,7 @@ impl Intake {
     pub(crate) async fn take_asked(self: Arc<Self>, mut reports: mpsc::Receiver<Report>) {
         while let Some(report) = reports.recv().await {
             // The connection it came over has shown the certificate of this amphora.
-            let _ = self.take(report.info.amphora, report);
+            let _ = self.take(report.info.amphora, report).await;
         }
     }
 
@@ -124,6 +127,10 @@ impl Intake {
         let mut written = tokio::time::Instant::now();
         loop {
             ticks.tick().await;
+            if self.known.neighbours.may_be() {
+                // They judge by it who is silent.
+                self.write_heard().await;
+            }
             self.fleet.ids().into_iter().for_each(|id| self.judge(id));
             if written.elapsed() >= TALLY_WRITE_INTERVAL {
                 written = tokio::time::Instant::now();
@@ -135,9 +142,23 @@ impl Intake {
     /// Writes down what is not written down yet: tallies, and when amphorae were last heard of.
     pub(crate) async fn write_down(&self) {
         self.write_tallies().await;
-        for id in self.fleet.ids() {
-            self.remember(id).await;
+        self.write_heard().await;
+    }
+
+    /// Takes over what another controller counted, if reports of the amphora went to one meanwhile.
+    async fn catch_up(&self, from: AmphoraId, report: &Report) -> Gap {
+        let sightings = &self.known.sightings;
+        if !self.known.neighbours.may_be() || !sightings.has_gap(report) {
+            return Gap::None;
         }
+        match self.known.store.tallies_by_amphora(from).await {
+            Ok(tallies) => sightings.restore(tallies),
+            Err(error) => {
+                self.known.metrics.store_errors.inc();
+                tracing::warn!(amphora = %from, error = %chain(&error), "what other controllers counted could not be taken over");
+            }
+        }
+        Gap::Some
     }
 
     async fn write_tallies(&self) {
@@ -174,10 +195,10 @@ impl Intake {
         }
     }
 
-    async fn remember(&self, id: AmphoraId) {
-        if let Err(error) = self.fleet.remember(id).await {
+    async fn write_heard(&self) {
+        if let Err(error) = self.fleet.note_heard().await {
             self.known.metrics.store_errors.inc();
-            tracing::error!(amphora = %id, error = %chain(&error), "what an amphora said of itself could not be kept");
+            tracing::error!(error = %chain(&error), "what an amphora said of itself could not be kept");
         }
     }
 
@@ -245,7 +266,7 @@ async fn receive(State(intake): State<Arc<Intake>>, request: Request) -> Respons
             );
         }
     };
-    match intake.take(from, report) {
+    match intake.take(from, report).await {
         Ok(receipt) => answer(StatusCode::OK, &receipt),
         Err(error) => {
             tracing::warn!(amphora = %from, %error, "a report was refused");

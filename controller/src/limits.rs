@@ -8,8 +8,8 @@ pub(crate) const RACES_MAX: u32 = 1_000;
 /// How long the answer to a GET waits for a pending load balancer: changes take milliseconds, so this is patience
 /// for an amphora that is just busy; clients that poll are not slowed down noticeably.
 pub(crate) const SETTLE_WAIT_MAX: Duration = Duration::from_millis(300);
-/// Load balancers that tenants changed, attended to at once. All share one database connection; more would only
-/// lengthen its queue.
+/// Load balancers that tenants changed, attended to at once. With SQLite all share one connection; more would only lengthen
+/// its queue.
 pub(crate) const RECONCILES_URGENT_MAX: usize = 32;
 /// Load balancers attended to at once because of a report or the sweep: few, so that tenants' changes go first.
 pub(crate) const RECONCILES_BACKGROUND_MAX: usize = 4;
@@ -51,6 +51,20 @@ pub(crate) const STRANGER_GRACE: Duration = Duration::from_secs(10);
 pub(crate) const SPARE_TIME_MAX: Duration = Duration::from_secs(60);
 /// How often what is due is looked for. A lost poke costs this.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a load balancer stays a controller's own duty when that controller dies: longer than the calls of one attempt.
+pub(crate) const LEASE_TIME: Duration = Duration::from_secs(5);
+/// How long a controller waits at most before it asks again for a duty that is another one's.
+pub(crate) const LEASE_PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How often everything is looked at that other controllers may have changed: news tell of it at once, as a rule.
+pub(crate) const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
+/// By how much what other controllers heard of an amphora may be older than it is shown: they write it down each second
+/// and it is read each second.
+pub(crate) const HEARSAY_AGE_MAX: Duration = Duration::from_secs(3);
+/// Times a place is looked for again because other controllers placed something there first.
+pub(crate) const PLACE_RACES_MAX: u32 = 10;
+/// How long a load balancer on an amphora of another host that is not connected is left to controllers that reach it.
+pub(crate) const FOREIGN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a start waits for the lock on its state folder: a process that was killed is gone within milliseconds.
 pub(crate) const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);

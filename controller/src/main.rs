@@ -14,6 +14,7 @@ mod application;
 mod fleet;
 mod intake;
 mod knowledge;
+mod neighbours;
 mod networking;
 mod operator;
 mod reconcile;
@@ -23,7 +24,9 @@ mod trail;
 mod vault;
 
 mod amphora_client;
+mod hearing;
 mod http_client;
+mod seal;
 mod serve;
 mod signals;
 

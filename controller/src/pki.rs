@@ -22,6 +22,7 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
+use zeroize::Zeroizing;
 
 pub(crate) mod tls;
 
@@ -82,26 +83,31 @@ pub(crate) enum PkiError {
 impl Authority {
     /// Opens the authority that rests in `directory`, or makes it there the first time.
     pub(crate) fn open(directory: &Path, now: Timestamp) -> Result<Self, PkiError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|source| PkiError::File {
-                action: "create",
-                path: directory.to_owned(),
-                source,
-            })?;
         let path = directory.join(AUTHORITY_FILE);
-        let identity = match read(&path)? {
-            Some(identity) => identity,
-            None => {
-                let identity = make_authority(now)?;
-                write(&path, &identity)?;
-                identity
-            }
-        };
+        let identity = own(directory, now)?;
+        Self::of(directory, &path, identity)
+    }
+
+    /// The authority that rests in `directory`, made there the first time, as it can be shared with others.
+    pub(crate) fn to_share(
+        directory: &Path,
+        now: Timestamp,
+    ) -> Result<Zeroizing<String>, PkiError> {
+        let identity = own(directory, now)?;
+        Ok(Zeroizing::new(identity.certificate_pem + &identity.key_pem))
+    }
+
+    /// Takes an authority that is shared; what it issues rests in `directory`.
+    pub(crate) fn shared(directory: &Path, text: &str) -> Result<Self, PkiError> {
+        make_folder(directory)?;
+        let path = Path::new("the authority in the database");
+        let identity = parse(text, path)?;
+        Self::of(directory, path, identity)
+    }
+
+    fn of(directory: &Path, path: &Path, identity: Identity) -> Result<Self, PkiError> {
         let malformed = |error: rcgen::Error| PkiError::Malformed {
-            path: path.clone(),
+            path: path.to_owned(),
             reason: error.to_string(),
         };
         let key = KeyPair::from_pem(&identity.key_pem).map_err(malformed)?;
@@ -271,6 +277,30 @@ impl Validity {
     }
 }
 
+fn make_folder(directory: &Path) -> Result<(), PkiError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|source| PkiError::File {
+            action: "create",
+            path: directory.to_owned(),
+            source,
+        })
+}
+
+/// The authority's identity as it rests in a folder, made there the first time.
+fn own(directory: &Path, now: Timestamp) -> Result<Identity, PkiError> {
+    make_folder(directory)?;
+    let path = directory.join(AUTHORITY_FILE);
+    if let Some(identity) = read(&path)? {
+        return Ok(identity);
+    }
+    let identity = make_authority(now)?;
+    write(&path, &identity)?;
+    Ok(identity)
+}
+
 fn make_authority(now: Timestamp) -> Result<Identity, PkiError> {
     let failed = |source| PkiError::Issue {
         subject: "the authority".to_owned(),
@@ -312,6 +342,11 @@ fn read(path: &Path) -> Result<Option<Identity>, PkiError> {
             });
         }
     };
+    parse(&text, path).map(Some)
+}
+
+/// Reads an identity from text that was found at `path`.
+fn parse(text: &str, path: &Path) -> Result<Identity, PkiError> {
     let malformed = |reason: &str| PkiError::Malformed {
         path: path.to_owned(),
         reason: reason.to_owned(),
@@ -329,12 +364,12 @@ fn read(path: &Path) -> Result<Option<Identity>, PkiError> {
     };
     let not_before = at(parsed.validity().not_before.timestamp())?;
     let not_after = at(parsed.validity().not_after.timestamp())?;
-    Ok(Some(Identity {
+    Ok(Identity {
         certificate_pem: certificate_pem.to_owned(),
         key_pem: key_pem.to_owned(),
         not_before,
         not_after,
-    }))
+    })
 }
 
 fn write(path: &Path, identity: &Identity) -> Result<(), PkiError> {

@@ -7,11 +7,15 @@ use std::{
 };
 
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
-use krater_controller_store::{AmphoraRecord, Placement, Store, StoreError};
+use krater_controller_store::{AmphoraRecord, Placement, Put, PutTerms, Store, StoreError};
 
-/// All placements. This process is their only writer.
+use crate::neighbours::Neighbours;
+
+/// All placements. Where other controllers write them too this is what was read last: whoever decides by it asks the
+/// store to compare.
 pub(crate) struct Placements {
     store: Store,
+    neighbours: Neighbours,
     tables: RwLock<Tables>,
 }
 
@@ -26,22 +30,55 @@ struct Tables {
 
 impl Placements {
     /// Reads them from the store.
-    pub(crate) async fn load(store: Store) -> Result<Self, StoreError> {
+    pub(crate) async fn load(store: Store, neighbours: Neighbours) -> Result<Self, StoreError> {
+        let placements = Self {
+            store,
+            neighbours,
+            tables: RwLock::default(),
+        };
+        placements.reload().await?;
+        Ok(placements)
+    }
+
+    /// Reads all of them again.
+    pub(crate) async fn reload(&self) -> Result<(), StoreError> {
         let mut tables = Tables::default();
-        for (load_balancer, placement) in store.placements().await? {
+        for (load_balancer, placement) in self.store.placements().await? {
             tables.put(load_balancer, placement);
         }
-        for (load_balancer, amphora) in store.departures().await? {
+        for (load_balancer, amphora) in self.store.departures().await? {
             tables
                 .departures
                 .entry(load_balancer)
                 .or_default()
                 .insert(amphora);
         }
-        Ok(Self {
-            store,
-            tables: RwLock::new(tables),
-        })
+        *self.write() = tables;
+        Ok(())
+    }
+
+    /// Reads those of one load balancer again.
+    pub(crate) async fn refresh(&self, load_balancer: LoadBalancerId) -> Result<(), StoreError> {
+        let (placement, departures) = self.store.whereabouts(load_balancer).await?;
+        let mut tables = self.write();
+        tables.remove(load_balancer);
+        if let Some(placement) = placement {
+            tables.put(load_balancer, placement);
+        }
+        tables.departures.remove(&load_balancer);
+        if !departures.is_empty() {
+            let departures = departures.into_iter().collect();
+            tables.departures.insert(load_balancer, departures);
+        }
+        Ok(())
+    }
+
+    /// [`Placements::refresh`] where another controller may have changed them.
+    pub(crate) async fn be_sure_of(&self, load_balancer: LoadBalancerId) -> Result<(), StoreError> {
+        if self.neighbours.may_be() {
+            self.refresh(load_balancer).await?;
+        }
+        Ok(())
     }
 
     /// Where the load balancer is.
@@ -106,21 +143,22 @@ impl Placements {
     }
 
     /// Places a load balancer, perhaps on a `new` amphora: stored before it counts. Where it was, it is on departure.
-    /// `false`: it or the amphora is gone.
     pub(crate) async fn put(
         &self,
         load_balancer: LoadBalancerId,
         placement: Placement,
         new: Option<&AmphoraRecord>,
-    ) -> Result<bool, StoreError> {
-        let stored = self
+        terms: Option<PutTerms>,
+    ) -> Result<Put, StoreError> {
+        let put = self
             .store
-            .put_placement(load_balancer, placement, new)
+            .put_placement(load_balancer, placement, new, terms)
             .await?;
-        if stored {
+        if put == Put::Done {
             self.write().put(load_balancer, placement);
+            self.neighbours.tell_placed(load_balancer);
         }
-        Ok(stored)
+        Ok(put)
     }
 
     /// Notes that an amphora has let go of a load balancer that was moved away.
@@ -134,6 +172,7 @@ impl Placements {
         }
         self.store.forget_departure(load_balancer, amphora).await?;
         self.write().arrive(load_balancer, amphora);
+        self.neighbours.tell_placed(load_balancer);
         Ok(())
     }
 

@@ -30,11 +30,16 @@ use crate::{
     cause::chain,
     clock,
     knowledge::Knowledge,
-    limits::{RECONCILES_BACKGROUND_MAX, RECONCILES_URGENT_MAX, SWEEP_INTERVAL, SWEEP_MAX},
+    limits::{
+        LEASE_PAUSE_MAX, RECONCILES_BACKGROUND_MAX, RECONCILES_URGENT_MAX, SWEEP_INTERVAL,
+        SWEEP_MAX,
+    },
+    neighbours::Duty,
     vault::Vault,
 };
 
 mod converge;
+mod refresh;
 
 /// What the reconciler needs of the fleet.
 #[async_trait]
@@ -61,6 +66,10 @@ pub(crate) trait Agents: Send + Sync + 'static {
     fn agent(&self, amphora: AmphoraId) -> Agent;
     /// Whether the amphora has not been heard of for too long.
     fn is_silent(&self, amphora: AmphoraId) -> bool;
+    /// Whether it has not been heard of by any controller.
+    async fn is_surely_silent(&self, amphora: AmphoraId) -> Result<bool, StoreError>;
+    /// Whether it is this controller's to start and end.
+    fn is_ours(&self, amphora: AmphoraId) -> bool;
     /// Whether what the amphora carries is to move to others.
     fn is_retiring(&self, amphora: AmphoraId) -> bool;
     /// Decides, and stores, that what the amphora carries is to move to others and that it ends then.
@@ -91,6 +100,8 @@ pub(crate) struct Reconciler {
     blocked: Mutex<HashMap<AmphoraId, HashSet<LoadBalancerId>>>,
     /// Load balancers that are not in force as wanted somewhere, as far as the last attempt told.
     behind: Mutex<HashMap<LoadBalancerId, AmphoraId>>,
+    /// Since when load balancers are left to controllers that reach their amphorae.
+    left: Mutex<HashMap<LoadBalancerId, Instant>>,
     /// Since when tenants wait for what they changed.
     waits: Mutex<HashMap<LoadBalancerId, Instant>>,
     urgent: Semaphore,
@@ -112,8 +123,10 @@ pub(crate) struct Parts {
 pub(crate) enum Urgency {
     /// A tenant changed it, and waits.
     Tenant,
-    /// A report or the sweep brought it up.
+    /// A report brought it up, or something else that this controller alone knows.
     Background,
+    /// It was found to be due, as every controller finds it.
+    Sweep,
 }
 
 /// A load balancer that is being attended to.
@@ -121,6 +134,8 @@ pub(crate) enum Urgency {
 struct Flight {
     /// It was poked since the present attempt began.
     again: AtomicBool,
+    /// It was poked for a reason that others do not know.
+    own: AtomicBool,
     urgent: AtomicBool,
     hurry: Notify,
 }
@@ -142,6 +157,7 @@ impl Reconciler {
             streaks: Mutex::default(),
             blocked: Mutex::default(),
             behind: Mutex::default(),
+            left: Mutex::default(),
             waits: Mutex::default(),
             urgent: Semaphore::new(RECONCILES_URGENT_MAX),
             background: Semaphore::new(RECONCILES_BACKGROUND_MAX),
@@ -183,7 +199,7 @@ impl Reconciler {
             match self.parts.known.store.due(clock::now(), SWEEP_MAX).await {
                 Ok(due) => due
                     .iter()
-                    .for_each(|due| self.poke(due.load_balancer, Urgency::Background)),
+                    .for_each(|due| self.poke(due.load_balancer, Urgency::Sweep)),
                 Err(error) => self.note_store_error(&error, "look for what is due"),
             }
         }
@@ -240,9 +256,32 @@ impl Reconciler {
 impl Flight {
     fn hail(&self, urgency: Urgency) {
         self.again.store(true, Ordering::SeqCst);
+        if urgency != Urgency::Sweep {
+            self.own.store(true, Ordering::SeqCst);
+        }
         if urgency == Urgency::Tenant {
             self.urgent.store(true, Ordering::SeqCst);
             self.hurry.notify_one();
+        }
+    }
+}
+
+impl Reconciler {
+    /// Attends to a load balancer if no other controller does.
+    async fn attend(self: &Arc<Self>, id: LoadBalancerId) -> Result<Verdict, StoreError> {
+        let duty = Duty::Balancer(id);
+        let Some(lease) = self.parts.known.neighbours.take(duty).await? else {
+            return Ok(Verdict::Elsewhere);
+        };
+        let verdict = self.converge(id, &lease).await;
+        lease.release().await;
+        verdict
+    }
+
+    /// Has a load balancer looked at that another controller wants looked at, if it is attended to here.
+    pub(crate) fn poke_if_attended(&self, id: LoadBalancerId) {
+        if let Some(flight) = lock(&self.flights).get(&id) {
+            flight.hail(Urgency::Tenant);
         }
     }
 }
@@ -259,15 +298,31 @@ struct Attendance {
 
 impl Attendance {
     async fn run(mut self) {
+        let mut refused = 0;
         while !self.land() {
             let verdict = {
                 let _permit = self.permit().await;
                 self.flight.again.store(false, Ordering::SeqCst);
-                self.reconciler.converge(self.id).await
+                self.reconciler.attend(self.id).await
             };
             self.rested = matches!(verdict, Ok(Verdict::Rest));
+            if !matches!(verdict, Ok(Verdict::Elsewhere)) {
+                refused = 0;
+                self.flight.own.store(false, Ordering::SeqCst);
+            }
             match verdict {
                 Ok(Verdict::Rest) => {}
+                Ok(Verdict::Elsewhere) => {
+                    // Whoever attends to it may have looked before this was known; what is due the sweep finds again.
+                    if self.flight.own.load(Ordering::SeqCst) {
+                        self.flight.again.store(true, Ordering::SeqCst);
+                        if refused == 0 {
+                            self.reconciler.parts.known.neighbours.ask_to_look(self.id);
+                        }
+                        refused += 1;
+                        sleep((LEASE_PAUSE_MIN * refused).min(LEASE_PAUSE_MAX)).await;
+                    }
+                }
                 Ok(Verdict::Soon { blocked_by, after }) => {
                     self.flight.again.store(true, Ordering::SeqCst);
                     self.wait(blocked_by, after).await;
@@ -331,6 +386,9 @@ impl Drop for Attendance {
         }
     }
 }
+
+/// Waited before a duty is asked for again that is another controller's, and so much more each time.
+const LEASE_PAUSE_MIN: Duration = Duration::from_millis(10);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

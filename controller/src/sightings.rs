@@ -22,6 +22,10 @@ use krater_controller_core::{
 };
 use krater_controller_store::ListenerTally;
 
+use crate::limits::HEARSAY_AGE_MAX;
+
+mod hearsay;
+
 use crate::clock;
 
 mod failures;
@@ -48,6 +52,10 @@ struct Sighting {
     previous_boot: Option<BootId>,
     sequence: u64,
     last_seen: Option<Timestamp>,
+    /// When another controller heard of it last, as far as is known.
+    hearsay: Option<Timestamp>,
+    /// `last_seen` as it was last written down.
+    written: Option<Timestamp>,
     metrics_port: Option<u16>,
     load_balancers: HashMap<LoadBalancerId, Seen>,
     /// Placed here, and known to be absent.
@@ -61,6 +69,8 @@ struct Seen {
     /// The last report that was in when a push was answered with this: the next one may have been written before
     /// the push and must not overrule it.
     pushed_after: Option<u64>,
+    /// When this was said.
+    at: Timestamp,
 }
 
 struct Counted {
@@ -77,6 +87,13 @@ pub(crate) struct News {
     pub(crate) strangers: Vec<(LoadBalancerId, Generation)>,
     /// Whether it is another run of the process than before, or the first that is heard of.
     pub(crate) booted: bool,
+}
+
+/// Whether reports came in between that went elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gap {
+    None,
+    Some,
 }
 
 /// What an amphora said of itself.
@@ -97,7 +114,7 @@ impl Sightings {
         inner.failures.inherit(amphora, boot);
     }
 
-    /// Takes tallies from the store, at the start.
+    /// Takes tallies from the store, of which others may have counted some further.
     pub(crate) fn restore(&self, tallies: Vec<ListenerTally>) {
         let mut inner = self.lock();
         for ListenerTally {
@@ -106,25 +123,37 @@ impl Sightings {
             tally,
         } in tallies
         {
-            let counted = Counted {
-                tally,
-                written: true,
-            };
-            inner
-                .tallies
-                .entry(listener)
-                .or_default()
-                .insert(amphora, counted);
+            let of_listener = inner.tallies.entry(listener).or_default();
+            let is_behind = |counted: &Counted| counted.tally.progress() < tally.progress();
+            if of_listener.get(&amphora).is_none_or(is_behind) {
+                let counted = Counted {
+                    tally,
+                    written: true,
+                };
+                of_listener.insert(amphora, counted);
+            }
         }
     }
 
-    /// Takes a report; `placed` are the load balancers that belong on the amphora. `None`: it comes too late to be
-    /// of interest.
+    /// [`Sightings::take_after`] of a report that follows the one before.
+    #[cfg(test)]
     pub(crate) fn take(
         &self,
         report: Report,
         placed: &HashSet<LoadBalancerId>,
         now: Timestamp,
+    ) -> Option<News> {
+        self.take_after(report, placed, now, Gap::None)
+    }
+
+    /// Takes a report; `placed` are the load balancers that belong on the amphora. `None`: it comes too late to be
+    /// of interest. After others that went elsewhere all it tells may be news.
+    pub(crate) fn take_after(
+        &self,
+        report: Report,
+        placed: &HashSet<LoadBalancerId>,
+        now: Timestamp,
+        gap: Gap,
     ) -> Option<News> {
         let mut inner = self.lock();
         let Inner {
@@ -157,7 +186,13 @@ impl Sightings {
             booted,
             ..News::default()
         };
+        let all: Vec<_> = match gap {
+            Gap::None => Vec::new(),
+            Gap::Some => report.load_balancers.iter().map(|it| it.id).collect(),
+        };
         sighting.compare(report, placed, now, &mut news);
+        news.changed
+            .extend(all.iter().filter(|id| placed.contains(id)));
         Some(news)
     }
 
@@ -167,6 +202,7 @@ impl Sightings {
         amphora: AmphoraId,
         boot: Option<BootId>,
         report: LoadBalancerReport,
+        now: Timestamp,
     ) {
         let mut inner = self.lock();
         let Inner {
@@ -190,6 +226,7 @@ impl Sightings {
             Seen {
                 report,
                 pushed_after,
+                at: now,
             },
         );
     }
@@ -222,15 +259,18 @@ impl Sightings {
         amphora: AmphoraId,
         id: LoadBalancerId,
     ) -> Option<LoadBalancerReport> {
-        Some(
-            self.lock()
-                .amphorae
-                .get(&amphora)?
-                .load_balancers
-                .get(&id)?
-                .report
-                .clone(),
-        )
+        self.report_with_time(amphora, id).map(|(report, _)| report)
+    }
+
+    /// The same, and when it said so.
+    pub(crate) fn report_with_time(
+        &self,
+        amphora: AmphoraId,
+        id: LoadBalancerId,
+    ) -> Option<(LoadBalancerReport, Timestamp)> {
+        let inner = self.lock();
+        let seen = inner.amphorae.get(&amphora)?.load_balancers.get(&id)?;
+        Some((seen.report.clone(), seen.at))
     }
 
     /// Amphorae that hold the load balancer though it is not placed on them.
@@ -249,11 +289,10 @@ impl Sightings {
         now: Timestamp,
         silence: Duration,
     ) -> AmphoraStatus {
-        let last_seen = self
-            .lock()
-            .amphorae
-            .get(&amphora)
-            .and_then(|sighting| sighting.last_seen);
+        let last_seen = self.lock().amphorae.get(&amphora).and_then(|sighting| {
+            let told = |at: Timestamp| at.checked_add(HEARSAY_AGE_MAX).unwrap_or(at);
+            sighting.last_seen.max(sighting.hearsay.map(told))
+        });
         liveness::judge(last_seen, now, silence)
     }
 
@@ -265,7 +304,7 @@ impl Sightings {
             .get(&amphora)
             .map_or_else(SelfPortrait::default, |sighting| SelfPortrait {
                 info: sighting.info.clone(),
-                last_seen: sighting.last_seen,
+                last_seen: sighting.last_seen.max(sighting.hearsay),
                 metrics_port: sighting.metrics_port,
             })
     }
@@ -436,6 +475,7 @@ impl Sighting {
                     Seen {
                         report: load_balancer,
                         pushed_after: seen.pushed_after,
+                        at: now,
                     }
                 }
                 None => {
@@ -443,6 +483,7 @@ impl Sighting {
                     Seen {
                         report: load_balancer,
                         pushed_after: None,
+                        at: now,
                     }
                 }
             };

@@ -29,7 +29,7 @@ use krater_controller_core::{
     tree::TreeView,
     vips::VipRules,
 };
-use krater_controller_store::{AmphoraRecord, Fate, Placement, Store, StoreError};
+use krater_controller_store::{AmphoraRecord, Fate, Placement, Put, Store, StoreError};
 use krater_driver::{Authenticator, SecretStore};
 use krater_driver_local::{FileSecrets, LocalNetwork, NetworkConfig, NoAuth};
 use tokio::sync::watch;
@@ -247,8 +247,12 @@ impl Agents for Pretended {
                     amphora,
                     load_balancers_max: wish.load_balancers_max,
                 };
-                let placed = self.placements.put(id, placement, None).await?;
-                Ok(if placed { Placed::On } else { Placed::Gone })
+                let placed = self.placements.put(id, placement, None, None).await?;
+                Ok(if placed == Put::Done {
+                    Placed::On
+                } else {
+                    Placed::Gone
+                })
             }
         }
     }
@@ -321,6 +325,14 @@ impl Agents for Pretended {
 
     fn is_silent(&self, _amphora: AmphoraId) -> bool {
         self.state().silent
+    }
+
+    async fn is_surely_silent(&self, amphora: AmphoraId) -> Result<bool, StoreError> {
+        Ok(self.is_silent(amphora))
+    }
+
+    fn is_ours(&self, _amphora: AmphoraId) -> bool {
+        true
     }
 
     fn is_retiring(&self, amphora: AmphoraId) -> bool {
@@ -419,6 +431,7 @@ impl House {
                 tenancy: Tenancy::Shared,
                 fate: Fate::Stays,
                 updated_at: None,
+                host: String::new(),
             };
             store.put_amphora(&record).await.unwrap();
         }

@@ -20,6 +20,7 @@ use crate::{
         REFUSALS_WAITING_MAX,
     },
     metrics::Metrics,
+    neighbours::{Duty, Neighbours},
 };
 
 /// A refusal to be written down.
@@ -94,6 +95,7 @@ pub(crate) fn roles(caller: &Caller) -> String {
 /// Writes refusals down and forgets what is too old or too much, for ever.
 pub(crate) async fn keep(
     store: Store,
+    neighbours: Neighbours,
     mut refusals: mpsc::Receiver<Refusal>,
     retention: Retention,
     metrics: Arc<Metrics>,
@@ -113,7 +115,7 @@ pub(crate) async fn keep(
                 }
             }
             _ = ticks.tick() => {
-                if let Err(error) = prune(&store, &retention).await {
+                if let Err(error) = prune_alone(&neighbours, &store, &retention).await {
                     metrics.store_errors.inc();
                     tracing::warn!(error = %chain(&error), "what is too old could not be forgotten");
                 }
@@ -137,6 +139,20 @@ async fn write_down(
         entries.push(entry);
     }
     store.note(&entries).await
+}
+
+/// One controller does it for all.
+async fn prune_alone(
+    neighbours: &Neighbours,
+    store: &Store,
+    retention: &Retention,
+) -> Result<(), StoreError> {
+    let Some(lease) = neighbours.take(Duty::Pruning).await? else {
+        return Ok(());
+    };
+    let pruned = prune(store, retention).await;
+    lease.release().await;
+    pruned
 }
 
 /// Forgets what is too old or too much, a bounded number at a time so that requests come in between.

@@ -25,6 +25,8 @@ pub struct Krater {
     folder: TempDir,
     verb: String,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    api: SocketAddr,
     program: Option<Program>,
 }
 
@@ -55,25 +57,42 @@ impl Krater {
             folder,
             verb: verb.to_owned(),
             arguments,
+            environment: Vec::new(),
+            api: api_address(),
             program: None,
         }
+    }
+
+    /// Has it serve at other ports than usual, beside another one: the API at `port`, reports and metrics after it.
+    pub fn at(mut self, port: u16) -> Self {
+        self.api.set_port(port);
+        for (offset, flag) in (0..).zip(["--listen", "--intake", "--metrics"]) {
+            let place = format!("127.0.0.1:{}", port + offset);
+            self.arguments.extend([flag.to_owned(), place]);
+        }
+        self
+    }
+
+    /// Has it see a variable in its environment.
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Starts the controller (again) on its state folder and waits until it answers.
     pub fn resume(&mut self) {
         let log = self.log_path();
-        let program = self.program.insert(Program::start(
-            "krater",
-            &mut command(&self.verb, &self.folder, &self.arguments),
-            &log,
-        ));
+        let program = self
+            .program
+            .insert(Program::start("krater", &mut self.command(), &log));
+        let api = self.api;
         until("the API answers", START_MAX, || {
             assert!(
                 program.is_running(),
                 "krater ended while starting:\n{}",
                 program.output()
             );
-            fetch(api_address(), "/").is_ok_and(|answer| answer.status == 200)
+            fetch(api, "/").is_ok_and(|answer| answer.status == 200)
         });
     }
 
@@ -86,15 +105,12 @@ impl Krater {
 
     /// Runs the controller on the same state folder until it ends by itself; gives its status and all it printed.
     pub fn run_to_end(&self) -> (ExitStatus, String) {
-        run_to_end(
-            &mut command(&self.verb, &self.folder, &self.arguments),
-            START_MAX,
-        )
+        run_to_end(&mut self.command(), START_MAX)
     }
 
     /// A client of its API.
     pub fn api(&self) -> Octavia {
-        Octavia::new(api_address())
+        Octavia::new(self.api)
     }
 
     /// The folder that holds its state.
@@ -157,6 +173,18 @@ impl Krater {
         }
     }
 
+    fn command(&self) -> Command {
+        let mut command = Command::new(binary("krater"));
+        command
+            .arg(&self.verb)
+            .arg("--state-dir")
+            .arg(state_folder(&self.folder))
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(Path::new("/"));
+        command
+    }
+
     fn log_path(&self) -> PathBuf {
         self.folder.path().join("krater.log")
     }
@@ -203,17 +231,6 @@ fn api_address() -> SocketAddr {
 
 fn state_folder(folder: &TempDir) -> PathBuf {
     folder.path().join("state")
-}
-
-fn command(verb: &str, folder: &TempDir, arguments: &[String]) -> Command {
-    let mut command = Command::new(binary("krater"));
-    command
-        .arg(verb)
-        .arg("--state-dir")
-        .arg(state_folder(folder))
-        .args(arguments)
-        .current_dir(Path::new("/"));
-    command
 }
 
 fn kill(pid: u32) {

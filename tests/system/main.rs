@@ -19,6 +19,7 @@ mod policies;
 mod protocols;
 mod refusal;
 mod scene;
+mod several;
 mod standalone;
 mod statistics;
 mod timeouts;

@@ -23,6 +23,19 @@ impl Tally {
         sum([self.base, self.last])
     }
 
+    /// Never falls: of two tallies of one listener on one amphora the one that came further was counted later.
+    #[must_use]
+    pub fn progress(&self) -> u64 {
+        let total = self.total();
+        let parts = [
+            total.bytes_in,
+            total.bytes_out,
+            total.request_errors,
+            total.total_connections,
+        ];
+        parts.into_iter().fold(0, u64::saturating_add)
+    }
+
     /// The total while the amphora is silent: what it did is kept, but no connection counts as open.
     #[must_use]
     pub fn total_at_rest(&self) -> Counters {

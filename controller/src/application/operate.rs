@@ -9,6 +9,7 @@ use krater_controller_core::{
     policy::{self, Action},
     query::{AmphoraStatus, Answer, Caller, FailureView, MemberView, ResourceId},
     refusal::Refusal,
+    tree::LoadBalancerTree,
 };
 
 use super::{Application, record};
@@ -119,6 +120,20 @@ impl Application {
             }
         }
         Ok(())
+    }
+
+    /// Whoever moves a load balancer has to know where it is, whichever controller put it there. Answers whether
+    /// the command does.
+    pub(super) async fn be_sure_of_place(
+        &self,
+        tree: &LoadBalancerTree,
+        command: &Command,
+    ) -> Result<bool, Refusal> {
+        if !matches!(command, Command::FailOver(..)) {
+            return Ok(false);
+        }
+        self.stored(self.parts.known.placements.be_sure_of(tree.id()).await)?;
+        Ok(true)
     }
 
     /// Has a load balancer leave its amphora. One that is gone or going leaves by itself.

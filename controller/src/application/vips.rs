@@ -74,15 +74,30 @@ impl Application {
         contested: &BTreeSet<IpAddr>,
     ) -> Result<(AllocatedVip, Wanted<'_>), Refusal> {
         let _turn = self.choices.turn.lock().await;
+        if !contested.is_empty() {
+            self.parts.known.store.doubt_addresses();
+        }
         let mut taken = self.taken(request).await?;
         if !contested.is_empty() {
             Arc::make_mut(&mut taken.addresses).extend(contested);
         }
         taken.wanted = self.choices.lock().keys().copied().collect();
         let networking = &self.parts.networking;
-        let allocated = networking
-            .allocate(caller, id, request, port_id, &taken)
-            .await?;
+        let allocated = networking.allocate(caller, id, request, port_id, &taken);
+        let allocated = match allocated.await {
+            // What other controllers gave back a moment ago may not be known here.
+            Err(_) if self.parts.known.neighbours.may_be() => {
+                self.parts.known.store.doubt_addresses();
+                taken.addresses = self.taken(request).await?.addresses;
+                if !contested.is_empty() {
+                    Arc::make_mut(&mut taken.addresses).extend(contested);
+                }
+                networking
+                    .allocate(caller, id, request, port_id, &taken)
+                    .await?
+            }
+            other => other?,
+        };
         let additional = allocated.additional.iter().map(|vip| vip.address);
         let addresses = std::iter::once(allocated.vip.address).chain(additional);
         let wanted = self.choices.want(addresses.collect());

@@ -14,7 +14,7 @@ use krater_controller_core::{
     query::{AmphoraStatus, AmphoraView},
     retry,
 };
-use krater_controller_store::{AmphoraRecord, Fate, StoreError};
+use krater_controller_store::{AmphoraRecord, Fate, Heard, StoreError};
 use krater_driver::AmphoraOrder;
 use tokio::{sync::watch, time::sleep};
 
@@ -53,6 +53,43 @@ impl Amphora {
             ending: watch::Sender::new(false),
             idle_since: Mutex::default(),
         })
+    }
+
+    /// [`Amphora::of`] for one that was there before: where it was it is most likely still, and a stranger there cannot
+    /// show its certificate.
+    pub(super) fn found(record: AmphoraRecord, parts: &Parts) -> Arc<Self> {
+        let agent = record.agent.clone();
+        let amphora = Self::of(record, parts);
+        if let Some(agent) = agent.and_then(|agent| agent.parse().ok()) {
+            amphora.client.direct(agent);
+        }
+        amphora
+    }
+
+    /// Takes what another controller wrote down of it.
+    pub(super) fn learn(&self, found: AmphoraRecord, host: &str) {
+        let agent = found.agent.as_ref().and_then(|agent| agent.parse().ok());
+        {
+            let mut record = lock(&self.record);
+            // What is to go stays so, whatever was read at the same moment.
+            if found.fate == Fate::Retires {
+                record.fate = Fate::Retires;
+            }
+            if found.host == host {
+                // Where it is this controller knows best.
+                return;
+            }
+            let fate = record.fate;
+            *record = AmphoraRecord { fate, ..found };
+        }
+        if let Some(agent) = agent {
+            self.client.direct(agent);
+        }
+    }
+
+    /// Whether it is of the host: its controller alone starts and ends it.
+    pub(super) fn is_of(&self, host: &str) -> bool {
+        lock(&self.record).host == host
     }
 
     /// Keeps it running until it is to go; returns when it has ended and is forgotten.
@@ -113,39 +150,25 @@ impl Amphora {
         renewed
     }
 
-    /// Writes down what a report said of it.
-    pub(super) async fn remember(&self, parts: &Parts) -> Result<(), StoreError> {
-        if *self.ending.borrow() {
-            // What is being forgotten must not be put on record again.
-            return Ok(());
-        }
-        let portrait = parts.known.sightings.portrait(self.id);
-        let record = {
-            let mut record = lock(&self.record);
-            if let Some(info) = portrait.info {
-                if record.boot != Some(info.boot) {
-                    record.updated_at = Some(clock::now());
-                }
-                record.boot = Some(info.boot);
-                record.version = Some(info.version);
-                record.pid = Some(info.pid);
+    /// Takes note of what was heard of it.
+    pub(super) fn note_heard(&self, heard: &Heard) {
+        let mut record = lock(&self.record);
+        record.last_seen = record.last_seen.max(Some(heard.at));
+        if let Some((boot, version, pid)) = heard.run.clone() {
+            if record.boot != Some(boot) {
+                record.updated_at = Some(heard.at);
             }
-            record.last_seen = portrait.last_seen.or(record.last_seen);
-            record.clone()
-        };
-        parts.known.store.put_amphora(&record).await
+            (record.boot, record.version, record.pid) = (Some(boot), Some(version), Some(pid));
+        }
     }
 
     /// Writes down that it is to go.
     pub(super) async fn note_retiring(&self, parts: &Parts) -> Result<(), StoreError> {
-        let retiring = AmphoraRecord {
-            fate: Fate::Retires,
-            updated_at: Some(clock::now()),
-            ..self.record()
-        };
-        parts.known.store.put_amphora(&retiring).await?;
+        let now = clock::now();
+        parts.known.store.note_retiring(self.id, now).await?;
         let mut record = lock(&self.record);
-        (record.fate, record.updated_at) = (retiring.fate, retiring.updated_at);
+        (record.fate, record.updated_at) = (Fate::Retires, Some(now));
+        parts.known.neighbours.tell_fleet();
         Ok(())
     }
 

@@ -14,10 +14,14 @@ use krater_controller_core::{
     place::{self, Candidate, Choice, Deployment},
     query::AmphoraStatus,
 };
-use krater_controller_store::{AmphoraRecord, Fate, Placement, StoreError};
+use krater_controller_store::{AmphoraRecord, Fate, Placement, Put, PutTerms, StoreError};
 
 use super::{Fleet, amphora::Amphora, lock};
-use crate::{chance, clock, limits::SPARE_TIME_MAX, reconcile::Placed};
+use crate::{
+    chance, clock,
+    limits::{PLACE_RACES_MAX, SPARE_TIME_MAX},
+    reconcile::Placed,
+};
 
 /// When shared amphorae end that are more than wanted and carry nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,28 +40,57 @@ impl Fleet {
         wish: &Steering,
     ) -> Result<Placed, StoreError> {
         let _alone = self.deciding.lock().await;
-        let (amphora, new) = match place::choose(wish, &self.candidates(), &self.deployment()) {
-            Choice::Existing(amphora) => (amphora, None),
-            Choice::New { zone } => {
-                let record = decide(zone, wish.tenancy);
-                (record.id, Some(record))
-            }
-            Choice::NoRoom(no_room) => return Ok(Placed::Nowhere(no_room)),
-        };
-        let placement = Placement {
-            amphora,
-            load_balancers_max: wish.load_balancers_max,
-        };
         let placements = &self.parts.known.placements;
-        if !placements.put(id, placement, new.as_ref()).await? {
-            return Ok(Placed::Gone);
+        for _ in 0..PLACE_RACES_MAX {
+            let (amphora, new) = match place::choose(wish, &self.candidates(), &self.deployment()) {
+                Choice::Existing(amphora) => (amphora, None),
+                Choice::New { zone } => {
+                    let record = self.decide(zone, wish.tenancy);
+                    (record.id, Some(record))
+                }
+                Choice::NoRoom(no_room) => return Ok(Placed::Nowhere(no_room)),
+            };
+            let placement = Placement {
+                amphora,
+                load_balancers_max: wish.load_balancers_max,
+            };
+            let terms = self.terms(id, wish);
+            match placements.put(id, placement, new.as_ref(), terms).await? {
+                Put::Gone => return Ok(Placed::Gone),
+                Put::LostRace => {
+                    // Another controller has placed it, or others where it was to go.
+                    let before = placements.of(id);
+                    placements.reload().await?;
+                    self.sync().await?;
+                    if placements.of(id) != before {
+                        return Ok(Placed::On);
+                    }
+                }
+                Put::Done => {
+                    if let Some(record) = new {
+                        tracing::info!(%amphora, zone = record.zone, tenancy = ?record.tenancy, lb = %id, "another amphora is started");
+                        self.enter(Amphora::of(record, &self.parts));
+                        self.changed.notify_one();
+                        self.parts.known.neighbours.tell_fleet();
+                    }
+                    return Ok(Placed::On);
+                }
+            }
         }
-        if let Some(record) = new {
-            tracing::info!(%amphora, zone = record.zone, tenancy = ?record.tenancy, lb = %id, "another amphora is started");
-            self.enter(record);
-            self.changed.notify_one();
-        }
-        Ok(Placed::On)
+        // Whoever looks again finds it quieter.
+        Ok(Placed::Gone)
+    }
+
+    /// What has to hold still when a placement is stored; alone it does.
+    fn terms(&self, id: LoadBalancerId, wish: &Steering) -> Option<PutTerms> {
+        self.parts.known.neighbours.may_be().then(|| PutTerms {
+            from: self.parts.known.placements.of(id),
+            load_balancers_max: match wish.tenancy {
+                Tenancy::Dedicated => 1,
+                Tenancy::Shared => self.parts.load_balancers_max,
+            },
+            amphorae_max: self.parts.amphorae_max as u64,
+        })
     }
 
     /// Brings the fleet to what is wanted: enough shared amphorae in each zone, none that is good for nothing.
@@ -67,16 +100,27 @@ impl Fleet {
             while self.shared_in(&zone.name) < zone.amphorae
                 && self.all().len() < self.parts.amphorae_max
             {
-                let record = decide(zone.name.clone(), Tenancy::Shared);
-                self.parts.known.store.put_amphora(&record).await?;
-                self.enter(record);
+                let record = self.decide(zone.name.clone(), Tenancy::Shared);
+                let (store, most) = (&self.parts.known.store, self.parts.amphorae_max);
+                if !store
+                    .put_amphora_if_fewer(&record, zone.amphorae, most)
+                    .await?
+                {
+                    // Another controller was faster: its own are learned of with the next look.
+                    break;
+                }
+                self.enter(Amphora::of(record, &self.parts));
                 self.changed.notify_one();
+                self.parts.known.neighbours.tell_fleet();
             }
         }
         // The youngest goes first, of those that are one too many.
         let mut all = self.all();
         all.sort_by_key(|(_, amphora)| std::cmp::Reverse(amphora.record().created_at));
         for (id, amphora) in all {
+            if !amphora.is_of(&self.parts.host) {
+                continue;
+            }
             if self.carries_anything(id) {
                 *lock(&amphora.idle_since) = None;
                 continue;
@@ -112,13 +156,29 @@ impl Fleet {
         self.parts.known.sightings.forget_amphora(id);
     }
 
-    fn enter(&self, record: AmphoraRecord) {
-        let id = record.id;
-        let amphora = Amphora::of(record, &self.parts);
+    pub(super) fn enter(&self, amphora: Arc<Amphora>) {
         self.amphorae
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, amphora);
+            .insert(amphora.id, amphora);
+    }
+
+    fn decide(&self, zone: String, tenancy: Tenancy) -> AmphoraRecord {
+        AmphoraRecord {
+            id: AmphoraId::new(chance::random_uuid()),
+            created_at: clock::now(),
+            agent: None,
+            metrics: None,
+            boot: None,
+            version: None,
+            pid: None,
+            last_seen: None,
+            zone,
+            tenancy,
+            fate: Fate::Stays,
+            updated_at: None,
+            host: self.parts.host.clone(),
+        }
     }
 
     fn candidates(&self) -> Vec<Candidate> {
@@ -187,22 +247,5 @@ impl Fleet {
         }
         let since = *lock(&amphora.idle_since).get_or_insert_with(Instant::now);
         spares == Spares::EndNow || since.elapsed() >= SPARE_TIME_MAX
-    }
-}
-
-fn decide(zone: String, tenancy: Tenancy) -> AmphoraRecord {
-    AmphoraRecord {
-        id: AmphoraId::new(chance::random_uuid()),
-        created_at: clock::now(),
-        agent: None,
-        metrics: None,
-        boot: None,
-        version: None,
-        pid: None,
-        last_seen: None,
-        zone,
-        tenancy,
-        fate: Fate::Stays,
-        updated_at: None,
     }
 }

@@ -65,6 +65,7 @@ pub(crate) fn parts(house: &House, folder: &tempfile::TempDir, amphorae: usize) 
         zones: vec![zone("local", amphorae)],
         amphorae_max: 64,
         load_balancers_max: 1_000,
+        host: String::new(),
     }
 }
 
@@ -216,7 +217,10 @@ async fn a_load_balancer_that_wants_few_neighbours_keeps_later_ones_away() {
     assert_eq!(field.placed(&fleet, &any).await, first);
     assert_ne!(field.placed(&fleet, &any).await, first);
     // The next controller knows it too.
-    let known = crate::placements::Placements::load(field.house.known.store.clone());
+    let known = crate::placements::Placements::load(
+        field.house.known.store.clone(),
+        field.house.known.neighbours.clone(),
+    );
     assert_eq!(known.await.unwrap().limit(first), Some(2));
 }
 
@@ -320,7 +324,7 @@ async fn an_amphora_that_is_sent_away_is_replaced_and_never_comes_back() {
     assert_ne!(second, first);
     field.until_there_are(&[second]).await;
     // What it still had to say is not put on record.
-    fleet.remember(first).await.unwrap();
+    fleet.note_heard().await.unwrap();
     assert_eq!(field.records().await.len(), 1);
     keeping.abort();
 }

@@ -2,14 +2,11 @@
 //! fails.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use krater_amphora_api::{
-    AmphoraId, Generation, ListenerId, LoadBalancerId, LoadBalancerReport, SnapshotSpec,
-};
+use krater_amphora_api::{AmphoraId, Generation, ListenerId, LoadBalancerId, SnapshotSpec};
 use krater_controller_core::{
     blame::{self, Failure},
     change::Change,
@@ -18,25 +15,26 @@ use krater_controller_core::{
     plan::{self, Actual, Carrier, Desired, Intent, Outcome, Settled, Step},
     query::ResourceId,
     quota::Growth,
-    retry, rollup,
-    status::Reason,
+    retry,
     tree::{Touch, TreeView},
 };
 use krater_controller_store::{self as store, Settlement, StoreError};
 use krater_driver::DriverError;
-use uuid::Uuid;
 
 use super::{Placed, Reconciler, lock};
 use crate::{
     amphora_client::{AgentError, Departure},
     clock,
-    limits::PLANS_MAX,
+    limits::{FOREIGN_PATIENCE, PLANS_MAX},
+    neighbours::Lease,
 };
 
 /// How an attempt ended.
 pub(super) enum Verdict {
     /// Nothing is to be done until somebody pokes or it is due.
     Rest,
+    /// Another controller attends to it, or is to.
+    Elsewhere,
     /// It is to be tried again shortly, or when the amphora is connected.
     Soon {
         /// The amphora that did not answer.
@@ -61,9 +59,14 @@ impl Reconciler {
     pub(super) async fn converge(
         self: &Arc<Self>,
         id: LoadBalancerId,
+        lease: &Lease,
     ) -> Result<Verdict, StoreError> {
         let began = Instant::now();
-        for _ in 0..PLANS_MAX {
+        for round in 0..PLANS_MAX {
+            if round > 0 && !lease.extend().await? {
+                return Ok(Verdict::Elsewhere);
+            }
+            self.parts.known.placements.be_sure_of(id).await?;
             // Before the tree is read: what is in force cannot be newer than what is stored, unless the store is old.
             let carrier = self.carrier(id);
             let Some(view) = self
@@ -78,6 +81,9 @@ impl Reconciler {
             };
             self.parts.known.census.note(&view);
             self.parts.vault.note(&view.tree);
+            if self.is_left_to_others(&view, carrier) {
+                return Ok(Verdict::Elsewhere);
+            }
             let desired = Desired::of(&view.tree);
             if let Some(held) = carrier
                 .and_then(|carrier| carrier.applied)
@@ -120,6 +126,21 @@ impl Reconciler {
             blocked_by: None,
             after: retry::WAIT_MIN,
         })
+    }
+
+    /// Whether its amphora is of another host and not connected: who reaches it is to attend to it, for a while.
+    fn is_left_to_others(&self, view: &TreeView, carrier: Option<Carrier>) -> bool {
+        let id = view.tree.id();
+        let agents = &self.parts.agents;
+        let is_foreign = carrier.is_some_and(|Carrier { amphora, .. }| {
+            !agents.is_ours(amphora) && agents.boot(amphora).is_none() && !agents.is_silent(amphora)
+        });
+        let mut left = lock(&self.left);
+        if !is_foreign {
+            left.remove(&id);
+            return false;
+        }
+        left.entry(id).or_insert_with(Instant::now).elapsed() < FOREIGN_PATIENCE
     }
 
     fn carrier(&self, id: LoadBalancerId) -> Option<Carrier> {
@@ -241,10 +262,12 @@ impl Reconciler {
         match self.parts.agents.push(amphora, &spec).await {
             Ok(applied) => {
                 tracing::debug!(lb = %id, %amphora, generation = %applied.generation, "in force");
-                self.parts
-                    .known
-                    .sightings
-                    .note_applied(amphora, boot, applied.report);
+                self.parts.known.sightings.note_applied(
+                    amphora,
+                    boot,
+                    applied.report,
+                    clock::now(),
+                );
                 lock(&self.behind).remove(&id);
                 Ok(Progress::Done)
             }
@@ -340,67 +363,8 @@ impl Reconciler {
             .known
             .census
             .note_settled(&view.tree, &settlement.errors);
-        self.parts.known.bells.ring(id);
+        self.ring(id);
         Ok(Progress::Settled)
-    }
-
-    /// Records what is known of a load balancer that needs no step: its statuses may have changed.
-    async fn refresh(&self, view: &TreeView) -> Result<(), StoreError> {
-        let id = view.tree.id();
-        self.refresh_operating(view).await?;
-        let Some(settled) = Settled::of(&view.observed).filter(|_| !view.is_pending()) else {
-            return Ok(());
-        };
-        let errors = match settled.outcome {
-            Outcome::InForce => self.in_force_errors(view),
-            Outcome::Failed => view.observed.errors.clone(),
-        };
-        if errors != view.observed.errors {
-            self.parts
-                .known
-                .store
-                .put_errors(id, settled.generation, &errors)
-                .await?;
-            self.parts.known.census.note_settled(&view.tree, &errors);
-        }
-        Ok(())
-    }
-
-    async fn refresh_operating(&self, view: &TreeView) -> Result<(), StoreError> {
-        let id = view.tree.id();
-        let Some(amphora) = self.parts.known.placements.of(id) else {
-            return Ok(());
-        };
-        let news = if self.parts.agents.is_silent(amphora) {
-            rollup::unserved(&view.tree)
-        } else {
-            rollup::rollup(&view.tree, &self.reports(id))
-        };
-        // What is not news keeps its status, as long as its resource is there.
-        let ids: BTreeSet<Uuid> = view.tree.facts().map(|facts| facts.id.uuid()).collect();
-        let mut statuses = view.observed.operating.clone();
-        statuses.retain(|resource, _| ids.contains(resource));
-        statuses.extend(news);
-        if statuses != view.observed.operating {
-            self.parts.known.store.put_operating(id, &statuses).await?;
-            self.parts.known.census.note_operating(id, &statuses);
-        }
-        Ok(())
-    }
-
-    /// What does not work of a generation that is in force.
-    fn in_force_errors(&self, view: &TreeView) -> BTreeMap<Uuid, Reason> {
-        let mut errors = rollup::listener_errors(&view.tree, &self.reports(view.tree.id()));
-        errors.extend(compile::unservable(&view.tree, &self.parts.defaults));
-        errors
-    }
-
-    fn reports(&self, id: LoadBalancerId) -> Vec<LoadBalancerReport> {
-        let carrier = self.parts.known.placements.of(id);
-        carrier
-            .and_then(|amphora| self.parts.known.sightings.report(amphora, id))
-            .into_iter()
-            .collect()
     }
 
     /// Decides what a failure comes to: another quiet try, or an error that is shown and tried again later.
@@ -470,7 +434,7 @@ impl Reconciler {
             .known
             .census
             .note_settled(&view.tree, &settlement.errors);
-        self.parts.known.bells.ring(id);
+        self.ring(id);
         self.stand_by(id, &failure);
         Ok(Verdict::Rest)
     }
@@ -553,7 +517,14 @@ impl Reconciler {
                 .settle_seconds
                 .observe(since.elapsed().as_secs_f64());
         }
+        lock(&self.left).remove(&id);
+        self.ring(id);
+    }
+
+    /// Wakes those who wait for it, here and at other controllers.
+    fn ring(&self, id: LoadBalancerId) {
         self.parts.known.bells.ring(id);
+        self.parts.known.neighbours.tell_settled(id);
     }
 }
 

@@ -252,6 +252,7 @@ async fn what_a_silent_amphora_carries_does_not_work_until_it_is_heard_of_again(
         .await;
     assert_eq!(status(&silent), ProvisioningStatus::Active);
     house.amphora.set_silent(false);
+    house.hear(house.amphora.report(1, 1));
     house.reconciler.poke(id, super::Urgency::Background);
     house
         .until(id, "working", |view| {

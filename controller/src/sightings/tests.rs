@@ -127,7 +127,7 @@ fn a_report_written_before_a_push_does_not_overrule_it_but_the_one_after_does() 
     let boot = Some(BootId::new(Uuid::from_u128(1)));
     let take = |sequence, list| changed(sightings.take(report(1, sequence, list), &placed, at(0)));
     take(1, vec![said(1, 1)]);
-    sightings.note_applied(AMPHORA, boot, said(1, 2));
+    sightings.note_applied(AMPHORA, boot, said(1, 2), at(0));
     assert_eq!(take(2, vec![said(1, 1)]), []);
     assert_eq!(
         sightings.applied(AMPHORA, lb(1)),
@@ -138,7 +138,7 @@ fn a_report_written_before_a_push_does_not_overrule_it_but_the_one_after_does() 
         sightings.applied(AMPHORA, lb(1)),
         Generation::from_number(1)
     );
-    sightings.note_applied(AMPHORA, boot, said(1, 3));
+    sightings.note_applied(AMPHORA, boot, said(1, 3), at(0));
     assert_eq!(take(4, vec![]), []);
     assert_eq!(take(5, vec![]), [lb(1)]);
 }
@@ -148,7 +148,7 @@ fn another_run_of_the_process_makes_everything_news() {
     let sightings = Sightings::default();
     let placed = placed([1]);
     sightings.take(report(1, 7, vec![said(1, 5)]), &placed, at(0));
-    sightings.note_applied(AMPHORA, None, said(1, 6));
+    sightings.note_applied(AMPHORA, None, said(1, 6), at(0));
     let news = sightings
         .take(report(2, 1, vec![said(1, 5)]), &placed, at(1))
         .unwrap();

@@ -115,6 +115,14 @@ impl Store {
         Ok(views)
     }
 
+    /// All load balancers without their children, with what is known of them.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn roots(&self) -> Result<Vec<TreeView>, StoreError> {
+        self.views_of(sqlx::query(ROOTS)).await
+    }
+
     /// [`Store::apply_under`] on no terms.
     ///
     /// # Errors
@@ -499,6 +507,7 @@ const VIEW: &str = views_where!(
     "WHERE r.load_balancer_id = (SELECT load_balancer_id FROM resource WHERE id = $1 AND kind = $2)"
 );
 const VIEWS_ALL: &str = views_where!("");
+const ROOTS: &str = views_where!("WHERE r.kind = 'load_balancer'");
 const VIEWS_BY_ID: &str = views_where!("WHERE r.load_balancer_id = $1");
 const VIEWS_HOLDING: &str = views_where!(
     "WHERE r.load_balancer_id = (SELECT load_balancer_id FROM resource WHERE id = $1)"

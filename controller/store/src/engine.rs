@@ -105,6 +105,23 @@ impl Store {
         }
     }
 
+    /// Copies an embedded database to a file that is there and empty, while others write. A database on a server is a
+    /// [`StoreError::Defect`].
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let (Engine::Embedded(embedded), Some(path)) = (&self.engine, path.to_str()) else {
+            let why = "only an embedded database is copied, to a path that is text";
+            return Err(StoreError::Defect(why.to_owned()));
+        };
+        let statement = sqlx::query("VACUUM INTO $1").bind(path.to_owned());
+        embedded
+            .run_as(Durability::Promised, "copy the database", statement)
+            .await
+            .map(drop)
+    }
+
     /// Tells the other processes that share the database something, soon and perhaps never: whoever misses it looks by
     /// itself. Nothing where there are no others.
     pub fn announce(&self, news: &str) {
@@ -206,6 +223,14 @@ impl Store {
         match &self.engine {
             Engine::Embedded(it) => it.addresses(doing, load, read).await,
             Engine::Server(it) => it.addresses(doing, load, read).await,
+        }
+    }
+
+    /// The microseconds since the epoch as the server's clock tells them, in SQL; none where a process is alone.
+    pub(crate) const fn now_expression(&self) -> Option<&'static str> {
+        match &self.engine {
+            Engine::Embedded(_) => None,
+            Engine::Server(_) => Some(server::NOW_US),
         }
     }
 

@@ -7,25 +7,31 @@
 
 mod audit;
 mod catalogue;
+mod check;
 mod desired;
 mod engine;
 mod error;
 #[cfg(test)]
 mod fixture;
+mod lease;
 mod migrate;
 mod observed;
 mod once;
 mod quota;
 mod row;
 mod scan;
+mod sealed;
+mod transfer;
 
 pub use catalogue::Arranged;
+pub use check::{Checked, Finding};
 pub use desired::{Committed, Terms};
 pub use engine::{News, ServerSettings, Store};
 pub use error::StoreError;
 pub use observed::{
-    fleet::{AmphoraRecord, Fate, Placement},
+    fleet::{AmphoraRecord, Fate, Heard, Placement, Put, PutTerms},
     settlement::{Due, Outcome, Settled, Settlement},
     statistics::ListenerTally,
 };
 pub use once::CreatedOnce;
+pub use transfer::{Progress, TransferError};

@@ -18,9 +18,16 @@ const STEPS: &[&str] = &[
     include_str!("../migrations/0005.sql"),
     include_str!("../migrations/0006.sql"),
     include_str!("../migrations/0007.sql"),
+    include_str!("../migrations/0008.sql"),
 ];
 
+/// The schema that this release knows.
+pub(crate) const SCHEMA: i64 = 8;
+
 impl Store {
+    /// The schema that this release knows.
+    pub const SCHEMA: i64 = SCHEMA;
+
     /// Opens the database file, makes it (mode 0600) if there is none, checks it and brings its schema up to date.
     ///
     /// # Errors
@@ -97,6 +104,11 @@ async fn migrate(store: &Store) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::STEPS;
+
+    #[test]
+    fn the_schema_is_numbered_by_its_steps() {
+        assert_eq!(i64::try_from(STEPS.len()), Ok(super::SCHEMA));
+    }
 
     #[test]
     fn columns_are_text_and_bigint_only_and_no_step_uses_a_vendors_words() {

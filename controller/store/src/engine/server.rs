@@ -383,6 +383,9 @@ fn number_of(key: &str) -> i64 {
 const TABLES: &str = "SELECT COUNT(*), COUNT(*) FILTER (WHERE table_name = 'schema_version')
     FROM information_schema.tables WHERE table_schema = current_schema()";
 
+/// The present moment, whatever moment the transaction began at.
+pub(super) const NOW_US: &str = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
+
 /// Release 14, the oldest that is still cared for.
 const VERSION_MIN: u32 = 140_000;
 /// How long a request waits for a connection: as long as clients wait for an answer that says why not.

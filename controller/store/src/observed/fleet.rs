@@ -8,7 +8,7 @@ use krater_controller_core::model::Tenancy;
 
 use crate::{
     Store, StoreError,
-    engine::{Durability, Statement, retried},
+    engine::{Durability, Statement, Transaction, retried},
     row::{self, column, read_id, read_time},
 };
 
@@ -39,6 +39,19 @@ pub struct AmphoraRecord {
     pub fate: Fate,
     /// When something of this last changed, being heard of aside.
     pub updated_at: Option<Timestamp>,
+    /// Whose it is to start and end it, where there are several controllers.
+    pub host: String,
+}
+
+/// What was heard of an amphora.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Of which one.
+    pub amphora: AmphoraId,
+    /// When.
+    pub at: Timestamp,
+    /// The run of its process, its release and its process id.
+    pub run: Option<(BootId, String, u32)>,
 }
 
 /// Whether an amphora is to stay.
@@ -57,6 +70,29 @@ pub struct Placement {
     pub amphora: AmphoraId,
     /// With how many others at most it wants to be there, itself included.
     pub load_balancers_max: Option<u32>,
+}
+
+/// On which terms a load balancer is placed, beside that it and the amphora are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PutTerms {
+    /// Where it is until then, as far as whoever decided knew.
+    pub from: Option<AmphoraId>,
+    /// The most load balancers on the amphora.
+    pub load_balancers_max: u32,
+    /// The most amphorae.
+    pub amphorae_max: u64,
+}
+
+/// What became of a placement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Put {
+    /// It is stored.
+    Done,
+    /// The load balancer or the amphora is gone, or the amphora is to go.
+    Gone,
+    /// Somebody else placed it meanwhile, or others filled the amphora or the fleet: look again.
+    LostRace,
 }
 
 impl Store {
@@ -92,6 +128,7 @@ impl Store {
                         _ => Fate::Retires,
                     },
                     updated_at: updated.map(|us| read_time(us, "a time")).transpose()?,
+                    host: column(found, 12, "a host")?,
                 })
             })
             .collect()
@@ -115,9 +152,114 @@ impl Store {
         retried!(self.run("forget an amphora", statement())).map(drop)
     }
 
+    /// Remembers a new shared amphora unless its zone has `wanted` that are to stay, or there are `most` in all.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn put_amphora_if_fewer(
+        &self,
+        amphora: &AmphoraRecord,
+        wanted: usize,
+        most: usize,
+    ) -> Result<bool, StoreError> {
+        retried!(self.try_put_amphora_if_fewer(amphora, wanted, most))
+    }
+
+    async fn try_put_amphora_if_fewer(
+        &self,
+        amphora: &AmphoraRecord,
+        wanted: usize,
+        most: usize,
+    ) -> Result<bool, StoreError> {
+        let doing = "remember an amphora";
+        let mut transaction = self.begin(doing).await?;
+        transaction.lock(doing, FLEET).await?;
+        let statement = sqlx::query(FLEET_COUNT).bind(amphora.zone.clone());
+        let found = transaction.one(doing, statement).await?;
+        let (all, shared): (i64, i64) =
+            (column(&found, 0, "a count")?, column(&found, 1, "a count")?);
+        let is_less = |count: i64, most: usize| usize::try_from(count).is_ok_and(|it| it < most);
+        if !is_less(all, most) || !is_less(shared, wanted) {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        transaction.run(doing, put_amphora(amphora)).await?;
+        transaction.commit(doing).await?;
+        Ok(true)
+    }
+
+    /// Notes that an amphora is to go.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn note_retiring(&self, amphora: AmphoraId, at: Timestamp) -> Result<(), StoreError> {
+        let statement = || {
+            sqlx::query("UPDATE amphora SET retiring = 1, updated_us = $2 WHERE id = $1")
+                .bind(row::id_text(amphora.uuid()))
+                .bind(row::time_us(at))
+        };
+        retried!(self.run("note that an amphora is to go", statement())).map(drop)
+    }
+
+    /// Notes what was heard of amphorae; of one that is forgotten nothing is stored, and nothing older overwrites what
+    /// is newer.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn note_heard(&self, heard: &[Heard]) -> Result<(), StoreError> {
+        if heard.is_empty() {
+            return Ok(());
+        }
+        let mut sorted: Vec<&Heard> = heard.iter().collect();
+        sorted.sort_unstable_by_key(|heard| heard.amphora);
+        retried!(self.try_note_heard(&sorted))
+    }
+
+    async fn try_note_heard(&self, heard: &[&Heard]) -> Result<(), StoreError> {
+        let doing = "note what amphorae were heard of";
+        let mut transaction = self.begin_as(Durability::Learned, doing).await?;
+        for heard in heard {
+            let run = heard.run.as_ref();
+            let statement = sqlx::query(HEARD)
+                .bind(row::id_text(heard.amphora.uuid()))
+                .bind(row::time_us(heard.at))
+                .bind(run.map(|(boot, ..)| row::id_text(boot.uuid())))
+                .bind(run.map(|(_, version, _)| version.clone()))
+                .bind(run.map(|(.., pid)| i64::from(*pid)));
+            transaction.run(doing, statement).await?;
+        }
+        transaction.commit(doing).await
+    }
+
+    /// Where a load balancer is, and the amphorae it may still be on.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn whereabouts(
+        &self,
+        load_balancer: LoadBalancerId,
+    ) -> Result<(Option<Placement>, Vec<AmphoraId>), StoreError> {
+        let statement = sqlx::query(WHEREABOUTS).bind(row::id_text(load_balancer.uuid()));
+        let mut placement = None;
+        let mut departures = Vec::new();
+        for found in &self.all("look up a placement", statement).await? {
+            let amphora = read_id(found, 0, "an id").map(AmphoraId::new)?;
+            if column::<i64>(found, 1, "whether it is there")? == 0 {
+                departures.push(amphora);
+            } else {
+                let most: Option<i64> = column(found, 2, "a limit")?;
+                let load_balancers_max = most.and_then(|most| u32::try_from(most).ok());
+                placement = Some(Placement {
+                    amphora,
+                    load_balancers_max,
+                });
+            }
+        }
+        Ok((placement, departures))
+    }
+
     /// Places a load balancer, on a `new` amphora if there is one, which is remembered by that too; all of it or nothing.
-    /// If it was elsewhere before, that is a departure from now on. `false`: the load balancer or the amphora is gone,
-    /// and nothing was stored.
+    /// If it was elsewhere before, that is a departure from now on. Unless it is [`Put::Done`], nothing was stored.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -126,8 +268,9 @@ impl Store {
         load_balancer: LoadBalancerId,
         placement: Placement,
         new: Option<&AmphoraRecord>,
-    ) -> Result<bool, StoreError> {
-        retried!(self.try_put_placement(load_balancer, placement, new))
+        terms: Option<PutTerms>,
+    ) -> Result<Put, StoreError> {
+        retried!(self.try_put_placement(load_balancer, placement, new, terms))
     }
 
     async fn try_put_placement(
@@ -135,7 +278,8 @@ impl Store {
         load_balancer: LoadBalancerId,
         placement: Placement,
         new: Option<&AmphoraRecord>,
-    ) -> Result<bool, StoreError> {
+        terms: Option<PutTerms>,
+    ) -> Result<Put, StoreError> {
         // Where there is an amphora already, a placement that a power cut took is decided again from the same facts, and
         // whoever holds the load balancer then says so. A new amphora must not be started without being on record.
         let durability = match new {
@@ -143,6 +287,12 @@ impl Store {
             None => Durability::Learned,
         };
         let mut transaction = self.begin_as(durability, PLACING).await?;
+        if let Some(terms) = terms
+            && !is_as_decided(&mut transaction, load_balancer, placement, new, terms).await?
+        {
+            transaction.rollback().await?;
+            return Ok(Put::LostRace);
+        }
         if let Some(new) = new {
             transaction.run(PLACING, put_amphora(new)).await?;
         }
@@ -158,10 +308,10 @@ impl Store {
             .bind(placement.load_balancers_max.map(i64::from));
         if transaction.run(PLACING, statement).await? == 0 {
             transaction.rollback().await?;
-            return Ok(false);
+            return Ok(Put::Gone);
         }
         transaction.commit(PLACING).await?;
-        Ok(true)
+        Ok(Put::Done)
     }
 
     /// Whose load balancers are on which amphora.
@@ -240,6 +390,49 @@ impl Store {
     }
 }
 
+/// Whether a placement may be stored though others place load balancers at the same moment.
+async fn is_as_decided(
+    transaction: &mut Transaction,
+    load_balancer: LoadBalancerId,
+    placement: Placement,
+    new: Option<&AmphoraRecord>,
+    terms: PutTerms,
+) -> Result<bool, StoreError> {
+    let id = row::id_text(load_balancer.uuid());
+    if new.is_some() {
+        transaction.lock(PLACING, FLEET).await?;
+        let statement = sqlx::query(FLEET_COUNT).bind(String::new());
+        let found = transaction.one(PLACING, statement).await?;
+        let all: i64 = column(&found, 0, "a count")?;
+        if u64::try_from(all).is_ok_and(|all| all >= terms.amphorae_max) {
+            return Ok(false);
+        }
+    }
+    transaction
+        .lock(PLACING, &format!("placement {id}"))
+        .await?;
+    let statement = sqlx::query("SELECT amphora_id FROM placement WHERE load_balancer_id = $1");
+    let rows = transaction.all(PLACING, statement.bind(id.clone())).await?;
+    let from = rows.first().map(|found| read_id(found, 0, "an id"));
+    if from.transpose()?.map(AmphoraId::new) != terms.from {
+        return Ok(false);
+    }
+    let amphora = row::id_text(placement.amphora.uuid());
+    transaction
+        .lock(PLACING, &format!("amphora {amphora}"))
+        .await?;
+    let statement = sqlx::query(LOAD).bind(amphora).bind(id);
+    let found = transaction.one(PLACING, statement).await?;
+    let count: i64 = column(&found, 0, "a count")?;
+    let least: Option<i64> = column(&found, 1, "a limit")?;
+    let most = [placement.load_balancers_max.map(i64::from), least];
+    let most = most
+        .into_iter()
+        .flatten()
+        .fold(i64::from(terms.load_balancers_max), i64::min);
+    Ok(count < most.max(1))
+}
+
 fn put_amphora(amphora: &AmphoraRecord) -> Statement {
     sqlx::query(PUT_AMPHORA)
         .bind(row::id_text(amphora.id.uuid()))
@@ -257,20 +450,40 @@ fn put_amphora(amphora: &AmphoraRecord) -> Statement {
         })
         .bind(i64::from(amphora.fate == Fate::Retires))
         .bind(amphora.updated_at.map(row::time_us))
+        .bind(amphora.host.clone())
 }
 
 const PLACING: &str = "place a load balancer";
+/// Whoever decides on another amphora locks this.
+const FLEET: &str = "fleet";
+
+const FLEET_COUNT: &str = "SELECT COUNT(*),
+        COALESCE(CAST(SUM(CASE WHEN zone = $1 AND tenancy = 'shared' AND retiring = 0 THEN 1 ELSE 0 END) AS BIGINT), 0)
+    FROM amphora";
+
+const LOAD: &str = "SELECT COUNT(*), MIN(load_balancers_max) FROM placement
+    WHERE amphora_id = $1 AND load_balancer_id <> $2";
+
+const HEARD: &str = "UPDATE amphora SET last_seen_us = $2, boot = COALESCE($3, boot), version = COALESCE($4, version),
+        pid = COALESCE($5, pid), updated_us = CASE WHEN $3 IS NULL OR boot = $3 THEN updated_us ELSE $2 END
+    WHERE id = $1 AND (last_seen_us IS NULL OR last_seen_us < $2)";
+
+const WHEREABOUTS: &str = "SELECT amphora_id, CAST(1 AS BIGINT), load_balancers_max FROM placement WHERE load_balancer_id = $1
+    UNION ALL SELECT amphora_id, CAST(0 AS BIGINT), CAST(NULL AS BIGINT) FROM departure WHERE load_balancer_id = $1";
 
 const AMPHORAE: &str =
-    "SELECT id, created_us, agent, metrics, boot, version, pid, last_seen_us, zone, tenancy, retiring, updated_us
+    "SELECT id, created_us, agent, metrics, boot, version, pid, last_seen_us, zone, tenancy, retiring, updated_us,
+        host
     FROM amphora ORDER BY created_us, id";
 
 /// What is to go stays so, whoever writes down something else of it.
 const PUT_AMPHORA: &str = "INSERT INTO amphora
-    (id, created_us, agent, metrics, boot, version, pid, last_seen_us, zone, tenancy, retiring, updated_us)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    (id, created_us, agent, metrics, boot, version, pid, last_seen_us, zone, tenancy, retiring, updated_us, host)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     ON CONFLICT (id) DO UPDATE SET agent = excluded.agent, metrics = excluded.metrics, boot = excluded.boot,
-        version = excluded.version, pid = excluded.pid, last_seen_us = excluded.last_seen_us,
+        version = excluded.version, pid = excluded.pid, last_seen_us = CASE
+            WHEN excluded.last_seen_us IS NULL OR amphora.last_seen_us > excluded.last_seen_us
+            THEN amphora.last_seen_us ELSE excluded.last_seen_us END,
         retiring = CASE WHEN amphora.retiring = 1 THEN 1 ELSE excluded.retiring END,
         updated_us = excluded.updated_us";
 
@@ -286,7 +499,7 @@ const ARRIVE: &str = "DELETE FROM departure WHERE load_balancer_id = $1 AND amph
 const PUT_PLACEMENT: &str =
     "INSERT INTO placement (load_balancer_id, amphora_id, load_balancers_max)
     SELECT r.id, a.id, CAST($3 AS BIGINT) FROM resource r, amphora a
-    WHERE r.id = $1 AND r.kind = 'load_balancer' AND a.id = $2
+    WHERE r.id = $1 AND r.kind = 'load_balancer' AND a.id = $2 AND a.retiring = 0
     ON CONFLICT (load_balancer_id) DO UPDATE SET amphora_id = excluded.amphora_id,
         load_balancers_max = excluded.load_balancers_max";
 

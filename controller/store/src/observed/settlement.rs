@@ -184,7 +184,8 @@ impl Store {
             .await
     }
 
-    /// Replaces the errors of a load balancer, if `settled` is still its settled generation; `false` if it is not.
+    /// Replaces the errors of a load balancer, if `settled` is still its settled generation and nothing is stored that
+    /// is of later than `as_of`; `false` if not.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -193,16 +194,19 @@ impl Store {
         load_balancer: LoadBalancerId,
         settled: Generation,
         errors: &BTreeMap<Uuid, Reason>,
+        as_of: Timestamp,
     ) -> Result<bool, StoreError> {
         let statement = sqlx::query(PUT_ERRORS)
             .bind(row::id_text(load_balancer.uuid()))
             .bind(row::generation_number(settled))
-            .bind(errors_document(errors)?);
+            .bind(errors_document(errors)?)
+            .bind(row::time_us(as_of));
         Ok(self.learn("store errors", statement).await? > 0)
     }
 
     /// Replaces the operating statuses of a load balancer and its children, by resource id. Of a load balancer that
-    /// is gone nothing is stored.
+    /// is gone nothing is stored, and nothing that is of later than `as_of` is overwritten: `false`
+    /// then.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -210,14 +214,16 @@ impl Store {
         &self,
         load_balancer: LoadBalancerId,
         statuses: &BTreeMap<Uuid, OperatingStatus>,
-    ) -> Result<(), StoreError> {
+        as_of: Timestamp,
+    ) -> Result<bool, StoreError> {
         let document = row::operating_document(statuses)?;
         let statement = || {
             sqlx::query(PUT_OPERATING)
                 .bind(row::id_text(load_balancer.uuid()))
                 .bind(document.clone())
+                .bind(row::time_us(as_of))
         };
-        retried!(self.learn("store operating statuses", statement())).map(drop)
+        retried!(self.learn("store operating statuses", statement())).map(|written| written > 0)
     }
 }
 
@@ -256,11 +262,13 @@ const FORGET: &str =
     "DELETE FROM resource WHERE id = $1 AND kind = 'load_balancer' AND touch = 'delete'";
 
 const PUT_ERRORS: &str =
-    "UPDATE observed SET errors = $3 WHERE load_balancer_id = $1 AND settled = $2";
+    "UPDATE observed SET errors = $3 WHERE load_balancer_id = $1 AND settled = $2
+        AND (as_of_us IS NULL OR as_of_us <= $4)";
 
-const PUT_OPERATING: &str = "INSERT INTO observed (load_balancer_id, operating, attempts)
-    SELECT id, $2, 0 FROM resource WHERE id = $1 AND kind = 'load_balancer'
-    ON CONFLICT (load_balancer_id) DO UPDATE SET operating = excluded.operating";
+const PUT_OPERATING: &str = "INSERT INTO observed (load_balancer_id, operating, attempts, as_of_us)
+    SELECT id, $2, 0, $3 FROM resource WHERE id = $1 AND kind = 'load_balancer'
+    ON CONFLICT (load_balancer_id) DO UPDATE SET operating = excluded.operating, as_of_us = excluded.as_of_us
+    WHERE observed.as_of_us IS NULL OR observed.as_of_us <= excluded.as_of_us";
 
 #[cfg(test)]
 mod tests;

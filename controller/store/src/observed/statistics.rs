@@ -46,6 +46,18 @@ impl Store {
             .await
     }
 
+    /// What an amphora counted.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn tallies_by_amphora(
+        &self,
+        amphora: AmphoraId,
+    ) -> Result<Vec<ListenerTally>, StoreError> {
+        self.tallies_by(sqlx::query(OF_AMPHORA).bind(row::id_text(amphora.uuid())))
+            .await
+    }
+
     /// All tallies, those counted by amphorae that are no more among them.
     ///
     /// # Errors
@@ -54,7 +66,8 @@ impl Store {
         self.tallies_by(sqlx::query(ALL)).await
     }
 
-    /// Stores tallies that changed, in one transaction. Those of listeners that are gone are passed over.
+    /// Stores tallies that changed, in one transaction. Those of listeners that are gone are passed over, and those that
+    /// somebody else has counted further.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -80,7 +93,8 @@ impl Store {
             let statement = sqlx::query(PUT)
                 .bind(row::id_text(tally.listener.uuid()))
                 .bind(row::id_text(tally.amphora.uuid()))
-                .bind(row::document(&Counted { base, boot, last })?);
+                .bind(row::document(&Counted { base, boot, last })?)
+                .bind(i64::try_from(tally.tally.progress()).unwrap_or(i64::MAX));
             transaction.run(doing, statement).await?;
         }
         transaction.commit(doing).await
@@ -135,11 +149,14 @@ const OF_LOAD_BALANCER: &str = "SELECT t.listener_id, t.amphora_id, t.document
     FROM tally t JOIN resource r ON r.id = t.listener_id WHERE r.load_balancer_id = $1 ORDER BY r.seq, t.amphora_id";
 const OF_LISTENER: &str =
     "SELECT listener_id, amphora_id, document FROM tally WHERE listener_id = $1";
+const OF_AMPHORA: &str =
+    "SELECT listener_id, amphora_id, document FROM tally WHERE amphora_id = $1";
 const ALL: &str = "SELECT listener_id, amphora_id, document FROM tally";
 
-const PUT: &str = "INSERT INTO tally (listener_id, amphora_id, document)
-    SELECT id, $2, $3 FROM resource WHERE id = $1 AND kind = 'listener'
-    ON CONFLICT (listener_id, amphora_id) DO UPDATE SET document = excluded.document";
+const PUT: &str = "INSERT INTO tally (listener_id, amphora_id, document, weight)
+    SELECT id, $2, $3, $4 FROM resource WHERE id = $1 AND kind = 'listener'
+    ON CONFLICT (listener_id, amphora_id) DO UPDATE SET document = excluded.document, weight = excluded.weight
+    WHERE tally.weight <= excluded.weight";
 
 #[cfg(test)]
 mod tests;

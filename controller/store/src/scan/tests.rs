@@ -76,7 +76,10 @@ async fn disturb(store: &Store) {
         .unwrap();
     assert_eq!(settled, Settled::Done);
     let statuses = BTreeMap::from([(listener_id(0, 0).uuid(), OperatingStatus::Online)]);
-    store.put_operating(lb_id(0), &statuses).await.unwrap();
+    store
+        .put_operating(lb_id(0), &statuses, at(1))
+        .await
+        .unwrap();
     let done = store.apply(&member_deletion(current, 0)).await.unwrap();
     assert_eq!(done, Committed::Done);
     let current = store.tree(id).await.unwrap().unwrap();

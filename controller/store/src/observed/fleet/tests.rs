@@ -23,6 +23,7 @@ fn record(n: u128) -> AmphoraRecord {
         tenancy: Tenancy::Shared,
         fate: Fate::Stays,
         updated_at: None,
+        host: "here".into(),
     }
 }
 
@@ -89,9 +90,10 @@ async fn a_placement_needs_both_ends_moves_and_goes_with_either() {
     let store = with_load_balancers(3).await;
     let put = async |lb, placement| {
         store
-            .put_placement(lb_id(lb), placement, None)
+            .put_placement(lb_id(lb), placement, None, None)
             .await
             .unwrap()
+            == Put::Done
     };
     assert!(!put(0, on(1)).await);
     for n in [1, 2] {
@@ -134,7 +136,10 @@ async fn a_placement_needs_both_ends_moves_and_goes_with_either() {
 #[tokio::test]
 async fn who_moves_has_left_until_the_old_place_let_go_or_is_no_more() {
     let store = with_load_balancers(1).await;
-    let put = async |n| store.put_placement(lb_id(0), on(n), None).await.unwrap();
+    let put = async |n| {
+        let put = store.put_placement(lb_id(0), on(n), None, None);
+        put.await.unwrap() == Put::Done
+    };
     for n in [1, 2, 3] {
         store.put_amphora(&record(n)).await.unwrap();
     }
@@ -162,20 +167,15 @@ async fn a_new_amphora_is_remembered_with_whom_it_is_for_or_not_at_all() {
         tenancy: Tenancy::Dedicated,
         ..record(7)
     };
-    assert!(
-        !store
-            .put_placement(lb_id(9), on(7), Some(&new))
-            .await
-            .unwrap()
-    );
+    let put = async |lb| {
+        let put = store.put_placement(lb_id(lb), on(7), Some(&new), None);
+        put.await.unwrap()
+    };
+    assert_eq!(put(9).await, Put::Gone);
     assert_eq!(store.amphorae().await.unwrap(), []);
-    assert!(
-        store
-            .put_placement(lb_id(0), on(7), Some(&new))
-            .await
-            .unwrap()
-    );
-    assert_eq!(store.amphorae().await.unwrap(), [new]);
+    assert_eq!(put(0).await, Put::Done);
+    let there = store.amphorae().await.unwrap();
+    assert_eq!(there, std::slice::from_ref(&new));
 }
 
 #[tokio::test]
@@ -190,4 +190,64 @@ async fn what_is_to_go_stays_so() {
     store.put_amphora(&going).await.unwrap();
     store.put_amphora(&record(1)).await.unwrap();
     assert_eq!(store.amphorae().await.unwrap()[0].fate, Fate::Retires);
+}
+
+#[tokio::test]
+async fn of_those_who_place_at_the_same_moment_some_are_told_to_look_again() {
+    let store = with_load_balancers(3).await;
+    let terms = |from: Option<u128>| PutTerms {
+        from: from.map(amphora),
+        load_balancers_max: 2,
+        amphorae_max: 2,
+    };
+    let put = async |lb, n, from| {
+        let put = store.put_placement(lb_id(lb), on(n), None, Some(terms(from)));
+        put.await.unwrap()
+    };
+    store.put_amphora(&record(1)).await.unwrap();
+    assert_eq!(put(0, 1, None).await, Put::Done);
+    assert_eq!(put(0, 1, None).await, Put::LostRace, "it has a place now");
+    assert_eq!(put(1, 1, None).await, Put::Done);
+    assert_eq!(put(2, 1, None).await, Put::LostRace, "the amphora is full");
+    let new = |n: u128, lb: u32| {
+        let (store, new) = (store.clone(), record(n));
+        async move {
+            let put = store.put_placement(lb_id(lb), on(n), Some(&new), Some(terms(None)));
+            put.await.unwrap()
+        }
+    };
+    assert_eq!(new(2, 2).await, Put::Done);
+    assert_eq!(put(0, 2, Some(1)).await, Put::Done);
+    store.forget_departure(lb_id(0), amphora(1)).await.unwrap();
+    assert_eq!(
+        store.whereabouts(lb_id(0)).await.unwrap(),
+        (Some(on(2)), Vec::new())
+    );
+    store.note_retiring(amphora(1), at(7)).await.unwrap();
+    let terms = Some(terms(Some(2)));
+    let put = store.put_placement(lb_id(2), on(1), None, terms);
+    assert_eq!(put.await.unwrap(), Put::Gone, "it is to go");
+    let full = store.put_amphora_if_fewer(&record(3), 5, 2).await.unwrap();
+    assert!(!full, "there are as many as there may be");
+    let wanted = store.put_amphora_if_fewer(&record(3), 1, 9).await.unwrap();
+    assert!(!wanted, "the zone has its one");
+    assert!(store.put_amphora_if_fewer(&record(3), 2, 9).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_was_heard_later_stays() {
+    let store = new_store(module_path!()).await;
+    store.put_amphora(&record(1)).await.unwrap();
+    let heard = |us, boot: u128| Heard {
+        amphora: amphora(1),
+        at: at(us),
+        run: Some((BootId::new(Uuid::from_u128(boot)), "1.0".to_owned(), 7)),
+    };
+    for (us, boot) in [(5, 1), (4, 2), (6, 1)] {
+        store.note_heard(&[heard(us, boot)]).await.unwrap();
+    }
+    let found = store.amphorae().await.unwrap();
+    assert_eq!(found[0].last_seen, Some(at(6)));
+    assert_eq!(found[0].boot, Some(BootId::new(Uuid::from_u128(1))));
+    assert_eq!(found[0].updated_at, Some(at(5)));
 }

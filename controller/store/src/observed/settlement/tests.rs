@@ -226,7 +226,7 @@ async fn errors_are_replaced_only_under_the_generation_they_are_about() {
     let errors = BTreeMap::from([(listener_id(0, 0).uuid(), reason())]);
     assert!(
         !store
-            .put_errors(lb_id(0), Generation::FIRST, &errors)
+            .put_errors(lb_id(0), Generation::FIRST, &errors, at(1))
             .await
             .unwrap(),
         "nothing settled yet"
@@ -240,20 +240,20 @@ async fn errors_are_replaced_only_under_the_generation_they_are_about() {
     );
     assert!(
         store
-            .put_errors(lb_id(0), Generation::FIRST, &errors)
+            .put_errors(lb_id(0), Generation::FIRST, &errors, at(1))
             .await
             .unwrap()
     );
     assert_eq!(view(&store, 0).await.observed.errors, errors);
     assert!(
         !store
-            .put_errors(lb_id(0), Generation::FIRST.next(), &BTreeMap::new())
+            .put_errors(lb_id(0), Generation::FIRST.next(), &BTreeMap::new(), at(1))
             .await
             .unwrap()
     );
     assert!(
         store
-            .put_errors(lb_id(0), Generation::FIRST, &BTreeMap::new())
+            .put_errors(lb_id(0), Generation::FIRST, &BTreeMap::new(), at(1))
             .await
             .unwrap()
     );
@@ -268,7 +268,7 @@ async fn operating_statuses_are_replaced_whole_and_settle_nothing() {
         .enumerate()
         .map(|(n, status)| (uuid::Uuid::from_u128(n as u128), status))
         .collect();
-    store.put_operating(lb_id(0), &every).await.unwrap();
+    store.put_operating(lb_id(0), &every, at(1)).await.unwrap();
     assert_eq!(view(&store, 0).await.observed.operating, every);
     assert!(view(&store, 0).await.is_pending());
     let one = BTreeMap::from([(lb_id(0).uuid(), OperatingStatus::Online)]);
@@ -279,11 +279,31 @@ async fn operating_statuses_are_replaced_whole_and_settle_nothing() {
             .unwrap(),
         Settled::Done
     );
-    store.put_operating(lb_id(0), &one).await.unwrap();
+    store.put_operating(lb_id(0), &one, at(1)).await.unwrap();
     let seen = view(&store, 0).await;
     assert_eq!(
         (seen.observed.operating.clone(), seen.is_pending()),
         (one.clone(), false)
     );
-    store.put_operating(lb_id(5), &one).await.unwrap();
+    store.put_operating(lb_id(5), &one, at(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_knows_less_overwrites_nothing() {
+    let store = store_with(1).await;
+    let root = lb_id(0).uuid();
+    let only = |status| BTreeMap::from([(root, status)]);
+    for (status, as_of) in [
+        (OperatingStatus::Online, 5),
+        (OperatingStatus::Error, 4),
+        (OperatingStatus::Degraded, 5),
+    ] {
+        store
+            .put_operating(lb_id(0), &only(status), at(as_of))
+            .await
+            .unwrap();
+    }
+    let view = store.view(ResourceId::LoadBalancer(lb_id(0))).await;
+    let operating = view.unwrap().unwrap().observed.operating;
+    assert_eq!(operating, only(OperatingStatus::Degraded));
 }

@@ -1,0 +1,74 @@
+//! What is exchanged with other controllers by way of the store: who was heard of when, and what was counted elsewhere.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use krater_amphora_api::{AmphoraId, ListenerId, Report};
+use krater_controller_store::{Heard, ListenerTally};
+
+use super::Sightings;
+
+impl Sightings {
+    /// [`Sightings::restore`] of all there are: what was written down and is not there any more is forgotten.
+    pub(crate) fn replace_written(&self, tallies: Vec<ListenerTally>) {
+        let there: HashSet<(ListenerId, AmphoraId)> = tallies
+            .iter()
+            .map(|tally| (tally.listener, tally.amphora))
+            .collect();
+        self.restore(tallies);
+        let mut inner = self.lock();
+        inner.tallies.retain(|listener, of_listener| {
+            of_listener.retain(|amphora, counted| {
+                !counted.written || there.contains(&(*listener, *amphora))
+            });
+            !of_listener.is_empty()
+        });
+    }
+
+    /// Notes when other controllers heard of an amphora.
+    pub(crate) fn note_hearsay(&self, amphora: AmphoraId, at: Option<Timestamp>) {
+        let mut inner = self.lock();
+        let sighting = inner.amphorae.entry(amphora).or_default();
+        // What this one wrote down itself is no hearsay.
+        sighting.hearsay = sighting.hearsay.max(at.filter(|_| at > sighting.written));
+    }
+
+    /// Whether nobody else heard of the amphora later.
+    pub(crate) fn is_freshest(&self, amphora: AmphoraId) -> bool {
+        let inner = self.lock();
+        let sighting = inner.amphorae.get(&amphora);
+        sighting.is_some_and(|sighting| sighting.last_seen >= sighting.hearsay)
+    }
+
+    /// What was heard of amphorae since this was asked before.
+    pub(crate) fn unwritten_sights(&self) -> Vec<Heard> {
+        let mut inner = self.lock();
+        let mut heard = Vec::new();
+        for (amphora, sighting) in &mut inner.amphorae {
+            // Given the benefit of the doubt is not heard.
+            let (Some(info), Some(at)) = (&sighting.info, sighting.last_seen) else {
+                continue;
+            };
+            if sighting.written >= Some(at) {
+                continue;
+            }
+            sighting.written = Some(at);
+            heard.push(Heard {
+                amphora: *amphora,
+                at,
+                run: Some((info.boot, info.version.clone(), info.pid)),
+            });
+        }
+        heard
+    }
+
+    /// Whether reports of the amphora went elsewhere between the last one that came here and this one.
+    pub(crate) fn has_gap(&self, report: &Report) -> bool {
+        let inner = self.lock();
+        let known = inner.amphorae.get(&report.info.amphora);
+        known.is_none_or(|sighting| {
+            let boot = sighting.info.as_ref().map(|info| info.boot);
+            boot != Some(report.info.boot) || report.sequence > sighting.sequence.saturating_add(1)
+        })
+    }
+}
