@@ -135,7 +135,7 @@ impl Application {
             )?;
             self.parts.carried.check(&change)?;
             let named = secrets::named(&change.tree, &BTreeSet::new());
-            self.read_secrets(caller, &change.tree, &named, &mut secrets)
+            self.read_secrets(envelope.token.as_ref(), &change.tree, &named, &mut secrets)
                 .await?;
             self.note_secrets(&mut change, &secrets);
             match self.store(caller, &change, envelope).await? {
@@ -209,7 +209,7 @@ impl Application {
                 // Nobody else who changes it waits for the secret store.
                 drop(turn);
                 let tree = &change.tree;
-                let read = self.read_secrets(caller, tree, &named, &mut secrets);
+                let read = self.read_secrets(envelope.token.as_ref(), tree, &named, &mut secrets);
                 read.await?;
                 turn = Some(self.turns.take(change.tree.id()).await);
                 view = self.load(&command, target).await?;

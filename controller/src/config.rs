@@ -246,7 +246,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
     let rules = rules::parse(file.rules, flaws);
     let quota = quota::parse(&file.quota, &mut flaws.0);
     let network = network::parse(file.network, file.networks, flaws);
-    let secrets = secrets::parse(file.secrets, flaws);
+    let secrets = secrets::parse(file.secrets, auth.as_ref(), flaws);
     let retention = retention::parse(file.retention, flaws);
     let treatment = treatment::parse(file.treatment, flaws);
     let log = log::parse(file.log, overrides, flaws);

@@ -20,7 +20,7 @@ use krater_driver_local::{
     ConfigError, FileSecrets, LocalNetwork, NoAuth, NoopNetwork, ProcessCompute, ProcessSettings,
     TokenFile,
 };
-use krater_driver_openstack::Keystone;
+use krater_driver_openstack::{Barbican, BarbicanSettings, Keystone};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -107,6 +107,9 @@ pub(crate) enum StartError {
     /// Nobody can say who callers are.
     #[error("callers cannot be told apart: {0}")]
     Auth(String),
+    /// Secrets cannot be read.
+    #[error("secrets cannot be read: {0}")]
+    Secrets(String),
     /// The networks are not what was checked before.
     #[error("the networks cannot be used: {0}")]
     Network(String),
@@ -290,7 +293,7 @@ impl Foundation {
             load_balancers_max: config.fleet.load_balancers_max,
         };
         let fleet = Arc::new(Fleet::gather(fleet).await?);
-        let vault = Vault::new(secrets(config));
+        let vault = Vault::new(secrets(config)?);
         let reconciler = Reconciler::new(reconcile::Parts {
             known: known.clone(),
             vault: Arc::clone(&vault),
@@ -497,13 +500,31 @@ fn authenticator(config: &Config) -> Result<Arc<dyn Authenticator>, StartError> 
     })
 }
 
-fn secrets(config: &Config) -> Arc<dyn SecretStore> {
-    match &config.secrets.driver {
+fn secrets(config: &Config) -> Result<Arc<dyn SecretStore>, StartError> {
+    Ok(match &config.secrets.driver {
         SecretsDriver::File { .. } => {
             let folder = config.secrets.folder(&config.state_dir);
             Arc::new(FileSecrets::new(folder.unwrap_or_default()))
         }
-    }
+        SecretsDriver::Barbican {
+            url,
+            cafile,
+            timeout,
+        } => {
+            let Auth::Keystone(keystone) = &config.auth else {
+                let sentence = "secrets.driver needs auth.driver = \"keystone\"".to_owned();
+                return Err(StartError::Secrets(sentence));
+            };
+            let settings = BarbicanSettings {
+                url: url.clone(),
+                keystone: keystone.settings().map_err(StartError::Secrets)?,
+                cafile: cafile.clone(),
+                timeout: *timeout,
+            };
+            let barbican = Barbican::new(&settings);
+            Arc::new(barbican.map_err(|error| StartError::Secrets(error.to_string()))?)
+        }
+    })
 }
 
 fn network(config: &Config) -> Result<Arc<dyn NetworkDriver>, StartError> {

@@ -9,7 +9,10 @@ use axum::{
     response::Response,
 };
 use http::{HeaderValue, Method, StatusCode, header, request::Parts};
-use krater_controller_core::{audit::Deed, envelope::Envelope};
+use krater_controller_core::{
+    audit::Deed,
+    envelope::{Envelope, Token},
+};
 use serde_json::{Value, json};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -183,9 +186,8 @@ async fn answer(
         }
         _ => {}
     }
-    let caller = application
-        .authenticate(&incoming::credentials(&parts.headers)?)
-        .await?;
+    let credentials = incoming::credentials(&parts.headers)?;
+    let caller = application.authenticate(&credentials).await?;
     let Some(Path { prefix, place }) = path else {
         return Err(Fault::no_such_path());
     };
@@ -203,6 +205,7 @@ async fn answer(
             deed: terms::deed(&parts.method, place),
             precondition: terms::precondition(&parts.headers, &parts.method, place)?,
             once: None,
+            token: credentials.token.map(Token::new),
         },
         once: OnceLock::new(),
         about,

@@ -1,8 +1,10 @@
 //! What a request says around its command: which request it is, and on which terms it wants the command done.
 
 use alloc::{string::String, vec::Vec};
+use core::fmt;
 
 pub use krater_amphora_api::Generation;
+use zeroize::Zeroize as _;
 
 use crate::{audit::Deed, refusal::Refusal, resource::ResourceId, tree::LoadBalancerTree};
 
@@ -19,6 +21,38 @@ pub struct Envelope {
     pub precondition: Precondition,
     /// Under which name the client asks only once.
     pub once: Option<Once>,
+    /// What the client says with who it is, for drivers that ask others on its behalf.
+    pub token: Option<Token>,
+}
+
+/// What somebody says with who they are. Never printed, wiped when it is dropped (I13).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Takes over a token.
+    #[must_use]
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The token, for whoever passes it on.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 /// Which version of a resource a change is meant for (`If-Match`).

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use krater_controller_core::{
     change::Change,
-    query::Caller,
+    envelope::Token,
     refusal::Refusal,
     secret::{self, Need},
     tree::LoadBalancerTree,
@@ -28,13 +28,14 @@ impl Application {
     /// Reads what a change names and checks it (reference 6.4).
     pub(super) async fn read_secrets(
         &self,
-        _caller: &Caller,
+        token: Option<&Token>,
         tree: &LoadBalancerTree,
         named: &BTreeSet<Need>,
         read: &mut Read,
     ) -> Result<(), Refusal> {
         let vault = &self.parts.vault;
-        vault.admit(tree.project(), None, named, read).await?;
+        let token = token.map(Token::expose);
+        vault.admit(tree.project(), token, named, read).await?;
         vault.check_pairs(tree, read).await
     }
 

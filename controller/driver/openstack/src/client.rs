@@ -1,4 +1,4 @@
-//! HTTP toward the identity service: connections that are kept, TLS, and bounds on time and size.
+//! HTTP toward the services of a cloud: connections that are kept, TLS, and bounds on time and size.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::limits::{ANSWER_BYTES_MAX, CONNECT_TIME_MAX, IDLE_CONNECTIONS_MAX, IDLE_TIME_MAX};
+use crate::limits::{CONNECT_TIME_MAX, IDLE_CONNECTIONS_MAX, IDLE_TIME_MAX};
 
 /// Why there can be no client. Each is a sentence for people.
 #[derive(Debug, Error)]
@@ -49,7 +49,7 @@ pub(crate) enum NoAnswer {
     #[error("{0}")]
     Broken(String),
     /// It is too large.
-    #[error("its answer has more than {ANSWER_BYTES_MAX} bytes")]
+    #[error("its answer is too large")]
     TooLarge,
 }
 
@@ -66,6 +66,7 @@ pub(crate) struct Answer {
 pub(crate) struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     timeout: Duration,
+    answer_bytes_max: usize,
 }
 
 impl HttpClient {
@@ -75,6 +76,7 @@ impl HttpClient {
         cafile: Option<&Path>,
         tls: bool,
         answer_time_max: Duration,
+        answer_bytes_max: usize,
     ) -> Result<Self, SetupError> {
         let roots = match cafile {
             Some(path) => roots_of(path)?,
@@ -103,6 +105,7 @@ impl HttpClient {
         Ok(Self {
             client,
             timeout: answer_time_max,
+            answer_bytes_max,
         })
     }
 
@@ -125,7 +128,7 @@ impl HttpClient {
                 }
             })?;
             let (parts, body) = response.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX)
+            let body = Limited::new(body, self.answer_bytes_max)
                 .collect()
                 .await
                 .map_err(|error| {

@@ -1,7 +1,9 @@
-//! Drivers for the services of an OpenStack cloud: who callers are, by its identity service.
+//! Drivers for the services of an OpenStack cloud: who callers are, by its identity service; secrets, by its key manager.
 #![deny(missing_docs)]
 
 // From the top down: a module knows only those below it.
+mod barbican;
+
 mod keystone;
 
 mod session;
@@ -20,6 +22,7 @@ mod settings;
 
 mod clock;
 
+pub use barbican::{Barbican, BarbicanSettings};
 pub use client::SetupError;
 pub use keystone::Keystone;
 pub use secrecy::SecretString;

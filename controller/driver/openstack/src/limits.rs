@@ -9,6 +9,8 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 256 * 1024;
 pub(crate) const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Questions about tokens on their way at once: more would only queue at the identity service.
 pub(crate) const QUESTIONS_MAX: usize = 32;
+/// Questions to the key manager on their way at once: more would only queue there.
+pub(crate) const SECRET_QUESTIONS_MAX: usize = 16;
 /// Tokens that were refused and are remembered, apart from the good ones so that nobody can push those out.
 pub(crate) const REFUSED_MAX: usize = 4_096;
 /// Idle connections kept for the next question.

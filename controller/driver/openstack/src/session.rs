@@ -20,7 +20,7 @@ use crate::{
     cache::Ended,
     client::{Answer, HttpClient, NoAnswer, SetupError},
     clock,
-    limits::{LOGIN_PAUSE, OUTAGE_PAUSE, QUESTIONS_MAX, RENEWAL_MARGIN},
+    limits::{ANSWER_BYTES_MAX, LOGIN_PAUSE, OUTAGE_PAUSE, QUESTIONS_MAX, RENEWAL_MARGIN},
     settings::{KeystoneSettings, Login},
     wire::{self, Token},
 };
@@ -55,8 +55,10 @@ pub(crate) struct Session {
 }
 
 /// Our own token.
-struct Own {
-    token: SecretString,
+pub(crate) struct Own {
+    pub(crate) token: SecretString,
+    /// The id of krater's own user.
+    pub(crate) user: String,
     fresh_until: Instant,
 }
 
@@ -74,7 +76,12 @@ impl Session {
         let base = KeystoneSettings::base(&settings.url)?;
         let tls = base.starts_with("https:");
         Ok(Self {
-            client: HttpClient::new(settings.cafile.as_deref(), tls, settings.timeout)?,
+            client: HttpClient::new(
+                settings.cafile.as_deref(),
+                tls,
+                settings.timeout,
+                ANSWER_BYTES_MAX,
+            )?,
             base,
             login: settings.login.clone(),
             own: Mutex::default(),
@@ -156,7 +163,8 @@ impl Session {
             .map_err(|error| Trouble::Unhelpful(error.to_string()))
     }
 
-    async fn own_token(&self) -> Result<Arc<Own>, Trouble> {
+    /// Krater's own token; logs in if there is none.
+    pub(crate) async fn own_token(&self) -> Result<Arc<Own>, Trouble> {
         if let Some(own) = self.present() {
             return Ok(own);
         }
@@ -196,11 +204,13 @@ impl Session {
             }
             status => return Err(unhelpful(status)),
         }
-        let left = clock::left_until(read_token(&answer)?.expires_at);
+        let described = read_token(&answer)?;
+        let left = clock::left_until(described.expires_at);
         let token = wire::issued(&answer.headers)
             .ok_or_else(|| Trouble::Unhelpful("it gives no token at login".to_owned()))?;
         Ok(Own {
             token,
+            user: described.identity.user,
             fresh_until: Instant::now() + left.saturating_sub(RENEWAL_MARGIN),
         })
     }
@@ -212,7 +222,8 @@ impl Session {
             .cloned()
     }
 
-    fn forget(&self, refused: &Arc<Own>) {
+    /// Drops a token of krater's own that somebody refused.
+    pub(crate) fn forget(&self, refused: &Arc<Own>) {
         let mut own = lock(&self.own);
         // Somebody else may have a new one already.
         if own.as_ref().is_some_and(|own| Arc::ptr_eq(own, refused)) {
@@ -249,7 +260,7 @@ fn unhelpful(status: StatusCode) -> Trouble {
     Trouble::Unhelpful(format!("it answers {status}"))
 }
 
-fn secret_value(text: &str) -> Result<HeaderValue, Trouble> {
+pub(crate) fn secret_value(text: &str) -> Result<HeaderValue, Trouble> {
     let mut value = HeaderValue::from_str(text)
         .map_err(|_| Trouble::Unhelpful("a token cannot be sent in a header".to_owned()))?;
     value.set_sensitive(true);

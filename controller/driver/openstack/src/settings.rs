@@ -88,6 +88,10 @@ impl KeystoneSettings {
     /// # Errors
     /// [`UrlError`]
     pub fn base(url: &str) -> Result<String, UrlError> {
+        Self::base_of(url, "/v3")
+    }
+
+    pub(crate) fn base_of(url: &str, version: &str) -> Result<String, UrlError> {
         let wrong = || UrlError(url.to_owned());
         let trimmed = url.trim_end_matches('/');
         let uri: Uri = trimmed.parse().map_err(|_| wrong())?;
@@ -98,10 +102,10 @@ impl KeystoneSettings {
         if !served || host.is_empty() || !bare {
             return Err(wrong());
         }
-        Ok(if trimmed.ends_with("/v3") {
+        Ok(if trimmed.ends_with(version) {
             trimmed.to_owned()
         } else {
-            format!("{trimmed}/v3")
+            format!("{trimmed}{version}")
         })
     }
 }
