@@ -23,6 +23,7 @@ mod several;
 mod standalone;
 mod statistics;
 mod timeouts;
+mod tls;
 mod tokens;
 mod traffic;
 mod treatment;

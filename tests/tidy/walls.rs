@@ -38,7 +38,15 @@ const WALLS: &[Wall] = &[
     Wall {
         folder: "controller/core",
         ours: &["krater-amphora-api"],
-        only: &["serde", "uuid", "hashbrown", "jiff", "regex", "thiserror"],
+        only: &[
+            "serde",
+            "uuid",
+            "hashbrown",
+            "jiff",
+            "regex",
+            "thiserror",
+            "zeroize",
+        ],
         never: &[],
     },
     Wall {

@@ -9,11 +9,11 @@ use alloc::{collections::BTreeSet, string::String};
 use crate::{
     change::Change,
     model::{
-        HealthMonitor, Listener, ListenerProtocol, Member, MonitorType, Pool, PoolProtocol,
+        HealthMonitor, L7Rule, Listener, ListenerProtocol, Member, MonitorType, Pool, PoolProtocol,
         Profile, Terms, Topology, VnicType,
     },
     refusal::Refusal,
-    tree::Row,
+    tree::{LoadBalancerTree, Row},
 };
 
 /// Something tenants can ask for that a data plane may not carry.
@@ -21,8 +21,8 @@ use crate::{
 pub enum Feature {
     /// Two amphorae for a load balancer, of which one takes over.
     ActiveStandby,
-    /// Listeners that end TLS.
-    TlsTermination,
+    /// Telling browsers to come by TLS alone.
+    Hsts,
     /// Listeners and pools of SCTP.
     Sctp,
     /// Listeners that tell metrics.
@@ -33,7 +33,7 @@ pub enum Feature {
     Sriov,
     /// SCTP monitors.
     SctpMonitors,
-    /// L7 rules about certificates that clients show (reference 11.2).
+    /// L7 rules about certificates that clients show, where no TLS ends (reference 11.2).
     L7CertificateRules,
 }
 
@@ -41,7 +41,7 @@ impl Feature {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::ActiveStandby,
-        Self::TlsTermination,
+        Self::Hsts,
         Self::Sctp,
         Self::Prometheus,
         Self::TlsToMembers,
@@ -55,13 +55,15 @@ impl Feature {
     pub const fn subject(self) -> &'static str {
         match self {
             Self::ActiveStandby => "loadbalancer_topology ACTIVE_STANDBY",
-            Self::TlsTermination => "TLS termination by certificate references",
+            Self::Hsts => "hsts_max_age",
             Self::Sctp => "the protocol SCTP",
             Self::Prometheus => "the protocol PROMETHEUS",
             Self::TlsToMembers => "TLS toward members",
             Self::Sriov => "request_sriov",
             Self::SctpMonitors => "health monitors of type SCTP",
-            Self::L7CertificateRules => "L7 rules about client certificates",
+            Self::L7CertificateRules => {
+                "L7 rules about client certificates on listeners that end no TLS"
+            }
         }
     }
 }
@@ -137,7 +139,7 @@ fn needs(change: &Change) -> impl Iterator<Item = Feature> {
     let members = touched(change, &tree.members).filter_map(of_member);
     let monitors = touched(change, &tree.health_monitors).flat_map(of_monitor);
     let rules = touched(change, &tree.l7_rules)
-        .filter(|rule| rule.rule_type.looks_at_certificates())
+        .filter(|rule| rule.rule_type.looks_at_certificates() && !ends_tls(tree, rule))
         .map(|_| Feature::L7CertificateRules);
     root.into_iter()
         .chain(listeners)
@@ -160,19 +162,25 @@ fn standby(topology: Topology) -> Option<Feature> {
     (topology == Topology::ActiveStandby).then_some(Feature::ActiveStandby)
 }
 
+/// Whether the listener of a rule's policy ends TLS.
+fn ends_tls(tree: &LoadBalancerTree, rule: &L7Rule) -> bool {
+    let policy = tree.l7_policy(rule.policy);
+    let listener = policy.and_then(|row| tree.listener(row.value.listener));
+    listener.is_some_and(|row| row.value.protocol == ListenerProtocol::TerminatedHttps)
+}
+
 fn of_listener(listener: &Listener) -> impl Iterator<Item = Feature> {
     let spoken = match listener.protocol {
         ListenerProtocol::Tcp
         | ListenerProtocol::Http
         | ListenerProtocol::Https
+        | ListenerProtocol::TerminatedHttps
         | ListenerProtocol::Udp => None,
-        ListenerProtocol::TerminatedHttps => Some(Feature::TlsTermination),
         ListenerProtocol::Sctp => Some(Feature::Sctp),
         ListenerProtocol::Prometheus => Some(Feature::Prometheus),
     };
-    let tls = (listener.tls.has_certificate() || listener.tls.client_ca.is_some())
-        .then_some(Feature::TlsTermination);
-    spoken.into_iter().chain(tls)
+    let told = listener.hsts.max_age_seconds.map(|_| Feature::Hsts);
+    spoken.into_iter().chain(told)
 }
 
 fn of_pool(pool: &Pool) -> impl Iterator<Item = Feature> {

@@ -25,8 +25,8 @@ async fn listeners() {
     let api = Api::of_this_release();
     for (patch, subject) in [
         (
-            json!({"protocol": "TERMINATED_HTTPS", "default_tls_container_ref": "r"}),
-            "TLS termination by certificate references",
+            json!({"protocol": "TERMINATED_HTTPS", "default_tls_container_ref": "r", "hsts_max_age": 1}),
+            "hsts_max_age",
         ),
         (json!({"protocol": "SCTP"}), "the protocol SCTP"),
         (json!({"protocol": "PROMETHEUS"}), "the protocol PROMETHEUS"),

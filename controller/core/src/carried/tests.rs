@@ -35,19 +35,20 @@ fn what_a_listener_needs() {
     told.insert_headers = InsertHeaders(BTreeMap::from(
         names.map(|name| (name.into(), "true".into())),
     ));
+    let mut ended = listener(ListenerProtocol::TerminatedHttps);
+    ended.tls.certificate = SecretRef::parse("r".into());
+    let mut strict = ended.clone();
+    strict.hsts.max_age_seconds = Some(1);
     let mut metrics = listener(ListenerProtocol::Prometheus);
     metrics.tls.certificate = SecretRef::parse("r".into());
-    let ended = Feature::TlsTermination;
     for (new, features) in [
         (listener(ListenerProtocol::Tcp), vec![]),
         (listener(ListenerProtocol::Https), vec![]),
-        (
-            listener(ListenerProtocol::TerminatedHttps),
-            vec![ended, ended],
-        ),
+        (ended, vec![]),
+        (strict, vec![Feature::Hsts]),
         (listener(ListenerProtocol::Udp), vec![]),
         (listener(ListenerProtocol::Sctp), vec![Feature::Sctp]),
-        (metrics, vec![Feature::Prometheus, ended]),
+        (metrics, vec![Feature::Prometheus]),
         (told, vec![]),
     ] {
         assert_eq!(needed(new.clone()), features, "{new:?}");

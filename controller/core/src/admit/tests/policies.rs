@@ -465,7 +465,7 @@ fn what_is_not_carried_is_refused_until_it_goes() {
     assert_eq!(Carried::release().check(&change), Ok(()));
     let change = house.add_rule(about(L7RuleType::SslDnField)).unwrap();
     assert_eq!(Carried::everything().check(&change), Ok(()));
-    let sentence = "L7 rules about client certificates cannot be had in this release.";
+    let sentence = "L7 rules about client certificates on listeners that end no TLS cannot be had in this release.";
     assert_eq!(
         Carried::release().check(&change),
         Err(Refusal::NotSupported(sentence.into()))

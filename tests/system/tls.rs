@@ -1,0 +1,124 @@
+//! TLS that ends at listeners, by certificates of a folder of secrets.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
+
+use anyhow::Result;
+use krater_tests::{HttpMember, until};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::aws_lc_rs,
+    pki_types::ServerName,
+};
+use serde_json::json;
+
+use crate::scene::{NOTICE_MAX, SETTLE_MAX, Scene, Tree, listener_json, member_json};
+
+const NAME: &str = "web.test";
+
+/// A certificate, and a client that trusts it and no other.
+struct Identity {
+    pem: String,
+    client: Arc<ClientConfig>,
+}
+
+impl Identity {
+    fn new() -> Self {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).expect("a root");
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider knows them")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self {
+            pem: format!("{}{}", cert.pem(), signing_key.serialize_pem()),
+            client: Arc::new(client),
+        }
+    }
+
+    fn fetch(&self, address: SocketAddr) -> Result<String> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(NOTICE_MAX))?;
+        let name = ServerName::try_from(NAME)?;
+        let connection = ClientConnection::new(Arc::clone(&self.client), name)?;
+        let mut stream = StreamOwned::new(connection, stream);
+        write!(
+            stream,
+            "GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+}
+
+/// Lays a secret in, as `krater secret add` does: all at once.
+fn lay_in(scene: &Scene, name: &str, pem: &str) {
+    let folder = scene.krater.state_folder().join("secrets/shared");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let draft = folder.join(".draft");
+    std::fs::write(&draft, pem).expect("a file");
+    std::fs::rename(draft, folder.join(format!("{name}.pem"))).expect("a file in its place");
+}
+
+fn secured(scene: &mut Scene, member: &HttpMember) -> Tree {
+    let members = [member_json(member.address())];
+    let pool = json!({"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": members});
+    let mut listener = listener_json("TERMINATED_HTTPS", 443, &pool);
+    listener["default_tls_container_ref"] = json!("web");
+    scene.tree(&json!([listener]))
+}
+
+#[test]
+fn a_listener_ends_tls_by_a_certificate_of_the_folder_and_takes_the_next_without_a_word() {
+    let mut scene = Scene::up();
+    let member = HttpMember::start("app", "127.0.0.1:0");
+    let first = Identity::new();
+    lay_in(&scene, "web", &first.pem);
+    let tree = secured(&mut scene, &member);
+    let answer = first.fetch(tree.at(443)).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    let second = Identity::new();
+    lay_in(&scene, "web", &second.pem);
+    until("the renewed certificate is shown", NOTICE_MAX, || {
+        second.fetch(tree.at(443)).is_ok()
+    });
+    assert!(
+        first.fetch(tree.at(443)).is_err(),
+        "the old one is shown no more"
+    );
+    scene.api.wait_active(&tree.id, SETTLE_MAX);
+
+    // What is no good takes nothing away.
+    lay_in(&scene, "web", "no");
+    until("it is told that the renewal is no good", NOTICE_MAX, || {
+        scene.krater.output().contains("cannot be renewed")
+    });
+    assert!(second.fetch(tree.at(443)).is_ok());
+}
+
+#[test]
+fn a_certificate_that_is_not_there_is_named() {
+    let mut scene = Scene::up();
+    let member = HttpMember::start("app", "127.0.0.1:0");
+    let tree = scene.http_tree(&[&member]);
+    let body = json!({"listener": {
+        "loadbalancer_id": tree.id, "protocol": "TERMINATED_HTTPS", "protocol_port": 443,
+        "default_tls_container_ref": "lost",
+    }});
+    let reply = scene.api.call("POST", "listeners", Some(&body));
+    assert_eq!(reply.status, 400, "{}", reply.body);
+    let text = reply.body.to_string();
+    assert!(
+        text.contains("Could not retrieve certificate: lost"),
+        "{text}"
+    );
+}
