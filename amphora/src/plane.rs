@@ -48,6 +48,8 @@ pub struct Plane {
     open: BTreeMap<Place, Holder>,
     /// Addresses that should be listened on and cannot be.
     failed: BTreeMap<(LoadBalancerId, SocketKey), String>,
+    /// Listeners of which the world says so.
+    shown: HashSet<ListenerId>,
     /// Whose each listener, pool and member is.
     owners: Owners,
     conducts: Conducts,
@@ -141,6 +143,7 @@ impl Plane {
             cores,
             open: BTreeMap::new(),
             failed: BTreeMap::new(),
+            shown: HashSet::new(),
             owners: Owners::default(),
             conducts: Conducts::new(heard),
         })
@@ -389,7 +392,7 @@ impl Plane {
             self.hand_over(key.place, state);
         }
         self.close(&leaving);
-        self.retire(world, &next, leave);
+        self.retire(world, &next, changes, leave);
     }
 
     /// The sockets that the load balancers have and no longer want. What they could not have they no longer miss.
@@ -544,13 +547,15 @@ impl Plane {
     }
 
     /// Drains listeners that are no longer there, or no longer enabled.
-    fn retire(&self, old: &World, new: &World, leave: Leave) {
-        for (id, state) in &old.listeners {
-            if state.enabled && !new.listeners.get(id).is_some_and(|state| state.enabled) {
-                self.order_all(|| Order::Retire {
-                    listener: *id,
-                    leave,
-                });
+    fn retire(&self, old: &World, new: &World, changes: &[Change], leave: Leave) {
+        let changed = changes
+            .iter()
+            .filter_map(|change| old.balancers.get(&change.id));
+        for state in changed.flat_map(|balancer| &balancer.listeners) {
+            let listener = state.listener.id;
+            let is_there = |state: &Arc<ListenerState>| state.enabled;
+            if state.enabled && !new.listeners.get(&listener).is_some_and(is_there) {
+                self.order_all(|| Order::Retire { listener, leave });
             }
         }
         self.order_all(|| Order::Tidy);
@@ -563,16 +568,21 @@ impl Plane {
     }
 
     /// Writes into `world` which listeners have a port that cannot be had.
-    fn show_failures(&self, world: &World) {
+    fn show_failures(&mut self, world: &World) {
         let mut reasons: HashMap<ListenerId, Vec<&str>> = HashMap::new();
         for ((_, key), reason) in &self.failed {
             reasons.entry(key.listener).or_default().push(reason);
         }
-        for (id, state) in &world.listeners {
+        // Those of whom it is to be said, and those of whom it was.
+        let now = reasons.keys().copied().collect();
+        let before = std::mem::replace(&mut self.shown, now);
+        for id in before.union(&self.shown) {
+            let Some(state) = world.listeners.get(id) else {
+                continue;
+            };
             let reason = reasons.get(id).map(|reasons| reasons.join("; "));
-            let shown: &ListenerState = state;
-            if shown.shared.failure.load().as_deref() != reason.as_ref() {
-                shown.shared.failure.store(reason.map(Arc::new));
+            if state.shared.failure.load().as_deref() != reason.as_ref() {
+                state.shared.failure.store(reason.map(Arc::new));
             }
         }
     }

@@ -34,6 +34,7 @@ mod departed;
 mod limit;
 mod part;
 mod prepared;
+mod shelves;
 mod sources;
 mod staying;
 mod sticky;
@@ -46,6 +47,7 @@ pub use conduct::{Alarm, Alarms};
 pub use limit::ConnectionLimit;
 pub use part::Part;
 pub use prepared::Prepared;
+pub use shelves::Shelves;
 use staying::{by_id, leaving};
 pub use sticky::AppCookie;
 
@@ -53,11 +55,11 @@ pub use sticky::AppCookie;
 #[derive(Debug, Default)]
 pub struct World {
     /// The load balancers.
-    pub balancers: HashMap<LoadBalancerId, Arc<Balancer>>,
+    pub balancers: Shelves<LoadBalancerId, Balancer>,
     /// Their listeners, disabled ones too.
-    pub listeners: HashMap<ListenerId, Arc<ListenerState>>,
+    pub listeners: Shelves<ListenerId, ListenerState>,
     /// Their pools, unused ones too.
-    pub pools: HashMap<PoolId, Arc<PoolState>>,
+    pub pools: Shelves<PoolId, PoolState>,
     /// Where members raise alarms.
     pub alarms: Alarms,
 }
@@ -194,14 +196,12 @@ impl World {
                 workers,
                 &self.alarms,
             ));
-            let listeners = new.listeners.iter();
-            world
-                .listeners
-                .extend(listeners.map(|state| (state.listener.id, Arc::clone(state))));
-            let pools = new.pools.iter();
-            world
-                .pools
-                .extend(pools.map(|state| (state.pool.id, Arc::clone(state))));
+            for state in &new.listeners {
+                world.listeners.insert(state.listener.id, Arc::clone(state));
+            }
+            for state in &new.pools {
+                world.pools.insert(state.pool.id, Arc::clone(state));
+            }
             world.balancers.insert(id, new);
         }
         world

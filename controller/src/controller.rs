@@ -144,6 +144,11 @@ impl Controller {
         }
         let store = open_store(config).await?;
         let parts = Foundation::lay(config, store.clone(), reports_to).await?;
+        let (reconciler, made_with) = (
+            Arc::clone(&parts.reconciler),
+            config.state_dir.join("made-with"),
+        );
+        tokio::spawn(async move { reconciler.heed_settings(&made_with).await });
         let (stop, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
         servers.spawn(serve(

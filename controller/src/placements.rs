@@ -121,6 +121,11 @@ impl Placements {
         Some(*limit)
     }
 
+    /// All load balancers that are placed, in no order.
+    pub(crate) fn all(&self) -> Vec<LoadBalancerId> {
+        self.read().of.keys().copied().collect()
+    }
+
     /// The load balancers on the amphora, in the order of their ids.
     pub(crate) fn on(&self, amphora: AmphoraId) -> Vec<LoadBalancerId> {
         self.with(amphora, |placed| {

@@ -40,6 +40,7 @@ use crate::{
 
 mod converge;
 mod refresh;
+mod renewal;
 
 /// What the reconciler needs of the fleet.
 #[async_trait]

@@ -178,6 +178,12 @@ impl Sightings {
         let believed = report.load_balancers.iter();
         for load_balancer in believed.filter(|said| placed.contains(&said.id)) {
             let Info { amphora, boot, .. } = report.info;
+            let seen = sighting.load_balancers.get(&load_balancer.id);
+            // Written before a change that is in force: it may name listeners that are gone, and would have them
+            // remembered for ever. What it counts the next one counts too.
+            if seen.is_some_and(|seen| load_balancer.generation < seen.report.generation) {
+                continue;
+            }
             count_all(tallies, amphora, boot, load_balancer);
             failures.take(amphora, boot, load_balancer, now);
         }

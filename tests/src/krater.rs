@@ -96,6 +96,13 @@ impl Krater {
         });
     }
 
+    /// The same with further arguments, from now on.
+    pub fn resume_with(&mut self, arguments: &[&str]) {
+        let further = arguments.iter().map(|&argument| argument.to_owned());
+        self.arguments.extend(further);
+        self.resume();
+    }
+
     /// Waits until `krater up` has said that all it starts is up.
     pub fn wait_up(&self) {
         until("krater says that it is up", START_MAX, || {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use krater_tests::{Namespace, Standalone, fetch, until};
+use krater_tests::{Namespace, Standalone, UdpClient, UdpMember, fetch, until};
 use rustix::{
     net::sockopt::set_socket_linger,
     process::{Resource, Rlimit, getrlimit, setrlimit},
@@ -126,6 +126,44 @@ fn when_the_ports_towards_one_member_are_used_up_another_is_tried() {
         "as many as there are ports: {first}"
     );
     assert!(metric("krater_amphora_pool_ports_exhausted_total{") > 0);
+}
+
+#[test]
+fn when_the_ports_are_used_up_the_datagrams_of_new_clients_cost_who_was_silent_longest() {
+    let (host, elsewhere) = (Namespace::new(), Namespace::new());
+    host.link(
+        "near",
+        &["10.9.0.1/24"],
+        &elsewhere,
+        "far",
+        &["10.9.0.2/24"],
+    );
+    let member = host.run(|| UdpMember::start("a", "127.0.0.1:7001"));
+    let snapshot = json!({"load_balancers": [{
+        "vips": ["10.9.0.1"],
+        "listeners": [
+            {"protocol": "udp", "port": 53, "default_pool": "p"},
+            {"protocol": "tcp", "port": 80},
+        ],
+        "pools": [{"name": "p", "protocol": "udp",
+            "members": [{"address": member.address().ip(), "port": member.address().port()}]}],
+    }]});
+    let _amphora = host.run(|| {
+        let ready = "10.9.0.1:80".parse().expect("an address");
+        let amphora = Standalone::start_with(&snapshot, ready, &["--workers", "1"]);
+        std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40007")
+            .expect("the range of this namespace can be set");
+        amphora
+    });
+    elsewhere.run(|| {
+        let vip: SocketAddr = "10.9.0.1:53".parse().expect("an address");
+        let clients: Vec<_> = (0..30).map(|_| UdpClient::of(vip)).collect();
+        for _ in 0..2 {
+            for client in &clients {
+                assert_eq!(client.ask("x").expect("an answer"), "a x");
+            }
+        }
+    });
 }
 
 #[test]

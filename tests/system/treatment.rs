@@ -72,6 +72,47 @@ fn a_source_may_begin_so_many_connections_a_second_and_no_more() {
 }
 
 #[test]
+fn a_member_that_is_added_gets_its_share_slowly() {
+    let mut scene = Scene::up();
+    let members = ["a", "b"].map(|name| TcpMember::start(name, "127.0.0.1:0"));
+    let tree = flavored(
+        &mut scene,
+        r#"{"krater_slow_start_seconds": 600}"#,
+        &[&members[0]],
+    );
+    assert_eq!(connect(&tree).0, "a");
+    let added = json!({"member": member_json(members[1].address())});
+    scene
+        .api
+        .post(&format!("pools/{}/members", tree.pool), &added);
+    scene.api.wait_active(&tree.id, SETTLE_MAX);
+    let names: Vec<_> = (0..60).map(|_| connect(&tree).0).collect();
+    let served = names.iter().filter(|name| *name == "b").count();
+    // Half of them would be its share in ten minutes.
+    assert!(served < 15, "{names:?}");
+    assert!(names.iter().all(|name| name == "a" || name == "b"));
+}
+
+#[test]
+fn settings_of_the_deployment_reach_load_balancers_that_nobody_changes() {
+    let mut scene = Scene::up();
+    let member = TcpMember::start("a", "127.0.0.1:0");
+    let tree = flavored(&mut scene, "{}", &[&member]);
+    assert!((0..20).all(|_| connect(&tree).0 == "a"));
+    scene.krater.kill_controller();
+    let config = scene.krater.state_folder().join("new.toml");
+    std::fs::write(&config, "[treatment]\nsource_rate = 1\n").expect("it can be written");
+    let config = config.to_str().expect("a path").to_owned();
+    scene.krater.resume_with(&["--config", &config]);
+    until("the rate is in force", Duration::from_secs(20), || {
+        let served = (0..20).filter(|_| connect(&tree).0 == "a").count();
+        served < 10
+    });
+    scene.api = scene.krater.api();
+    scene.api.wait_active(&tree.id, SETTLE_MAX);
+}
+
+#[test]
 fn connections_of_a_member_that_leaves_end_by_the_deadline_of_the_flavor() {
     let mut scene = Scene::up();
     let members = ["a", "b"].map(|name| TcpMember::start(name, "127.0.0.1:0"));

@@ -156,7 +156,7 @@ impl Plane {
         let now = self.conducts.clock.now();
         for Change { id, new, .. } in changes {
             for pool in pools(old.balancers.get(id)) {
-                if !next.pools.contains_key(&pool.pool.id) {
+                if next.pools.get(&pool.pool.id).is_none() {
                     self.conducts.of.remove(&pool.pool.id);
                 }
             }

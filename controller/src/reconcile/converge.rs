@@ -474,7 +474,7 @@ impl Reconciler {
     }
 
     /// Makes a generation that no tenant asked for.
-    async fn advance(
+    pub(super) async fn advance(
         &self,
         view: &TreeView,
         generation: Generation,

@@ -245,6 +245,28 @@ fn totals_outlive_restarts_and_only_what_changed_is_written_down() {
 }
 
 #[test]
+fn a_listener_that_is_gone_is_not_remembered_by_a_report_from_before() {
+    let sightings = Sightings::default();
+    let placed = placed([1]);
+    let take = |sequence, list| sightings.take(report(1, sequence, list), &placed, at(0));
+    let counted = || sightings.lock().tallies.len();
+    take(1, vec![connections(said(1, 1), 4)]).unwrap();
+    assert_eq!(counted(), 1);
+    // Its listener is deleted, and that is in force.
+    let mut without = said(1, 2);
+    without.listeners.clear();
+    let boot = Some(BootId::new(Uuid::from_u128(1)));
+    sightings.note_applied(AMPHORA, boot, without);
+    sightings.forget_listeners(&[listener(1)]);
+    take(2, vec![connections(said(1, 1), 5)]).unwrap();
+    assert_eq!(counted(), 0);
+    assert_eq!(
+        sightings.totals([listener(1)], |_| false),
+        Counters::default()
+    );
+}
+
+#[test]
 fn who_was_known_before_has_the_benefit_of_the_doubt() {
     let sightings = Sightings::default();
     let silence = Duration::from_secs(10);

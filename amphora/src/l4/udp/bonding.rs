@@ -119,7 +119,7 @@ impl Datagrams {
         Err(Loss::NoMember)
     }
 
-    /// Opens a socket to a member. If there is no descriptor, the session that was silent longest gives its own.
+    /// Opens a socket to a member. If there is no descriptor or no port, the session that was silent longest gives its own.
     fn connect(&mut self, member: SocketAddr) -> Result<OwnedFd, Errno> {
         match wire::connected(member, self.descriptors_max) {
             Err(error) if is_exhaustion(error) => {
@@ -184,9 +184,10 @@ impl Datagrams {
     }
 }
 
+/// Whether there is no descriptor, no memory, or (`AGAIN`) no port left, which all UDP sockets of a host share.
 const fn is_exhaustion(error: Errno) -> bool {
     matches!(
         error,
-        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::AGAIN
     )
 }

@@ -305,7 +305,9 @@ fn what_is_written_as_before_is_recognised_and_everything_else_is_read() {
     .unwrap();
     assert_eq!((again.unchanged, again.apply.len()), (0, 1));
     assert!(
-        held.balancers.contains_key(&again.apply[0].load_balancer()),
+        held.balancers
+            .get(&again.apply[0].load_balancer())
+            .is_some(),
         "under the same id"
     );
 }
