@@ -7,6 +7,7 @@
 mod body;
 mod clerk;
 mod exchange;
+mod guard;
 mod h2;
 mod keeping;
 mod policy;

@@ -10,6 +10,8 @@ use http::{
     },
 };
 
+use krater_amphora_core::forwarded;
+
 use super::{fault::Fault, field, head::Search};
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_EXTENSION_BYTES_MAX};
 
@@ -247,15 +249,18 @@ fn harmless(mut fields: HeaderMap) -> HeaderMap {
         .keys()
         .filter(|name| {
             let name = name.as_str();
-            [
-                "x-forwarded-",
-                "x-ssl-",
-                "x-krater-",
-                "proxy-",
-                "keep-alive",
-            ]
-            .iter()
-            .any(|start| name.starts_with(start))
+            // Some take underscores for hyphens, and then it is any of them.
+            name.contains('_')
+                || forwarded::NAMES.contains(&name)
+                || [
+                    "x-forwarded-",
+                    "x-ssl-",
+                    "x-krater-",
+                    "proxy-",
+                    "keep-alive",
+                ]
+                .iter()
+                .any(|start| name.starts_with(start))
         })
         .cloned()
         .collect();

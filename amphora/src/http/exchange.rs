@@ -225,10 +225,10 @@ async fn try_member(
             },
         };
         let used = upstream.is_used() && !again;
-        let upgrade = rewrite::is_upgrade(head);
         match upstream.exchange(head, body, &session.progress).await {
             Sent::Answered(answer)
-                if answer.status != StatusCode::SWITCHING_PROTOCOLS || upgrade =>
+                if answer.status != StatusCode::SWITCHING_PROTOCOLS
+                    || rewrite::is_agreed(head, &answer.headers) =>
             {
                 return Tried::Answered(answer, Box::new(upstream));
             }

@@ -29,6 +29,10 @@ pub(super) enum Refusal {
     BadHost,
     /// A target that cannot be sent on.
     BadTarget,
+    /// A header whose name some take for one that says where a message ends.
+    BadName,
+    /// An expectation that nobody knows (RFC 9110 section 10.1.1).
+    BadExpectation,
     /// The body of the request is malformed, or breaks off.
     BadBody(Cause),
     /// `CONNECT`: this is no forward proxy.
@@ -45,7 +49,10 @@ impl Refusal {
             Self::ConnectFailed(_) | Self::MemberBroke(_) => StatusCode::BAD_GATEWAY,
             Self::MemberTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BadHost | Self::BadTarget | Self::BadBody(_) => StatusCode::BAD_REQUEST,
+            Self::BadHost | Self::BadTarget | Self::BadName | Self::BadBody(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::BadExpectation => StatusCode::EXPECTATION_FAILED,
             Self::Malformed(fault) => match fault.status() {
                 414 => StatusCode::URI_TOO_LONG,
                 431 => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -68,7 +75,9 @@ impl Refusal {
                 414 | 431 => Cause::ClientHeadTooLarge,
                 _ => Cause::ClientBadRequest,
             },
-            Self::BadHost | Self::BadTarget => Cause::ClientBadRequest,
+            Self::BadHost | Self::BadTarget | Self::BadName | Self::BadExpectation => {
+                Cause::ClientBadRequest
+            }
             Self::Connect => Cause::ClientMethodRefused,
             Self::Rejected => Cause::LbPolicyRejected,
         }
@@ -82,8 +91,10 @@ impl Refusal {
             Self::MemberTimeout => "The member did not answer in time.\n",
             Self::ClientTimeout => "The request did not arrive in time.\n",
             Self::Malformed(_) => "The request is malformed",
-            Self::BadHost => "The request must have one Host header.\n",
+            Self::BadHost => "The request must have one Host header, with a host.\n",
             Self::BadTarget => "The request target cannot be sent on.\n",
+            Self::BadName => "A header has a name that could be taken for another one.\n",
+            Self::BadExpectation => "What is expected cannot be met.\n",
             Self::BadBody(_) => "The body of the request is malformed.\n",
             Self::Connect => "CONNECT is not served here.\n",
             Self::Rejected => "The request is not allowed here.\n",
@@ -112,11 +123,18 @@ impl Refusal {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(CAUSE, HeaderValue::from_static(self.cause().name()));
         match self {
-            Self::ClientTimeout | Self::BadBody(_) => {
+            // Who is wrong about one request may be wrong about where it ends.
+            Self::ClientTimeout
+            | Self::BadHost
+            | Self::BadTarget
+            | Self::BadName
+            | Self::BadExpectation
+            | Self::BadBody(_) => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             // RFC 9110 section 15.5.6: a 405 names what is allowed; which methods a member allows is its own affair.
             Self::Connect => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
                 headers.insert(
                     ALLOW,
                     HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -17,7 +17,7 @@ use krater_amphora_core::{
     snapshot::Pool,
 };
 
-use super::refusal::Refusal;
+use super::{guard, refusal::Refusal};
 use crate::{tls::Peer, upstream::Outgoing, world::ListenerState};
 
 /// A request that can be served, with its target as an origin server takes it, or why it is not served.
@@ -25,7 +25,7 @@ pub(super) fn checked(mut parts: Parts) -> Result<Parts, Refusal> {
     if parts.method == Method::CONNECT {
         return Err(Refusal::Connect);
     }
-    check_host(&parts.headers, parts.version)?;
+    guard::check(&parts)?;
     parts.uri = origin_form(parts.uri, &mut parts.headers)?;
     Ok(parts)
 }
@@ -51,6 +51,10 @@ pub(super) fn request(
         None
     };
     strip(&mut headers);
+    // What was expected was met here.
+    for name in [EXPECT, HTTP2_SETTINGS] {
+        headers.remove(name);
+    }
     frame(&mut headers, &body);
     if let Some(protocol) = upgrade {
         headers.insert(UPGRADE, protocol);
@@ -89,43 +93,23 @@ pub(super) fn is_upgrade(request: &Parts) -> bool {
     request.headers.contains_key(UPGRADE)
 }
 
-/// RFC 9112 section 3.2: a request of HTTP/1.1 has one `Host`, no request has two.
-fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
-    let mut lines = headers.get_all(HOST).iter();
-    match (lines.next(), lines.next()) {
-        (_, Some(_)) => Err(Refusal::BadHost),
-        (None, None) if version == Version::HTTP_11 => Err(Refusal::BadHost),
-        (Some(host), None)
-            if host
-                .as_bytes()
-                .iter()
-                .any(|byte| matches!(byte, b' ' | b'\t' | b'/' | b'@' | b',')) =>
-        {
-            Err(Refusal::BadHost)
-        }
-        _ => Ok(()),
-    }
+/// Whether an answer of `101` changes to what the request offers.
+pub(super) fn is_agreed(request: &Parts, answer: &HeaderMap) -> bool {
+    let (Some(offered), Some(chosen)) = (request.headers.get(UPGRADE), answer.get(UPGRADE)) else {
+        return false;
+    };
+    protocols(chosen)
+        .all(|chosen| protocols(offered).any(|offered| offered.eq_ignore_ascii_case(chosen)))
 }
 
 /// The target as an origin server takes it. The authority of an absolute target overrides `Host` (RFC 9112 3.2.2).
 fn origin_form(uri: Uri, headers: &mut HeaderMap) -> Result<Uri, Refusal> {
     let Some(authority) = uri.authority() else {
-        return if uri.path().starts_with('/') || uri.path() == "*" {
-            Ok(uri)
-        } else {
-            Err(Refusal::BadTarget)
-        };
+        return Ok(uri);
     };
-    if uri.scheme().is_none() {
-        return Err(Refusal::BadTarget);
-    }
-    let host = authority
-        .as_str()
-        .rsplit_once('@')
-        .map_or(authority.as_str(), |(_, host)| host);
     headers.insert(
         HOST,
-        HeaderValue::from_str(host).map_err(|_| Refusal::BadTarget)?,
+        HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadTarget)?,
     );
     let target = uri
         .path_and_query()
@@ -156,6 +140,11 @@ fn is_http(protocol: &str) -> bool {
     ["h2", "h2c", "http"]
         .iter()
         .any(|http| name.eq_ignore_ascii_case(http))
+}
+
+fn protocols(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    let protocols = line.as_bytes().split(|byte| *byte == b',');
+    protocols.map(<[u8]>::trim_ascii)
 }
 
 /// Takes out what is meant for this hop alone (RFC 9110 section 7.6.1).
@@ -300,3 +289,4 @@ static HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
