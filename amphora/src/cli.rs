@@ -168,6 +168,8 @@ fn run_supervisor(managing: &Managing) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    // It holds the agent's listening sockets, one for each core and address.
+    raise_descriptor_limit();
     // The same arguments, under another verb: the first argument after the program's name is ours.
     let arguments = [OsString::from("agent")]
         .into_iter()

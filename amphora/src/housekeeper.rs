@@ -35,6 +35,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     clock::Clock,
+    custody::Custody,
     limits::{BLOCKING_THREADS_MAX, PROBES_MAX},
     local::Common,
     plane::Plane,
@@ -65,6 +66,16 @@ pub(crate) struct Housekeeper {
 pub(crate) struct Ending;
 
 impl Housekeeper {
+    /// Has listening sockets held beyond the life of this process, beginning with those that the one before it had.
+    pub(crate) fn entrust(&self, custody: Custody) -> Result<(), Ending> {
+        self.with_plane(|plane| plane.entrust(custody))
+    }
+
+    /// Lets go of those that nobody asked for.
+    pub(crate) fn renounce(&self) -> Result<(), Ending> {
+        self.with_plane(Plane::renounce)
+    }
+
     /// Puts a snapshot in force and answers the generation that is now: a newer one if that was held (I8). Changes
     /// nothing if something in it is part of another load balancer, and says what.
     pub(crate) fn apply(

@@ -6,6 +6,7 @@ pub mod cli;
 mod clock;
 mod config;
 mod connect;
+mod custody;
 mod date;
 mod h1;
 mod heartbeat;

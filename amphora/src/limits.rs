@@ -345,3 +345,7 @@ pub(crate) const RESTART_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest such pause. Traffic waits for it: with the start that follows, an agent is back within a second however
 /// often it dies.
 pub(crate) const RESTART_PAUSE_MAX: Duration = Duration::from_millis(300);
+
+/// How long an agent and its supervisor wait for each other to say something about the sockets that are held: it is a
+/// matter of microseconds, and nothing else happens on the slow thread meanwhile.
+pub(crate) const CUSTODY_PATIENCE: Duration = Duration::from_secs(1);

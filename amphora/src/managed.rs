@@ -11,6 +11,7 @@ use tracing::{error, info};
 use crate::{
     agent::{Agent, serve},
     config::Config,
+    custody::Custody,
     heartbeat::Heartbeat,
     housekeeper::{self, persist},
     identity::Identity,
@@ -73,8 +74,11 @@ impl Managed {
             move |housekeeper| async move {
                 let mut hangups = signal(SignalKind::hangup())?;
                 let port = config.metrics.map(|address| address.port());
+                // It cannot be ending: it is only just beginning.
+                let _ = housekeeper.entrust(Custody::of_supervisor());
                 let agent = Agent::restore(Rc::clone(&housekeeper), keep, config.id, port)
                     .map_err(io::Error::other)?;
+                let _ = housekeeper.renounce();
                 let tallies = Arc::clone(housekeeper.tallies());
                 if let Some(address) = config.metrics {
                     let endpoint = Endpoint {

@@ -20,6 +20,7 @@ use krater_amphora_core::{
 };
 
 use crate::{
+    custody::Custody,
     l4,
     limits::CLOSE_TIME_MAX,
     listen::{Claim, Listening, open_group},
@@ -50,6 +51,8 @@ pub struct Plane {
     failed: BTreeMap<(LoadBalancerId, SocketKey), String>,
     /// Listeners of which the world says so.
     shown: HashSet<ListenerId>,
+    /// Holds what is open should this process die.
+    custody: Custody,
     /// Whose each listener, pool and member is.
     owners: Owners,
     conducts: Conducts,
@@ -144,9 +147,21 @@ impl Plane {
             open: BTreeMap::new(),
             failed: BTreeMap::new(),
             shown: HashSet::new(),
+            custody: Custody::default(),
             owners: Owners::default(),
             conducts: Conducts::new(heard),
         })
+    }
+
+    /// Has listening sockets held beyond the life of this process. Those of the process before are used for addresses
+    /// that are asked for before [`Plane::renounce`].
+    pub(crate) fn entrust(&mut self, custody: Custody) {
+        self.custody = custody;
+    }
+
+    /// Lets go of addresses that the process before had and that nobody has asked for.
+    pub(crate) fn renounce(&mut self) {
+        self.custody.renounce();
     }
 
     /// Puts `snapshot` in force and answers with the generation that is in force then: an older one than is held
@@ -242,8 +257,11 @@ impl Plane {
 
     /// Has the kernel send new connections of a load balancer to whoever else listens on its addresses. Handshakes
     /// under way are finished. Not undone: to be followed by [`Plane::remove`].
-    pub fn deafen(&self, id: LoadBalancerId) {
-        for place in self.places_of(id) {
+    pub fn deafen(&mut self, id: LoadBalancerId) {
+        let places = self.places_of(id);
+        // Should this process die now, whoever comes after it must not be given sockets that are deaf.
+        self.custody.release(places.iter().copied());
+        for place in places {
             for core in &self.cores {
                 core.order_those_of(place.transport, || Order::Deafen { place });
             }
@@ -340,6 +358,8 @@ impl Plane {
 
     /// Stops accepting, lets connections end for at most `grace`, then ends.
     pub async fn stop(mut self, grace: Duration) {
+        // Or clients would wait there for nobody.
+        self.custody.release(self.open.keys().copied());
         // From now on they are open only as long as those who accept there have use for them.
         self.open.clear();
         self.order_all(|| Order::Stop { grace });
@@ -440,6 +460,9 @@ impl Plane {
         key: SocketKey,
         takes_over: bool,
     ) -> Option<Vec<Listening>> {
+        if let Some(group) = self.custody.claim(key.place, self.cores.len()) {
+            return Some(group);
+        }
         // What another load balancer of this amphora holds is not passed on.
         let claim = if takes_over && !self.open.contains_key(&key.place) {
             Claim::TakesOver
@@ -447,7 +470,10 @@ impl Plane {
             Claim::Sole
         };
         match open_group(key.place, self.cores.len(), claim) {
-            Ok(group) => Some(group),
+            Ok(group) => {
+                self.custody.hold(key.place, &group);
+                Some(group)
+            }
             Err(error) => {
                 let reason = match (self.open.get(&key.place), error.source()) {
                     (Some(holder), _) => format!("{error} by listener {}", holder.listener),
@@ -521,6 +547,8 @@ impl Plane {
 
     /// Has sockets closed and waits until they are, so that their ports are free for whoever comes next.
     fn close(&mut self, leaving: &[SocketKey]) {
+        // First, so that those who accept here are the last to look who waits.
+        self.custody.release(leaving.iter().map(|key| key.place));
         let (closed, acknowledged) = mpsc::channel();
         for key in leaving {
             self.open.remove(&key.place);

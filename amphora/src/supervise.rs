@@ -1,12 +1,14 @@
-//! The parent of an agent: starts it, starts it again at once when it dies, and stays out of its way.
+//! The parent of an agent: starts it, starts it again at once when it dies, holds its listening sockets meanwhile, and
+//! stays out of its way.
 //!
 //! It may itself be killed: the agent lives on, and the next supervisor waits for it instead of failing.
 
 use std::{
     ffi::OsString,
     io,
-    os::unix::process::ExitStatusExt,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt},
     path::PathBuf,
+    pin::pin,
     process::{ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -22,6 +24,7 @@ use tracing::{error, info, warn};
 use crate::{
     agent::chain,
     config::BAD_CONFIGURATION,
+    custody::Custodian,
     keep::{Holder, StateLock},
     limits::{RESTART_PAUSE_MAX, RESTART_PAUSE_MIN},
 };
@@ -60,14 +63,17 @@ impl Supervisor {
     async fn supervise(self) -> io::Result<End> {
         let mut orders = Orders::watch()?;
         let mut backoff = Backoff::default();
+        let mut custodian = Custodian::default();
         loop {
             if self.wait_for_living_agent(&mut orders).await? == Living::AskedToEnd {
                 return Ok(End::Done);
             }
             let began = Instant::now();
-            let mut child = self.start()?;
+            let (agent, input) = Custodian::connect()?;
+            let mut child = self.start(input)?;
             info!(pid = child.id(), "the agent was started");
-            let (status, asked) = self.attend(&mut child, &mut orders).await?;
+            let serving = custodian.serve(agent);
+            let (status, asked) = self.attend(&mut child, &mut orders, serving).await?;
             match status.code() {
                 Some(0) => return Ok(End::Done),
                 Some(code) if code == i32::from(BAD_CONFIGURATION) => {
@@ -87,7 +93,8 @@ impl Supervisor {
         }
     }
 
-    fn start(&self) -> io::Result<Child> {
+    /// Starts the agent, with its end of the socket over which listening sockets are held for it.
+    fn start(&self, input: OwnedFd) -> io::Result<Child> {
         // The link and not its target: a binary that was replaced is the one to be started.
         let program = std::env::current_exe()?;
         let program = match program
@@ -99,17 +106,19 @@ impl Supervisor {
         };
         Command::new(program)
             .args(&self.arguments)
-            .stdin(Stdio::null())
+            .stdin(Stdio::from(input))
             .spawn()
     }
 
-    /// Waits for the child and passes orders on. Answers how it ended, and whether it had been asked to.
+    /// Waits for the child, passes orders on and serves it. Answers how it ended, and whether it had been asked to.
     async fn attend(
         &self,
         child: &mut Child,
         orders: &mut Orders,
+        serving: impl Future<Output = ()>,
     ) -> io::Result<(ExitStatus, bool)> {
         let mut asked = false;
+        let mut serving = pin!(serving);
         loop {
             // Once asked, the child gets its time and a margin, and then is not asked any more.
             let patience = async {
@@ -125,6 +134,7 @@ impl Supervisor {
                     pass_on(child.id(), order);
                     asked |= order != Order::Reread;
                 }
+                () = &mut serving => {}
                 () = patience => {
                     warn!("the agent does not end and is killed");
                     child.start_kill()?;

@@ -1,6 +1,10 @@
 //! Processes killed at the worst moment: traffic goes on, nothing acknowledged is lost, nothing stays pending.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
 
 use krater_tests::{HttpMember, Load, Signal, fetch, until, until_some};
 use serde_json::json;
@@ -68,6 +72,35 @@ fn a_killed_amphora_is_back_within_a_second_with_its_configuration() {
             .iter()
             .all(|pid| !killed.contains(pid))
     );
+}
+
+#[test]
+fn whoever_comes_while_a_killed_amphora_is_away_waits_and_is_served() {
+    let mut scene = Scene::up();
+    let member = HttpMember::start("a", "127.0.0.1:0");
+    let tree = scene.http_tree(&[&member]);
+    let address = tree.at(80);
+    for _ in 0..5 {
+        let killed = scene.krater.kill_amphorae();
+        // What it accepts in its last microseconds dies with it.
+        until("the amphora is dead", SETTLE_MAX, || {
+            let alive = scene.krater.amphorae();
+            killed.iter().all(|pid| !alive.contains(pid))
+        });
+        // Several for each core's socket, and for whatever moment of the restart they hit.
+        let answers: Vec<_> = (0..16)
+            .map(|_| thread::spawn(move || fetch(address, "/")))
+            .collect();
+        for answer in answers {
+            let answer = answer.join().unwrap();
+            assert_eq!(answer.expect("nobody is refused or reset").status, 200);
+        }
+    }
+    scene.krater.kill_amphorae();
+    scene.api.delete(&format!("loadbalancers/{}?cascade=true", tree.id));
+    until("the port of what was deleted is closed", SETTLE_MAX, || {
+        TcpStream::connect(address).is_err()
+    });
 }
 
 #[test]
