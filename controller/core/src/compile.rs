@@ -138,8 +138,7 @@ fn compile_listener(
         ListenerProtocol::Tcp | ListenerProtocol::Https => Spoken::Tcp,
         ListenerProtocol::Http | ListenerProtocol::TerminatedHttps => Spoken::Http,
         ListenerProtocol::Udp => Spoken::Udp,
-        ListenerProtocol::Prometheus => Spoken::Prometheus,
-        ListenerProtocol::Sctp => return None,
+        ListenerProtocol::Prometheus | ListenerProtocol::Sctp => return None,
     };
     let Timeouts {
         client_data_ms,
@@ -189,11 +188,18 @@ fn compile_policies(tree: &LoadBalancerTree) -> BTreeMap<ListenerId, Vec<PolicyS
             .or_default()
             .push(compile_rule(rule));
     }
+    let looks_at_certificates: BTreeSet<L7PolicyId> = wanted(&tree.l7_rules)
+        .filter(|rule| rule.admin_state_up && rule.rule_type.looks_at_certificates())
+        .map(|rule| rule.policy)
+        .collect();
     let mut compiled = BTreeMap::new();
     for listener in wanted(&tree.listeners) {
+        // Where no TLS ends nobody shows any, and the data plane has no words for it.
+        let shown = listener.protocol == ListenerProtocol::TerminatedHttps;
         let policies = tree.policies_of(listener).into_iter();
         let policies = policies
             .filter(|row| !row.is_leaving() && row.value.admin_state_up)
+            .filter(|row| shown || !looks_at_certificates.contains(&row.value.id))
             .filter(|row| {
                 let pool = row.value.action.pool();
                 pool.is_none_or(|pool| pools.contains(pool))

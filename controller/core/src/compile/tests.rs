@@ -123,7 +123,6 @@ fn what_the_data_plane_has_no_words_for_is_left_out() {
         ListenerProtocol::Http,
         ListenerProtocol::Https,
         ListenerProtocol::Udp,
-        ListenerProtocol::Prometheus,
     ];
     let ports = (90..).zip(ListenerProtocol::ALL);
     let ports = ports.filter(|(_, protocol)| carried.contains(protocol));
@@ -636,15 +635,29 @@ fn what_is_switched_off_is_not_shipped() {
 #[test]
 fn what_rules_ask_of_certificates_is_said_in_numbers() {
     let mut house = House::with_policy();
+    let add = |house: &mut House, kind, value| {
+        house
+            .add_rule(new_rule(kind, CompareType::EqualTo, value))
+            .unwrap();
+    };
+    add(&mut house, L7RuleType::SslConnHasCert, "true");
+    assert!(
+        spec(&house).listeners[0].policies.is_empty(),
+        "no TLS ends there"
+    );
+    let mut house = House::with_policy();
     for (kind, value) in [
         (L7RuleType::SslConnHasCert, "TRUE"),
         (L7RuleType::SslVerifyResult, "007"),
         (L7RuleType::SslVerifyResult, "00"),
     ] {
-        let new = new_rule(kind, CompareType::EqualTo, value);
-        house.add_rule(new).unwrap();
+        add(&mut house, kind, value);
     }
-    let rules = spec(&house).listeners[0].policies[0].rules.clone();
+    let listener = &mut house.tree.listeners[0].value;
+    listener.protocol = ListenerProtocol::TerminatedHttps;
+    let mut policies = compile_policies(&house.tree);
+    let listener = house.tree.listeners[0].value.id;
+    let rules = policies.remove(&listener).unwrap().remove(0).rules;
     let said: Vec<_> = rules
         .into_iter()
         .skip(1)

@@ -164,16 +164,3 @@ fn what_has_no_secret_or_no_cipher_is_left_out_and_the_rest_is_sent() {
     house.tree.listeners[0].value.admin_state_up = false;
     assert!(unservable(&house.tree, &strict).is_empty());
 }
-
-#[test]
-fn metrics_are_told_with_and_without_tls() {
-    let mut house = secured();
-    let listener = &mut house.tree.listeners[0].value;
-    listener.protocol = ListenerProtocol::Prometheus;
-    let spec = compiled(&house);
-    assert_eq!(spec.listeners[0].protocol, Spoken::Prometheus);
-    assert!(spec.listeners[0].tls.is_some());
-    assert_eq!(spec.listeners[0].hsts, None);
-    house.tree.listeners[0].value.tls = ListenerTls::default();
-    assert_eq!(compiled(&house).listeners[0].tls, None);
-}
