@@ -144,11 +144,7 @@ impl Controller {
         }
         let store = open_store(config).await?;
         let parts = Foundation::lay(config, store.clone(), reports_to).await?;
-        let (reconciler, made_with) = (
-            Arc::clone(&parts.reconciler),
-            config.state_dir.join("made-with"),
-        );
-        tokio::spawn(async move { reconciler.heed_settings(&made_with).await });
+        parts.heed_settings(config);
         let (stop, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
         servers.spawn(serve(
@@ -340,6 +336,13 @@ impl Foundation {
             reports,
             vault,
         })
+    }
+
+    /// Has load balancers made anew, beside all else, if the settings have changed since they were made.
+    fn heed_settings(&self, config: &Config) {
+        let reconciler = Arc::clone(&self.reconciler);
+        let made_with = config.state_dir.join("made-with");
+        tokio::spawn(async move { reconciler.heed_settings(&made_with).await });
     }
 
     fn renewal(&self, config: &Config) -> Renewal {

@@ -97,7 +97,9 @@ fn whoever_comes_while_a_killed_amphora_is_away_waits_and_is_served() {
         }
     }
     scene.krater.kill_amphorae();
-    scene.api.delete(&format!("loadbalancers/{}?cascade=true", tree.id));
+    scene
+        .api
+        .delete(&format!("loadbalancers/{}?cascade=true", tree.id));
     until("the port of what was deleted is closed", SETTLE_MAX, || {
         TcpStream::connect(address).is_err()
     });

@@ -256,7 +256,7 @@ fn a_listener_that_is_gone_is_not_remembered_by_a_report_from_before() {
     let mut without = said(1, 2);
     without.listeners.clear();
     let boot = Some(BootId::new(Uuid::from_u128(1)));
-    sightings.note_applied(AMPHORA, boot, without);
+    sightings.note_applied(AMPHORA, boot, without, at(0));
     sightings.forget_listeners(&[listener(1)]);
     take(2, vec![connections(said(1, 1), 5)]).unwrap();
     assert_eq!(counted(), 0);
