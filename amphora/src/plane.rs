@@ -15,7 +15,7 @@ use std::{
 use hashbrown::{HashMap, HashSet};
 use krater_amphora_api::{Generation, ListenerId, LoadBalancerId, LoadBalancerReport, Rejection};
 use krater_amphora_core::{
-    snapshot::{Mode, Snapshot, Transport},
+    snapshot::{Mode, Snapshot},
     transition::{Place, SocketKey, Transition, sockets},
 };
 
@@ -26,19 +26,19 @@ use crate::{
     listen::{Claim, Listening, open_group},
     local::Common,
     order::Order,
-    worker::{WorkerHandle, processors},
+    worker::processors,
     world::{Alarms, Leave, ListenerState, Prepared, World},
 };
 
 mod conduct;
+mod descriptors;
 mod owners;
+mod threads;
 
 use conduct::Conducts;
-use owners::{Change, Owners};
-
-mod descriptors;
-
 use descriptors::{descriptors_max, sessions_max};
+use owners::{Change, Owners};
+use threads::Core;
 
 /// The data plane of this process. Dropping it ends all connections at once; [`Plane::stop`] drains them first.
 #[derive(Debug)]
@@ -58,15 +58,6 @@ pub struct Plane {
     conducts: Conducts,
 }
 
-/// The threads of one core.
-#[derive(Debug)]
-struct Core {
-    /// Carries HTTP.
-    worker: WorkerHandle,
-    /// Carries streams and datagrams.
-    streams: l4::Handle,
-}
-
 /// Whose a listening address is.
 #[derive(Debug)]
 struct Holder {
@@ -76,43 +67,6 @@ struct Holder {
     mode: Mode,
     /// One for each core.
     sockets: Vec<Listening>,
-}
-
-impl Core {
-    fn start(
-        index: usize,
-        cores: usize,
-        (cpu, berth): (Option<usize>, l4::Berth),
-        common: &Common,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            worker: WorkerHandle::start(index, cpu, common.clone())?,
-            streams: l4::Handle::start(index, cores + index, (cpu, berth), common.clone())?,
-        })
-    }
-
-    /// Leaves an order for the thread that carries what listeners of that mode take.
-    fn order(&self, mode: Mode, order: Order) {
-        match mode {
-            Mode::Tcp | Mode::Udp => self.streams.order(order),
-            Mode::Http => self.worker.order(order),
-        }
-    }
-
-    /// Leaves an order for each of its threads.
-    fn order_all(&self, order: impl Fn() -> Order) {
-        for mode in [Mode::Tcp, Mode::Http] {
-            self.order(mode, order());
-        }
-    }
-
-    /// Leaves an order for each of its threads that may have a socket of that transport.
-    fn order_those_of(&self, transport: Transport, order: impl Fn() -> Order) {
-        match transport {
-            Transport::Stream => self.order_all(order),
-            Transport::Datagram => self.order(Mode::Udp, order()),
-        }
-    }
 }
 
 impl Plane {

@@ -2,10 +2,9 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs, io,
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -16,10 +15,7 @@ use krater_controller_api::{self as api, Healthcheck};
 use krater_controller_core::{carried::Carried, compile, query::TreeFilter};
 use krater_controller_store::{Store, StoreError};
 use krater_driver::{Authenticator, DriverError, NetworkDriver, SecretStore};
-use krater_driver_local::{
-    ConfigError, FileSecrets, LocalNetwork, NoAuth, NoopNetwork, ProcessCompute, ProcessSettings,
-    TokenFile,
-};
+use krater_driver_local::{ConfigError, FileSecrets, LocalNetwork, NoAuth, NoopNetwork, TokenFile};
 use krater_driver_openstack::{Barbican, BarbicanSettings, Keystone};
 use tokio::{
     net::TcpListener,
@@ -50,6 +46,10 @@ use crate::{
     trail::{self, Trail},
     vault::{Renewal, Vault},
 };
+
+mod processes;
+
+use processes::compute;
 
 /// A running controller.
 pub(crate) struct Controller {
@@ -548,42 +548,6 @@ fn network(config: &Config) -> Result<Arc<dyn NetworkDriver>, StartError> {
     })
 }
 
-fn compute(config: &Config) -> Result<ProcessCompute, StartError> {
-    let binary = amphora_binary(config.fleet.amphora_binary.as_deref())?;
-    let settings = ProcessSettings {
-        binary,
-        directory: config.state_dir.join("amphorae"),
-        workers: config.fleet.workers,
-        heartbeat: config.fleet.heartbeat,
-        drain: config.fleet.drain,
-    };
-    ProcessCompute::new(settings).map_err(StartError::Compute)
-}
-
-/// The program that amphorae are: the one chosen, else the one beside this program.
-fn amphora_binary(chosen: Option<&Path>) -> Result<PathBuf, StartError> {
-    let path = match chosen {
-        Some(path) => path.to_owned(),
-        None => {
-            let own = env::current_exe().map_err(|error| StartError::NoAmphoraBinary {
-                looked_at: PathBuf::from(AMPHORA_BINARY),
-                reason: format!("it is not known where this program is: {error}"),
-            })?;
-            own.with_file_name(AMPHORA_BINARY)
-        }
-    };
-    let missing = |reason: String| StartError::NoAmphoraBinary {
-        looked_at: path.clone(),
-        reason,
-    };
-    let metadata = fs::metadata(&path).map_err(|error| missing(error.to_string()))?;
-    if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
-        return Err(missing("it is not a program".to_owned()));
-    }
-    path.canonicalize()
-        .map_err(|error| missing(error.to_string()))
-}
-
 /// Counts the load balancers there are, so that metrics are right before anything changed.
 async fn count(known: Knowledge) {
     match known.store.views(&TreeFilter::default()).await {
@@ -616,4 +580,3 @@ const INTAKE_HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 const METRICS_HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) const DATABASE_FILE: &str = "krater.db";
 const AUTHORITY: &str = "authority";
-const AMPHORA_BINARY: &str = "krater-amphora";

@@ -4,6 +4,7 @@
 //! are; a request that was passed on must be the same single request to all of them.
 
 mod answers;
+mod fields;
 mod ground;
 mod requests;
 mod slow;
