@@ -1,6 +1,8 @@
 //! Clients of others, unmodified, against `krater up`: what they call is theirs, so only their own words are believed.
 
 #[cfg(test)]
+mod judges;
+#[cfg(test)]
 mod login;
 
 use std::{
@@ -87,10 +89,16 @@ fn run(script: &str, environment: &[(&str, String)], krater: &Krater) {
 
 /// The interpreter of the environment that tests/clients/install makes.
 fn python() -> PathBuf {
+    venv("clients").join("python")
+}
+
+/// The programs of an environment that a script of tests/clients makes.
+fn venv(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the test knows its own path");
     let found = own
         .ancestors()
-        .map(|folder| folder.join("clients/venv/bin/python"))
-        .find(|path| path.exists());
-    found.expect("the clients are not installed: run tests/clients/install, as tests/run does")
+        .map(|folder| folder.join(name).join("venv/bin"))
+        .find(|path| path.join("python").exists());
+    found
+        .unwrap_or_else(|| panic!("{name} are not installed: run tests/prepare, as tests/run does"))
 }

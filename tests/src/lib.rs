@@ -4,6 +4,7 @@
 //! A test that uses it begins with [`Namespace::enter_new`]: from there on its thread, and all it starts, live on
 //! a network where every port and address is free, so tests run side by side and use the defaults of the programs.
 
+mod authority;
 mod datagrams;
 mod http;
 mod keystone;
@@ -20,6 +21,7 @@ mod tls;
 mod trace;
 mod wait;
 
+pub use authority::{Authority, Issued};
 pub use datagrams::{UdpClient, UdpMember};
 pub use http::{Answer, Connection, fetch};
 pub use keystone::Keystone;

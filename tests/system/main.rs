@@ -10,6 +10,7 @@ mod disk;
 mod documents;
 mod failover;
 mod faults;
+mod handshakes;
 mod health;
 mod http;
 mod journey;
