@@ -6,6 +6,9 @@
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
+use krater_amphora_api::{
+    AlpnProtocol, CertificateSpec, CipherSuite, ListenerTlsSpec, PrivateKeyPem, TlsVersion,
+};
 use krater_tests::binary;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
@@ -98,6 +101,11 @@ struct Asked<'a> {
     listen: &'a str,
     #[serde(borrow)]
     backends: Vec<&'a str>,
+    /// A certificate and its key, as files.
+    cert: Option<&'a str>,
+    key: Option<&'a str>,
+    #[serde(default)]
+    h2: bool,
 }
 
 /// What a snapshot file says.
@@ -120,6 +128,8 @@ struct Listener<'a> {
     protocol: &'a str,
     port: u16,
     default_pool: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<ListenerTlsSpec>,
 }
 
 #[derive(Debug, Serialize)]
@@ -137,10 +147,12 @@ struct Member<'a> {
 
 impl<'a> Balancer<'a> {
     fn of(asked: &Asked<'a>) -> Result<Self> {
-        let protocol = asked.proto;
-        if !matches!(protocol, "tcp" | "http" | "udp") {
-            bail!("krater-amphora does not serve {protocol:?} yet");
-        }
+        let protocol = match asked.proto {
+            "https" => "http",
+            protocol @ ("tcp" | "http" | "udp") => protocol,
+            protocol => bail!("krater-amphora does not serve {protocol:?}"),
+        };
+        let tls = (asked.proto == "https").then(|| tls(asked)).transpose()?;
         let (vip, port) = address(asked.listen)?;
         let members = asked.backends.iter().map(|backend| {
             let (address, port) = address(backend)?;
@@ -153,6 +165,7 @@ impl<'a> Balancer<'a> {
                 protocol,
                 port,
                 default_pool: BACKENDS,
+                tls,
             }],
             pools: [Pool {
                 name: BACKENDS,
@@ -161,6 +174,29 @@ impl<'a> Balancer<'a> {
             }],
         })
     }
+}
+
+/// TLS as most deployments have it.
+fn tls(asked: &Asked<'_>) -> Result<ListenerTlsSpec> {
+    let read = |path: Option<&str>| {
+        let path = path.context("a listener of TLS has a certificate and a key")?;
+        fs::read_to_string(path).with_context(|| format!("read {path}"))
+    };
+    let mut alpn = vec![AlpnProtocol::Http11];
+    if asked.h2 {
+        alpn.insert(0, AlpnProtocol::H2);
+    }
+    Ok(ListenerTlsSpec {
+        default_certificate: Some(CertificateSpec {
+            chain: read(asked.cert)?,
+            key: PrivateKeyPem::new(read(asked.key)?),
+        }),
+        sni_certificates: Vec::new(),
+        clients: None,
+        versions: vec![TlsVersion::Tls12, TlsVersion::Tls13],
+        cipher_suites: CipherSuite::ALL.to_vec(),
+        alpn,
+    })
 }
 
 fn address(text: &str) -> Result<(&str, u16)> {
@@ -212,6 +248,22 @@ mod tests {
             r#"{"listeners": [{"proto": "https", "listen": "10.0.0.1:80", "backends": []}]}"#,
         )
         .expect("written");
-        convert(&spec, &snapshot).expect_err("nothing serves it");
+        convert(&spec, &snapshot).expect_err("it has no certificate");
+        let (cert, key) = (folder.path().join("cert"), folder.path().join("key"));
+        fs::write(&cert, "a certificate").expect("written");
+        fs::write(&key, "a key").expect("written");
+        let asked = json!({"listeners": [{"proto": "https", "listen": "10.0.0.1:80", "backends": [],
+            "cert": cert, "key": key, "h2": true}]});
+        fs::write(&spec, asked.to_string()).expect("written");
+        convert(&spec, &snapshot).expect("converted");
+        let text = fs::read_to_string(&snapshot).expect("a snapshot");
+        let said: Value = serde_json::from_str(&text).expect("JSON");
+        let listener = &said["load_balancers"][0]["listeners"][0];
+        assert_eq!(listener["protocol"], "http");
+        assert_eq!(listener["tls"]["alpn"], json!(["h2", "http/1.1"]));
+        assert_eq!(
+            listener["tls"]["default_certificate"],
+            json!({"chain": "a certificate", "key": "a key"})
+        );
     }
 }
