@@ -5,6 +5,7 @@
 //! handshake reads what was made ready and shares nothing else with other threads, but for the keys of its tickets.
 
 mod acceptor;
+mod anybody;
 mod connector;
 mod failure;
 pub(crate) mod material;
@@ -13,6 +14,7 @@ mod peer;
 
 pub use acceptor::Acceptor;
 pub(crate) use acceptor::Failed;
+pub(crate) use anybody::Anybody;
 pub use connector::Connector;
 pub(crate) use connector::Offer;
 pub use failure::Failure;

@@ -4,23 +4,17 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, LazyLock},
 };
 
 use krater_amphora_core::monitor::{HttpProbe, ProbeFailure, Stage};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
+    ClientConfig,
+    client::{Resumption, danger::ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs},
     version::{TLS12, TLS13},
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 use tokio::{
     net::TcpStream,
     time::{error::Elapsed, timeout_at},
@@ -32,7 +26,7 @@ use super::{
     http,
     tcp::{Allowance, Target, connect},
 };
-use crate::tls::{Connector, Offer};
+use crate::tls::{Anybody, Connector, Offer};
 
 /// Succeeds when the server has said hello and shown a certificate. That it may ask for one of ours and end the
 /// handshake for want of it says nothing against it.
@@ -42,9 +36,9 @@ pub(super) async fn probe(
     time: Allowance,
 ) -> Result<(), ProbeFailure> {
     let stream = connect(target, time).await?;
-    let greeted = Arc::new(AnyServer::default());
+    let greeted = anybody();
     match handshake(stream, target.address, asked, &greeted, time).await {
-        Err(ProbeFailure::Tls(_) | ProbeFailure::Closed) if greeted.seen.load(Relaxed) => Ok(()),
+        Err(ProbeFailure::Tls(_) | ProbeFailure::Closed) if greeted.was_shown_one() => Ok(()),
         outcome => outcome.map(drop),
     }
 }
@@ -57,7 +51,7 @@ pub(super) async fn probe_http(
     time: Allowance,
 ) -> Result<(), ProbeFailure> {
     let stream = connect(target, time).await?;
-    let (asked, any) = ((request.host.as_deref(), offered), Arc::default());
+    let (asked, any) = ((request.host.as_deref(), offered), anybody());
     let stream = handshake(stream, target.address, asked, &any, time).await?;
     http::ask(stream, request, time).await
 }
@@ -80,7 +74,7 @@ async fn handshake(
     stream: TcpStream,
     address: SocketAddr,
     (server_name, offered): Asked<'_>,
-    verifier: &Arc<AnyServer>,
+    verifier: &Arc<Anybody>,
     time: Allowance,
 ) -> Result<TlsStream<TcpStream>, ProbeFailure> {
     let mut config = CONFIG
@@ -129,54 +123,9 @@ fn without_port(name: &str) -> Option<&str> {
 /// The server asked for, and what is offered to be spoken inside.
 type Asked<'a> = (Option<&'a str>, &'a [Vec<u8>]);
 
-/// Accepts whomever; notes that somebody showed a certificate.
-#[derive(Debug, Default)]
-struct AnyServer {
-    seen: AtomicBool,
-}
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.seen.store(true, Relaxed);
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let mut schemes = PROVIDER
-            .signature_verification_algorithms
-            .supported_schemes();
-        // What old servers sign with is as good here: nobody looks at it.
-        schemes.extend([
-            SignatureScheme::RSA_PKCS1_SHA1,
-            SignatureScheme::ECDSA_SHA1_Legacy,
-        ]);
-        schemes
-    }
+/// Whose certificate is not judged.
+fn anybody() -> Arc<Anybody> {
+    Arc::new(Anybody::new(Arc::clone(&PROVIDER)))
 }
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
@@ -188,7 +137,7 @@ static CONFIG: LazyLock<Result<ClientConfig, String>> = LazyLock::new(|| {
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyServer::default()))
+        .with_custom_certificate_verifier(anybody())
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(config)

@@ -16,7 +16,10 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
-use super::material::{self, Reason};
+use super::{
+    anybody::Anybody,
+    material::{self, Reason},
+};
 use crate::limits::{MEMBER_SESSIONS_MAX, TLS_BUFFER_BYTES_MAX};
 
 /// What members are spoken to with, made ready from a pool's spec. Made anew when anything in that changes, and with it
@@ -129,7 +132,7 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, Reason> {
     let Some(authorities) = &spec.authorities else {
-        return Ok(Arc::new(Anybody(Arc::clone(provider))));
+        return Ok(Arc::new(Anybody::new(Arc::clone(provider))));
     };
     let roots = material::authorities(authorities)?;
     let mut builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider));
@@ -195,50 +198,5 @@ impl ServerCertVerifier for Vouched {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_verify_schemes()
-    }
-}
-
-/// Members that nobody vouches for: whatever they show is taken.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let mut schemes = self.0.signature_verification_algorithms.supported_schemes();
-        // What old servers sign with is as good here: nobody looks at it.
-        schemes.extend([
-            SignatureScheme::RSA_PKCS1_SHA1,
-            SignatureScheme::ECDSA_SHA1_Legacy,
-        ]);
-        schemes
     }
 }
