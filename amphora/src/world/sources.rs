@@ -73,7 +73,8 @@ impl Sources {
         let Some(set) = self.sets.get(source.set()) else {
             return true;
         };
-        for _ in 0..RACES_MAX {
+        // Whoever takes the slot first has been judged and paid for, so all tries together are no more than those let in.
+        loop {
             let slots = set.each_ref().map(|slot| slot.load(Relaxed));
             let (way, next) = match self.rate.judge(source, &slots, now) {
                 Judgement::Refuse => return false,
@@ -89,13 +90,8 @@ impl Sources {
                 return true;
             }
         }
-        // Lost that often, it goes in unpaid: the bound is on the rate, not on the last connection.
-        true
     }
 }
-
-/// Threads that change the same set at the same moment; as many tries as there may be of these on a large host.
-const RACES_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
