@@ -117,8 +117,9 @@ pub(crate) const SPARE_FIELDS_MAX: usize = 96;
 /// loses its connection.
 pub(crate) const LEFTOVER_READS_MAX: usize = 4;
 
-/// Futures for requests that one worker keeps while nobody needs them, about 4 KiB each.
-pub(crate) const CLERKS_IDLE_MAX: usize = 128;
+/// Futures for requests that one worker keeps while nobody needs them, about 4 KiB each: for HTTP/1 so many, for HTTP/2 as
+/// many again.
+pub(crate) const CLERKS_IDLE_MAX: usize = 256;
 
 /// Interim answers to one request (`100`, `103`). A member that sends more never ends.
 pub(crate) const INTERIM_ANSWERS_MAX: usize = 16;

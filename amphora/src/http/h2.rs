@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use self::{
     lent::{Lender, Lent},
-    stream::Stream,
+    stream::{Call, Stream},
 };
 use super::{preface::Opening, server::linger, session::Session};
 use crate::{
@@ -147,10 +147,12 @@ impl<'a> Watch<'a> {
                 self.account();
                 match polled {
                     Poll::Ready(Some(Ok((request, respond)))) => {
-                        let session = self.session.of_one_request();
-                        let work =
-                            stream::work(Rc::clone(&session), request, respond, Rc::clone(&earned));
-                        streams.push(Stream::new(session, work));
+                        streams.push(Stream::new(Call {
+                            session: self.session.of_one_request(),
+                            request,
+                            respond,
+                            earned: Rc::clone(&earned),
+                        }));
                         continue;
                     }
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(self.judge(&error)),
@@ -209,11 +211,11 @@ impl<'a> Watch<'a> {
     }
 
     /// Ready when somebody has taken too long who cannot be told by the end of a request.
-    fn poll_due<F: Future<Output = ()>>(
+    fn poll_due(
         &mut self,
         cx: &mut Context<'_>,
         mut timer: Pin<&mut Sleep>,
-        streams: &mut FuturesUnordered<Stream<F>>,
+        streams: &mut FuturesUnordered<Stream>,
     ) -> Poll<Due> {
         loop {
             ready!(timer.as_mut().poll(cx));

@@ -17,30 +17,48 @@ use tokio::time::Instant;
 
 use super::head::{Malformed, as_http1, strip_answer};
 use crate::{
-    http::{body::Reply, exchange, session::Session},
+    http::{
+        body::Reply,
+        clerk::{Assigned, Clerks},
+        exchange,
+        session::Session,
+    },
     limits::IDLE_FRAMES_PER_FRAME,
     local::Ending,
     upstream::{Outgoing, Progress, Turn},
 };
 
 /// A request under way, and since when it stands still.
-pub(super) struct Stream<F> {
+pub(super) struct Stream {
     session: Rc<Session>,
     moved_at: Instant,
     /// It stands still and it is too late to say so.
     cut: bool,
     waker: Option<Waker>,
-    work: Pin<Box<F>>,
+    work: Assigned<Call, ()>,
 }
 
-impl<F: Future<Output = ()>> Stream<F> {
-    pub(super) fn new(session: Rc<Session>, work: F) -> Self {
+/// A request to be answered. `earned` is told how many frames the client may send for it besides.
+pub(super) struct Call {
+    pub(super) session: Rc<Session>,
+    pub(super) request: Request<RecvStream>,
+    pub(super) respond: SendResponse<Bytes>,
+    pub(super) earned: Rc<Cell<u32>>,
+}
+
+thread_local! {
+    /// Those of this worker.
+    static CLERKS: Rc<Clerks<Call, ()>> = Clerks::new();
+}
+
+impl Stream {
+    pub(super) fn new(call: Call) -> Self {
         Self {
-            session,
+            session: Rc::clone(&call.session),
             moved_at: Instant::now(),
             cut: false,
             waker: None,
-            work: Box::pin(work),
+            work: CLERKS.with(|clerks| clerks.assign(call, answer)),
         }
     }
 
@@ -79,7 +97,7 @@ impl<F: Future<Output = ()>> Stream<F> {
     }
 }
 
-impl<F: Future<Output = ()>> Future for Stream<F> {
+impl Future for Stream {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -93,19 +111,19 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
             // What is dropped half-way is reset.
             return Poll::Ready(());
         }
-        let polled = stream.work.as_mut().poll(cx);
+        let polled = Pin::new(&mut stream.work).poll(cx);
         stream.account();
         polled
     }
 }
 
-/// Answers a request. `earned` is told how many frames the client may send for it besides.
-pub(super) async fn work(
-    session: Rc<Session>,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    earned: Rc<Cell<u32>>,
-) {
+async fn answer(call: Call) {
+    let Call {
+        session,
+        request,
+        mut respond,
+        earned,
+    } = call;
     let (mut parts, mut body) = request.into_parts();
     if as_http1(&mut parts) == Err(Malformed) {
         session.guest.seat.lane().request_errors.bump();
