@@ -19,7 +19,6 @@ use krater_controller_core::{
         LbAlgorithm, ListenerProtocol, MonitorKind, Name, PoolProtocol, RedirectCode, RedirectUrl,
         Tags, Timeouts,
     },
-    secret::Secrets,
     tree::{LoadBalancerTree, Row, Touch},
 };
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
@@ -27,7 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     cases,
-    house::{House, parsed, uuid},
+    house::{House, parsed, uuid, vault},
     wish::{self, Wish, addresses, new_balancer, pool_of, wishes},
 };
 
@@ -454,7 +453,7 @@ fn check_rows<T: Debug + PartialEq>(
 }
 
 fn check_deleted(tree: &LoadBalancerTree, gone: &BTreeSet<Uuid>) {
-    let spec = compile(tree, &Defaults::default(), &Secrets::default());
+    let spec = compile(tree, &Defaults::default(), &vault(tree));
     let sent = ids(&spec);
     let back: Vec<_> = sent.intersection(gone).collect();
     assert!(back.is_empty(), "deleted and sent all the same: {back:?}");

@@ -1,7 +1,9 @@
 //! One load balancer and those who work on it, as the controller does: admitted, stored, settled.
 
 use jiff::Timestamp;
-use krater_amphora_api::{Generation, LoadBalancerId, SnapshotSpec};
+use krater_amphora_api::{
+    CertificateSpec, Generation, LoadBalancerId, PrivateKeyPem, SnapshotSpec,
+};
 use krater_amphora_core::snapshot::Snapshot;
 use krater_controller_core::{
     admit,
@@ -12,7 +14,7 @@ use krater_controller_core::{
     model::{AdditionalVip, ProjectId, Vip},
     refusal::Refusal,
     rules::Rules,
-    secret::Secrets,
+    secret::{Purpose, Secrets, needs},
     tree::{LoadBalancerTree, Observed, TreeView},
 };
 use uuid::Uuid;
@@ -149,11 +151,27 @@ impl House {
     }
 }
 
+/// All that a tree needs of the secret store. What secrets hold is read by nobody who decides.
+pub(crate) fn vault(tree: &LoadBalancerTree) -> Secrets {
+    let mut secrets = Secrets::default();
+    for (need, _) in needs(tree) {
+        let text = need.reference.as_str().to_owned();
+        match need.purpose {
+            Purpose::Certificate => {
+                let key = PrivateKeyPem::new(text.clone());
+                secrets.add_certificate(need.reference, CertificateSpec { chain: text, key });
+            }
+            Purpose::Authorities | Purpose::Revocations => secrets.add_text(need, text),
+        }
+    }
+    secrets
+}
+
 /// Compiles a tree, sends it and parses it.
 ///
 /// Panics when the way changes it, or when an amphora would refuse it.
 pub(crate) fn parsed(tree: &LoadBalancerTree) -> Snapshot {
-    let spec = compile(tree, &Defaults::default(), &Secrets::default());
+    let spec = compile(tree, &Defaults::default(), &vault(tree));
     let sent = serde_json::to_vec(&spec).expect("a spec can be written");
     let received: SnapshotSpec = serde_json::from_slice(&sent).expect("a spec can be read");
     assert_eq!(received, spec, "the way changes the spec");

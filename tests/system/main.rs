@@ -14,6 +14,7 @@ mod handshakes;
 mod health;
 mod http;
 mod journey;
+mod member_tls;
 mod network;
 mod operator;
 mod policies;

@@ -59,15 +59,6 @@ impl Identity {
     }
 }
 
-/// Lays a secret in, as `krater secret add` does: all at once.
-fn lay_in(scene: &Scene, name: &str, pem: &str) {
-    let folder = scene.krater.state_folder().join("secrets/shared");
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let draft = folder.join(".draft");
-    std::fs::write(&draft, pem).expect("a file");
-    std::fs::rename(draft, folder.join(format!("{name}.pem"))).expect("a file in its place");
-}
-
 fn secured(scene: &mut Scene, member: &HttpMember) -> Tree {
     let members = [member_json(member.address())];
     let pool = json!({"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": members});
@@ -81,13 +72,13 @@ fn a_listener_ends_tls_by_a_certificate_of_the_folder_and_takes_the_next_without
     let mut scene = Scene::up();
     let member = HttpMember::start("app", "127.0.0.1:0");
     let first = Identity::new();
-    lay_in(&scene, "web", &first.pem);
+    scene.lay_in("web", &first.pem);
     let tree = secured(&mut scene, &member);
     let answer = first.fetch(tree.at(443)).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 
     let second = Identity::new();
-    lay_in(&scene, "web", &second.pem);
+    scene.lay_in("web", &second.pem);
     until("the renewed certificate is shown", NOTICE_MAX, || {
         second.fetch(tree.at(443)).is_ok()
     });
@@ -98,7 +89,7 @@ fn a_listener_ends_tls_by_a_certificate_of_the_folder_and_takes_the_next_without
     scene.api.wait_active(&tree.id, SETTLE_MAX);
 
     // What is no good takes nothing away.
-    lay_in(&scene, "web", "no");
+    scene.lay_in("web", "no");
     until("it is told that the renewal is no good", NOTICE_MAX, || {
         scene.krater.output().contains("cannot be renewed")
     });

@@ -27,8 +27,10 @@ pub enum Feature {
     Sctp,
     /// Listeners that tell metrics.
     Prometheus,
-    /// TLS toward members.
-    TlsToMembers,
+    /// TLS around what is passed on as it comes: pools of TCP, HTTPS, UDP and SCTP.
+    TlsAroundStreams,
+    /// TLS toward the members of PROXY pools, below listeners that pass on what comes.
+    TlsBelowStreams,
     /// Members on a part of a network card.
     Sriov,
     /// SCTP monitors.
@@ -39,12 +41,13 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ActiveStandby,
         Self::Hsts,
         Self::Sctp,
         Self::Prometheus,
-        Self::TlsToMembers,
+        Self::TlsAroundStreams,
+        Self::TlsBelowStreams,
         Self::Sriov,
         Self::SctpMonitors,
         Self::L7CertificateRules,
@@ -58,7 +61,8 @@ impl Feature {
             Self::Hsts => "hsts_max_age",
             Self::Sctp => "the protocol SCTP",
             Self::Prometheus => "the protocol PROMETHEUS",
-            Self::TlsToMembers => "TLS toward members",
+            Self::TlsAroundStreams => "tls_enabled on TCP, HTTPS, UDP and SCTP pools",
+            Self::TlsBelowStreams => "tls_enabled on PROXY pools of TCP and HTTPS listeners",
             Self::Sriov => "request_sriov",
             Self::SctpMonitors => "health monitors of type SCTP",
             Self::L7CertificateRules => {
@@ -136,6 +140,10 @@ fn needs(change: &Change) -> impl Iterator<Item = Feature> {
     let root = root.and_then(|root| standby(root.steering.topology));
     let listeners = touched(change, &tree.listeners).flat_map(of_listener);
     let pools = touched(change, &tree.pools).flat_map(of_pool);
+    // Whatever brings the two together touches the listener: a pool that changes touches those that send to it.
+    let sealed = touched(change, &tree.listeners)
+        .filter(|listener| sends_streams_sealed(tree, listener))
+        .map(|_| Feature::TlsBelowStreams);
     let members = touched(change, &tree.members).filter_map(of_member);
     let monitors = touched(change, &tree.health_monitors).flat_map(of_monitor);
     let rules = touched(change, &tree.l7_rules)
@@ -144,6 +152,7 @@ fn needs(change: &Change) -> impl Iterator<Item = Feature> {
     root.into_iter()
         .chain(listeners)
         .chain(pools)
+        .chain(sealed)
         .chain(members)
         .chain(monitors)
         .chain(rules)
@@ -193,12 +202,16 @@ fn of_pool(pool: &Pool) -> impl Iterator<Item = Feature> {
         | PoolProtocol::Udp => None,
         PoolProtocol::Sctp => Some(Feature::Sctp),
     };
-    let tls = &pool.tls;
-    // References are refused even where they would have no effect: nothing reads the secrets behind them.
-    let tls = tls.enabled || tls.certificate.is_some() || tls.ca.is_some() || tls.crl.is_some();
+    let sealed = pool.tls.enabled && !pool.protocol.can_be_sealed();
     spoken
         .into_iter()
-        .chain(tls.then_some(Feature::TlsToMembers))
+        .chain(sealed.then_some(Feature::TlsAroundStreams))
+}
+
+/// Whether a listener that passes on what comes has a PROXY pool that speaks TLS.
+fn sends_streams_sealed(tree: &LoadBalancerTree, listener: &Listener) -> bool {
+    let pool = listener.default_pool.and_then(|pool| tree.pool(pool));
+    pool.is_some_and(|pool| pool.value.seals_streams_of(listener.protocol))
 }
 
 fn of_member(member: &Member) -> Option<Feature> {

@@ -93,7 +93,7 @@ pub fn compile(tree: &LoadBalancerTree, defaults: &Defaults, secrets: &Secrets) 
                 compile_listener(
                     listener,
                     policies,
-                    &known,
+                    compile_default_pool(tree, listener, &known),
                     balancer.steering.connections_max,
                     &treatment,
                     defaults.connection_limit,
@@ -124,10 +124,21 @@ fn compile_vips(balancer: &LoadBalancer) -> Vec<VipSpec> {
         .collect()
 }
 
+/// The pool that a listener sends to, if the data plane has words for it and for the two together.
+fn compile_default_pool(
+    tree: &LoadBalancerTree,
+    listener: &Listener,
+    known: &BTreeSet<PoolId>,
+) -> Option<PoolId> {
+    let id = listener.default_pool.filter(|id| known.contains(id))?;
+    let pool = &tree.pool(id)?.value;
+    (!pool.seals_streams_of(listener.protocol)).then_some(id)
+}
+
 fn compile_listener(
     listener: &Listener,
     policies: Vec<PolicySpec>,
-    known: &BTreeSet<PoolId>,
+    default_pool: Option<PoolId>,
     connections_max: Option<u32>,
     treatment: &UsualTreatment,
     connection_limit: u32,
@@ -158,7 +169,7 @@ fn compile_listener(
         protocol,
         port: listener.protocol_port,
         connection_limit: limit.max(1),
-        default_pool: listener.default_pool.filter(|pool| known.contains(pool)),
+        default_pool,
         allowed_cidrs: listener.allowed_cidrs.clone(),
         timeouts: TimeoutsSpec {
             client_data_ms,
@@ -345,7 +356,7 @@ fn compile_persistence(pool: &Pool) -> Option<PersistenceSpec> {
 fn compile_pool_protocol(pool: &Pool) -> Option<SpokenToMembers> {
     match pool.protocol {
         // A member that expects TLS must not be sent what it would have protected.
-        PoolProtocol::Tcp | PoolProtocol::Https | PoolProtocol::Udp if pool.tls.enabled => None,
+        protocol if pool.tls.enabled && !protocol.can_be_sealed() => None,
         PoolProtocol::Tcp | PoolProtocol::Https => Some(SpokenToMembers::Tcp),
         PoolProtocol::Http => Some(SpokenToMembers::Http),
         PoolProtocol::Proxy => Some(SpokenToMembers::Proxy),

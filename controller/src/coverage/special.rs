@@ -22,7 +22,7 @@ pub(super) async fn request(world: &mut World, operation: &Operation, status: u1
         409 => conflict(world, operation).await,
         501 => {
             free(world, operation.id).await;
-            unsupported(world, operation)
+            unsupported(world, operation).await
         }
         503 if operation.id == "healthcheck" => {
             world.house.known.store.close().await;
@@ -130,7 +130,7 @@ async fn conflict(world: &mut World, operation: &Operation) -> Option<Sent> {
     Some(Sent::with(body))
 }
 
-fn unsupported(world: &World, operation: &Operation) -> Option<Sent> {
+async fn unsupported(world: &mut World, operation: &Operation) -> Option<Sent> {
     let mut body = body_for(world, operation)?;
     match operation.id {
         "create_loadbalancer" => {
@@ -138,7 +138,13 @@ fn unsupported(world: &World, operation: &Operation) -> Option<Sent> {
         }
         "create_listener" => body["listener"]["protocol"] = json!("SCTP"),
         "create_pool" => body["pool"]["protocol"] = json!("SCTP"),
-        "update_pool" => body["pool"]["tls_enabled"] = json!(true),
+        "update_pool" => {
+            let balancer = world.ids["loadbalancer_id"].clone();
+            let pool = json!({"loadbalancer_id": balancer, "protocol": "TCP", "lb_algorithm": "ROUND_ROBIN"});
+            let id = world.create("/v2/lbaas/pools", "pool", pool).await;
+            world.ids.insert("pool_id", id);
+            body["pool"]["tls_enabled"] = json!(true);
+        }
         "create_healthmonitor" => body["healthmonitor"]["type"] = json!("SCTP"),
         "create_l7rule" | "update_l7rule" => {
             body["rule"] =

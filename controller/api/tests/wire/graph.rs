@@ -393,7 +393,9 @@ async fn what_cannot_be_had_is_501_anywhere_in_the_tree() {
     for children in [
         json!({"listeners": [{"protocol": "SCTP", "protocol_port": 53}]}),
         json!({"pools": [{"protocol": "SCTP", "lb_algorithm": "ROUND_ROBIN"}]}),
-        json!({"pools": [{"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "tls_enabled": true}]}),
+        json!({"pools": [{"name": "p", "protocol": "TCP", "lb_algorithm": "ROUND_ROBIN", "tls_enabled": true}]}),
+        json!({"listeners": [{"protocol": "TCP", "protocol_port": 53, "default_pool": {"name": "p",
+            "protocol": "PROXY", "lb_algorithm": "ROUND_ROBIN", "tls_enabled": true}}]}),
     ] {
         let reply = api.post(PATH, new(&children)).await;
         reply.assert_fault(

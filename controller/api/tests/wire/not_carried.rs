@@ -52,25 +52,25 @@ async fn listeners() {
 #[tokio::test]
 async fn pools() {
     let api = Api::of_this_release();
-    let tls = "TLS toward members";
+    let tls = "tls_enabled on TCP, HTTPS, UDP and SCTP pools";
+    let sealed = |protocol| json!({"protocol": protocol, "tls_enabled": true});
     for (patch, subject) in [
         (json!({"protocol": "SCTP"}), "the protocol SCTP"),
-        (json!({"tls_enabled": true}), tls),
-        (json!({"tls_container_ref": "r"}), tls),
-        (json!({"ca_tls_container_ref": "r"}), tls),
+        (sealed("TCP"), tls),
+        (sealed("HTTPS"), tls),
     ] {
         let mut body = json!({"loadbalancer_id": LOAD_BALANCER, "protocol": "HTTP", "lb_algorithm": "SOURCE_IP"});
         body.as_object_mut()
             .unwrap()
             .extend(patch.as_object().unwrap().clone());
         check(&api, "/v2/lbaas/pools", "pool", body, subject).await;
-        if patch["protocol"].is_null() {
-            let reply = api
-                .put(&format!("/v2/lbaas/pools/{POOL}"), json!({"pool": patch}))
-                .await;
-            reply.assert_fault(501, PREFIX);
-        }
     }
+    api.fake.views.lock().unwrap()[0].tree.pools[0]
+        .value
+        .protocol = PoolProtocol::Tcp;
+    let item = format!("/v2/lbaas/pools/{POOL}");
+    let reply = api.put(&item, json!({"pool": {"tls_enabled": true}})).await;
+    reply.assert_fault(501, &format!("{PREFIX}{tls}"));
     assert_eq!(api.command_count(), 0);
 }
 

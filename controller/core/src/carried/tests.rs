@@ -4,7 +4,7 @@ use alloc::{boxed::Box, collections::BTreeMap, string::ToString, vec, vec::Vec};
 
 use super::*;
 use crate::{
-    command::{Cascade, Command, LoadBalancerUpdate, NewListener, NewPool},
+    command::{Cascade, Command, LoadBalancerUpdate, NewListener, NewPool, PoolRef, PoolUpdate},
     model::{
         HttpMonitor, InsertHeaders, MonitorKind, PersistenceType, PoolTls, SecretRef,
         SessionPersistence,
@@ -70,9 +70,9 @@ fn what_a_pool_and_all_in_it_needs() {
         }),
         ..new_pool(PoolProtocol::Http)
     };
-    let tls = |tls| NewPool {
+    let tls = |protocol, tls| NewPool {
         tls,
-        ..new_pool(PoolProtocol::Http)
+        ..new_pool(protocol)
     };
     let judged = |protocol, kind| NewPool {
         health_monitor: Some(new_monitor(kind)),
@@ -91,6 +91,7 @@ fn what_a_pool_and_all_in_it_needs() {
     let by = |monitor| MonitorKind::new(monitor, http());
     let (http, udp) = (PoolProtocol::Http, PoolProtocol::Udp);
     let sctp = Feature::SctpMonitors;
+    let around = Feature::TlsAroundStreams;
     for (new, features) in [
         (with(http, six), vec![]),
         (with(udp, four), vec![]),
@@ -100,8 +101,14 @@ fn what_a_pool_and_all_in_it_needs() {
         (new_pool(PoolProtocol::Https), vec![]),
         (new_pool(PoolProtocol::Proxy), vec![]),
         (new_pool(PoolProtocol::ProxyV2), vec![]),
-        (tls(certificate), vec![Feature::TlsToMembers]),
-        (tls(enabled), vec![Feature::TlsToMembers]),
+        // Without TLS a reference is kept and has no effect (reference 7.2).
+        (tls(PoolProtocol::Tcp, certificate), vec![]),
+        (tls(http, enabled.clone()), vec![]),
+        (tls(PoolProtocol::Proxy, enabled.clone()), vec![]),
+        (tls(PoolProtocol::ProxyV2, enabled.clone()), vec![]),
+        (tls(PoolProtocol::Tcp, enabled.clone()), vec![around]),
+        (tls(PoolProtocol::Https, enabled.clone()), vec![around]),
+        (tls(udp, enabled), vec![around]),
         (kept(PersistenceType::SourceIp), vec![]),
         (kept(PersistenceType::HttpCookie), vec![]),
         (kept(PersistenceType::AppCookie), vec![]),
@@ -119,6 +126,50 @@ fn what_a_pool_and_all_in_it_needs() {
             features.is_empty()
         );
     }
+}
+
+#[test]
+fn a_listener_that_passes_on_what_comes_cannot_have_it_sealed() {
+    let sealed = |house: &mut House, protocol| {
+        house
+            .add_pool(NewPool {
+                tls: PoolTls {
+                    enabled: true,
+                    ..PoolTls::default()
+                },
+                ..new_pool(protocol)
+            })
+            .unwrap();
+        house.tree.pools.last().unwrap().value.id
+    };
+    for protocol in [PoolProtocol::Proxy, PoolProtocol::ProxyV2] {
+        let mut house = House::furnished();
+        let (id, pool) = (house.id(), sealed(&mut house, protocol));
+        for (spoken, features) in [
+            (ListenerProtocol::Http, vec![]),
+            (ListenerProtocol::Tcp, vec![Feature::TlsBelowStreams]),
+            (ListenerProtocol::Https, vec![Feature::TlsBelowStreams]),
+        ] {
+            let mut new = listener(spoken);
+            new.default_pool = Some(PoolRef::Existing(pool));
+            let command = Command::CreateListener(id, Box::new(new));
+            assert_eq!(needed(&mut house, command), features, "{spoken:?}");
+        }
+    }
+    // Nor can the pool of one be sealed afterwards.
+    let mut house = House::furnished();
+    house.add_pool(new_pool(PoolProtocol::Proxy)).unwrap();
+    let pool = house.tree.pools.last().unwrap().value.id;
+    let mut new = listener(ListenerProtocol::Tcp);
+    new.default_pool = Some(PoolRef::Existing(pool));
+    let id = house.id();
+    house
+        .run(Command::CreateListener(id, Box::new(new)))
+        .unwrap();
+    let mut update = PoolUpdate::default();
+    update.tls.enabled = Some(true);
+    let command = Command::UpdatePool(pool, Box::new(update));
+    assert_eq!(needed(&mut house, command), [Feature::TlsBelowStreams]);
 }
 
 #[test]

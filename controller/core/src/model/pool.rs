@@ -6,7 +6,7 @@ use core::net::IpAddr;
 use krater_amphora_api::PoolId;
 use serde::{Deserialize, Serialize};
 
-use super::{Description, Name, PoolTls, Tags};
+use super::{Description, ListenerProtocol, Name, PoolTls, Tags};
 
 /// A pool as the tenant wants it. Its members and monitor are rows of their own in the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,16 @@ pub struct Pool {
     pub tls: PoolTls,
     /// Its tags.
     pub tags: Tags,
+}
+
+impl Pool {
+    /// Whether it asks for TLS around what a listener of that protocol passes on as it comes.
+    #[must_use]
+    pub fn seals_streams_of(&self, listener: ListenerProtocol) -> bool {
+        let streams = matches!(listener, ListenerProtocol::Tcp | ListenerProtocol::Https);
+        let proxied = matches!(self.protocol, PoolProtocol::Proxy | PoolProtocol::ProxyV2);
+        streams && proxied && self.tls.enabled
+    }
 }
 
 /// What members of a pool speak.
@@ -76,6 +86,12 @@ impl PoolProtocol {
             Self::Udp => "UDP",
             Self::Sctp => "SCTP",
         }
+    }
+
+    /// Whether TLS toward members can be put around it: it is HTTP, or may be.
+    #[must_use]
+    pub const fn can_be_sealed(self) -> bool {
+        matches!(self, Self::Http | Self::Proxy | Self::ProxyV2)
     }
 
     /// Whether it has neither streams nor what is built on them: UDP and SCTP (reference 19.11).
