@@ -4,6 +4,7 @@ use std::{ptr, rc::Rc, sync::Arc};
 
 use arc_swap::{ArcSwap, Cache};
 use hashbrown::HashMap;
+use http::{HeaderMap, HeaderValue, header::STRICT_TRANSPORT_SECURITY};
 use krater_amphora_api::ListenerId;
 
 use crate::{
@@ -14,13 +15,30 @@ use crate::{
 /// The state of a listener and the thread that looks at it: counting references to it touches no shared cache line.
 pub(crate) struct Seat {
     pub(crate) state: Arc<ListenerState>,
+    /// What browsers are told with each answer (RFC 6797). Of this thread: it is counted how many answers hold it.
+    hsts: Option<HeaderValue>,
     lane: usize,
 }
 
 impl Seat {
     /// The listener of `state`, for the thread that has that lane in every meter.
     pub(crate) fn new(state: Arc<ListenerState>, lane: usize) -> Rc<Self> {
-        Rc::new(Self { state, lane })
+        let hsts = state.listener.hsts.as_ref();
+        // The words of it can stand in any header.
+        let hsts = hsts.and_then(|hsts| HeaderValue::from_str(hsts.value()).ok());
+        Rc::new(Self { state, hsts, lane })
+    }
+
+    /// Has an answer to a client that came by TLS tell it to come by that alone, whatever a member says of it.
+    pub(crate) fn tell_hsts(&self, headers: &mut HeaderMap) {
+        if let Some(value) = &self.hsts {
+            headers.insert(STRICT_TRANSPORT_SECURITY, value.clone());
+        }
+    }
+
+    /// The same as a line, of an answer written by hand.
+    pub(crate) fn hsts(&self) -> Option<&HeaderValue> {
+        self.hsts.as_ref()
     }
 
     /// The meters of the listener, of this thread.

@@ -3,11 +3,12 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    process::Command,
     sync::Arc,
 };
 
 use anyhow::Result;
-use krater_tests::{HttpMember, until};
+use krater_tests::{HttpMember, run_to_end, until};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::aws_lc_rs,
@@ -112,4 +113,50 @@ fn a_certificate_that_is_not_there_is_named() {
         text.contains("Could not retrieve certificate: lost"),
         "{text}"
     );
+}
+
+#[test]
+fn browsers_are_told_to_come_by_tls_alone() {
+    let mut scene = Scene::up();
+    let mut member = HttpMember::start("app", "127.0.0.1:0");
+    scene.lay_in("web", &Identity::new().pem);
+    let members = [member_json(member.address())];
+    let pool = json!({"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": members});
+    let mut listener = listener_json("TERMINATED_HTTPS", 443, &pool);
+    listener["default_tls_container_ref"] = json!("web");
+    listener["hsts_max_age"] = json!(31_536_000);
+    listener["hsts_include_subdomains"] = json!(true);
+    let tree = scene.tree(&json!([listener]));
+    // The line that each version of HTTP tells it by, if any.
+    let told = |status: &str| {
+        ["--http1.1", "--http2"].map(|version| {
+            let mut command = Command::new("curl");
+            command
+                .args(["--silent", "--show-error", "--max-time", "20", "--insecure"])
+                .args(["--dump-header", "-", version])
+                .arg(format!("https://{}/", tree.vip));
+            let (_, said) = run_to_end(&mut command, NOTICE_MAX);
+            let first = said.lines().next().unwrap_or_default();
+            assert!(first.contains(status), "{said}");
+            let lines = said.lines().map(str::to_ascii_lowercase);
+            let lines = lines.filter_map(|line| {
+                let value = line.strip_prefix("strict-transport-security: ")?;
+                Some(value.to_owned())
+            });
+            lines.collect::<Vec<_>>().join(" and ")
+        })
+    };
+    let value = "max-age=31536000; includesubdomains";
+    assert_eq!(told(" 200"), [value; 2]);
+    let path = format!("listeners/{}", tree.listener);
+    let mut change = |fields| {
+        scene.api.put(&path, &json!({"listener": fields}));
+        scene.api.wait_active(&tree.id, SETTLE_MAX);
+    };
+    change(json!({"hsts_max_age": 60, "hsts_include_subdomains": false, "hsts_preload": true}));
+    assert_eq!(told(" 200"), ["max-age=60; preload"; 2]);
+    member.stop();
+    assert_eq!(told(" 502"), ["max-age=60; preload"; 2]);
+    change(json!({"hsts_max_age": null}));
+    assert_eq!(told(" 502"), [""; 2]);
 }

@@ -17,6 +17,7 @@ use crate::{
     conduct::ConductConfig,
     forwarded::InsertHeaders,
     gate::{Cidrs, SourceRate},
+    hsts::Hsts,
     l7::Policies,
     proxy_protocol,
 };
@@ -167,6 +168,8 @@ pub struct Listener {
     pub insert_headers: InsertHeaders,
     /// What members are told of certificates of clients; nothing without TLS.
     pub insert_certificate: InsertCertificate,
+    /// What browsers are told with each answer; nothing without TLS.
+    pub hsts: Option<Hsts>,
     /// What may become of a request instead; none unless the protocol is HTTP. Their pools are of the same snapshot.
     pub policies: Policies,
 }

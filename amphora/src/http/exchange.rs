@@ -69,6 +69,9 @@ pub(super) async fn answer(session: Rc<Session>, parts: Parts, body: Outgoing) -
         }
         Err(refusal) => refuse(&seat, refusal, ongoing),
     };
+    if session.tls.is_some() {
+        seat.tell_hsts(response.headers_mut());
+    }
     if session.is_last() {
         response
             .headers_mut()

@@ -149,12 +149,22 @@ impl Refusal {
 /// Tells operators which of the causes behind one status code it was.
 pub(super) const CAUSE: HeaderName = HeaderName::from_static("x-krater-cause");
 
-/// What a client is sent that began a request and did not finish its head in time. Written by hand, since there
-/// is no request yet.
-pub(super) const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
+/// What a client is sent that began a request and did not finish its head in time, and what it is to be told besides if
+/// it is a browser. Written by hand, since there is no request yet.
+pub(super) fn head_timeout(hsts: Option<&HeaderValue>) -> Vec<u8> {
+    let mut text = HEAD_TIMEOUT.to_vec();
+    if let Some(value) = hsts {
+        text.extend_from_slice(b"strict-transport-security: ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(b"\r\nThe request did not arrive in time.\n");
+    text
+}
+
+const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     content-type: text/plain; charset=utf-8\r\n\
     cache-control: no-cache\r\n\
     x-krater-cause: client_timeout_head\r\n\
     connection: close\r\n\
-    content-length: 36\r\n\r\n\
-    The request did not arrive in time.\n";
+    content-length: 36\r\n";

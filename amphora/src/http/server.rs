@@ -21,7 +21,7 @@ use super::{
     body::Reply,
     clerk::Clerks,
     exchange, h2,
-    refusal::{HEAD_TIMEOUT, Refusal},
+    refusal::{Refusal, head_timeout},
     session::{Ends, Session},
 };
 use crate::{
@@ -229,7 +229,12 @@ impl Conversation<'_> {
             takes_trailers: false,
             keeps: false,
         };
-        match self.respond(refusal.response(), asking).await {
+        let mut response = refusal.response();
+        if self.session.tls.is_some() {
+            let seat = self.session.current_seat();
+            seat.tell_hsts(response.headers_mut());
+        }
+        match self.respond(response, asking).await {
             Ok(_) => End::Malformed(refusal.status().as_u16()),
             Err(end) => end,
         }
@@ -450,7 +455,9 @@ async fn close(session: &Session, mut wire: Wire, end: End) {
             lane.responses
                 .count(Refusal::ClientTimeout.status().as_u16());
             // It is a courtesy; a client that does not take it at once has not waited for it.
-            if !wire.send_now(HEAD_TIMEOUT) {
+            let seat = session.current_seat();
+            let hsts = seat.hsts().filter(|_| session.tls.is_some());
+            if !wire.send_now(&head_timeout(hsts)) {
                 return;
             }
         }

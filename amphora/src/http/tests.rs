@@ -18,6 +18,7 @@ use talk::{Expect, Message, Talk, http_member, ok, show};
 
 mod faults;
 mod frames;
+mod hsts;
 mod keeping;
 mod policies;
 mod proxy_header;

@@ -21,8 +21,6 @@ use crate::{
 pub enum Feature {
     /// Two amphorae for a load balancer, of which one takes over.
     ActiveStandby,
-    /// Telling browsers to come by TLS alone.
-    Hsts,
     /// Listeners and pools of SCTP.
     Sctp,
     /// Listeners that tell metrics.
@@ -41,9 +39,8 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::ActiveStandby,
-        Self::Hsts,
         Self::Sctp,
         Self::Prometheus,
         Self::TlsAroundStreams,
@@ -58,7 +55,6 @@ impl Feature {
     pub const fn subject(self) -> &'static str {
         match self {
             Self::ActiveStandby => "loadbalancer_topology ACTIVE_STANDBY",
-            Self::Hsts => "hsts_max_age",
             Self::Sctp => "the protocol SCTP",
             Self::Prometheus => "the protocol PROMETHEUS",
             Self::TlsAroundStreams => "tls_enabled on TCP, HTTPS, UDP and SCTP pools",
@@ -138,7 +134,7 @@ fn needs(change: &Change) -> impl Iterator<Item = Feature> {
     let root = &tree.load_balancer;
     let root = (!root.is_leaving()).then_some(&root.value);
     let root = root.and_then(|root| standby(root.steering.topology));
-    let listeners = touched(change, &tree.listeners).flat_map(of_listener);
+    let listeners = touched(change, &tree.listeners).filter_map(of_listener);
     let pools = touched(change, &tree.pools).flat_map(of_pool);
     // Whatever brings the two together touches the listener: a pool that changes touches those that send to it.
     let sealed = touched(change, &tree.listeners)
@@ -178,8 +174,8 @@ fn ends_tls(tree: &LoadBalancerTree, rule: &L7Rule) -> bool {
     listener.is_some_and(|row| row.value.protocol == ListenerProtocol::TerminatedHttps)
 }
 
-fn of_listener(listener: &Listener) -> impl Iterator<Item = Feature> {
-    let spoken = match listener.protocol {
+const fn of_listener(listener: &Listener) -> Option<Feature> {
+    match listener.protocol {
         ListenerProtocol::Tcp
         | ListenerProtocol::Http
         | ListenerProtocol::Https
@@ -187,9 +183,7 @@ fn of_listener(listener: &Listener) -> impl Iterator<Item = Feature> {
         | ListenerProtocol::Udp => None,
         ListenerProtocol::Sctp => Some(Feature::Sctp),
         ListenerProtocol::Prometheus => Some(Feature::Prometheus),
-    };
-    let told = listener.hsts.max_age_seconds.map(|_| Feature::Hsts);
-    spoken.into_iter().chain(told)
+    }
 }
 
 fn of_pool(pool: &Pool) -> impl Iterator<Item = Feature> {

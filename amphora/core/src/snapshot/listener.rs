@@ -22,6 +22,7 @@ use crate::{
     certificate::InsertCertificate,
     forwarded::InsertHeaders,
     gate::{Cidrs, SourceRate},
+    hsts::Hsts,
     limits,
 };
 
@@ -105,8 +106,9 @@ fn parse(
         String::from("port 0 is not a port, 1 to 65535 are")
     });
     tls::check_listener(spec, reasons);
-    reasons.require(spec.hsts.is_none(), subject, || {
-        String::from("HSTS cannot be told here")
+    // Whoever listens in could take it away, and browsers pay no heed to it there (RFC 6797 section 8.1).
+    reasons.require(spec.hsts.is_none() || spec.tls.is_some(), subject, || {
+        String::from("without TLS browsers cannot be told to come by that alone")
     });
     reasons.require(spec.connection_limit != 0, subject, || {
         String::from("a connection limit of 0 serves nobody, at least 1 is needed")
@@ -125,6 +127,7 @@ fn parse(
         timeouts: timeouts(&spec.timeouts, subject, reasons),
         insert_headers: insert_headers(spec, reasons),
         insert_certificate: insert_certificate(spec, reasons),
+        hsts: spec.hsts.as_ref().map(Hsts::new),
         policies: policy::parse_all(spec, pools, reasons),
     }
 }

@@ -24,10 +24,6 @@ async fn check(api: &Api, path: &str, root: &str, mut body: Value, subject: &str
 async fn listeners() {
     let api = Api::of_this_release();
     for (patch, subject) in [
-        (
-            json!({"protocol": "TERMINATED_HTTPS", "default_tls_container_ref": "r", "hsts_max_age": 1}),
-            "hsts_max_age",
-        ),
         (json!({"protocol": "SCTP"}), "the protocol SCTP"),
         (json!({"protocol": "PROMETHEUS"}), "the protocol PROMETHEUS"),
     ] {

@@ -45,7 +45,7 @@ fn what_a_listener_needs() {
         (listener(ListenerProtocol::Tcp), vec![]),
         (listener(ListenerProtocol::Https), vec![]),
         (ended, vec![]),
-        (strict, vec![Feature::Hsts]),
+        (strict, vec![]),
         (listener(ListenerProtocol::Udp), vec![]),
         (listener(ListenerProtocol::Sctp), vec![Feature::Sctp]),
         (metrics, vec![Feature::Prometheus]),
