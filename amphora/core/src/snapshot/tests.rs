@@ -18,6 +18,7 @@ use crate::{
 mod arbitrary;
 mod policy;
 mod probe;
+mod tls;
 
 fn parsed(change: impl FnOnce(&mut SnapshotSpec)) -> Result<Snapshot, Vec<Rejection>> {
     let mut spec = spec();

@@ -3,10 +3,11 @@
 use core::net::IpAddr;
 
 use krater_amphora_api::{
-    Comparison, ListenerSpec, MemberSpec, PassiveHealthSpec, PersistenceSpec, PolicyAction,
-    PolicySpec, RuleSpec, RuleSubject, VipSpec,
+    AlpnProtocol, CertificateSpec, CipherSuite, ClientCertificatesSpec, Comparison, HstsSpec,
+    ListenerSpec, MemberSpec, PassiveHealthSpec, PersistenceSpec, PolicyAction, PolicySpec,
+    PrivateKeyPem, RuleSpec, RuleSubject, TlsVersion, VipSpec,
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, sample::subsequence};
 
 use super::{policy::policy, *};
 
@@ -136,10 +137,92 @@ fn any_member() -> impl Strategy<Value = MemberSpec> {
         )
 }
 
+fn any_certificate() -> impl Strategy<Value = CertificateSpec> {
+    (any_text(), any_text()).prop_map(|(chain, key)| CertificateSpec {
+        chain,
+        key: PrivateKeyPem::new(key),
+    })
+}
+
+/// Versions, suites and what is spoken inside; mostly all there is.
+fn any_terms() -> impl Strategy<Value = (Vec<TlsVersion>, Vec<CipherSuite>, Vec<AlpnProtocol>)> {
+    let versions = vec![TlsVersion::Tls12, TlsVersion::Tls13];
+    let alpn = vec![AlpnProtocol::H2, AlpnProtocol::Http11, AlpnProtocol::Http10];
+    let suites = CipherSuite::ALL.to_vec();
+    (
+        prop_oneof![4 => Just(versions.clone()), 1 => subsequence(versions, 0..=2)],
+        prop_oneof![
+            4 => Just(suites.clone()),
+            1 => subsequence(suites.clone(), 0..=9),
+            1 => prop::collection::vec(prop::sample::select(suites), 0..4),
+        ],
+        subsequence(alpn, 0..=3),
+    )
+}
+
+fn any_listener_tls() -> impl Strategy<Value = ListenerTlsSpec> {
+    let clients = (any::<bool>(), any_text(), prop::option::of(any_text())).prop_map(
+        |(required, authorities, revoked)| ClientCertificatesSpec {
+            required,
+            authorities,
+            revoked,
+        },
+    );
+    (
+        prop::option::weighted(0.8, any_certificate()),
+        prop::collection::vec(any_certificate(), 0..3),
+        prop::option::weighted(0.3, clients),
+        any_terms(),
+    )
+        .prop_map(
+            |(default_certificate, sni_certificates, clients, (versions, cipher_suites, alpn))| {
+                ListenerTlsSpec {
+                    default_certificate,
+                    sni_certificates,
+                    clients,
+                    versions,
+                    cipher_suites,
+                    alpn,
+                }
+            },
+        )
+}
+
+fn any_pool_tls() -> impl Strategy<Value = PoolTlsSpec> {
+    (
+        prop::option::of(any_certificate()),
+        prop::option::weighted(0.7, any_text()),
+        prop::option::weighted(0.3, any_text()),
+        any_terms(),
+    )
+        .prop_map(
+            |(certificate, authorities, revoked, (versions, cipher_suites, alpn))| PoolTlsSpec {
+                certificate,
+                authorities,
+                revoked,
+                versions,
+                cipher_suites,
+                alpn,
+            },
+        )
+}
+
+fn any_hsts() -> impl Strategy<Value = HstsSpec> {
+    (any::<u32>(), any::<bool>(), any::<bool>()).prop_map(
+        |(max_age_seconds, include_subdomains, preload)| HstsSpec {
+            max_age_seconds,
+            include_subdomains,
+            preload,
+        },
+    )
+}
+
 fn any_pool() -> impl Strategy<Value = PoolSpec> {
     let protocol = prop_oneof![
         Just(PoolProtocol::Tcp),
         Just(PoolProtocol::Http),
+        Just(PoolProtocol::Proxy),
+        Just(PoolProtocol::ProxyV2),
         Just(PoolProtocol::Udp)
     ];
     let members = prop::collection::vec(any_member(), 0..4);
@@ -155,6 +238,7 @@ fn any_pool() -> impl Strategy<Value = PoolSpec> {
         (
             prop::option::weighted(0.3, any_passive_health()),
             any_timer(),
+            prop::option::weighted(0.3, any_pool_tls()),
         ),
     )
         .prop_map(
@@ -167,7 +251,7 @@ fn any_pool() -> impl Strategy<Value = PoolSpec> {
                 persistence,
                 members,
                 monitor,
-                conduct,
+                (passive_health, slow_start_ms, tls),
             )| {
                 PoolSpec {
                     id: pool_id(number),
@@ -178,9 +262,9 @@ fn any_pool() -> impl Strategy<Value = PoolSpec> {
                     persistence,
                     members,
                     monitor,
-                    passive_health: conduct.0,
-                    slow_start_ms: conduct.1,
-                    tls: None,
+                    passive_health,
+                    slow_start_ms,
+                    tls,
                 }
             },
         )
@@ -290,6 +374,8 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
             headers,
             any_policies(),
             prop::option::weighted(0.2, mostly(1_u32..1_000)),
+            prop::option::weighted(0.3, any_listener_tls()),
+            prop::option::weighted(0.2, any_hsts()),
         ),
     )
         .prop_map(
@@ -303,7 +389,7 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
                 pool,
                 cidrs,
                 timers,
-                (headers, policies, source_rate),
+                (headers, policies, source_rate, tls, hsts),
             )| {
                 let (client_data_ms, member_connect_ms, member_data_ms, tcp_inspect_ms) = timers;
                 ListenerSpec {
@@ -324,8 +410,8 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
                     insert_headers: inserted(headers.unwrap_or_default()),
                     source_rate,
                     policies,
-                    tls: None,
-                    hsts: None,
+                    tls,
+                    hsts,
                 }
             },
         )
@@ -415,7 +501,8 @@ fn assert_valid(snapshot: &Snapshot) {
             .map(|pool| snapshot.pool(pool).unwrap());
         assert!(pool.is_none_or(|pool| match listener.protocol {
             ListenerProtocol::Tcp => pool.protocol != PoolProtocol::Udp,
-            ListenerProtocol::Http => pool.protocol == PoolProtocol::Http,
+            ListenerProtocol::Http =>
+                !matches!(pool.protocol, PoolProtocol::Tcp | PoolProtocol::Udp),
             ListenerProtocol::Udp => pool.protocol == PoolProtocol::Udp,
             ListenerProtocol::Prometheus => false,
         }));
@@ -428,6 +515,7 @@ fn assert_valid(snapshot: &Snapshot) {
             !listener.timeouts.client_data.is_zero() && !listener.timeouts.member_connect.is_zero()
         );
     }
+    assert_sealed(snapshot);
     for pool in snapshot.pools() {
         assert_eq!(snapshot.pool(pool.id), Some(pool));
         for member in &pool.members {
@@ -455,6 +543,36 @@ fn assert_valid(snapshot: &Snapshot) {
                 assert!((100..600).any(|status| http.expected.contains(status)));
             }
         }
+    }
+}
+
+/// TLS is where HTTP is, with all that a handshake needs.
+fn assert_sealed(snapshot: &Snapshot) {
+    let agree = |versions: &[TlsVersion], suites: &[CipherSuite]| {
+        let spoken = |version: &TlsVersion| suites.iter().any(|suite| suite.version() == *version);
+        assert!(!versions.is_empty() && versions.iter().all(spoken));
+    };
+    for (id, tls) in snapshot.terminations() {
+        let mut listeners = snapshot.listeners().iter();
+        let listener = listeners.find(|listener| listener.id == id).unwrap();
+        assert_eq!(listener.mode, Mode::Http);
+        assert!(tls.default_certificate.is_some() || !tls.sni_certificates.is_empty());
+        agree(&tls.versions, &tls.cipher_suites);
+    }
+    for listener in snapshot.listeners() {
+        let ends = snapshot.terminations().any(|(id, _)| id == listener.id);
+        assert!(listener.hsts.is_none() || ends);
+    }
+    for (id, tls) in snapshot.sealed_pools() {
+        let protocol = snapshot.pool(id).unwrap().protocol;
+        assert!(!matches!(protocol, PoolProtocol::Tcp | PoolProtocol::Udp));
+        assert!(tls.authorities.is_some() || tls.revoked.is_none());
+        agree(&tls.versions, &tls.cipher_suites);
+        let mut streams = snapshot.listeners().iter();
+        assert!(
+            !streams
+                .any(|listener| listener.mode == Mode::Tcp && listener.default_pool == Some(id))
+        );
     }
 }
 
