@@ -16,10 +16,8 @@ use std::{
 use krater_amphora_api::{Cause, Counters};
 
 mod failures;
-mod handshakes;
 
 pub use failures::{FailureTotals, Failures};
-pub use handshakes::HandshakeFailures;
 
 /// A number that only its own core changes.
 #[derive(Debug, Default)]
@@ -285,8 +283,6 @@ pub struct ListenerLane {
     pub no_member: Counter,
     /// Attempts to reach another member after one could not be reached.
     pub retries: Counter,
-    /// TLS handshakes that failed.
-    pub handshake_failures: HandshakeFailures,
     /// HTTP requests whose head was read.
     pub requests: Counter,
     /// HTTP responses, our own too.

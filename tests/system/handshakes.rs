@@ -135,10 +135,10 @@ impl Stage {
         run_to_end(&mut command, Duration::from_secs(30)).1
     }
 
-    /// Handshakes that failed for that reason, as the metrics tell.
-    fn failures(&self, reason: &str) -> u64 {
-        let series = "krater_amphora_listener_handshake_failures_total";
-        self.metric(series, &format!("reason=\"{reason}\""))
+    /// Handshakes that failed by that cause, as the metrics tell.
+    fn failures(&self, cause: &str) -> u64 {
+        let series = "krater_amphora_listener_failures_total";
+        self.metric(series, &format!("cause=\"{cause}\""))
     }
 
     /// The first number of that series with such a label.
@@ -231,8 +231,8 @@ fn versions_suites_and_what_is_spoken_inside_are_those_of_the_listener() {
         |stage| !stage.curl("a.example", &["--tls-max", "1.2"]).0,
     );
     stage.serves("a.example", &[]);
-    assert!(stage.failures("version") > 0 && stage.failures("cipher") > 0);
-    assert_eq!(stage.failures("alpn"), 1);
+    assert!(stage.failures("client_tls_version") > 0 && stage.failures("client_tls_cipher") > 0);
+    assert_eq!(stage.failures("client_tls_alpn"), 1);
 }
 
 #[test]
@@ -271,7 +271,16 @@ fn clients_are_asked_for_certificates_as_the_listener_says() {
         }
         assert_eq!(stage.curl("a.example", &[]).0, !required);
     }
-    assert!(stage.failures("client_certificate") >= 7);
+    for (cause, times) in [
+        ("revoked", 2),
+        ("expired", 2),
+        ("untrusted", 2),
+        ("missing", 1),
+    ] {
+        until("the refusals are counted", SETTLE_MAX, || {
+            stage.failures(&format!("client_certificate_{cause}")) == times
+        });
+    }
 }
 
 #[test]
@@ -368,7 +377,7 @@ fn whoever_does_not_shake_hands_keeps_nobody_else_out_for_longer_than_the_timeou
     plain.read_to_end(&mut told).expect("an orderly end");
     assert_eq!(told[..3], [21, 3, 3], "an alert");
     until("it is counted", SETTLE_MAX, || {
-        stage.failures("not_tls") >= 1
+        stage.failures("client_not_tls") >= 1
     });
     stage.edit(
         |_, listener| {
@@ -388,7 +397,7 @@ fn whoever_does_not_shake_hands_keeps_nobody_else_out_for_longer_than_the_timeou
         .collect();
     stage.serves("a.example", &[]);
     until("all were given up", SETTLE_MAX, || {
-        stage.failures("timeout") >= 60
+        stage.failures("client_tls_timeout") >= 60
     });
     drop(halves);
     stage.serves("a.example", &[]);

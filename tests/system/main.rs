@@ -26,6 +26,7 @@ mod standalone;
 mod statistics;
 mod timeouts;
 mod tls;
+mod tls_causes;
 mod tokens;
 mod traffic;
 mod treatment;

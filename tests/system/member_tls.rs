@@ -135,15 +135,17 @@ fn who_vouches_for_members_is_asked_and_renewed_without_a_word() {
         listener_json("HTTP", 82, &pool_json("HTTP", old.address(), &json!({}))),
         listener_json("HTTP", 83, &pool_json("HTTP", plain.address(), &json!({}))),
     ]));
-    becomes(tree.at(80), "502 member_tls");
-    becomes(tree.at(81), "502 member_tls");
+    becomes(tree.at(80), "502 member_tls_untrusted ");
+    // Its own time is looked at first.
+    becomes(tree.at(81), "502 member_tls_expired ");
     becomes(tree.at(82), "200 ");
+    // A server that speaks no TLS may say so in its own words, or only go.
     becomes(tree.at(83), "502 member_tls");
 
     // Renewed behind the same reference.
     scene.lay_in("ca", &format!("{}{}", others.pem(), ours.pem()));
     becomes(tree.at(80), "200 ");
-    becomes(tree.at(81), "502 member_tls");
+    becomes(tree.at(81), "502 member_tls_expired ");
     scene.lay_in("ca", ours.pem());
     let revoked = |serials: &[u64]| ours.revoke(serials);
     scene.lay_in("crl", &revoked(&[9]));
@@ -154,7 +156,7 @@ fn who_vouches_for_members_is_asked_and_renewed_without_a_word() {
     scene.api.wait_active(&tree.id, SETTLE_MAX);
     becomes(tree.at(80), "200 ");
     scene.lay_in("crl", &revoked(&[7, 9]));
-    becomes(tree.at(80), "502 member_tls");
+    becomes(tree.at(80), "502 member_tls_revoked ");
     scene.lay_in("crl", &revoked(&[9]));
     becomes(tree.at(80), "200 ");
     // Authorities stay as long as a list does.

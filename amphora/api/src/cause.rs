@@ -70,7 +70,19 @@ causes! {
     MemberUnreachable Network "member_unreachable"
         "The network said that there is no way to the member.";
     MemberTls Member "member_tls"
-        "The handshake of TLS with the member failed: it speaks none, nothing that the pool does, or is not whom it has to be.";
+        "The handshake of TLS with the member failed: it speaks none, or nothing that the pool does.";
+    MemberTlsUntrusted Member "member_tls_untrusted"
+        "None of the pool's authorities vouches for the certificate that the member showed.";
+    MemberTlsExpired Member "member_tls_expired"
+        "The certificate that the member showed, or one above it, has ended or has not begun.";
+    MemberTlsRevoked Member "member_tls_revoked"
+        "The certificate that the member showed is revoked, or no list that is up to date says that it is not.";
+    MemberTlsName Member "member_tls_name"
+        "The certificate that the member showed is not for the name that the client asked for.";
+    MemberTlsRefused Member "member_tls_refused"
+        "The member ended the handshake of TLS: it wants another certificate or name, speaks nothing that the pool does, or no TLS.";
+    MemberTlsTimeout Member "member_tls_timeout"
+        "The member did not end the handshake of TLS within the time for connecting.";
     MemberResetBeforeAnswer Member "member_reset_before_answer"
         "The member broke the connection off before its answer began, or before the head of it was complete.";
     MemberResetMidAnswer Member "member_reset_mid_answer"
@@ -113,6 +125,32 @@ causes! {
         "The client neither sent nor took anything for longer than it may.";
     ClientGone Client "client_gone"
         "The client went away before it had its whole answer.";
+    ClientNotTls Client "client_not_tls"
+        "The client did not speak TLS where that is spoken.";
+    ClientTlsVersion Client "client_tls_version"
+        "The client speaks no version of TLS that the listener does.";
+    ClientTlsCipher Client "client_tls_cipher"
+        "The client speaks no cipher suite that the listener does, or none that fits its certificate.";
+    ClientTlsAlpn Client "client_tls_alpn"
+        "The client wants to speak something inside TLS that the listener does not.";
+    ClientTlsName Client "client_tls_name"
+        "The client asked for a name that the listener has no certificate for, or for none.";
+    ClientTlsRefused Client "client_tls_refused"
+        "The client ended the handshake of TLS with an alert: mostly it does not trust the listener's certificate.";
+    ClientTlsGone Client "client_tls_gone"
+        "The client went away in the middle of the handshake of TLS.";
+    ClientTlsTimeout Client "client_tls_timeout"
+        "The client began a handshake of TLS and did not end it in time.";
+    ClientTlsMalformed Client "client_tls_malformed"
+        "What the client sent in the handshake of TLS makes no sense.";
+    ClientCertificateMissing Client "client_certificate_missing"
+        "The client showed no certificate and has to.";
+    ClientCertificateUntrusted Client "client_certificate_untrusted"
+        "None of the listener's authorities vouches for the certificate that the client showed, or it is malformed.";
+    ClientCertificateExpired Client "client_certificate_expired"
+        "The certificate that the client showed, or one above it, has ended or has not begun.";
+    ClientCertificateRevoked Client "client_certificate_revoked"
+        "The certificate that the client showed is revoked, or no list that is up to date says that it is not.";
 }
 
 impl Cause {

@@ -26,7 +26,7 @@ use crate::{
     connect::{Attempts, Link, Load, dial},
     limits::{IDLE_TIME_MAX, IDLE_TIME_SAFE_MAX},
     seat::Seat,
-    tls::Offer,
+    tls::{Offer, of_member},
     upstream::{Outgoing, Seal, Sent, Speaks, Turn, Upstream, Whose},
     wire::Wire,
     world::{MemberState, PoolState},
@@ -325,12 +325,14 @@ async fn connect(session: &Session, way: Way<'_>, deadline: Instant) -> Result<U
             match timeout_at(deadline, Box::pin(handshake)).await {
                 Ok(Ok(stream)) => Wire::Tls(stream),
                 Ok(Err(error)) => {
-                    fail(&link, &error);
-                    return Err(Cause::MemberTls);
+                    let cause = of_member(&error);
+                    fail(&link, cause, &error);
+                    return Err(cause);
                 }
                 Err(_) => {
-                    fail(&link, &io::ErrorKind::TimedOut.into());
-                    return Err(Cause::MemberTls);
+                    let cause = Cause::MemberTlsTimeout;
+                    fail(&link, cause, &io::ErrorKind::TimedOut.into());
+                    return Err(cause);
                 }
             }
         }
@@ -346,9 +348,9 @@ async fn connect(session: &Session, way: Way<'_>, deadline: Instant) -> Result<U
 }
 
 /// Counts a handshake that failed like a connection that did.
-fn fail(link: &Link, error: &io::Error) {
+fn fail(link: &Link, cause: Cause, error: &io::Error) {
     link.lane().connect_failures.bump();
-    link.count(Cause::MemberTls);
+    link.count(cause);
     link.note_break();
     tracing::debug!(member = %link.member.id, %error, "a member fails in the handshake of TLS");
 }

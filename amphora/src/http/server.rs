@@ -57,9 +57,11 @@ async fn serve_sealed(guest: Rc<Guest>, socket: TcpStream, ends: Ends) {
             let wire = Wire::Tls(stream);
             converse(guest, wire, ends, Some(Rc::new(peer))).await;
         }
-        Err(Failed { why, socket }) => {
-            guest.seat.lane().handshake_failures.of(why).bump();
-            tracing::debug!(listener = %state.listener.id, peer = %ends.peer, why = why.name(), "a handshake failed");
+        Err(Failed { cause, socket }) => {
+            if let Some(cause) = cause {
+                guest.seat.lane().failures.count(cause);
+                tracing::debug!(listener = %state.listener.id, peer = %ends.peer, cause = cause.name(), "a handshake failed");
+            }
             if let Some(socket) = socket {
                 linger(&mut Wire::Plain(socket)).await;
             }

@@ -21,7 +21,6 @@ use crate::{
     meter::{DurationTotals, Durations, Loss, MemberTotals, Responses},
     probe::Meters,
     tallies::Tallies,
-    tls::Failure,
     world::{Balancer, ListenerState, PoolState, World},
 };
 
@@ -303,26 +302,10 @@ fn listener(state: &ListenerState, lb: &str, out: &mut Families) {
         let labels = [lb, id.as_str(), cause.name()];
         out.count(&table::LISTENER_FAILURES, &labels, times);
     }
-    handshakes(state, labels, out);
     match state.listener.mode {
         Mode::Tcp => {}
         Mode::Udp => datagrams(state, labels, out),
         Mode::Http => requests(state, labels, out),
-    }
-}
-
-/// What only listeners with TLS have.
-fn handshakes(state: &ListenerState, [lb, id]: [&str; 2], out: &mut Families) {
-    if state.tls.is_none() {
-        return;
-    }
-    for why in Failure::ALL {
-        let failed = state
-            .shared
-            .meter
-            .sum(|lane| lane.handshake_failures.of(why));
-        let labels = [lb, id, why.name()];
-        out.count(&table::LISTENER_HANDSHAKE_FAILURES, &labels, failed);
     }
 }
 

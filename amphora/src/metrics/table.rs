@@ -150,8 +150,6 @@ declare! {
         "HTTP responses to clients by class of status (HTTP listeners only).";
     LISTENER_DURATION Histogram "krater_amphora_listener_request_duration_seconds" ["lb", "listener"]
         "Time from the end of a request's head to the end of its answer (HTTP listeners only).";
-    LISTENER_HANDSHAKE_FAILURES Counter "krater_amphora_listener_handshake_failures_total" ["lb", "listener", "reason"]
-        "TLS handshakes that failed (listeners with TLS only): not_tls, version, cipher, name, alpn, client_certificate, refused, closed, timeout, malformed.";
     LISTENER_DATAGRAMS_IN Counter "krater_amphora_listener_received_datagrams_total" ["lb", "listener"]
         "Datagrams received from clients (UDP listeners only, of which connections are sessions).";
     LISTENER_DATAGRAMS_OUT Counter "krater_amphora_listener_sent_datagrams_total" ["lb", "listener"]

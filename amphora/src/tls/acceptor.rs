@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use krater_amphora_api::{ClientCertificatesSpec, ListenerTlsSpec};
+use krater_amphora_api::{Cause, ClientCertificatesSpec, ListenerTlsSpec};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs::Ticketer},
@@ -17,10 +17,11 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
 };
-use tokio_rustls::{LazyConfigAcceptor, TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, TlsStream};
 
 use super::{
-    failure::Failure,
+    failure,
+    heard::Heard,
     material::{self, Reason},
     names::Names,
     peer::Peer,
@@ -89,29 +90,43 @@ impl Acceptor {
         allowed: Duration,
     ) -> Result<(Box<TlsStream<TcpStream>>, Peer), Failed> {
         let deadline = Instant::now() + allowed;
-        let late = |_| Failed::new(Failure::Timeout, None);
-        let mut greeting = LazyConfigAcceptor::new(Greeter::default(), socket);
-        let greeted = timeout_at(deadline, &mut greeting).await.map_err(late)?;
-        let mut start = match greeted {
-            Ok(start) => start,
-            Err(error) => return Err(Failed::new(Failure::of(&error), greeting.take_io())),
+        let mut greeting = LazyConfigAcceptor::new(Greeter::default(), Heard::nothing(socket));
+        let cause = match timeout_at(deadline, &mut greeting).await {
+            Ok(Ok(start)) => return self.go_on(start, deadline).await,
+            Ok(Err(error)) => failure::of_client(&error),
+            Err(_) => Cause::ClientTlsTimeout,
         };
+        let greeting = greeting.take_io();
+        if greeting.as_ref().is_some_and(Heard::is_nothing) {
+            // Whoever only looks whether somebody is there has not failed.
+            return Err(Failed::SILENTLY);
+        }
+        Err(Failed::new(cause, greeting.map(Heard::into_inner)))
+    }
+
+    /// Shakes hands with a client that said hello.
+    async fn go_on(
+        &self,
+        start: StartHandshake<Heard>,
+        deadline: Instant,
+    ) -> Result<(Box<TlsStream<TcpStream>>, Peer), Failed> {
+        let mut start = StartHandshake::from_parts(start.accepted, start.io.into_inner());
         if self.names.choose(&start.client_hello()).is_none() {
             // The first thing said on the connection: if that does not fit, nothing does.
             let _ = timeout_at(deadline, start.io.write_all(UNRECOGNIZED_NAME)).await;
-            return Err(Failed::new(Failure::Name, Some(start.io)));
+            return Err(Failed::new(Cause::ClientTlsName, Some(start.io)));
         }
         let rest = start.into_stream_with(Arc::clone(&self.config), |session| {
             session.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX));
         });
         let stream = timeout_at(deadline, rest.into_fallible())
             .await
-            .map_err(late)?
-            .map_err(|(error, socket)| Failed::new(Failure::of(&error), Some(socket)))?;
+            .map_err(|_| Failed::new(Cause::ClientTlsTimeout, None))?
+            .map_err(|(error, socket)| Failed::new(failure::of_client(&error), Some(socket)))?;
         let (_, session) = stream.get_ref();
         let peer = Peer::new(session);
         if peer.is_outdated() {
-            return Err(Failed::new(Failure::ClientCertificate, None));
+            return Err(Failed::new(Cause::ClientCertificateExpired, None));
         }
         Ok((Box::new(TlsStream::Server(stream)), peer))
     }
@@ -119,16 +134,22 @@ impl Acceptor {
 
 /// A handshake that failed.
 pub(crate) struct Failed {
-    pub(crate) why: Failure,
+    /// `None` when the client did not say a word.
+    pub(crate) cause: Option<Cause>,
     /// The connection, if the client is to be left the time to read what it was told.
     pub(crate) socket: Option<TcpStream>,
 }
 
 impl Failed {
-    fn new(why: Failure, socket: Option<TcpStream>) -> Self {
-        let told = !matches!(why, Failure::Closed | Failure::Timeout);
+    const SILENTLY: Self = Self {
+        cause: None,
+        socket: None,
+    };
+
+    fn new(cause: Cause, socket: Option<TcpStream>) -> Self {
+        let told = !matches!(cause, Cause::ClientTlsGone | Cause::ClientTlsTimeout);
         Self {
-            why,
+            cause: Some(cause),
             socket: socket.filter(|_| told),
         }
     }

@@ -1,91 +1,92 @@
-//! Why handshakes fail.
+//! Why handshakes fail (D41).
 
 use std::io;
 
-use rustls::{Error, PeerIncompatible};
+use krater_amphora_api::Cause;
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 /// Why a handshake with a client failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The client did not speak TLS.
-    NotTls,
-    /// It speaks no version that the listener does.
-    Version,
-    /// It speaks no cipher suite that the listener does, or none that fits the certificate.
-    Cipher,
-    /// It asked for a name that there is no certificate for.
-    Name,
-    /// It wants to speak something inside that the listener does not.
-    Alpn,
-    /// It showed no certificate and had to, or one that is not good.
-    ClientCertificate,
-    /// It broke off with an alert: our certificate was not to its liking, mostly.
-    Refused,
-    /// It went away.
-    Closed,
-    /// It took too long.
-    Timeout,
-    /// What it sent makes no sense.
-    Malformed,
+pub(super) fn of_client(error: &io::Error) -> Cause {
+    match tls(error) {
+        None => Cause::ClientTlsGone,
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => Cause::ClientNotTls,
+        Some(Error::NoApplicationProtocol) => Cause::ClientTlsAlpn,
+        Some(Error::NoCertificatesPresented) => Cause::ClientCertificateMissing,
+        Some(Error::InvalidCertificate(flaw)) => match Flaw::of(flaw) {
+            Flaw::Time => Cause::ClientCertificateExpired,
+            Flaw::Revoked => Cause::ClientCertificateRevoked,
+            Flaw::Name | Flaw::Other => Cause::ClientCertificateUntrusted,
+        },
+        Some(Error::AlertReceived(_)) => Cause::ClientTlsRefused,
+        Some(Error::PeerIncompatible(why)) => match why {
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::Tls13RequiredForQuic
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13 => Cause::ClientTlsVersion,
+            _ => Cause::ClientTlsCipher,
+        },
+        Some(_) => Cause::ClientTlsMalformed,
+    }
 }
 
-impl Failure {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::NotTls,
-        Self::Version,
-        Self::Cipher,
-        Self::Name,
-        Self::Alpn,
-        Self::ClientCertificate,
-        Self::Refused,
-        Self::Closed,
-        Self::Timeout,
-        Self::Malformed,
-    ];
-
-    /// What it is called in metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NotTls => "not_tls",
-            Self::Version => "version",
-            Self::Cipher => "cipher",
-            Self::Name => "name",
-            Self::Alpn => "alpn",
-            Self::ClientCertificate => "client_certificate",
-            Self::Refused => "refused",
-            Self::Closed => "closed",
-            Self::Timeout => "timeout",
-            Self::Malformed => "malformed",
-        }
+/// Why a handshake with a member failed.
+pub(crate) fn of_member(error: &io::Error) -> Cause {
+    match tls(error) {
+        None | Some(Error::AlertReceived(_)) => Cause::MemberTlsRefused,
+        Some(Error::InvalidCertificate(flaw)) => match Flaw::of(flaw) {
+            Flaw::Time => Cause::MemberTlsExpired,
+            Flaw::Revoked => Cause::MemberTlsRevoked,
+            Flaw::Name => Cause::MemberTlsName,
+            Flaw::Other => Cause::MemberTlsUntrusted,
+        },
+        Some(_) => Cause::MemberTls,
     }
+}
 
-    /// What an error of a handshake comes to.
-    pub(super) fn of(error: &io::Error) -> Self {
-        let tls = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<Error>());
-        match tls {
-            None => Self::Closed,
-            Some(Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => Self::NotTls,
-            Some(Error::NoApplicationProtocol) => Self::Alpn,
-            Some(Error::NoCertificatesPresented | Error::InvalidCertificate(_)) => {
-                Self::ClientCertificate
+/// Whether a connection to a member has ended with an alert. With TLS 1.3 a member judges what it was shown when its side
+/// of the handshake is over already.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    let Some(Error::AlertReceived(alert)) = tls(error) else {
+        return false;
+    };
+    !matches!(
+        alert,
+        AlertDescription::CloseNotify | AlertDescription::UserCanceled
+    )
+}
+
+/// What is wrong with a certificate.
+enum Flaw {
+    /// It has ended, or has not begun.
+    Time,
+    /// It was revoked, or no list that is up to date says that it was not.
+    Revoked,
+    /// It is somebody else's.
+    Name,
+    /// Nobody vouches for it.
+    Other,
+}
+
+impl Flaw {
+    const fn of(flaw: &CertificateError) -> Self {
+        match flaw {
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => Self::Time,
+            CertificateError::Revoked
+            | CertificateError::UnknownRevocationStatus
+            | CertificateError::ExpiredRevocationList
+            | CertificateError::ExpiredRevocationListContext { .. } => Self::Revoked,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Self::Name
             }
-            Some(Error::AlertReceived(_)) => Self::Refused,
-            Some(Error::PeerIncompatible(why)) => match why {
-                PeerIncompatible::Tls12NotOffered
-                | PeerIncompatible::Tls12NotOfferedOrEnabled
-                | PeerIncompatible::Tls13RequiredForQuic
-                | PeerIncompatible::SupportedVersionsExtensionRequired
-                | PeerIncompatible::ServerDoesNotSupportTls12Or13 => Self::Version,
-                PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => {
-                    Self::ClientCertificate
-                }
-                _ => Self::Cipher,
-            },
-            Some(_) => Self::Malformed,
+            _ => Self::Other,
         }
     }
+}
+
+fn tls(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
 }

@@ -19,6 +19,7 @@ use crate::{
         request_head, taken,
     },
     limits::INTERIM_ANSWERS_MAX,
+    tls::is_refusal,
     wire::Wire,
 };
 
@@ -86,14 +87,26 @@ impl Broken {
     /// Why that is a failure; `broke` if it is the connection that has broken.
     pub(crate) fn cause(&self, broke: Cause) -> Cause {
         match self {
-            Self::Ended | Self::Connection(_) => broke,
+            Self::Ended => broke,
+            Self::Connection(error) => broken_by(error, broke),
             // What we found wrong ourselves was no HTTP/2.
             Self::Http2(error) if error.is_library() => Cause::MemberMalformed,
-            Self::Http2(_) => broke,
+            Self::Http2(error) => error
+                .get_io()
+                .map_or(broke, |error| broken_by(error, broke)),
             Self::Malformed(_) | Self::Endless => Cause::MemberMalformed,
             Self::Body(error) if !outgoing::is_malformed(error) => Cause::ClientGone,
             Self::Body(_) | Self::BodyLength => Cause::ClientBadRequest,
         }
+    }
+}
+
+/// Why a connection has broken: before an answer it may have been refused after the handshake was over here.
+fn broken_by(error: &io::Error, broke: Cause) -> Cause {
+    if broke == Cause::MemberResetBeforeAnswer && is_refusal(error) {
+        Cause::MemberTlsRefused
+    } else {
+        broke
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use krater_amphora_api::{Comparison, HstsSpec, PolicyAction, RuleSubject};
+use krater_amphora_api::{Comparison, HstsSpec, PolicyAction, RuleSubject, SnapshotSpec};
 use krater_amphora_core::snapshot::Snapshot;
 
 use super::{
