@@ -144,34 +144,39 @@ struct Selection {
     on: Vec<Suite>,
     dead: BTreeSet<&'static str>,
     bits_min: u16,
+    /// It is no list at all.
+    is_none: bool,
 }
 
 impl Selection {
     fn take(&mut self, entry: &str) {
-        if entry == "@STRENGTH" {
-            self.on.sort_by_key(|suite| core::cmp::Reverse(suite.bits));
-            return;
+        // An entry may end in commands: DEFAULT@SECLEVEL=2.
+        let mut parts = entry.split('@');
+        self.switch(parts.next().unwrap_or_default());
+        for command in parts {
+            self.obey(command);
         }
-        if let Some(level) = entry.strip_prefix("@SECLEVEL=") {
-            self.bits_min = match level {
-                "4" => 192,
-                "5" => 256,
-                _ => 0,
-            };
-            return;
+    }
+
+    /// OpenSSL takes no list with a command that it does not know, so such a one selects nothing.
+    fn obey(&mut self, command: &str) {
+        match command {
+            "STRENGTH" => self.on.sort_by_key(|suite| core::cmp::Reverse(suite.bits)),
+            "SECLEVEL=0" | "SECLEVEL=1" | "SECLEVEL=2" | "SECLEVEL=3" => self.bits_min = 0,
+            "SECLEVEL=4" => self.bits_min = 192,
+            "SECLEVEL=5" => self.bits_min = 256,
+            _ => self.is_none = true,
         }
-        let (sign, words) = match entry.as_bytes().first() {
-            Some(b'!') => ('!', entry.get(1..)),
-            Some(b'-') => ('-', entry.get(1..)),
-            Some(b'+') => ('+', entry.get(1..)),
-            _ => (' ', Some(entry)),
+    }
+
+    fn switch(&mut self, selector: &str) {
+        let (sign, words) = match selector.as_bytes().first() {
+            Some(b'!') => ('!', selector.get(1..)),
+            Some(b'-') => ('-', selector.get(1..)),
+            Some(b'+') => ('+', selector.get(1..)),
+            _ => (' ', Some(selector)),
         };
         let words = words.unwrap_or_default();
-        // A list may end in a level: DEFAULT@SECLEVEL=2.
-        let (words, command) = match words.split_once('@') {
-            Some((words, command)) => (words, Some(command)),
-            None => (words, None),
-        };
         let named: Vec<Suite> = SUITES
             .into_iter()
             .filter(|suite| words.split('+').all(|word| suite.is(word)))
@@ -198,12 +203,12 @@ impl Selection {
                 }
             }
         }
-        if let Some(command) = command {
-            self.take(&format!("@{command}"));
-        }
     }
 
     fn chosen(self) -> Vec<CipherSuite> {
+        if self.is_none {
+            return Vec::new();
+        }
         let bits_min = self.bits_min;
         let on = self.on.into_iter();
         on.filter(|suite| suite.bits >= bits_min)

@@ -54,6 +54,13 @@ fn lists_select_what_openssl_selects() {
         ("SUITEB192:HIGH", &[E256]),
         ("NONSENSE+AESGCM", &[]),
         ("MEDIUM:LOW:eNULL:SHA256:SHA384", &[]),
+        ("@", &[]),
+        ("@x", &[]),
+        ("!@x@", &[]),
+        ("ALL:@x", &[]),
+        ("ALL:@SECLEVEL=9", &[]),
+        ("AES128:AES256@STRENGTH@SECLEVEL=4", &[E256, R256]),
+        ("AES256+AESGCM@STRENGTH:@SECLEVEL", &[]),
     ];
     for (text, selected) in table {
         assert_eq!(names(text), *selected, "{text}");
