@@ -9,7 +9,10 @@ use krater_controller_core::{
     secret::{Need, Purpose, Secrets},
 };
 use p12_keystore::Pkcs12Archive;
-use pkcs8::EncryptedPrivateKeyInfoRef;
+use pkcs8::{
+    EncryptedPrivateKeyInfoRef,
+    pkcs5::{EncryptionScheme, pbes2::Kdf},
+};
 use rustls::{
     RootCertStore,
     crypto::aws_lc_rs,
@@ -315,6 +318,9 @@ fn open(key: Key, passphrase: Option<&[u8]>) -> Result<Key, Unusable> {
             let wrong = |error: String| content(&format!("the key cannot be decrypted: {error}"));
             let info = EncryptedPrivateKeyInfoRef::try_from(key.der.as_slice())
                 .map_err(|error| wrong(error.to_string()))?;
+            if is_endless(&info.encryption_algorithm) {
+                return Err(wrong("it would take too long".into()));
+            }
             let opened = info
                 .decrypt(passphrase)
                 .map_err(|error| wrong(error.to_string()))?;
@@ -324,6 +330,24 @@ fn open(key: Key, passphrase: Option<&[u8]>) -> Result<Key, Unusable> {
             })
         }
         _ => Ok(key),
+    }
+}
+
+/// Whether a key is encrypted so that to open it would take more time or memory than any key is worth. How much it takes
+/// is for whoever has encrypted it to say.
+fn is_endless(encryption: &EncryptionScheme) -> bool {
+    match encryption.pbes2().map(|parameters| &parameters.kdf) {
+        Some(Kdf::Pbkdf2(pbkdf2)) => pbkdf2.iteration_count > KEY_ROUNDS_MAX,
+        Some(Kdf::Scrypt(scrypt)) => {
+            let bytes = scrypt.cost_parameter.checked_mul(SCRYPT_BLOCK_BYTES);
+            let effort = [scrypt.block_size, scrypt.parallelization]
+                .into_iter()
+                .try_fold(bytes.unwrap_or(u64::MAX), |effort, factor| {
+                    effort.checked_mul(u64::from(factor))
+                });
+            effort.is_none_or(|effort| effort > SCRYPT_BYTES_MAX)
+        }
+        _ => false,
     }
 }
 
@@ -501,6 +525,12 @@ const CHAIN_MAX: usize = 16;
 const AUTHORITIES_MAX: usize = 1_000;
 /// A bundle of a chain and a key has some thousand bytes. What is encrypted costs time by its size.
 const BUNDLE_BYTES_MAX: usize = 128 * 1024;
+/// Rounds of encryption of a key: several times of what is recommended, and about a second.
+const KEY_ROUNDS_MAX: u32 = 4_000_000;
+/// What scrypt goes through, in memory or one after the other: several times of what is recommended.
+const SCRYPT_BYTES_MAX: u64 = 512 << 20;
+/// RFC 7914 section 2.
+const SCRYPT_BLOCK_BYTES: u64 = 128;
 
 #[cfg(test)]
 mod tests;

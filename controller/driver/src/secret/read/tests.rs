@@ -1,5 +1,9 @@
 //! What is good for its purpose and what is not.
 
+use pkcs8::{
+    der::Encode as _,
+    pkcs5::pbes2::{Pbkdf2Params, Pbkdf2Prf, Salt, ScryptParams},
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
     KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
@@ -240,6 +244,63 @@ fn parts_are_put_together_and_an_encrypted_key_is_opened() {
     assert!(Secret::read(Purpose::Certificate, &parts(Some("hush"))).is_ok());
     for wrong in [None, Some("hash")] {
         assert!(Secret::read(Purpose::Certificate, &parts(wrong)).is_err());
+    }
+}
+
+/// Parts with the key of the sample, encrypted in another way: it cannot be opened, and is not tried.
+fn encrypted_by(kdf: impl FnOnce(Salt) -> Kdf) -> RawSecret {
+    let der = ::pem::parse(include_str!("samples/encrypted.key")).unwrap();
+    let mut info = EncryptedPrivateKeyInfoRef::try_from(der.contents()).unwrap();
+    let EncryptionScheme::Pbes2(parameters) = &mut info.encryption_algorithm else {
+        panic!("it is encrypted in an old way");
+    };
+    parameters.kdf = kdf(Salt::new(b"12345678").unwrap());
+    let key = ::pem::Pem::new("ENCRYPTED PRIVATE KEY", info.to_der().unwrap());
+    RawSecret::Parts(Box::new(Parts {
+        certificate: include_bytes!("samples/encrypted.crt").to_vec(),
+        intermediates: None,
+        key: Zeroizing::new(::pem::encode(&key).into_bytes()),
+        passphrase: Some(Zeroizing::new(b"hush".to_vec())),
+    }))
+}
+
+#[test]
+fn a_key_that_would_take_hours_or_all_memory_to_open_is_refused() {
+    let rounds = |iteration_count| {
+        encrypted_by(|salt| {
+            Kdf::Pbkdf2(Pbkdf2Params {
+                salt,
+                iteration_count,
+                key_length: None,
+                prf: Pbkdf2Prf::HmacWithSha256,
+            })
+        })
+    };
+    let scrypt = |cost_parameter, block_size, parallelization| {
+        encrypted_by(|salt| {
+            Kdf::Scrypt(ScryptParams {
+                salt,
+                cost_parameter,
+                block_size,
+                parallelization,
+                key_length: None,
+            })
+        })
+    };
+    for endless in [
+        rounds(u32::MAX),
+        rounds(KEY_ROUNDS_MAX + 1),
+        scrypt(1 << 40, 8, 1),
+        scrypt(1 << 14, u16::MAX, 1),
+        scrypt(1 << 14, 8, u16::MAX),
+        scrypt(1 << 63, 8, 1),
+    ] {
+        let told = Secret::read(Purpose::Certificate, &endless).err().unwrap();
+        assert!(told.to_string().contains("take too long"), "{told}");
+    }
+    for usual in [rounds(2048), scrypt(1 << 14, 8, 1)] {
+        let told = Secret::read(Purpose::Certificate, &usual).err().unwrap();
+        assert!(!told.to_string().contains("take too long"), "{told}");
     }
 }
 
