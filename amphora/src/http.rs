@@ -17,6 +17,7 @@ mod rewrite;
 mod server;
 mod session;
 
+pub(crate) use rewrite::{answer as fit_answer, untold};
 pub(crate) use server::serve;
 pub(crate) use session::Ends;
 

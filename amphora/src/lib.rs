@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod custody;
 mod date;
+pub mod fuzz;
 mod h1;
 mod heartbeat;
 mod housekeeper;

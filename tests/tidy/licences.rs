@@ -62,6 +62,7 @@ const PERMISSIVE: &[&str] = &[
     "BSD-2-Clause",
     "BSD-3-Clause",
     "ISC",
+    "NCSA",
     "Zlib",
     "BSL-1.0",
     "0BSD",

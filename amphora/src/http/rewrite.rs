@@ -10,7 +10,7 @@ use http::{
     request::Parts,
     uri::PathAndQuery,
 };
-use http_body::Body;
+use http_body::{Body, SizeHint};
 use krater_amphora_core::{
     certificate::InsertCertificate,
     forwarded::{self, Existing, Scheme, headers},
@@ -32,38 +32,19 @@ pub(super) fn checked(mut parts: Parts) -> Result<Parts, Refusal> {
 
 /// A request that was [`checked`] as it is sent to a member.
 pub(super) fn request(
-    parts: Parts,
+    mut parts: Parts,
     body: Outgoing,
     (client, tls): (IpAddr, Option<&Peer>),
     state: &ListenerState,
     pool: &Pool,
 ) -> Request<Outgoing> {
+    fit(&mut parts, &body.size_hint());
     let Parts {
         method,
         uri,
-        version,
         mut headers,
         ..
     } = parts;
-    let upgrade = if version == Version::HTTP_11 && body.is_end_stream() {
-        upgrade_wanted(&headers)
-    } else {
-        None
-    };
-    strip(&mut headers);
-    // What was expected was met here.
-    for name in [EXPECT, HTTP2_SETTINGS] {
-        headers.remove(name);
-    }
-    frame(&mut headers, &body);
-    if let Some(protocol) = upgrade {
-        headers.insert(UPGRADE, protocol);
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    }
-    if !headers.contains_key(HOST) {
-        // HTTP/1.0 knows no Host and HTTP/1.1 demands one; empty says that there is no authority (RFC 9112 3.2).
-        headers.insert(HOST, HeaderValue::from_static(""));
-    }
     insert_forwarded(&mut headers, (client, tls), state, pool);
     insert_certificate(&mut headers, tls, state);
     let mut request = Request::new(body);
@@ -73,8 +54,40 @@ pub(super) fn request(
     request
 }
 
+/// A request as any member is sent it, before it is told anything of the client; `None` if it is refused. `body` is how
+/// long its body is.
+pub(crate) fn untold(parts: Parts, body: &SizeHint) -> Option<Parts> {
+    let mut parts = checked(parts).ok()?;
+    fit(&mut parts, body);
+    Some(parts)
+}
+
+/// Makes the head of a request that was [`checked`] fit for a member.
+fn fit(parts: &mut Parts, body: &SizeHint) {
+    let headers = &mut parts.headers;
+    let upgrade = if parts.version == Version::HTTP_11 && body.exact() == Some(0) {
+        upgrade_wanted(headers)
+    } else {
+        None
+    };
+    strip(headers);
+    // What was expected was met here.
+    for name in [EXPECT, HTTP2_SETTINGS] {
+        headers.remove(name);
+    }
+    frame(headers, body);
+    if let Some(protocol) = upgrade {
+        headers.insert(UPGRADE, protocol);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    if !headers.contains_key(HOST) {
+        // HTTP/1.0 knows no Host and HTTP/1.1 demands one; empty says that there is no authority (RFC 9112 3.2).
+        headers.insert(HOST, HeaderValue::from_static(""));
+    }
+}
+
 /// Makes the head of a member's answer fit for the client.
-pub(super) fn answer(headers: &mut HeaderMap) {
+pub(crate) fn answer(headers: &mut HeaderMap) {
     strip(headers);
 }
 
@@ -196,8 +209,8 @@ fn droppable(option: &str) -> Option<HeaderName> {
 }
 
 /// Says once, and in one way, how long the body is.
-fn frame(headers: &mut HeaderMap, body: &Outgoing) {
-    match body.size_hint().exact() {
+fn frame(headers: &mut HeaderMap, body: &SizeHint) {
+    match body.exact() {
         // A request without a body needs no length; one that a client gave stays, as a POST of nothing should.
         Some(0) if !headers.contains_key(CONTENT_LENGTH) => {}
         Some(length) => {
