@@ -1,4 +1,5 @@
-//! Messages of HTTP/1 taken through all of the codec at once, without sockets: for `tests/fuzz`.
+//! Messages of HTTP/1 taken through all of the codec at once, without sockets: for `tests/fuzz` and the
+//! benchmarks.
 //!
 //! What is called is what serves traffic; here it is only put one behind the other.
 

@@ -1,4 +1,5 @@
-//! The pure functions that every connection, request or datagram passes through: `cargo bench -p krater-tests`.
+//! The pure functions that every connection, request or datagram passes through:
+//! `cargo bench -p krater-tests --bench hot`, with `-- --quick` behind it for a first look.
 
 use std::{
     hint::black_box,
@@ -7,11 +8,16 @@ use std::{
 };
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use krater_amphora_api::{PoolId, SnapshotSpec};
+use krater_amphora::fuzz;
+use krater_amphora_api::{MemberId, PoolId, SnapshotSpec};
 use krater_amphora_core::{
+    affinity::{Handles, Sessions},
+    cookie::{OWN, Trail, pairs, without},
     flow::{FlowKey, Flows},
-    gate::Cidrs,
+    gate::{Cidrs, Judgement, Source, SourceRate, WAYS},
     l7::Head,
+    limits::SOURCE_SETS,
+    proxy_protocol::{Header, Origin, Version, parse},
     roster::{Choice, Roster},
     snapshot::Snapshot,
     time::Instant,
@@ -23,14 +29,24 @@ use uuid::Uuid;
 /// Choosing a member: once per connection, or per request over HTTP.
 fn choose(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("choose");
-    for algorithm in ["round_robin", "least_connections", "source_ip"] {
+    for (name, algorithm, weights) in [
+        ("round_robin", "round_robin", 1),
+        ("least_connections", "least_connections", 1),
+        ("source_ip", "source_ip", 1),
+        ("source_ip_port", "source_ip_port", 1),
+        ("source_ip_of_unequal_weights", "source_ip", 3),
+    ] {
         for members in [10, 1000] {
-            let snapshot = balancer(1, algorithm, members, &json!([]));
-            let roster = Roster::build(&snapshot.pools()[0], |_| true);
+            let mut spec = spec(1, algorithm, members, &json!([]));
+            let listed = spec["pools"][0]["members"].as_array_mut().expect("a list");
+            for (position, member) in listed.iter_mut().enumerate() {
+                member["weight"] = json!(1 + position % weights);
+            }
+            let roster = Roster::build(&parsed(spec).pools()[0], |_| true);
             let mut turn = 0_u64;
             // Nobody is idle, so that least connections has to look at everybody.
             let load = |position: usize| 1 + u32::try_from(position % 7).expect("below seven");
-            group.bench_function(BenchmarkId::new(algorithm, members), |bencher| {
+            group.bench_function(BenchmarkId::new(name, members), |bencher| {
                 bencher.iter(|| {
                     turn += 1;
                     roster.choose(black_box(&Choice {
@@ -62,6 +78,125 @@ fn gate(criterion: &mut Criterion) {
             });
         });
     }
+    group.finish();
+}
+
+/// Judging how often a source connects: once per connection of a listener with a rate.
+fn rate(criterion: &mut Criterion) {
+    let rate = SourceRate::new(100).expect("a rate");
+    let mut sets = vec![[0; WAYS]; SOURCE_SETS];
+    let mut turn = 0;
+    criterion.bench_function("rate", |bencher| {
+        bencher.iter(|| {
+            turn += 1;
+            let source = Source::of(black_box(client(turn % 50_000).ip()), 7);
+            let slots = &mut sets[source.set()];
+            let judged = rate.judge(source, slots, Instant(turn * 1_000));
+            if let Judgement::Admit { way, next } = judged {
+                slots[way] = next;
+            }
+            judged
+        });
+    });
+}
+
+/// Finding the member of a session that is known, and learning one: once per connection or request of a pool that
+/// keeps clients.
+fn sessions(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("sessions");
+    let snapshot = balancer(1, "round_robin", 10, &json!([]));
+    let handles = Handles::default().follow(&snapshot.pools()[0].members, |_| {});
+    let handle = handles.of(0).expect("a member");
+    let sessions = Sessions::default();
+    let key = |turn: u64| turn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for turn in 0..10_000 {
+        sessions.learn(key(turn), handle, Instant(0));
+    }
+    let mut turn = 0;
+    group.bench_function("find", |bencher| {
+        bencher.iter(|| {
+            turn = (turn + 7919) % 10_000;
+            sessions.find(black_box(key(turn)), Instant(turn))
+        });
+    });
+    group.bench_function("learn", |bencher| {
+        bencher.iter(|| {
+            turn += 1;
+            sessions.learn(black_box(key(turn)), handle, Instant(turn));
+        });
+    });
+    group.finish();
+}
+
+/// A header of the PROXY protocol: written once per connection to a member that asks for it.
+fn proxy_header(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("proxy");
+    for (name, version) in [("v1", Version::V1), ("v2", Version::V2)] {
+        let mut turn = 0;
+        group.bench_function(BenchmarkId::new("write", name), |bencher| {
+            bencher.iter(|| {
+                turn += 1;
+                let origin = Origin::between(client(turn), client(turn + 1));
+                Header::new(version, black_box(origin))
+            });
+        });
+        let header = Header::new(version, Origin::between(client(1), client(2)));
+        group.bench_function(BenchmarkId::new("read", name), |bencher| {
+            bencher.iter(|| parse(black_box(header.as_bytes())));
+        });
+    }
+    group.finish();
+}
+
+/// The cookie that names members: read and taken out once per request, written once per client.
+fn cookies(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("cookie");
+    let mut trail = Trail::default();
+    for number in 0..2 {
+        trail = trail.followed_by(MemberId::new(id(4, number)), |_| true);
+    }
+    let set = trail.set_cookie();
+    let pair = set.split(';').next().expect("a pair");
+    let line = format!("theme=dark; {pair}; session=0123456789abcdef");
+    group.bench_function("read", |bencher| {
+        bencher.iter(|| {
+            let mut read = Trail::default();
+            for (name, value) in pairs(black_box(line.as_bytes())) {
+                if name == OWN.as_bytes() {
+                    read.read(value);
+                }
+            }
+            read
+        });
+    });
+    group.bench_function("take_out", |bencher| {
+        bencher.iter(|| without(black_box(line.as_bytes()), OWN));
+    });
+    group.bench_function("write", |bencher| {
+        bencher.iter(|| black_box(&trail).set_cookie());
+    });
+    group.finish();
+}
+
+/// A message of HTTP/1 through all of the codec: head read, checked, made fit for the next hop and written, and its body.
+fn messages(criterion: &mut Criterion) {
+    const GET: &str = "GET /shop/cart?item=7 HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: curl/8.5.0\r\n\
+        Accept: */*\r\nAccept-Encoding: gzip\r\nCookie: a=1; session=2\r\n\r\n";
+    const POST: &str = "POST /shop/cart HTTP/1.1\r\nHost: www.example.com\r\nContent-Type: text/plain\r\n\
+        Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n";
+    const OK: &str = "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nServer: x\r\n\
+        Content-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello";
+    let mut group = criterion.benchmark_group("http1");
+    for (name, text) in [("get", GET), ("chunked_post", POST)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| fuzz::request(black_box(text.as_bytes()), text.len()).expect("one"));
+        });
+    }
+    group.bench_function("answer", |bencher| {
+        bencher.iter(|| {
+            fuzz::answer(black_box(OK.as_bytes()), &http::Method::GET, OK.len()).expect("one")
+        });
+    });
     group.finish();
 }
 
@@ -128,6 +263,21 @@ fn flows(criterion: &mut Criterion) {
             });
         });
     }
+    // Every client is a new one, and the table is full: whoever was silent longest goes.
+    let mut flows = Flows::new(10_000, 7);
+    let mut turn = 0_u64;
+    group.bench_function("admit_to_a_full_table", |bencher| {
+        bencher.iter(|| {
+            turn += 1;
+            let (key, idle) = (flow_key(turn), Duration::from_secs(60));
+            if flows.is_full()
+                && let Some(oldest) = flows.oldest()
+            {
+                flows.remove(oldest);
+            }
+            flows.admit(black_box(key), Instant(turn), idle, turn);
+        });
+    });
     group.finish();
 }
 
@@ -215,10 +365,25 @@ fn spec(listeners: usize, algorithm: &str, members: usize, policies: &Value) -> 
 }
 
 fn balancer(listeners: usize, algorithm: &str, members: usize, policies: &Value) -> Snapshot {
-    let spec =
-        serde_json::from_value(spec(listeners, algorithm, members, policies)).expect("a spec");
+    parsed(spec(listeners, algorithm, members, policies))
+}
+
+fn parsed(spec: Value) -> Snapshot {
+    let spec = serde_json::from_value(spec).expect("a spec");
     Snapshot::parse(spec).expect("a valid one")
 }
 
-criterion_group!(hot, choose, gate, policies, flows, change);
+criterion_group!(
+    hot,
+    choose,
+    gate,
+    rate,
+    sessions,
+    proxy_header,
+    cookies,
+    messages,
+    policies,
+    flows,
+    change
+);
 criterion_main!(hot);
