@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
     time::Duration,
 };
@@ -101,6 +101,58 @@ fn clients_beyond_the_descriptors_are_reset_and_counted_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_flood_of_clients_by_datagrams_costs_bounded_memory_and_the_rest_goes_on() {
+    let (host, elsewhere) = (Namespace::new(), Namespace::new());
+    host.link(
+        "near",
+        &["10.9.0.1/24"],
+        &elsewhere,
+        "far",
+        &["10.9.0.2/24"],
+    );
+    let member = host.run(|| UdpMember::start("a", "127.0.0.1:7001"));
+    let snapshot = json!({"load_balancers": [{
+        "vips": ["10.9.0.1"],
+        "listeners": [
+            {"protocol": "udp", "port": 53, "default_pool": "p"},
+            {"protocol": "tcp", "port": 80},
+        ],
+        "pools": [{"name": "p", "protocol": "udp",
+            "members": [{"address": member.address().ip(), "port": member.address().port()}]}],
+    }]});
+    // Half of the descriptors are for sessions.
+    let mut amphora = host.run(|| {
+        let ready = "10.9.0.1:80".parse().expect("an address");
+        Standalone::start_limited(&snapshot, ready, &["--workers", "1"], 200)
+    });
+    let pid = amphora.program().pid();
+    elsewhere.run(|| {
+        let vip: SocketAddr = "10.9.0.1:53".parse().expect("an address");
+        let faithful = UdpClient::of(vip);
+        assert_eq!(faithful.ask("x").expect("an answer"), "a x");
+        let mut held = 0;
+        for round in 0..20 {
+            for _ in 0..200 {
+                let stranger = UdpSocket::bind("10.9.0.2:0").expect("a port");
+                stranger.send_to(b"once", vip).expect("room");
+            }
+            // Whoever goes on asking is served all the time, by another session where need be.
+            assert_eq!(faithful.ask_until_heard("x", SETTLE_MAX), "a x");
+            let now = resident_kib(pid);
+            if round == 4 {
+                held = now;
+            }
+            assert!(
+                round < 5 || now < held + 2_048,
+                "{held} KiB after 1,000 clients, {now} after {}",
+                (round + 1) * 200
+            );
+        }
+    });
+    assert!(open_descriptors(pid) <= 200);
+}
+
+#[test]
 fn when_the_ports_towards_one_member_are_used_up_another_is_tried() {
     let _network = Namespace::enter_new();
     let members = [(member(b"a"), 9), (member(b"b"), 1)];
@@ -126,6 +178,60 @@ fn when_the_ports_towards_one_member_are_used_up_another_is_tried() {
         "as many as there are ports: {first}"
     );
     assert!(metric("krater_amphora_pool_ports_exhausted_total{") > 0);
+}
+
+#[test]
+fn when_the_ports_towards_the_only_member_are_used_up_the_cause_is_told() {
+    let _network = Namespace::enter_new();
+    let member = member(b"a");
+    let mut snapshot = snapshot(&[(member, 1)]);
+    let balancer = &mut snapshot["load_balancers"][0];
+    let web = SocketAddr::new(vip().ip(), 81);
+    let listener = json!({"protocol": "http", "port": web.port(), "default_pool": "w"});
+    let only = json!([{"address": member.ip(), "port": member.port()}]);
+    let pool = json!({"name": "w", "protocol": "http", "members": only});
+    for (list, value) in [("listeners", listener), ("pools", pool)] {
+        balancer[list].as_array_mut().expect("a list").push(value);
+    }
+    let metrics = metrics();
+    let arguments = ["--metrics", &metrics.to_string(), "--workers", "1"];
+    let _amphora = Standalone::start_with(&snapshot, vip(), &arguments);
+    let ports = |range: &str| {
+        std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", range)
+            .expect("the range of this namespace can be set");
+    };
+    ports("40000 40007");
+    let clients: Vec<_> = [vip(), second_vip()]
+        .iter()
+        .cycle()
+        .take(8)
+        .map(|vip| TcpStream::connect(vip).expect("a connection"))
+        .collect();
+    for client in &clients {
+        assert_eq!(served_by(client), Some(b'a'));
+    }
+    assert_eq!(served_by(&TcpStream::connect(vip()).expect("one")), None);
+    let answer = fetch(web, "/").expect("an answer");
+    assert_eq!(answer.status, 502);
+    assert_eq!(answer.header("x-krater-cause"), Some("lb_ports_exhausted"));
+    // Who looks at the metrics needs ports too.
+    ports("50000 60000");
+    until("both are counted", SETTLE_MAX, || {
+        let text = fetch(metrics, "/metrics").expect("metrics").text();
+        let of_cause = |line: &&str| {
+            line.starts_with("krater_amphora_listener_failures_total{")
+                && line.contains("cause=\"lb_ports_exhausted\"")
+        };
+        let counts = text.lines().filter(of_cause);
+        let numbers = counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        numbers.sum::<u64>() == 2
+    });
+    // Nothing is broken: whoever comes once there is a port again is served.
+    ports("40000 40007");
+    clients.into_iter().for_each(reset);
+    until("there is a port again", SETTLE_MAX, || {
+        served_by(&TcpStream::connect(second_vip()).expect("one")) == Some(b'a')
+    });
 }
 
 #[test]
@@ -201,6 +307,18 @@ fn thousands_of_streams_at_once_under_load() {
     until("all have ended", Duration::from_secs(20), || {
         metric(active) == 0
     });
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it is alive");
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.and_then(|text| text.parse().ok()).expect("a number")
+}
+
+fn open_descriptors(pid: u32) -> usize {
+    let folder = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it is alive");
+    folder.count()
 }
 
 /// Breaks a connection off.

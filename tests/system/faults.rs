@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use krater_tests::{Connection, HttpMember, TcpMember, fetch, until};
+use krater_tests::{Connection, HttpMember, Namespace, Standalone, TcpMember, fetch, until};
 use rustix::net::sockopt::set_socket_linger;
 use serde_json::{Value, json};
 
@@ -193,6 +193,68 @@ fn members_that_take_a_stream_and_say_nothing_are_given_up() {
         assert!(took < SETTLE_MAX, "{took:?}");
     }
     settled(&mut scene, &tree, &amphorae);
+}
+
+#[test]
+fn who_vanishes_without_a_word_is_let_go_and_the_other_side_is_told() {
+    let (host, far) = (Namespace::new(), Namespace::new());
+    host.link("near", &["10.9.0.1/24"], &far, "far", &["10.9.0.2/24"]);
+    let member_at = SocketAddr::from(([10, 9, 0, 2], 7_001));
+    let echo = |member: SocketAddr| {
+        let listener = TcpListener::bind(member).expect("the port is free");
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                thread::spawn(move || {
+                    let mut bytes = [0; 64];
+                    while let Ok(count @ 1..) = stream.read(&mut bytes) {
+                        let _ = stream.write_all(&bytes[..count]);
+                    }
+                });
+            }
+        });
+    };
+    far.run(|| echo(member_at));
+    let near_member = SocketAddr::from(([127, 0, 0, 1], 7_002));
+    host.run(|| echo(near_member));
+    let listener = |port: u16, pool: &str| {
+        json!({"protocol": "tcp", "port": port, "default_pool": pool,
+            "timeouts": {"client_data_ms": 700, "member_data_ms": 700, "member_connect_ms": 700}})
+    };
+    let pool = |name: &str, member: SocketAddr| {
+        json!({"name": name, "protocol": "tcp",
+            "members": [{"address": member.ip(), "port": member.port()}]})
+    };
+    let snapshot = json!({"load_balancers": [{
+        "vips": ["10.9.0.1"],
+        "listeners": [listener(90, "near"), listener(91, "far")],
+        "pools": [pool("near", near_member), pool("far", member_at)],
+    }]});
+    let vip = |port| SocketAddr::from(([10, 9, 0, 1], port));
+    let metrics = SocketAddr::from(([127, 0, 0, 1], 9_100));
+    let _amphora = host.run(|| {
+        let arguments = ["--metrics", &metrics.to_string()];
+        Standalone::start_with(&snapshot, vip(90), &arguments)
+    });
+    let ask = |mut client: &TcpStream| {
+        client.write_all(b"x").expect("room");
+        client.read_exact(&mut [0]).expect("the echo");
+    };
+    // One client is beyond the link and one member: then there is no link any more, and nobody can say so.
+    let client_beyond = far.run(|| connect(vip(90)));
+    let client_here = host.run(|| connect(vip(91)));
+    ask(&client_beyond);
+    ask(&client_here);
+    far.ip(&["link", "set", "far", "down"]);
+    (&client_here).write_all(b"x").expect("room");
+    let (said, took) = rest(&client_here);
+    assert_eq!(said, "", "whoever is left is not left waiting");
+    assert!(took < SETTLE_MAX, "{took:?}");
+    until("neither has left anything", SETTLE_MAX, || {
+        let text = host.run(|| fetch(metrics, "/metrics").expect("metrics").text());
+        let active = "krater_amphora_thread_connections_active{";
+        let mut lines = text.lines().filter(|line| line.starts_with(active));
+        lines.all(|line| line.ends_with(" 0"))
+    });
 }
 
 #[test]
