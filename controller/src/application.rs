@@ -80,6 +80,12 @@ impl Application {
         }
     }
 
+    /// For how many load balancers somebody has or awaits a turn.
+    #[cfg(test)]
+    pub(crate) fn turns_waited_for(&self) -> usize {
+        self.turns.0.lock().unwrap().len()
+    }
+
     async fn create(
         &self,
         caller: &Caller,

@@ -48,6 +48,12 @@ impl Bells {
         }
     }
 
+    /// How many load balancers somebody waits for.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<LoadBalancerId, Hung>> {
         self.hung.lock().unwrap_or_else(PoisonError::into_inner)
     }

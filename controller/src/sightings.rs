@@ -389,6 +389,16 @@ impl Sightings {
         counted
     }
 
+    /// How much is remembered of load balancers and their listeners.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> usize {
+        let inner = self.lock();
+        let of_amphorae = inner.amphorae.values().map(|sighting| {
+            sighting.load_balancers.len() + sighting.missing.len() + sighting.strangers.len()
+        });
+        of_amphorae.sum::<usize>() + inner.tallies.len() + inner.failures.remembered()
+    }
+
     /// Drops the tallies of listeners that are no more.
     pub(crate) fn forget_listeners(&self, listeners: &[ListenerId]) {
         let mut inner = self.lock();

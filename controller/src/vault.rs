@@ -298,6 +298,12 @@ impl Vault {
         lock(&self.wanting).remove(&id);
     }
 
+    /// How many load balancers use secrets or wait for some.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> usize {
+        lock(&self.used).len() + lock(&self.wanting).len()
+    }
+
     /// A secret that is kept, else as the store has it.
     async fn look(&self, project: &ProjectId, need: &Need) -> Result<Arc<Secret>, Trouble> {
         let key = Key {

@@ -1,6 +1,6 @@
 //! Attending to load balancers: whatever dies, nothing stays pending, and what was wanted comes.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use krater_amphora_api::{Generation, Rejection, Subject};
 use krater_controller_core::{
@@ -11,7 +11,11 @@ use krater_controller_core::{
     tree::TreeView,
 };
 
-use crate::testbed::{AMPHORA, House, OTHER, new_listener};
+use super::{Reconciler, lock};
+use crate::{
+    clock,
+    testbed::{AMPHORA, House, OTHER, new_listener},
+};
 
 fn status(view: &TreeView) -> ProvisioningStatus {
     view.provisioning_status(view.tree.id().uuid(), &view.tree.load_balancer)
@@ -177,6 +181,56 @@ async fn a_deleted_load_balancer_is_let_go_of_and_forgotten_with_its_address() {
             .unwrap()
             .is_empty()
     );
+    assert!(house.known.census.counts().is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_remembered_of_load_balancers_that_are_gone() {
+    let house = House::build().await;
+    let mut late = None;
+    for round in 1..=12 {
+        let view = house.serving().await;
+        let id = view.tree.id();
+        house.execute(renamed(&view, "other")).await.unwrap();
+        house.until(id, "renamed", |view| !view.is_pending()).await;
+        let sightings = &house.known.sightings;
+        let report = house.amphora.report(1, 2 * round);
+        sightings.take(report.clone(), &[id].into(), clock::now());
+        house
+            .execute(Command::DeleteLoadBalancer(id, Cascade::WithChildren))
+            .await
+            .unwrap();
+        house.until_gone(id).await;
+        // Written before it was let go of, and read afterwards.
+        let mut old = report;
+        old.sequence += 1;
+        sightings.take(old.clone(), &HashSet::new(), clock::now());
+        late = Some(old);
+    }
+    let mut last = late.unwrap();
+    last.sequence += 1;
+    last.load_balancers.clear();
+    let sightings = &house.known.sightings;
+    sightings.take(last, &HashSet::new(), clock::now());
+    let of_reconciler = |reconciler: &Reconciler| {
+        let by_amphora = lock(&reconciler.blocked);
+        [
+            lock(&reconciler.flights).len(),
+            lock(&reconciler.streaks).len(),
+            by_amphora.values().map(HashSet::len).sum(),
+            lock(&reconciler.behind).len(),
+            lock(&reconciler.left).len(),
+            lock(&reconciler.waits).len(),
+        ]
+    };
+    // Whoever attended to the last one is about to end.
+    while of_reconciler(&house.reconciler) != [0; 6] {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(sightings.remembered(), 0);
+    assert_eq!(house.known.bells.remembered(), 0);
+    assert_eq!(house.vault.remembered(), 0);
+    assert_eq!(house.application.turns_waited_for(), 0);
     assert!(house.known.census.counts().is_empty());
 }
 

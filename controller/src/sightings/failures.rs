@@ -92,6 +92,11 @@ impl Failures {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.listeners.len()
+    }
+
     pub(super) fn forget(&mut self, listener: ListenerId) {
         self.listeners.remove(&listener);
     }
