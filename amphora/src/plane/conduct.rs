@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ptr, sync::Arc, time::Duration};
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 use krater_amphora_api::{LoadBalancerId, MemberHealth, MemberId, PoolId};
 use krater_amphora_core::{
     conduct::{Conduct, ConductConfig, Enrolled, Terms},
@@ -17,11 +17,15 @@ use crate::{
     world::{Alarm, Balancer, MemberState, PoolState, World},
 };
 
+mod judges;
+
+use judges::Judges;
+
 /// What is known of members' conduct.
 #[derive(Debug)]
 pub(super) struct Conducts {
     clock: Clock,
-    of: HashMap<PoolId, Conduct>,
+    judges: Judges,
     /// When connections of members must have ended that may not be chosen any more, by [`MemberState::serial`].
     partings: BTreeMap<u64, Instant>,
     /// Until somebody listens.
@@ -32,7 +36,7 @@ impl Conducts {
     pub(super) fn new(heard: mpsc::UnboundedReceiver<Alarm>) -> Self {
         Self {
             clock: Clock::start(),
-            of: HashMap::new(),
+            judges: Judges::default(),
             partings: BTreeMap::new(),
             heard: Some(heard),
         }
@@ -77,54 +81,61 @@ impl Plane {
     /// Takes a member out, if its pool can spare it.
     pub fn handle_alarm(&mut self, Alarm { pool, member }: Alarm) {
         let world = self.world();
-        let (Some(pool), Some(conduct)) = (world.pools.get(&pool), self.conducts.of.get_mut(&pool))
-        else {
+        let Some(pool) = world.pools.get(&pool) else {
             return;
         };
         let Some(state) = pool.members.iter().find(|state| state.id == member) else {
             return;
         };
-        if !state.conduct.is_failing() {
-            return;
-        }
-        if conduct.handle_failures(member, self.conducts.clock.now()) {
-            tracing::info!(lb = %pool.balancer, pool = %pool.pool.id, %member, "a member fails and is taken out");
-            state.meter.others().ejections.bump();
-            show(pool, conduct);
-        } else {
-            state.conduct.forgive();
-        }
+        let Conducts { clock, judges, .. } = &mut self.conducts;
+        judges.ask(pool.pool.id, |conduct| {
+            if !state.conduct.is_failing() {
+                return;
+            }
+            if conduct.handle_failures(member, clock.now()) {
+                tracing::info!(lb = %pool.balancer, pool = %pool.pool.id, %member, "a member fails and is taken out");
+                state.meter.others().ejections.bump();
+                show(pool, conduct);
+            } else {
+                state.conduct.forgive();
+            }
+        });
     }
 
     /// A probe of a member succeeded.
     pub(crate) fn handle_probe_success(&mut self, pool: PoolId, member: MemberId) {
-        let now = self.conducts.clock.now();
-        if let Some(conduct) = self.conducts.of.get_mut(&pool)
-            && conduct.handle_probe_success(member, now)
-            && let Some(pool) = self.common.world.load().pools.get(&pool)
-        {
-            show(pool, conduct);
-        }
+        let world = self.common.world.load();
+        let Conducts { clock, judges, .. } = &mut self.conducts;
+        judges.ask(pool, |conduct| {
+            if conduct.handle_probe_success(member, clock.now())
+                && let Some(pool) = world.pools.get(&pool)
+            {
+                show(pool, conduct);
+            }
+        });
     }
 
     /// When [`Plane::handle_time`] has something to do.
     #[must_use]
     pub fn next_time(&self) -> Option<Instant> {
-        let conducts = self.conducts.of.values().filter_map(Conduct::poll_timeout);
+        let judges = self.conducts.judges.next_time();
         let partings = self.conducts.partings.values().copied();
-        conducts.chain(partings).min()
+        judges.into_iter().chain(partings).min()
     }
 
     /// Takes back who was out long enough, lets shares grow, and ends connections of members whose time is up.
     pub fn handle_time(&mut self) {
         let now = self.conducts.clock.now();
         let world = self.world();
-        for (id, conduct) in &mut self.conducts.of {
-            if conduct.handle_timeout(now)
-                && let Some(pool) = world.pools.get(id)
-            {
-                show(pool, conduct);
-            }
+        let judges = &mut self.conducts.judges;
+        for id in judges.due(now) {
+            judges.ask(id, |conduct| {
+                if conduct.handle_timeout(now)
+                    && let Some(pool) = world.pools.get(&id)
+                {
+                    show(pool, conduct);
+                }
+            });
         }
         let mut over = HashSet::new();
         self.conducts.partings.retain(|serial, until| {
@@ -143,12 +154,12 @@ impl Plane {
 
     /// The health of a member has changed by its probes.
     fn follow_health(&mut self, pool: &PoolState, member: &MemberState) {
-        let now = self.conducts.clock.now();
-        if let Some(conduct) = self.conducts.of.get_mut(&pool.pool.id) {
+        let Conducts { clock, judges, .. } = &mut self.conducts;
+        judges.ask(pool.pool.id, |conduct| {
             let serves = enrolled(pool).any(|one| one.id == member.id && one.serves);
-            conduct.handle_health(member.id, serves, now);
+            conduct.handle_health(member.id, serves, clock.now());
             take_over(pool, conduct);
-        }
+        });
     }
 
     /// Takes the pools of load balancers as they will be. To be called before they are.
@@ -157,7 +168,7 @@ impl Plane {
         for Change { id, new, .. } in changes {
             for pool in pools(old.balancers.get(id)) {
                 if next.pools.get(&pool.pool.id).is_none() {
-                    self.conducts.of.remove(&pool.pool.id);
+                    self.conducts.judges.dismiss(pool.pool.id);
                 }
             }
             for pool in pools(next.balancers.get(id)) {
@@ -204,7 +215,7 @@ impl Plane {
         }
         let config = pool.pool.conduct;
         if config == ConductConfig::default() {
-            if self.conducts.of.remove(&pool.pool.id).is_none() {
+            if self.conducts.judges.dismiss(pool.pool.id).is_none() {
                 return;
             }
             for member in &pool.members {
@@ -213,14 +224,16 @@ impl Plane {
             pool.renew_roster();
             return;
         }
-        let of = &mut self.conducts.of;
-        let conduct = of.entry(pool.pool.id).or_insert_with(|| match before {
+        let judges = &mut self.conducts.judges;
+        judges.appoint(pool.pool.id, || match before {
             // Those who were there before it was asked for were there all the same.
             Some(before) => Conduct::new(config, enrolled(before)),
             None => Conduct::new(config, enrolled(pool)),
         });
-        conduct.follow(config, enrolled(pool), now);
-        show(pool, conduct);
+        judges.ask(pool.pool.id, |conduct| {
+            conduct.follow(config, enrolled(pool), now);
+            show(pool, conduct);
+        });
     }
 }
 
