@@ -65,7 +65,8 @@ impl Tries {
         let wanted = self
             .wanted
             .filter(|position| !failed.contains(position) && pool.keeps_clients(*position));
-        let Some(position) = wanted.or_else(|| pool.choose(client, failed)) else {
+        let Some(position) = wanted.or_else(|| choose(pool, client, failed, seat.lane_number()))
+        else {
             if self.passed_over == 0 {
                 return Next::Nobody;
             }
@@ -85,6 +86,35 @@ impl Tries {
             .get(position)
             .map_or(Next::Nobody, Next::Member)
     }
+}
+
+/// Chooses a member, if possible one that takes another request at once, where it matters to nobody whom a client comes to.
+fn choose(pool: &PoolState, client: SocketAddr, failed: &[usize], lane: usize) -> Option<usize> {
+    let first = pool.choose(client, failed)?;
+    let has_room = |position: usize| {
+        let member = pool.members.get(position);
+        member.is_some_and(|member| member.places.has_room(lane))
+    };
+    if has_room(first) || !pool.is_free_to_choose() {
+        return Some(first);
+    }
+    let mut not = [first; 2 * MEMBER_TRIES_MAX];
+    let mut passed = 1;
+    for (place, position) in not.iter_mut().skip(1).zip(failed) {
+        *place = *position;
+        passed += 1;
+    }
+    while passed < not.len() {
+        let Some(other) = pool.choose(client, not.get(..passed)?) else {
+            break;
+        };
+        if has_room(other) {
+            return Some(other);
+        }
+        *not.get_mut(passed)? = other;
+        passed += 1;
+    }
+    Some(first)
 }
 
 /// [`Tries`] of one connection or request, with the pauses between them.
@@ -223,6 +253,11 @@ impl Link {
     /// Counts what failed by the member.
     pub(crate) fn count(&self, cause: Cause) {
         self.lane().failures.count(cause);
+    }
+
+    /// Which lane this thread has in every meter.
+    pub(crate) const fn lane_number(&self) -> usize {
+        self.lane
     }
 
     /// The meters of the member, of this thread.

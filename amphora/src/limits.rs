@@ -188,6 +188,10 @@ pub(crate) const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 /// Idle connections to one member, per worker: more than a core has requests under way to one member.
 pub(crate) const IDLE_UPSTREAMS_PER_MEMBER_MAX: usize = 256;
 
+/// Requests that may wait for a member that has as many as it may, in all: a few times what one serves at once, and about
+/// 10 MB of memory. More would only wait for the end of their time.
+pub(crate) const MEMBER_QUEUE_MAX: u32 = 1_024;
+
 /// Requests over one HTTP/2 connection to a member at once, if the member allows as many.
 pub(crate) const MEMBER_STREAMS_MAX: usize = 100;
 

@@ -69,7 +69,7 @@ impl<L: Default> Lanes<L> {
     }
 
     /// The lanes that somebody has written to.
-    fn used(&self) -> impl Iterator<Item = &L> {
+    pub(crate) fn used(&self) -> impl Iterator<Item = &L> {
         let lanes = self.lanes.iter().chain([&self.others]);
         lanes.filter_map(|lane| lane.get().map(AsRef::as_ref))
     }
@@ -329,6 +329,8 @@ pub struct MemberLane {
     pub ports_exhausted: Counter,
     /// Answers that broke off, were malformed or never came.
     pub response_errors: Counter,
+    /// HTTP requests that had to wait until others had ended.
+    pub queued: Counter,
     /// Times that it was taken out for its conduct; the housekeeper's.
     pub ejections: Counter,
     /// What failed by it or on the way to it, each try for itself.

@@ -41,6 +41,11 @@ impl Seat {
         self.hsts.as_ref()
     }
 
+    /// Which lane this thread has in every meter.
+    pub(crate) const fn lane_number(&self) -> usize {
+        self.lane
+    }
+
     /// The meters of the listener, of this thread.
     pub(crate) fn lane(&self) -> &ListenerLane {
         self.state.shared.meter.of(self.lane)

@@ -153,6 +153,7 @@ pub(crate) fn pool_spec(protocol: PoolProtocol, members: &[SocketAddr]) -> PoolS
         monitor: None,
         passive_health: None,
         slow_start_ms: 0,
+        member_requests: None,
         tls: None,
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     meter::MemberLane,
     tls::Connector,
     wire::Wire,
-    world::World,
+    world::{Held, World},
 };
 use krater_amphora_api::Cause;
 
@@ -46,6 +46,8 @@ pub(crate) use progress::{Progress, Turn};
 pub(crate) struct Upstream {
     speech: Speech,
     link: Rc<Link>,
+    /// The place at the member of the request under way.
+    place: Option<Place>,
     whose: Whose,
     /// What it is sealed by, and the name that was asked for.
     sealed: Option<(Arc<Connector>, Option<Box<str>>)>,
@@ -98,6 +100,17 @@ pub(crate) struct Tunnel {
     pub(crate) link: Rc<Link>,
     /// What the member said right after its `101`.
     pub(crate) rest: Bytes,
+    /// Its place at the member, as that of a request under way.
+    pub(crate) place: Option<Place>,
+}
+
+/// A place for a request at a member, given back when dropped.
+pub(crate) struct Place(Rc<Link>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.member.places.release(self.0.lane_number());
+    }
 }
 
 impl Upstream {
@@ -112,6 +125,7 @@ impl Upstream {
         Self {
             speech: Speech::Http1(Box::new(Http1::new(wire, buffers))),
             link: Rc::new(link),
+            place: None,
             whose,
             sealed: seal.map(|seal| (Arc::clone(seal.connector), seal.name.map(Into::into))),
             used: false,
@@ -127,6 +141,7 @@ impl Upstream {
         Self {
             speech: Speech::Http2(Box::new(call)),
             link: Rc::clone(&shared.link),
+            place: None,
             whose,
             sealed: None,
             used,
@@ -161,6 +176,13 @@ impl Upstream {
         self.whose
     }
 
+    /// Gives the request that place, until its answer is complete or the connection is dropped.
+    pub(crate) fn occupy(&mut self, place: Held<'_>) {
+        if place.pass_on() {
+            self.place = Some(Place(Rc::clone(&self.link)));
+        }
+    }
+
     /// Whether others use the connection as well.
     pub(crate) const fn is_shared(&self) -> bool {
         matches!(self.speech, Speech::Http2(_))
@@ -169,6 +191,18 @@ impl Upstream {
     /// Whether it has served a request before.
     pub(crate) const fn is_used(&self) -> bool {
         self.used
+    }
+
+    /// How many connections may wait that lead where this one does.
+    fn room(&self) -> usize {
+        match self.whose {
+            Whose::Anybody => {
+                let link = &self.link;
+                link.member.places.room(link.lane_number())
+            }
+            // They are few, and nobody else could use them.
+            Whose::OneClient => usize::MAX,
+        }
     }
 
     fn is_sealed_by(&self, seal: Option<Seal<'_>>) -> bool {
@@ -299,6 +333,7 @@ impl Upstream {
             wire,
             link: self.link,
             rest: rest.freeze(),
+            place: self.place,
         })
     }
 
@@ -485,13 +520,17 @@ impl Upstreams {
         let now = Instant::now();
         let took = now.saturating_duration_since(upstream.sent_at);
         upstream.lane().durations.count(took);
+        // Given back behind all else: whoever waits for it finds the connection.
+        let _place = upstream.place.take();
         if !upstream.is_ready() || self.total.get() >= self.most {
             return;
         }
         upstream.idle_since = now;
         let mut idle = self.idle.borrow_mut();
         let waiting = idle.entry(upstream.link.member.serial).or_default();
-        if waiting.len() < IDLE_UPSTREAMS_PER_MEMBER_MAX {
+        // With the place of this request.
+        let room = upstream.room().saturating_add(1);
+        if waiting.len() < IDLE_UPSTREAMS_PER_MEMBER_MAX.min(room) {
             waiting.push(upstream);
             self.total.set(self.total.get() + 1);
         }
@@ -541,6 +580,9 @@ impl Upstreams {
         let mut total = 0;
         self.idle.borrow_mut().retain(|serial, waiting| {
             waiting.retain_mut(|upstream| keep(*serial, upstream));
+            // Other workers may have taken the places that these had: the oldest go.
+            let room = waiting.first().map_or(0, Upstream::room);
+            waiting.drain(..waiting.len().saturating_sub(room));
             total += waiting.len();
             !waiting.is_empty()
         });

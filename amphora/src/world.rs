@@ -33,6 +33,7 @@ mod conduct;
 mod departed;
 mod limit;
 mod part;
+mod places;
 mod prepared;
 mod shelves;
 mod sources;
@@ -46,6 +47,7 @@ use sticky::Sticky;
 pub use conduct::{Alarm, Alarms};
 pub use limit::ConnectionLimit;
 pub use part::Part;
+pub(crate) use places::{Busy, Held, Places};
 pub use prepared::Prepared;
 pub use shelves::Shelves;
 use staying::{by_id, leaving};
@@ -143,6 +145,8 @@ pub struct MemberState {
     pub meter: Arc<MemberMeter>,
     /// What its conduct makes of it.
     pub(crate) conduct: conduct::Conduct,
+    /// How many HTTP requests it may have under way.
+    pub(crate) places: Places,
     health: AtomicU8,
     reason: ArcSwapOption<String>,
 }
@@ -442,6 +446,15 @@ impl PoolState {
             && member.is_some_and(|member| member.counts_as_up() && !member.conduct.terms().out)
     }
 
+    /// Whether clients do not notice to which of the members they come.
+    pub(crate) fn is_free_to_choose(&self) -> bool {
+        let by_turn = matches!(
+            self.pool.algorithm,
+            Algorithm::RoundRobin | Algorithm::LeastConnections
+        );
+        by_turn && self.pool.persistence.is_none()
+    }
+
     fn choose_anew(&self, client: SocketAddr, not: &[usize]) -> Option<usize> {
         let roster = self.roster.load();
         // A turn is taken from the shared counter only by those who look at it.
@@ -506,6 +519,7 @@ impl MemberState {
                 old.set_health(health, None);
             }
             old.conduct.heed(failures);
+            old.places.set(pool.member_requests);
             return Arc::clone(old);
         }
         let alarm = Alarm {
@@ -524,6 +538,7 @@ impl MemberState {
                 |old| Arc::clone(&old.meter),
             ),
             conduct,
+            places: Places::new(pool.member_requests, workers),
             health: AtomicU8::new(encode(health)),
             reason: ArcSwapOption::empty(),
         })

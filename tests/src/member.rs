@@ -33,6 +33,8 @@ pub struct TcpMember {
 struct Shared {
     name: String,
     served: AtomicU64,
+    under_way: AtomicU64,
+    most_at_once: AtomicU64,
     connections: AtomicU64,
     health: AtomicU16,
     probes: AtomicU64,
@@ -44,6 +46,8 @@ impl Shared {
         Arc::new(Self {
             name: name.to_owned(),
             served: AtomicU64::new(0),
+            under_way: AtomicU64::new(0),
+            most_at_once: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             health: AtomicU16::new(200),
             probes: AtomicU64::new(0),
@@ -73,6 +77,11 @@ impl HttpMember {
     /// Requests answered so far, probes apart.
     pub fn served(&self) -> u64 {
         self.shared.served.load(Ordering::Relaxed)
+    }
+
+    /// The most requests, probes apart, that it had at the same time.
+    pub fn most_at_once(&self) -> u64 {
+        self.shared.most_at_once.load(Ordering::SeqCst)
     }
 
     /// Requests for `/healthz` so far.
@@ -279,9 +288,17 @@ fn serve_http(stream: TcpStream, shared: &Shared) -> Result<()> {
             &shared.served
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        if !probe {
+            let now = shared.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+            shared.most_at_once.fetch_max(now, Ordering::SeqCst);
+        }
         let delay = shared.delay_ms.load(Ordering::Relaxed);
         if delay > 0 && !probe {
             thread::sleep(Duration::from_millis(delay));
+        }
+        // Before the answer leaves: whoever has it may send the next request at once.
+        if !probe {
+            shared.under_way.fetch_sub(1, Ordering::SeqCst);
         }
         let body = request.describe(&shared.name);
         let length = body.len();

@@ -6,13 +6,23 @@ use std::{
     time::Duration,
 };
 
-use krater_tests::{TcpMember, until};
-use serde_json::json;
+use krater_tests::{Connection, HttpMember, TcpMember, fetch, until};
+use serde_json::{Value, json};
 
 use crate::scene::{SETTLE_MAX, Scene, Tree, listener_json, member_json, text};
 
 /// A load balancer of a flavor, with a TCP listener on port 90.
 fn flavored(scene: &mut Scene, terms: &str, members: &[&TcpMember]) -> Tree {
+    let members: Vec<_> = members
+        .iter()
+        .map(|member| member_json(member.address()))
+        .collect();
+    let pool = json!({"protocol": "TCP", "lb_algorithm": "ROUND_ROBIN", "members": members});
+    flavored_with(scene, terms, &listener_json("TCP", 90, &pool))
+}
+
+/// A load balancer of a flavor, with that listener.
+fn flavored_with(scene: &mut Scene, terms: &str, listener: &Value) -> Tree {
     let profile = json!({"flavorprofile": {
         "name": "own", "provider_name": "amphora", "flavor_data": terms,
     }});
@@ -21,14 +31,9 @@ fn flavored(scene: &mut Scene, terms: &str, members: &[&TcpMember]) -> Tree {
         "name": "own", "enabled": true, "flavor_profile_id": profile["flavorprofile"]["id"],
     }});
     let flavor = scene.api.post("flavors", &flavor);
-    let members: Vec<_> = members
-        .iter()
-        .map(|member| member_json(member.address()))
-        .collect();
-    let pool = json!({"protocol": "TCP", "lb_algorithm": "ROUND_ROBIN", "members": members});
     let body = json!({"loadbalancer": {
         "name": "own", "vip_subnet_id": scene.api.subnet("local-v4"), "flavor_id": flavor["flavor"]["id"],
-        "listeners": [listener_json("TCP", 90, &pool)],
+        "listeners": [listener],
     }});
     let created = scene.api.post("loadbalancers", &body)["loadbalancer"].clone();
     let id = text(&created["id"]);
@@ -91,6 +96,39 @@ fn a_member_that_is_added_gets_its_share_slowly() {
     // Half of them would be its share in ten minutes.
     assert!(served < 15, "{names:?}");
     assert!(names.iter().all(|name| name == "a" || name == "b"));
+}
+
+#[test]
+fn a_member_has_no_more_requests_than_its_flavor_says_and_the_others_wait() {
+    let mut scene = Scene::up();
+    let member = HttpMember::start("a", "127.0.0.1:0");
+    let pool = json!({
+        "protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": [member_json(member.address())],
+    });
+    let mut listener = listener_json("HTTP", 80, &pool);
+    // Whoever has to wait longer than the others take has waited in vain.
+    listener["timeout_member_connect"] = json!(20_000);
+    let tree = flavored_with(&mut scene, r#"{"krater_member_requests": 2}"#, &listener);
+    assert_eq!(
+        fetch(tree.at(80), "/").expect("an answer").status,
+        200,
+        "nobody waits for nothing"
+    );
+    member.set_delay(Duration::from_millis(100));
+    let at = tree.at(80);
+    let clients: Vec<_> = (0..12)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut connection = Connection::open(at).expect("a connection");
+                (0..2).all(|_| connection.get("/").is_ok_and(|answer| answer.status == 200))
+            })
+        })
+        .collect();
+    for client in clients {
+        assert!(client.join().expect("a client"), "one was not answered");
+    }
+    assert_eq!(member.served(), 25);
+    assert!(member.most_at_once() <= 2, "{}", member.most_at_once());
 }
 
 #[test]

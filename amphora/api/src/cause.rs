@@ -93,6 +93,8 @@ causes! {
         "The member did not answer within the time that it may be silent.";
     MemberStalled Member "member_stalled"
         "The member began to answer and then was silent for longer than it may be.";
+    MemberBusy Member "member_busy"
+        "The member had as many requests as it may have at once, and none of them ended in time for one more.";
     LbPortsExhausted LoadBalancer "lb_ports_exhausted"
         "This host had no port left for another connection to the member.";
     LbExhausted LoadBalancer "lb_exhausted"

@@ -300,6 +300,9 @@ pub struct PoolSpec {
     /// has it at once.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub slow_start_ms: u32,
+    /// HTTP requests that one member may have under way at once, at least 1; further ones wait. Any number when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_requests: Option<u32>,
     /// TLS to its members, around all else; none when absent (HTTP and PROXY pools only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<PoolTlsSpec>,

@@ -130,6 +130,9 @@ pub const RAMP_STEP_MIN: Duration = Duration::from_millis(100);
 /// The longest slow start, in milliseconds: an hour. Whoever needs longer needs weights.
 pub const SLOW_START_MS_MAX: u32 = 3_600_000;
 
+/// The largest number of HTTP requests that one member may be given at once: more than there are descriptors.
+pub const MEMBER_REQUESTS_MAX: u32 = 1_000_000;
+
 /// Failures in a row that take a member out: beyond it somebody means never.
 pub const PASSIVE_FAILURES_MAX: u32 = 1_000;
 

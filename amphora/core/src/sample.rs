@@ -85,6 +85,7 @@ pub(crate) fn pool(number: u128, protocol: PoolProtocol, members: Vec<MemberSpec
         monitor: None,
         passive_health: None,
         slow_start_ms: 0,
+        member_requests: None,
         tls: None,
     }
 }

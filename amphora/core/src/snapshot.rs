@@ -251,6 +251,8 @@ pub struct Pool {
     pub monitor: Option<MonitorConfig>,
     /// What their conduct makes of them between probes.
     pub conduct: ConductConfig,
+    /// HTTP requests that one member may have under way at once; `None` if any number.
+    pub member_requests: Option<u32>,
 }
 
 impl Pool {

@@ -29,7 +29,7 @@ use crate::{
     tls::{Offer, of_member},
     upstream::{Outgoing, Seal, Sent, Speaks, Turn, Upstream, Whose},
     wire::Wire,
-    world::{MemberState, PoolState},
+    world::{Busy, Held, MemberState, PoolState},
 };
 
 /// Answers one request of a client, by a member if at all possible.
@@ -209,6 +209,15 @@ async fn try_member(
     } else {
         IDLE_TIME_SAFE_MAX
     };
+    let lane = session.guest.local.index;
+    let place = match way.member.places.take(lane) {
+        Some(place) => place,
+        // Apart, so that requests that find a place need no room for waiting.
+        None => match Box::pin(queue(way, lane)).await {
+            Ok(place) => place,
+            Err(Busy) => return Tried::Refused(Refusal::MemberBusy),
+        },
+    };
     let serial = way.member.serial;
     let upstreams = session.upstreams(way.whose());
     let mut waiting = way
@@ -233,6 +242,7 @@ async fn try_member(
                 if answer.status != StatusCode::SWITCHING_PROTOCOLS
                     || rewrite::is_agreed(head, &answer.headers) =>
             {
+                upstream.occupy(place);
                 return Tried::Answered(answer, Box::new(upstream));
             }
             Sent::Answered(_) => {
@@ -261,6 +271,18 @@ async fn try_member(
         again = upstream.is_shared();
         way.seat.lane().retries.bump();
     }
+}
+
+/// Waits until the member may have another request, for as long as a connection to it may take.
+async fn queue(way: Way<'_>, lane: usize) -> Result<Held<'_>, Busy> {
+    let member = way.member.meter.of(lane);
+    member.queued.bump();
+    let deadline = Instant::now() + way.seat.state.listener.timeouts.member_connect;
+    let place = way.member.places.wait(lane, deadline).await;
+    if place.is_err() {
+        member.failures.count(Cause::MemberBusy);
+    }
+    place
 }
 
 /// Makes a connection, or waits for somebody else to make one that many may use.

@@ -19,6 +19,8 @@ pub(super) enum Refusal {
     ConnectFailed(Cause),
     /// The member closed or broke the connection before its answer's head was complete, or sent something else.
     MemberBroke(Cause),
+    /// The member has as many requests as it may, and went on having them.
+    MemberBusy,
     /// The member did not answer in time.
     MemberTimeout,
     /// The client did not send the rest of its request in time.
@@ -45,7 +47,7 @@ impl Refusal {
     /// The status code.
     pub(super) const fn status(self) -> StatusCode {
         match self {
-            Self::NoMember => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoMember | Self::MemberBusy => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectFailed(_) | Self::MemberBroke(_) => StatusCode::BAD_GATEWAY,
             Self::MemberTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -69,6 +71,7 @@ impl Refusal {
         match self {
             Self::NoMember => Cause::LbNoMember,
             Self::ConnectFailed(cause) | Self::MemberBroke(cause) | Self::BadBody(cause) => cause,
+            Self::MemberBusy => Cause::MemberBusy,
             Self::MemberTimeout => Cause::MemberTimeout,
             Self::ClientTimeout => Cause::ClientTimeoutBody,
             Self::Malformed(fault) => match fault.status() {
@@ -88,6 +91,7 @@ impl Refusal {
             Self::NoMember => "No member can take the request.\n",
             Self::ConnectFailed(_) => "No member could be reached.\n",
             Self::MemberBroke(_) => "The member broke off before it had answered.\n",
+            Self::MemberBusy => "Too many requests are waiting for the member.\n",
             Self::MemberTimeout => "The member did not answer in time.\n",
             Self::ClientTimeout => "The request did not arrive in time.\n",
             Self::Malformed(_) => "The request is malformed",

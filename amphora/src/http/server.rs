@@ -494,7 +494,12 @@ pub(super) async fn linger(wire: &mut Wire) {
 
 /// Joins a client and a member that no longer speak HTTP.
 async fn join(guest: &Guest, client: Wire, client_rest: Bytes, tunnel: Tunnel) {
-    let Tunnel { wire, link, rest } = tunnel;
+    let Tunnel {
+        wire,
+        link,
+        rest,
+        place: _place,
+    } = tunnel;
     guest.is_with(Some(link.member.serial));
     let (listener, member) = (guest.seat.lane(), link.lane());
     let cut = Cut(guest);

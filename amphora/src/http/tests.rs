@@ -20,6 +20,7 @@ mod faults;
 mod frames;
 mod hsts;
 mod keeping;
+mod places;
 mod policies;
 mod proxy_header;
 mod resealed;

@@ -216,6 +216,12 @@ impl Scrape {
                 let labels = [lb, pool.as_str(), id.as_str(), cause.name()];
                 out.count(&table::MEMBER_FAILURES, &labels, times);
             }
+            let queued = member.meter.sum(|lane| &lane.queued);
+            if queued > 0 {
+                out.count(&table::MEMBER_QUEUED, &labels, queued);
+                let waiting = u64::from(member.places.waiting());
+                out.count(&table::MEMBER_WAITING, &labels, waiting);
+            }
             let totals = member.meter.totals();
             traffic(&table::MEMBER_TRAFFIC, &totals, protocol, &labels, out);
             let Some(probes) = self.probes.get(&(state.balancer, member.id)) else {

@@ -206,6 +206,10 @@ declare! {
         "Answers of the member that broke off, were malformed or never came.";
     MEMBER_FAILURES Counter "krater_amphora_member_failures_total" ["lb", "pool", "member", "cause"]
         "Tries to reach or use the member that failed, by cause (see CAUSES.md); causes never seen are absent.";
+    MEMBER_WAITING Gauge "krater_amphora_member_requests_waiting" ["lb", "pool", "member"]
+        "HTTP requests that wait now because the member has as many as it may have at once; absent before the first that had to.";
+    MEMBER_QUEUED Counter "krater_amphora_member_requests_queued_total" ["lb", "pool", "member"]
+        "HTTP requests that had to wait for it; those in vain are among its failures as member_busy; absent before the first.";
     MEMBER_SENT Counter "krater_amphora_member_sent_bytes_total" ["lb", "pool", "member"]
         "Bytes sent to the member.";
     MEMBER_RECEIVED Counter "krater_amphora_member_received_bytes_total" ["lb", "pool", "member"]

@@ -133,6 +133,7 @@ fn scrape() -> Scrape {
     let pool = world.balancers[&lb].pools[0].clone();
     let lane = pool.members[0].meter.of(0);
     lane.responses.count(200);
+    lane.queued.bump();
     lane.failures.count(Cause::MemberRefused);
     let listener = &world.balancers[&lb].listeners[0];
     let lane = listener.shared.meter.of(0);

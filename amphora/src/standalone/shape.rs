@@ -126,6 +126,7 @@ const POOL: Shape = &[
     optional("monitor", Content::Resource(MONITOR)),
     optional("passive_health", leaf::<Option<PassiveHealthSpec>>()),
     optional("slow_start_ms", leaf::<u32>()),
+    optional("member_requests", leaf::<Option<u32>>()),
     optional("tls", leaf::<Option<PoolTlsSpec>>()),
 ];
 

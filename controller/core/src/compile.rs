@@ -328,8 +328,18 @@ fn compile_pool(
         monitor,
         passive_health: treatment.passive_health(),
         slow_start_ms: treatment.slow_start_ms,
+        member_requests: compile_member_requests(pool, treatment),
         tls,
     })
+}
+
+/// How many requests one of its members may have; where there are none, nothing has to be said.
+fn compile_member_requests(pool: &Pool, treatment: &UsualTreatment) -> Option<u32> {
+    let knows_requests = matches!(
+        pool.protocol,
+        PoolProtocol::Http | PoolProtocol::Proxy | PoolProtocol::ProxyV2
+    );
+    treatment.member_requests().filter(|_| knows_requests)
 }
 
 /// How clients are kept with their members. Whoever is known by address is forgotten after a while if the pool has no

@@ -56,6 +56,9 @@ pub const SLOW_START_SECONDS_MAX: u32 = 3_600;
 /// Connections of one source a second: what amphorae take.
 pub const SOURCE_RATE_MAX: u32 = 100_000;
 
+/// HTTP requests that one member may have at once: what amphorae take.
+pub const MEMBER_REQUESTS_MAX: u32 = 1_000_000;
+
 /// The longest that connections of a member are given an end after, in seconds: a day. Longer is as good as never.
 pub const MEMBER_DRAIN_SECONDS_MAX: u32 = 86_400;
 

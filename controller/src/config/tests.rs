@@ -23,7 +23,7 @@ fn settings_read_back_as_they_are_shown() {
                 [metrics]\nlisten = \"off\"\n[fleet]\namphorae_max = 9\nload_balancers_max = 7\namphora_binary = \"/opt/a \\\"b\\\"\"\n\
                 [[fleet.zones]]\nname = \"north\"\namphorae = 2\n[[fleet.zones]]\nname = \"south\"\namphorae = 0\n\
                 [treatment]\npassive_failures = 0\npassive_out = \"500ms\"\npassive_out_max = \"1h\"\npassive_share = 9\n\
-                slow_start = \"30s\"\nsource_rate = 7\nmember_drain = \"15m\"\n\
+                slow_start = \"30s\"\nsource_rate = 7\nmember_drain = \"15m\"\nmember_requests = 12\n\
                 [retention]\naudit = \"48h\"\naudit_rows = 5\nidempotency = \"30m\"\n\
                 [quota]\nload_balancer = 10\nl7rule = 0\n\
                 [rules]\nping_health_monitors = false\nudp_connect_delay_min = \"1m\"\n\

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use krater_controller_core::{
     limits::{
-        MEMBER_DRAIN_SECONDS_MAX, PASSIVE_FAILURES_MAX, PASSIVE_SECONDS_MAX,
+        MEMBER_DRAIN_SECONDS_MAX, MEMBER_REQUESTS_MAX, PASSIVE_FAILURES_MAX, PASSIVE_SECONDS_MAX,
         SLOW_START_SECONDS_MAX, SOURCE_RATE_MAX,
     },
     model::UsualTreatment,
@@ -28,6 +28,7 @@ pub(super) struct TreatmentFile {
     slow_start: Option<String>,
     source_rate: Option<usize>,
     member_drain: Option<String>,
+    member_requests: Option<usize>,
 }
 
 /// The settings, or notes of what is wrong with them.
@@ -45,6 +46,13 @@ pub(super) fn parse(file: TreatmentFile, flaws: &mut Flaws) -> Option<UsualTreat
     let share = flaws.keep("treatment.passive_share", share);
     let rate = number(file.source_rate, usual.source_rate, 0, SOURCE_RATE_MAX);
     let rate = flaws.keep("treatment.source_rate", rate);
+    let requests = number(
+        file.member_requests,
+        usual.member_requests,
+        0,
+        MEMBER_REQUESTS_MAX,
+    );
+    let requests = flaws.keep("treatment.member_requests", requests);
     let mut time = |setting, text: Option<String>, usual, least, most| {
         let kept = text.map_or(Ok(usual), |text| milliseconds(&text, least, most));
         flaws.keep(setting, kept)
@@ -92,6 +100,7 @@ pub(super) fn parse(file: TreatmentFile, flaws: &mut Flaws) -> Option<UsualTreat
         slow_start_ms: slow_start?,
         source_rate: rate?,
         member_drain_ms: drain?,
+        member_requests: requests?,
     })
 }
 
@@ -109,9 +118,10 @@ pub(super) fn print(usual: &UsualTreatment, out: &mut String) {
     let drain = usual.member_drain_ms.map_or_else(|| NEVER.to_owned(), time);
     let _ = write!(
         out,
-        "slow_start = \"{}\"\nsource_rate = {}\nmember_drain = \"{drain}\"\n",
+        "slow_start = \"{}\"\nsource_rate = {}\nmember_drain = \"{drain}\"\nmember_requests = {}\n",
         time(usual.slow_start_ms),
         usual.source_rate,
+        usual.member_requests,
     );
 }
 

@@ -105,6 +105,7 @@ fn parse(spec: &PoolSpec, seen: &mut Seen, reasons: &mut Reasons) -> Pool {
                 .map(|passive| parse_passive(&passive, subject, reasons)),
             slow_start: parse_slow_start(spec.slow_start_ms, subject, reasons),
         },
+        member_requests: parse_member_requests(spec.member_requests, subject, reasons),
     }
 }
 
@@ -152,6 +153,26 @@ fn parse_slow_start(ms: u32, subject: Subject, reasons: &mut Reasons) -> Duratio
         )
     });
     Duration::from_millis(u64::from(ms))
+}
+
+fn parse_member_requests(
+    most: Option<u32>,
+    subject: Subject,
+    reasons: &mut Reasons,
+) -> Option<u32> {
+    let allowed = 1..=limits::MEMBER_REQUESTS_MAX;
+    reasons.require(
+        most.is_none_or(|most| allowed.contains(&most)),
+        subject,
+        || {
+            format!(
+                "a member cannot have {} requests at once, but 1 to {}",
+                most.unwrap_or_default(),
+                limits::MEMBER_REQUESTS_MAX
+            )
+        },
+    );
+    most
 }
 
 fn parse_member(spec: &MemberSpec, reasons: &mut Reasons) -> Member {

@@ -545,6 +545,7 @@ fn what_no_member_or_source_can_be_held_to_is_refused() {
     }
     let mut slow = spec();
     slow.pools[0].slow_start_ms = 3_600_001;
+    slow.pools[0].member_requests = Some(0);
     slow.listeners[0].source_rate = Some(0);
     slow.member_drain_ms = Some(u32::MAX);
     let rejections = Snapshot::parse(slow).unwrap_err();
@@ -555,6 +556,11 @@ fn what_no_member_or_source_can_be_held_to_is_refused() {
     let listener = Subject::Listener(sample::listener_id(1));
     assert_eq!(
         subjects,
-        [Subject::LoadBalancer, listener, Subject::Pool(pool_id(1))]
+        [
+            Subject::LoadBalancer,
+            listener,
+            Subject::Pool(pool_id(1)),
+            Subject::Pool(pool_id(1))
+        ]
     );
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use krater_controller_core::{
     limits::{
-        MEMBER_DRAIN_SECONDS_MAX, PASSIVE_FAILURES_MAX, PASSIVE_SECONDS_MAX,
+        MEMBER_DRAIN_SECONDS_MAX, MEMBER_REQUESTS_MAX, PASSIVE_FAILURES_MAX, PASSIVE_SECONDS_MAX,
         SLOW_START_SECONDS_MAX, SOURCE_RATE_MAX,
     },
     model::{
         COMPUTE_ZONE_KEY, CONNECTIONS_KEY, Family, FlavorTerms, LOAD_BALANCERS_KEY,
-        MEMBER_DRAIN_KEY, MemberDrain, PASSIVE_FAILURES_KEY, PASSIVE_SECONDS_KEY,
-        PASSIVE_SHARE_KEY, SLOW_START_KEY, SOURCE_RATE_KEY, TENANCY_KEY, TOPOLOGY_KEY, Tenancy,
-        Terms, Topology, Treatment, VIP_NETWORKS_KEY, ZoneTerms,
+        MEMBER_DRAIN_KEY, MEMBER_REQUESTS_KEY, MemberDrain, PASSIVE_FAILURES_KEY,
+        PASSIVE_SECONDS_KEY, PASSIVE_SHARE_KEY, SLOW_START_KEY, SOURCE_RATE_KEY, TENANCY_KEY,
+        TOPOLOGY_KEY, Tenancy, Terms, Topology, Treatment, VIP_NETWORKS_KEY, ZoneTerms,
     },
 };
 use serde_json::{Map, Value};
@@ -76,6 +76,9 @@ fn treatment(key: &str, value: &Value, treatment: &mut Treatment) -> Result<bool
         }
         SOURCE_RATE_KEY => {
             treatment.source_rate = Some(number(key, value, 0, SOURCE_RATE_MAX)?);
+        }
+        MEMBER_REQUESTS_KEY => {
+            treatment.member_requests = Some(number(key, value, 0, MEMBER_REQUESTS_MAX)?);
         }
         MEMBER_DRAIN_KEY => {
             treatment.member_drain = Some(if value.as_str() == Some("never") {

@@ -89,6 +89,7 @@ const SLOWLY: Treatment = Treatment {
     slow_start_seconds: Some(4),
     source_rate: None,
     member_drain: None,
+    member_requests: None,
 };
 
 fn flavor() -> Terms {

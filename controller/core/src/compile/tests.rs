@@ -695,6 +695,7 @@ fn members_and_clients_are_treated_as_the_flavor_says_and_else_as_the_deployment
         slow_start_seconds: Some(30),
         source_rate: Some(5),
         member_drain: Some(MemberDrain::Seconds(60)),
+        member_requests: Some(9),
         ..Treatment::default()
     };
     let asked = spec(&house);

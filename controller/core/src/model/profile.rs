@@ -119,6 +119,8 @@ pub const SLOW_START_KEY: &str = "krater_slow_start_seconds";
 pub const SOURCE_RATE_KEY: &str = "krater_source_rate";
 /// Flavor key: how long connections of members go on that may not be chosen any more.
 pub const MEMBER_DRAIN_KEY: &str = "krater_member_drain_seconds";
+/// Flavor key: HTTP requests that one member may have at once.
+pub const MEMBER_REQUESTS_KEY: &str = "krater_member_requests";
 /// Zone key: where its amphorae are.
 pub const COMPUTE_ZONE_KEY: &str = "compute_zone";
 /// Zone key: where its VIP may be.
@@ -178,6 +180,12 @@ impl Family {
                     MEMBER_DRAIN_KEY,
                     "How long connections of a member go on that is deleted, disabled or of weight 0, at most 86400 \
                      seconds; never ends none.",
+                ),
+                (
+                    MEMBER_REQUESTS_KEY,
+                    "HTTP requests, and tunnels that have come of them, that one member may have under way at once, a \
+                     number of at most 1000000; further ones wait for as long as a connection to it may take. 0 allows \
+                     any number.",
                 ),
             ],
             Self::Zone => &[

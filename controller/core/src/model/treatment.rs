@@ -23,6 +23,8 @@ pub struct Treatment {
     pub source_rate: Option<u32>,
     /// How long connections of a member go on that may not be chosen any more.
     pub member_drain: Option<MemberDrain>,
+    /// HTTP requests that one member may have under way at once, at most [`limits::MEMBER_REQUESTS_MAX`]; 0: any number.
+    pub member_requests: Option<u32>,
 }
 
 /// How long connections of a member go on that may not be chosen any more.
@@ -51,13 +53,17 @@ pub struct UsualTreatment {
     pub source_rate: u32,
     /// How long connections of members go on that may not be chosen any more, in milliseconds; `None`: until they end.
     pub member_drain_ms: Option<u32>,
+    /// As [`Treatment::member_requests`].
+    pub member_requests: u32,
 }
 
 impl Default for UsualTreatment {
     /// A member that refuses three connections in a row is out, as with nginx, which has this on as well: without it each
     /// choice of a dead member costs a client a failed attempt until a probe notices, or for ever in a pool without a
     /// health monitor. Half of a pool stays in whatever happens, and the first time is short. What holds clients back or
-    /// ends connections is off: nobody has asked for it.
+    /// ends connections is off: nobody has asked for it; but for the requests of one member, whose bound is there for the
+    /// sake of others: below it a few clients of HTTP/2 could take all descriptors of an amphora, or all ports towards a
+    /// member, of which there are 28,000.
     fn default() -> Self {
         Self {
             passive_failures: 3,
@@ -67,6 +73,7 @@ impl Default for UsualTreatment {
             slow_start_ms: 0,
             source_rate: 0,
             member_drain_ms: None,
+            member_requests: 10_000,
         }
     }
 }
@@ -91,6 +98,7 @@ impl UsualTreatment {
                 Some(MemberDrain::Unbounded) => None,
                 Some(MemberDrain::Seconds(seconds)) => Some(milliseconds(seconds)),
             },
+            member_requests: asked.member_requests.unwrap_or(self.member_requests),
         }
     }
 
@@ -103,6 +111,12 @@ impl UsualTreatment {
             out_max_ms: self.passive_out_max_ms,
             share_percent: self.passive_share,
         })
+    }
+
+    /// How many requests one member may have, in the data plane's words.
+    #[must_use]
+    pub fn member_requests(&self) -> Option<u32> {
+        (self.member_requests > 0).then_some(self.member_requests)
     }
 
     /// The rate of a source, in the data plane's words.
@@ -133,10 +147,13 @@ mod tests {
             slow_start_seconds: Some(30),
             source_rate: Some(5),
             member_drain: Some(MemberDrain::Seconds(7)),
+            member_requests: Some(0),
         };
         let with = usual.with(asked);
         assert_eq!(with.passive_health(), None);
         assert_eq!(with.source_rate(), Some(5));
+        assert_eq!(usual.member_requests(), Some(10_000));
+        assert_eq!(with.member_requests(), None);
         assert_eq!(
             (with.slow_start_ms, with.member_drain_ms),
             (30_000, Some(7_000))

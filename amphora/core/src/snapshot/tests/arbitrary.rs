@@ -239,6 +239,7 @@ fn any_pool() -> impl Strategy<Value = PoolSpec> {
             prop::option::weighted(0.3, any_passive_health()),
             any_timer(),
             prop::option::weighted(0.3, any_pool_tls()),
+            prop::option::weighted(0.3, mostly(1_u32..1_000_000)),
         ),
     )
         .prop_map(
@@ -251,7 +252,7 @@ fn any_pool() -> impl Strategy<Value = PoolSpec> {
                 persistence,
                 members,
                 monitor,
-                (passive_health, slow_start_ms, tls),
+                (passive_health, slow_start_ms, tls, member_requests),
             )| {
                 PoolSpec {
                     id: pool_id(number),
@@ -264,6 +265,7 @@ fn any_pool() -> impl Strategy<Value = PoolSpec> {
                     monitor,
                     passive_health,
                     slow_start_ms,
+                    member_requests,
                     tls,
                 }
             },

@@ -24,7 +24,8 @@ fn every_key_of_a_flavor_means_something() {
             r#"{"loadbalancer_topology": "ACTIVE_STANDBY", "krater_tenancy": "dedicated",
             "krater_load_balancers_max": 1, "krater_connections_max": 4294967295, "krater_passive_failures": 0,
             "krater_passive_seconds": 3600, "krater_passive_share": 1, "krater_slow_start_seconds": 30,
-            "krater_source_rate": 100000, "krater_member_drain_seconds": 86400}"#
+            "krater_source_rate": 100000, "krater_member_drain_seconds": 86400,
+            "krater_member_requests": 1000000}"#
         ),
         FlavorTerms {
             topology: Topology::ActiveStandby,
@@ -38,6 +39,7 @@ fn every_key_of_a_flavor_means_something() {
                 slow_start_seconds: Some(30),
                 source_rate: Some(100_000),
                 member_drain: Some(MemberDrain::Seconds(86_400)),
+                member_requests: Some(1_000_000),
             },
         }
     );
@@ -121,6 +123,10 @@ fn unknown_keys_and_values_of_flavors_are_told_in_a_sentence() {
             (r#"{"krater_passive_share": 256}"#, "from 1 to 100,"),
             (r#"{"krater_slow_start_seconds": -1}"#, "from 0 to 3600"),
             (r#"{"krater_source_rate": 100001}"#, "from 0 to 100000"),
+            (
+                r#"{"krater_member_requests": 1000001}"#,
+                "from 0 to 1000000",
+            ),
             (
                 r#"{"krater_member_drain_seconds": "ever"}"#,
                 "from 0 to 86400, or never, not ever.",

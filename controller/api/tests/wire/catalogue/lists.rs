@@ -138,6 +138,7 @@ async fn capabilities_are_what_profiles_can_say() {
                 "krater_slow_start_seconds",
                 "krater_source_rate",
                 "krater_member_drain_seconds",
+                "krater_member_requests",
             ],
         ),
         (
