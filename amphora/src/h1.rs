@@ -11,8 +11,10 @@ mod field;
 mod head;
 
 pub(crate) use body::{Next, Reader, taken};
+pub(crate) use chunked::harmless;
 pub(crate) use encode::{Place, Sender, Toward, answer_head, request_head};
 pub(crate) use fault::Fault;
+pub(crate) use field::fault_of;
 pub(crate) use head::{
     AnswerHead, Asked, Framing, RequestHead, Search, answer, may_be_answer, may_be_request, request,
 };

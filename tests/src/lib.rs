@@ -6,6 +6,7 @@
 
 mod authority;
 mod datagrams;
+pub mod frames;
 mod http;
 mod keystone;
 mod krater;

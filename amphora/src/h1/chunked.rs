@@ -220,7 +220,7 @@ const fn no_target(fault: Fault) -> Fault {
 
 /// Trailers without those that mean something only ahead of a body: how it is framed, where it goes, who sends it
 /// (RFC 9110 section 6.5.1).
-fn harmless(mut fields: HeaderMap) -> HeaderMap {
+pub(crate) fn harmless(mut fields: HeaderMap) -> HeaderMap {
     for name in [
         AUTHORIZATION,
         CACHE_CONTROL,

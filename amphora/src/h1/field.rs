@@ -60,6 +60,19 @@ impl Facts {
     }
 }
 
+/// What is wrong with fields that came by HTTP/2, whose engine takes names that are no tokens, and white space around
+/// values (RFC 9113 section 8.2.1).
+pub(crate) fn fault_of(fields: &HeaderMap) -> Option<Fault> {
+    fields.iter().find_map(|(name, value)| {
+        let value = value.as_bytes();
+        if name.as_str().contains('"') {
+            Some(Fault::FieldName)
+        } else {
+            (value != value.trim_ascii()).then_some(Fault::FieldValue)
+        }
+    })
+}
+
 /// Reads field lines up to the empty line that ends them, from `at` on, into `fields`.
 pub(super) fn read(
     section: &Bytes,

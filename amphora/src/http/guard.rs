@@ -10,9 +10,14 @@ use http::{
 use krater_amphora_core::forwarded;
 
 use super::refusal::Refusal;
+use crate::{h1::Fault, limits::HTTP_FIELDS_MAX};
 
 /// Why a request is not served, if so.
 pub(super) fn check(parts: &Parts) -> Result<(), Refusal> {
+    // HTTP/1 has counted them before it has read them.
+    if parts.headers.len() > HTTP_FIELDS_MAX {
+        return Err(Refusal::Malformed(Fault::TooManyFields));
+    }
     check_names(&parts.headers)?;
     check_expectation(&parts.headers)?;
     check_host(&parts.headers, parts.version)?;

@@ -27,6 +27,7 @@ use tokio::task::spawn_local;
 use super::{Broken, Outgoing, Seal};
 use crate::{
     connect::Link,
+    h1::fault_of,
     limits::{
         HTTP_HEAD_BYTES_MAX, MEMBER_STREAM_WINDOW_BYTES, MEMBER_STREAMS_MAX, STREAM_SEND_BYTES_MAX,
     },
@@ -231,6 +232,9 @@ impl Http2 {
             Err(error) => return Poll::Ready(Err(self.judge(error))),
         };
         let (mut parts, body) = answer.into_parts();
+        if let Some(fault) = fault_of(&parts.headers) {
+            return Poll::Ready(Err(Broken::Malformed(fault)));
+        }
         parts.version = Version::HTTP_11;
         let length = parts.headers.get(CONTENT_LENGTH);
         self.left = length.and_then(|length| length.to_str().ok()?.parse().ok());

@@ -13,7 +13,10 @@ use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 
 use super::progress::{Progress, Turn};
-use crate::channel::{Dialogue, Unfinished};
+use crate::{
+    channel::{Dialogue, Unfinished},
+    h1::harmless,
+};
 
 /// A request's body on its way to a member.
 pub(crate) enum Outgoing {
@@ -99,6 +102,7 @@ impl Inflow {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 None => {
                     let trailers = ready!(self.stream.poll_trailers(cx));
+                    let trailers = trailers.map(|trailers| trailers.map(harmless));
                     let frame = trailers.map(|trailers| trailers.map(Frame::trailers));
                     return Poll::Ready(frame.map_err(Broken::from).transpose());
                 }

@@ -7,6 +7,8 @@ use http::{
     uri::PathAndQuery,
 };
 
+use crate::h1::fault_of;
+
 /// A request that says what none may say (RFC 9113 section 8.1.1), beyond what the engine sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
@@ -14,8 +16,7 @@ pub(super) struct Malformed;
 /// Turns the head of an HTTP/2 request into what HTTP/1.1 would have: one `Host`, one line of cookies, a target without
 /// its authority.
 pub(super) fn as_http1(parts: &mut Parts) -> Result<(), Malformed> {
-    let mut values = parts.headers.values().map(HeaderValue::as_bytes);
-    if values.any(|value| value != value.trim_ascii()) {
+    if fault_of(&parts.headers).is_some() {
         return Err(Malformed);
     }
     if parts.method == Method::CONNECT {
@@ -39,6 +40,12 @@ pub(super) fn strip_answer(headers: &mut HeaderMap) {
 
 /// Moves the authority into `Host`, which must not say anything else (RFC 9113 section 8.3.1).
 fn target(parts: &mut Parts) -> Result<Uri, Malformed> {
+    // The engine takes a query, or nothing at all, for the target of an origin (RFC 9113 section 8.3.1).
+    let path = parts.uri.path_and_query().map(PathAndQuery::as_str);
+    let is_path = path.is_none_or(|path| path.starts_with(['/', '*']));
+    if !is_path {
+        return Err(Malformed);
+    }
     let Some(authority) = parts.uri.authority() else {
         // The connection knows no other word for it; the target is checked with those of HTTP/1.
         let named = parts.headers.contains_key(HOST);
@@ -124,6 +131,7 @@ mod tests {
             assert_eq!(judged(uri, hosts).unwrap_err(), Malformed, "{uri}");
         }
         assert_eq!(judged("ftp://a/", &[]).unwrap_err(), Malformed);
+        assert_eq!(judged("http://a?x", &[]).unwrap_err(), Malformed);
     }
 
     #[test]

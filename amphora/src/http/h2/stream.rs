@@ -126,7 +126,9 @@ async fn answer(call: Call) {
     } = call;
     let (mut parts, mut body) = request.into_parts();
     if as_http1(&mut parts) == Err(Malformed) {
-        session.guest.seat.lane().request_errors.bump();
+        let lane = session.guest.seat.lane();
+        lane.request_errors.bump();
+        lane.failures.count(Cause::ClientBadRequest);
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     }
