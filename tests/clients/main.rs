@@ -4,6 +4,8 @@
 mod judges;
 #[cfg(test)]
 mod login;
+#[cfg(test)]
+mod spoken_inside;
 
 use std::{
     path::{Path, PathBuf},
