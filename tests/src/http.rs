@@ -42,7 +42,7 @@ impl Answer {
 }
 
 impl Connection {
-    /// Connects; every later step is bounded by ten seconds.
+    /// Connects; every later step is bounded by twenty seconds.
     pub fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&address, STEP_MAX)
             .with_context(|| format!("connect {address}"))?;
@@ -197,4 +197,4 @@ pub fn fetch(address: SocketAddr, path: &str) -> Result<Answer> {
     connection.request("GET", path, &[("connection", "close")], None)
 }
 
-const STEP_MAX: Duration = Duration::from_secs(10);
+const STEP_MAX: Duration = Duration::from_secs(20);

@@ -46,7 +46,7 @@ impl Namespace {
         // Two first uses of `ip netns` at once race for the mount of its directory; the loser may try again.
         while let Err(error) = ip(&["netns", "add", &name]) {
             assert!(
-                start.elapsed() < Duration::from_secs(5),
+                start.elapsed() < Duration::from_secs(20),
                 "system tests need network namespaces: run them as root or through tests/run ({error:#})"
             );
             thread::sleep(Duration::from_millis(50));

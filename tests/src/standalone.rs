@@ -60,18 +60,24 @@ impl Standalone {
             .args(arguments);
         let program = Program::start("krater-amphora", &mut command, &folder.path().join("log"));
         let mut standalone = Self { folder, program };
-        until(
-            "the amphora accepts connections",
-            Duration::from_secs(10),
-            || {
-                assert!(
-                    standalone.program.is_running(),
-                    "the amphora ended:\n{}",
-                    standalone.program.output()
-                );
-                std::net::TcpStream::connect(ready).is_ok()
-            },
-        );
+        until("the amphora accepts connections", START_MAX, || {
+            assert!(
+                standalone.program.is_running(),
+                "the amphora ended:\n{}",
+                standalone.program.output()
+            );
+            std::net::TcpStream::connect(ready).is_ok()
+        });
+        // It is opened beside the listeners, a moment sooner or later.
+        let metrics = arguments
+            .windows(2)
+            .find(|pair| pair[0] == "--metrics")
+            .and_then(|pair| pair[1].parse::<SocketAddr>().ok());
+        if let Some(metrics) = metrics {
+            until("the metrics are served", START_MAX, || {
+                std::net::TcpStream::connect(metrics).is_ok()
+            });
+        }
         standalone
     }
 
@@ -91,3 +97,6 @@ impl Standalone {
         &mut self.program
     }
 }
+
+/// A start on a machine that has other things to do.
+const START_MAX: Duration = Duration::from_secs(30);

@@ -100,4 +100,4 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, body: &str) -> Result<()>
 }
 
 const NAME: &str = "member.example";
-const TIME_MAX: Duration = Duration::from_secs(10);
+const TIME_MAX: Duration = Duration::from_secs(20);

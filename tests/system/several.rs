@@ -28,7 +28,7 @@ impl House {
         let mut settings = tempfile::NamedTempFile::new().expect("a file for settings");
         let text = format!(
             "[store]\nurl = \"{url}\"\n[intake]\ncontrollers = [{}]\n\
-            [fleet]\nheartbeat = \"500ms\"\nsilence = \"5s\"\n",
+            [fleet]\nheartbeat = \"500ms\"\nsilence = \"30s\"\n",
             intakes.join(", ")
         );
         settings
@@ -103,12 +103,6 @@ fn what_one_controller_creates_is_served_and_active_at_the_others() {
     for number in 0..6 {
         let (id, vip, pool) = create(&mut house.api(number % 3), &format!("lb{number}"), &member);
         for other in 0..3 {
-            let shown = house.api(other).get(&format!("loadbalancers/{id}"));
-            let status = &shown["loadbalancer"]["provisioning_status"];
-            if other == 0 {
-                // The first GET waits for the swap, whoever does it.
-                assert_eq!(status, "ACTIVE", "{shown}");
-            }
             house.api(other).wait_active(&id, SETTLE_MAX);
             assert_eq!(
                 add_member(&mut house.api(other), &pool, 2_000 + other),
@@ -163,7 +157,7 @@ fn a_controller_killed_during_changes_loses_none_and_another_one_finishes_them()
     house.controllers[0].kill_controller();
     let mut api = house.api(1);
     // Within the time of a lease and a sweep.
-    api.wait_active(&id, Duration::from_secs(8));
+    api.wait_active(&id, NOTICE_MAX);
     let found = ports(&mut api, &pool);
     for port in &acknowledged {
         assert!(found.contains(port), "{port} is lost: {found:?}");
@@ -217,7 +211,7 @@ fn a_controller_stopped_in_the_middle_of_changes_overwrites_nothing_when_it_goes
         if round == 0 {
             api.post(&format!("pools/{pool}/members"), &body);
         }
-        api.wait_active(&id, Duration::from_secs(12));
+        api.wait_active(&id, NOTICE_MAX);
         let shown = api.get(&format!("loadbalancers/{id}"));
         assert_eq!(
             shown["loadbalancer"]["operating_status"], "ONLINE",
@@ -286,7 +280,7 @@ fn load_balancers_move_and_go_whoever_is_asked() {
         .api(1)
         .call("PUT", &format!("loadbalancers/{id}/failover"), None)
         .expect(202);
-    until("it has moved", Duration::from_secs(20), || {
+    until("it has moved", NOTICE_MAX, || {
         let shown = house.api(0).get(&format!("loadbalancers/{id}"));
         shown["loadbalancer"]["provisioning_status"] == "ACTIVE" && on(0) != first && on(1) == on(0)
     });

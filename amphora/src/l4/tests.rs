@@ -294,14 +294,14 @@ fn clients_from_elsewhere_are_not_let_in() {
 
 #[test]
 fn a_silent_connection_is_closed_after_the_timeout_and_a_busy_one_is_not() {
-    for (client_ms, member_ms) in [(150, 60_000), (60_000, 150)] {
+    for (client_ms, member_ms) in [(1_000, 60_000), (60_000, 1_000)] {
         let bed = Bed::tcp(&[echo()]).with(|spec| {
             spec.listeners[0].timeouts.client_data_ms = client_ms;
             spec.listeners[0].timeouts.member_data_ms = member_ms;
         });
         let mut client = bed.connect();
         let start = Instant::now();
-        while start.elapsed() < Duration::from_millis(400) {
+        while start.elapsed() < Duration::from_millis(1_500) {
             client.write_all(b"x").unwrap();
             client.read_exact(&mut [0; 1]).unwrap();
             thread::sleep(Duration::from_millis(20));
@@ -309,7 +309,7 @@ fn a_silent_connection_is_closed_after_the_timeout_and_a_busy_one_is_not() {
         let silent = Instant::now();
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
         assert!(
-            silent.elapsed() >= Duration::from_millis(100),
+            silent.elapsed() >= Duration::from_millis(700),
             "closed after {:?}",
             silent.elapsed()
         );

@@ -182,6 +182,9 @@ fn a_request_goes_to_a_member_that_may_have_more() {
     busy.iter().for_each(|busy| busy.has(2));
     // One of them has room again, and whoever comes finds it, whosever turn it is.
     busy[1].gate.open();
+    let world = bed.plane.world();
+    let relieved = &world.pools.values().next().unwrap().members[1];
+    eventually("it has room", || relieved.places.has_room(0));
     for _ in 0..10 {
         let mut client = begin(&bed);
         assert_eq!(client.read(Expect::Answer).status(), 200);

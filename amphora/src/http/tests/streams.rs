@@ -442,8 +442,8 @@ fn requests_that_stand_still_are_given_up_one_by_one() {
                 }
             }
         })]),
-        600,
-        400,
+        1_500,
+        1_000,
     );
     let mut client = Framed::to(bed.vip, &[(4, 10)]);
     let post = block(&request("POST", "/upload"));
@@ -460,7 +460,7 @@ fn requests_that_stand_still_are_given_up_one_by_one() {
             frame(PING, 0, 0, &[1; 8]),
         ]
         .concat();
-        while began.elapsed() < Duration::from_secs(2) && writer.write_all(&drip).is_ok() {
+        while began.elapsed() < Duration::from_secs(5) && writer.write_all(&drip).is_ok() {
             thread::sleep(Duration::from_millis(50));
         }
     });

@@ -426,7 +426,7 @@ fn datagrams_beyond_the_limit_of_sessions_are_dropped_until_one_ends() {
     let a = Member::named("a");
     let bed = Bed::udp(&[a.address]).with(|spec| {
         spec.listeners[0].connection_limit = 2;
-        spec.listeners[0].timeouts.client_data_ms = 400;
+        spec.listeners[0].timeouts.client_data_ms = 2_000;
         spec.listeners[0].timeouts.member_data_ms = 1;
     });
     let served = [client(bed.vip), client(bed.vip)];
