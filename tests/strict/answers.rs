@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
-use crate::ground::{Ground, Wiretap, converse, find, show};
+use krater_tests::frames::{self, Framed, flag, kind};
+
+use crate::ground::{Ground, Wiretap, converse, find, show, vip};
 
 /// What a client gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,11 +54,27 @@ impl Stage {
         }
     }
 
+    /// By both versions that clients speak.
     fn case(&mut self, method: &str, bytes: &[u8], then: Then, wanted: Got, again: Again) {
         *self.part.lock().expect("the part") = (bytes.to_vec(), then);
         let first = format!("{method} /case HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         let (answer, in_order) = converse(first.as_bytes());
         let got = understood(&answer, in_order, method == "HEAD");
+        let is_lost = answer.is_empty() && !in_order;
+        self.judge((method, bytes), &got, is_lost, &wanted, again);
+        let got = by_http2(method);
+        let is_lost = got.is_err();
+        self.judge((method, bytes), &got, is_lost, &wanted, again);
+    }
+
+    fn judge(
+        &mut self,
+        (method, bytes): (&str, &[u8]),
+        got: &Understood,
+        is_lost: bool,
+        wanted: &Got,
+        again: Again,
+    ) {
         let (next, _) = converse(b"GET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         let next = understood(&next, true, false);
         let record = self.ground.member.take();
@@ -64,21 +82,20 @@ impl Stage {
             .iter()
             .any(|bytes| find(bytes, b"/case").is_some() && find(bytes, b"/next").is_some());
         let wanted = (wanted.status(), wanted.body());
-        let fine = match (&got, wanted.1) {
+        let fine = match (got, wanted.1) {
             (Ok((status, Some(body))), Some(text)) => {
                 (*status, body.as_slice()) == (wanted.0, text.as_bytes())
             }
             (Ok((status, None)), None) => *status == wanted.0,
             // Broken off, even what came before may be lost on the way.
-            (Err(_), None) => answer.is_empty() && !in_order,
+            (Err(_), None) => is_lost,
             _ => false,
         };
         let next_is_fine = matches!(&next, Ok((200, Some(body))) if body == b"next");
         if !fine || !next_is_fine || reused != (again == Again::Yes) {
             self.faults.push(format!(
-                "{method} {:.300}\n  wanted {wanted:?} {again:?}\n  got {got:?}, reused: {reused}, next: {next:?}\n  {:.300}",
+                "{method} {:.300}\n  wanted {wanted:?} {again:?}\n  got {got:?}, reused: {reused}, next: {next:?}",
                 show(bytes),
-                show(&answer)
             ));
         }
     }
@@ -123,12 +140,32 @@ fn play(wiretap: &mut Wiretap, part: &Mutex<(Vec<u8>, Then)>) {
     }
 }
 
-/// Status and body of the one answer in `bytes`; no body if it was cut.
-fn understood(
-    bytes: &[u8],
-    in_order: bool,
-    is_head: bool,
-) -> Result<(u16, Option<Vec<u8>>), String> {
+/// Status and body of an answer; no body if it was cut, and a reason where there is none.
+type Understood = Result<(u16, Option<Vec<u8>>), String>;
+
+/// The answer to a request that is made by HTTP/2. One that is cut ends with a reset.
+fn by_http2(method: &str) -> Understood {
+    let mut client = Framed::to(vip(), &[]);
+    let head = frames::block(&frames::request(method, "/case"));
+    let flags = flag::END_HEADERS | flag::END_STREAM;
+    client.send(&frames::frame(kind::HEADERS, flags, 1, &head));
+    let (mut status, mut body, mut is_whole) = (None, vec![], false);
+    for frame in client.answer(1) {
+        is_whole = frame.kind != kind::RST_STREAM && frame.ends();
+        match frame.kind {
+            kind::HEADERS if status.is_none() => {
+                status = Some(frame.status()).filter(|status| *status >= 200);
+            }
+            kind::DATA => body.extend(frame.payload),
+            _ => {}
+        }
+    }
+    let status = status.ok_or("no answer")?;
+    Ok((status, is_whole.then_some(body)))
+}
+
+/// The answer in `bytes`.
+fn understood(bytes: &[u8], in_order: bool, is_head: bool) -> Understood {
     let head_end = find(bytes, b"\r\n\r\n").ok_or("no answer")?;
     let head = String::from_utf8_lossy(&bytes[..head_end]).to_ascii_lowercase();
     let status = head[9..12].parse().map_err(|_| "no status")?;
