@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::DriverError;
 
 mod pem;
+mod pkcs7;
 mod read;
 
 pub use read::{Certificate, CertificateFacts, Secret, Unusable, check_issued};
@@ -24,7 +25,7 @@ pub enum RawSecret {
 pub struct Parts {
     /// The certificate; those that lead to its authority may follow.
     pub certificate: Vec<u8>,
-    /// Those that lead to its authority, in any order.
+    /// Those that lead to its authority, in any order; also as PKCS#7, in PEM or as it is.
     pub intermediates: Option<Vec<u8>>,
     /// Its key.
     pub key: Zeroizing<Vec<u8>>,

@@ -3,6 +3,8 @@
 use pem::{EncodeConfig, LineEnding, Pem};
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::pkcs7;
+
 /// What a text of PEM holds, by kind, in its order.
 #[derive(Default)]
 pub(super) struct Contents {
@@ -63,6 +65,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, String> {
         let format = match one.tag() {
             "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => {
                 contents.certificates.push(one.into_contents());
+                continue;
+            }
+            // How RFC 7468 calls what OpenSSL calls by its older name.
+            "PKCS7" | "CMS" => {
+                contents
+                    .certificates
+                    .extend(pkcs7::certificates(one.contents())?);
                 continue;
             }
             "X509 CRL" => {

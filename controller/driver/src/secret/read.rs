@@ -30,6 +30,7 @@ use zeroize::Zeroizing;
 use super::{
     Parts, RawSecret, SECRET_BYTES_MAX,
     pem::{self, Contents, Format, Key},
+    pkcs7,
 };
 
 /// Why what was fetched cannot be used. Sentences without anything secret.
@@ -253,7 +254,17 @@ fn from_parts(parts: &Parts) -> Result<Certificate, Unusable> {
     };
     let mut contents = part("certificate", &parts.certificate)?;
     if let Some(intermediates) = &parts.intermediates {
-        let intermediates = part("intermediate certificates", intermediates)?;
+        let what = "intermediate certificates";
+        let intermediates = if pem::is_text(intermediates) {
+            part(what, intermediates)?
+        } else {
+            let certificates = pkcs7::certificates(intermediates)
+                .map_err(|reason| content(&format!("the {what}: it is not PEM, and {reason}")))?;
+            Contents {
+                certificates,
+                ..Contents::default()
+            }
+        };
         contents.certificates.extend(intermediates.certificates);
         contents.others.extend(intermediates.others);
     }

@@ -304,6 +304,49 @@ fn a_key_that_would_take_hours_or_all_memory_to_open_is_refused() {
     }
 }
 
+#[test]
+fn intermediates_may_be_bundled_as_pkcs7() {
+    // Made by `openssl crl2pkcs7 -nocrl -certfile`, the root ahead of the one below it.
+    let bundle = include_str!("samples/chain.p7b");
+    let der = ::pem::parse(bundle).unwrap().into_contents();
+    let read = |intermediates: &[u8]| {
+        let raw = RawSecret::Parts(Box::new(Parts {
+            certificate: include_bytes!("samples/sent.crt").to_vec(),
+            intermediates: Some(intermediates.to_vec()),
+            key: Zeroizing::new(include_bytes!("samples/sent.key").to_vec()),
+            passphrase: None,
+        }));
+        Secret::read(Purpose::Certificate, &raw)
+    };
+    for intermediates in [
+        bundle.as_bytes(),
+        bundle.replace("PKCS7", "CMS").as_bytes(),
+        &der,
+    ] {
+        let Ok(Secret::Certificate(certificate)) = read(intermediates) else {
+            panic!("it is not good");
+        };
+        let facts = certificate.facts;
+        assert_eq!((facts.chain, facts.linked), (3, true));
+        assert_eq!(facts.subject, "CN=leaf");
+    }
+    for (wrong, reason) in [
+        (
+            &der[..der.len() - 1],
+            "the intermediate certificates: it is not PEM, and it is no PKCS#7 with certificates",
+        ),
+        (
+            b"-----BEGIN PKCS7-----\nAAAA\n-----END PKCS7-----\n",
+            "the intermediate certificates: it is no PKCS#7 with certificates",
+        ),
+    ] {
+        let Err(told) = read(wrong) else {
+            panic!("it is good");
+        };
+        assert_eq!(told.to_string(), reason);
+    }
+}
+
 /// A sample as it is, from the text it is kept as.
 fn binary(text: &str) -> RawSecret {
     RawSecret::Whole(Zeroizing::new(::pem::parse(text).unwrap().into_contents()))
