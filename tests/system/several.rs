@@ -1,8 +1,10 @@
 //! Several controllers on one database, without anything before them: the client asks them in turn.
 
-use std::{io::Write as _, thread, time::Duration};
+use std::{io::Write as _, process::Command, thread, time::Duration};
 
-use krater_tests::{HttpMember, Krater, Load, Namespace, Octavia, Postgres, Signal, until};
+use krater_tests::{
+    HttpMember, Krater, Load, Namespace, Octavia, Postgres, Signal, binary, run_to_end, until,
+};
 use serde_json::{Value, json};
 
 use crate::scene::{NOTICE_MAX, SETTLE_MAX, ask, listener_json, member_json, text};
@@ -309,4 +311,35 @@ fn load_balancers_move_and_go_whoever_is_asked() {
     let mut body = body;
     body["loadbalancer"]["vip_subnet_id"] = json!(subnet);
     house.api(1).post("loadbalancers", &body);
+}
+
+#[test]
+fn what_the_database_cannot_keep_is_refused_like_anything_else_that_is_wrong() {
+    let house = House::of(1);
+    let mut api = house.api(0);
+    let subnet = api.subnet("local-v4");
+    for (field, value) in [
+        ("name", json!("a\0b")),
+        ("description", json!("\0")),
+        ("tags", json!(["\0"])),
+        ("availability_zone", json!("z\0")),
+    ] {
+        let mut body = json!({"loadbalancer": {"vip_subnet_id": subnet}});
+        body["loadbalancer"][field] = value;
+        let reply = api.call("POST", "loadbalancers", Some(&body));
+        assert_eq!(reply.status, 400, "{field}: {}", reply.body);
+        assert!(reply.fault().contains("NUL"), "{}", reply.body);
+    }
+    let reply = api.call("GET", "loadbalancers?name=a%00b", None);
+    assert_eq!(reply.status, 400, "{}", reply.body);
+    let reply = api.call("GET", "availabilityzones/a%00b", None);
+    assert_eq!(reply.status, 404, "{}", reply.body);
+    // What was refused is in the audit trail, which goes on.
+    until("the refusals are noted", Duration::from_secs(15), || {
+        let mut command = Command::new(binary("krater"));
+        command.args(["audit", "list", "--output", "json"]);
+        command.env("KRATER_ENDPOINT", "http://127.0.0.1:9900");
+        let (_, said) = run_to_end(&mut command, Duration::from_secs(20));
+        said.matches("NUL").count() >= 4
+    });
 }

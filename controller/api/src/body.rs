@@ -178,7 +178,7 @@ impl Fields {
         format!("{}.{name}", self.path)
     }
 
-    /// A text of at most `characters_max` characters.
+    /// A text of at most `characters_max` characters. None of them is NUL, which PostgreSQL cannot keep.
     pub(crate) fn text(
         &mut self,
         name: &str,
@@ -368,6 +368,8 @@ impl Fields {
 
 /// The most characters of names, descriptions and tags (reference 1.4).
 pub(crate) const TEXT_CHARACTERS_MAX: usize = 255;
+/// What is wrong with a text that has NUL in it.
+pub(crate) const NO_NUL: &str = "Value should not contain NUL.";
 /// The most characters of a project's id (reference 1.4).
 pub(crate) const PROJECT_CHARACTERS_MAX: usize = 36;
 
@@ -378,6 +380,9 @@ pub(crate) fn text(name: &str, value: Value, characters_max: usize) -> Result<St
     };
     if text.chars().count() > characters_max {
         return Err(Fault::input(name, &abridge(&text), maximum(characters_max)));
+    }
+    if text.contains('\0') {
+        return Err(Fault::input(name, &abridge(&text), NO_NUL));
     }
     Ok(text)
 }

@@ -37,11 +37,15 @@ pub(crate) enum Form {
 }
 
 impl Fault {
-    /// Form A.
+    /// Form A. Sentences echo what was sent, and are kept in the audit trail, which cannot keep NUL.
     pub(crate) fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
+        let mut sentence = sentence.into();
+        if sentence.contains('\0') {
+            sentence = sentence.replace('\0', "\u{fffd}");
+        }
         Self {
             status,
-            form: Form::Fault(sentence.into()),
+            form: Form::Fault(sentence),
         }
     }
 

@@ -19,6 +19,16 @@ impl Parameters {
         )
     }
 
+    /// Reads a query string in which no name and no value has NUL: nothing here can be called so.
+    pub(crate) fn checked(query: &str) -> Result<Self, Fault> {
+        let parameters = Self::parse(query);
+        let nul = |(name, value): &(&str, &str)| name.contains('\0') || value.contains('\0');
+        if let Some((name, value)) = parameters.iter().find(nul) {
+            return Err(Fault::input(name, value, body::NO_NUL));
+        }
+        Ok(parameters)
+    }
+
     /// All of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0

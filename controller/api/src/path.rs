@@ -291,12 +291,12 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A part of a path as it was before it was encoded; `None` when it is no text.
+/// A part of a path as it was before it was encoded; `None` when it is no text, or none that anything can be called.
 pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     // In forms a plus is a space; in paths it is itself.
     let form = format!("={}", text.replace('+', "%2B").replace('&', "%26"));
     let decoded = form_urlencoded::parse(form.as_bytes()).next()?.1;
-    (!decoded.contains(char::REPLACEMENT_CHARACTER)).then(|| decoded.into_owned())
+    (!decoded.contains([char::REPLACEMENT_CHARACTER, '\0'])).then(|| decoded.into_owned())
 }
 
 const PREFIX: &str = "load-balancer";

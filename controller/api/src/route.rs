@@ -197,7 +197,7 @@ async fn answer(
         application,
         settings,
         caller,
-        parameters: Parameters::parse(parts.uri.query().unwrap_or_default()),
+        parameters: Parameters::checked(parts.uri.query().unwrap_or_default())?,
         url: format!("{base}{own_path}"),
         envelope: Envelope {
             request_id: request_id.to_owned(),

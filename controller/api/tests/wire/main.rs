@@ -42,6 +42,8 @@ mod networks;
 #[cfg(test)]
 mod not_carried;
 #[cfg(test)]
+mod nul;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod permission;
