@@ -8,12 +8,15 @@ mod login;
 mod spoken_inside;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use krater_tests::{HttpMember, Krater, Namespace, ProxiedMember, TlsMember, run_to_end};
+use krater_tests::{
+    Authority, HttpMember, Issued, Krater, Namespace, Nginx, ProxiedMember, TlsMember, run_to_end,
+};
 
 #[test]
 fn the_openstack_command_drives_every_resource() {
@@ -46,6 +49,39 @@ fn the_openstack_command_chooses_what_is_spoken_to_members() {
         ("TLS_MEMBER", secure.address().to_string()),
     ];
     run("spoken.py", &environment, &krater);
+}
+
+#[test]
+fn the_openstack_command_asks_for_tls_on_both_sides() {
+    let _network = Namespace::enter_new();
+    let krater = Krater::up();
+    let (web, clients) = (Authority::new("web"), Authority::new("clients"));
+    let member = web.issue(&["a.example", "b.example"]);
+    let asks = "ssl_client_certificate clients.pem; ssl_verify_client on;";
+    let nginx = Nginx::start("127.0.0.1:8443", &member, clients.pem(), "http2", asks);
+    let secrets = krater.state_folder().join("secrets/shared");
+    fs::create_dir_all(&secrets).expect("a folder");
+    let pair = |issued: &Issued| format!("{}{}", issued.chain, issued.key);
+    let files = [
+        ("first", pair(&web.issue(&["a.example"]))),
+        ("second", pair(&web.issue(&["b.example"]))),
+        ("own", pair(&clients.issue(&["krater"]))),
+        ("web-ca", web.pem().to_owned()),
+        ("clients-ca", clients.pem().to_owned()),
+        ("clients-crl", clients.revoke(&[9])),
+        ("person", pair(&clients.issue_as(8, &["person"], |_| {}))),
+        ("robber", pair(&clients.issue_as(9, &["robber"], |_| {}))),
+    ];
+    for (name, text) in files {
+        fs::write(secrets.join(format!("{name}.pem")), text).expect("a file");
+    }
+    let environment = [
+        ("OS_AUTH_TYPE", "none".to_owned()),
+        ("OS_ENDPOINT", "http://127.0.0.1:9876".to_owned()),
+        ("TLS_MEMBER", nginx.address().to_string()),
+        ("SECRETS", secrets.display().to_string()),
+    ];
+    run("sealed.py", &environment, &krater);
 }
 
 /// Runs a script against a krater of its own with two members.
