@@ -97,6 +97,11 @@ pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// What is read from an HTTP connection at once, at most; and what of a body is under way between two sockets.
 pub(crate) const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
+/// What the system takes for a client of HTTP beyond what it can send at once. Without a bound it takes megabytes for each
+/// client that does not read, and when a few hundred have used up what it has for all connections, everybody waits. No
+/// reader is slowed down by it: half of this is sent when more is asked for.
+pub(crate) const HTTP_UNSENT_BYTES_MAX: u32 = 256 * 1024;
+
 /// Heads of HTTP messages of more than this are refused: 431 to a client, 502 on behalf of a member.
 pub(crate) const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
 

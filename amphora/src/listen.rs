@@ -119,6 +119,12 @@ pub(crate) fn deafen(socket: &TcpListener) -> io::Result<()> {
     ])
 }
 
+/// Has the system take no more than so many bytes that it cannot send yet, from connections accepted from now on; as many
+/// as it likes if 0.
+pub(crate) fn bound_unsent(socket: &TcpListener, bytes: u32) -> io::Result<()> {
+    SockRef::from(socket).set_tcp_notsent_lowat(bytes)
+}
+
 /// What became of one try to accept.
 #[derive(Debug)]
 pub(crate) enum Accepted {

@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     limits::SCRATCH_BYTES,
-    listen::Listening,
+    listen::{Listening, bound_unsent},
     local::Common,
     order::Order,
     seat::{Seat, Seats},
@@ -345,6 +345,10 @@ impl Engine {
     }
 
     fn open(&mut self, address: SocketAddr, seat: Rc<Seat>, socket: Arc<TcpListener>) {
+        // It may have been one for HTTP. Streams are moved in larger pieces than those.
+        if let Err(error) = bound_unsent(&socket, 0) {
+            tracing::debug!(%address, %error, "what waits to be sent stays bounded");
+        }
         let id = self.doors.insert(Door::new(address, seat, socket));
         let Some(door) = self.doors.find(id) else {
             return;

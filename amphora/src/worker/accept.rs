@@ -20,8 +20,8 @@ use tokio::{
 
 use crate::{
     http::{self, Ends},
-    limits::{ACCEPT_BURST_MAX, EXHAUSTION_PAUSE},
-    listen::{Accepted, accept, deafen},
+    limits::{ACCEPT_BURST_MAX, EXHAUSTION_PAUSE, HTTP_UNSENT_BYTES_MAX},
+    listen::{Accepted, accept, bound_unsent, deafen},
     local::{Guest, Local},
     seat::Seat,
     world::Leave,
@@ -48,6 +48,7 @@ impl Door {
         socket: Arc<TcpListener>,
     ) -> io::Result<Rc<Self>> {
         let address = socket.local_addr()?;
+        bound_unsent(&socket, HTTP_UNSENT_BYTES_MAX)?;
         #[expect(
             deprecated,
             reason = "sound here: the socket owns its descriptor, and is not dropped before this"
