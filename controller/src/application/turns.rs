@@ -33,12 +33,14 @@ impl Turns {
 
     /// The turn, when it comes.
     pub(super) async fn take(&self, id: LoadBalancerId) -> Turn<'_> {
-        let guard = self.queue(id).lock_owned().await;
-        Turn {
+        // There before it is waited for: whoever gives up waiting takes the queue away too, if nobody else needs it.
+        let mut turn = Turn {
             turns: self,
             id,
-            guard: Some(guard),
-        }
+            guard: None,
+        };
+        turn.guard = Some(self.queue(id).lock_owned().await);
+        turn
     }
 
     fn queue(&self, id: LoadBalancerId) -> Arc<tokio::sync::Mutex<()>> {
@@ -63,5 +65,29 @@ impl Drop for Turn<'_> {
         {
             queues.remove(&self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_gives_up_waiting_leaves_no_queue_behind() {
+        let (turns, id) = (Turns::default(), LoadBalancerId::new(Uuid::nil()));
+        let first = turns.take(id).await;
+        let mut second = Box::pin(turns.take(id));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(matches!(second.as_mut().poll(&mut context), Poll::Pending));
+        // It has the turn now and does not come for it.
+        drop(first);
+        drop(second);
+        assert!(turns.0.lock().unwrap().is_empty());
+        drop(turns.take_free(id).unwrap());
+        assert!(turns.0.lock().unwrap().is_empty());
     }
 }
