@@ -488,7 +488,7 @@ mod tests {
             )
         };
         let keep = Keep::open(folder.path()).unwrap();
-        crate::housekeeper::run(1, Duration::ZERO, |housekeeper| async {
+        crate::housekeeper::run(1, Duration::ZERO, Default::default(), |housekeeper| async {
             let id = AmphoraId::new(Uuid::from_u128(1));
             let agent = Agent::restore(housekeeper, keep.clone(), id, None).unwrap();
             let ((one, first), (two, second)) = (spec(1), spec(2));

@@ -15,6 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
 use crate::{
+    access::{self, Target},
     agent::chain,
     config::{
         BAD_CONFIGURATION, Config, DEFAULTS, DRAIN_DEFAULT, Overrides, parse_drain, parse_workers,
@@ -69,6 +70,9 @@ struct Run {
     /// Time that connections get to end by themselves; 10s unless set.
     #[arg(long, value_name = "DURATION", value_parser = parse_drain)]
     drain: Option<Duration>,
+    /// Where access logs of listeners go: stdout (unless set), file:/PATH, syslog+udp://ADDR:PORT, syslog+tcp://ADDR:PORT.
+    #[arg(long, value_name = "TARGET", value_parser = Target::parse)]
+    access_log: Option<Target>,
 }
 
 #[derive(Args, Debug)]
@@ -136,6 +140,12 @@ fn run_standalone(run: Run) -> ExitCode {
         workers: run.workers.unwrap_or_else(workers_default),
         metrics: run.metrics,
         drain: run.drain.unwrap_or(DRAIN_DEFAULT),
+        access_log: run
+            .access_log
+            .map_or_else(access::Settings::default, |to| access::Settings {
+                to,
+                ..access::Settings::default()
+            }),
     };
     let plan: Plan = match standalone.prepare() {
         Ok(plan) => plan,
@@ -195,6 +205,7 @@ fn check(config: Option<PathBuf>, snapshot: Option<PathBuf>, overrides: &Overrid
             workers: 1,
             metrics: None,
             drain: DRAIN_DEFAULT,
+            access_log: access::Settings::default(),
         };
         if let Err(flaws) = standalone.prepare() {
             return refuse(&name, &flaws);

@@ -11,6 +11,7 @@ use clap::Args;
 use krater_amphora_api::AmphoraId;
 
 use crate::{
+    access::{self, Target},
     limits::{
         CONFIG_BYTES_MAX, CONTROLLERS_MAX, DRAIN_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, WORKERS_MAX,
     },
@@ -31,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) heartbeat: Duration,
     pub(crate) drain: Duration,
+    pub(crate) access_log: access::Settings,
 }
 
 /// Where a controller takes reports.
@@ -77,6 +79,9 @@ pub(crate) struct Overrides {
     /// Time that connections get to end by themselves, like 10s.
     #[arg(long, value_name = "DURATION")]
     pub(crate) drain: Option<String>,
+    /// Where access logs go: stdout, file:/PATH, syslog+udp://ADDR:PORT or syslog+tcp://ADDR:PORT.
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) access_log: Option<String>,
 }
 
 impl Config {
@@ -124,6 +129,7 @@ impl Config {
             parse_duration_within(text, HEARTBEAT_MIN, HEARTBEAT_MAX)
         });
         let drain = reader.optional("drain", flags.drain.as_deref(), parse_drain);
+        let access_log = reader.access_log(flags.access_log.as_deref());
         object.close(flaws);
         Some(Self {
             id: id?,
@@ -137,6 +143,7 @@ impl Config {
             metrics,
             heartbeat: heartbeat.unwrap_or(HEARTBEAT_DEFAULT),
             drain: drain.unwrap_or(DRAIN_DEFAULT),
+            access_log,
         })
     }
 }
@@ -203,6 +210,51 @@ impl Reader<'_> {
             }
         }
         controllers
+    }
+
+    /// Settings of access logs, or those that stand in for what is wrong and noted.
+    fn access_log(&mut self, target: Option<&str>) -> access::Settings {
+        let mut settings = access::Settings::default();
+        let table = self.object.take_value("access_log");
+        let table = table.unwrap_or_else(|| serde_json::Value::Object(Default::default()));
+        let path = self.object.path_of("access_log");
+        let Some(mut object) = Object::open(path, table, self.flaws) else {
+            return settings;
+        };
+        let flaws = &mut *self.flaws;
+        let mut read = |name: &'static str| {
+            let text = object.take::<String>(name, flaws);
+            (object.path_of(name), text)
+        };
+        let (to_path, to) = read("to");
+        let (size_path, size) = read("file_max");
+        let mut keep = |path, reason: String| self.flaws.push(Flaw::new(path, reason));
+        match target.or(to.as_deref()).map(Target::parse) {
+            Some(Ok(to)) => settings.to = to,
+            Some(Err(reason)) => keep(to_path, reason),
+            None => {}
+        }
+        match size.as_deref().map(access::parse_bytes) {
+            Some(Ok(bytes)) if bytes >= LOG_FILE_BYTES_MIN => settings.file_bytes_max = bytes,
+            Some(Ok(_)) => keep(size_path, "is less than 1MiB".to_owned()),
+            Some(Err(reason)) => keep(size_path, reason),
+            None => {}
+        }
+        for (name, most, setting) in [
+            ("files_max", u8::MAX, &mut settings.files_max),
+            ("facility", 23, &mut settings.facility),
+        ] {
+            match object.take::<u64>(name, self.flaws).map(u8::try_from) {
+                Some(Ok(number)) if number <= most => *setting = number,
+                Some(_) => {
+                    let reason = format!("is not between 0 and {most}");
+                    self.flaws.push(Flaw::new(object.path_of(name), reason));
+                }
+                None => {}
+            }
+        }
+        object.close(self.flaws);
+        settings
     }
 
     fn workers(&mut self, flag: Option<u64>) -> Option<usize> {
@@ -319,6 +371,8 @@ fn read_bounded(file: &Path) -> Result<String, String> {
         .map_err(|error| format!("cannot read {}: {error}", file.display()))
 }
 
+/// A smaller file would be put aside all the time.
+const LOG_FILE_BYTES_MIN: u64 = 1 << 20;
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(5);
 /// The time connections get to end by themselves unless set otherwise.
 pub(crate) const DRAIN_DEFAULT: Duration = Duration::from_secs(10);

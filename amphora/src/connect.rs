@@ -50,6 +50,11 @@ pub(crate) enum Next<'a> {
 }
 
 impl Tries {
+    /// How many were chosen so far.
+    pub(crate) const fn made(&self) -> u8 {
+        self.made
+    }
+
     /// Chooses the member to try next, passing over those that could not be reached.
     pub(crate) fn next<'a>(
         &mut self,

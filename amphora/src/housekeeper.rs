@@ -34,6 +34,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    access,
     clock::Clock,
     custody::Custody,
     limits::{BLOCKING_THREADS_MAX, PROBES_MAX},
@@ -369,7 +370,12 @@ enum Task {
 
 /// Starts the plane and runs `body` beside the housekeeping until the process is told to end (SIGTERM, SIGINT), or
 /// until `body` ends by itself; then drains for at most `drain`. A second signal ends the draining.
-pub(crate) fn run<B, F>(workers: usize, drain: Duration, body: B) -> io::Result<()>
+pub(crate) fn run<B, F>(
+    workers: usize,
+    drain: Duration,
+    access: access::Settings,
+    body: B,
+) -> io::Result<()>
 where
     B: FnOnce(Rc<Housekeeper>) -> F,
     F: Future<Output = io::Result<()>>,
@@ -382,7 +388,7 @@ where
     let local = LocalSet::new();
     let outcome = local.block_on(&runtime, async move {
         let mut ends = Ends::watch()?;
-        let housekeeper = Rc::new(Housekeeper::start(workers, drain)?);
+        let housekeeper = Rc::new(Housekeeper::start(workers, drain, access)?);
         for (name, task) in [
             ("probe", Task::Probe),
             ("conduct", Task::Conduct),
@@ -407,9 +413,9 @@ where
 }
 
 impl Housekeeper {
-    fn start(workers: usize, drain: Duration) -> io::Result<Self> {
+    fn start(workers: usize, drain: Duration, access: access::Settings) -> io::Result<Self> {
         let boot = BootId::new(uuid::Builder::from_random_bytes(rand::random()).into_uuid());
-        let mut plane = Plane::start(workers, drain)?;
+        let mut plane = Plane::start_with(workers, drain, Some(access))?;
         let alarms = plane.alarms();
         Ok(Self {
             plane: RefCell::new(Some(plane)),

@@ -10,13 +10,16 @@ mod exchange;
 mod guard;
 mod h2;
 mod keeping;
+mod note;
 mod policy;
 mod preface;
 mod refusal;
 mod rewrite;
 mod server;
 mod session;
+mod tunnel;
 
+pub(crate) use note::turned_away;
 pub(crate) use rewrite::{answer as fit_answer, untold};
 pub(crate) use server::serve;
 pub(crate) use session::Ends;

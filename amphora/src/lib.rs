@@ -1,5 +1,6 @@
 //! The data plane process: sockets, HTTP, probes and the agent. It turns the core's answers into system calls.
 
+mod access;
 mod agent;
 mod channel;
 pub mod cli;

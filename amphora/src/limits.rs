@@ -324,6 +324,25 @@ pub(crate) const REPORT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Bytes of the answer to a report; the rest is not read.
 pub(crate) const RECEIPT_BYTES_MAX: usize = 64 << 10;
 
+/// Access log records of one thread that wait to be written, and as many that were and can be used again: what comes in
+/// while a sink takes some tens of milliseconds.
+pub(crate) const RECORDS_MAX: usize = 4_096;
+
+/// Records kept by a thread whose queue was full.
+pub(crate) const RECORDS_SPARE_MAX: usize = 64;
+
+/// Bytes of access log records that are written at once, but for the last of them.
+pub(crate) const RECORDS_BATCH_BYTES: usize = 128 * 1024;
+
+/// How long the writer of access logs sleeps when nothing comes: until then it does not notice threads that have ended.
+pub(crate) const RECORDS_PAUSE: Duration = Duration::from_secs(1);
+
+/// What an access log tells of a path; what follows is cut off. With all escapes it fits a datagram.
+pub(crate) const LOGGED_PATH_BYTES_MAX: usize = 2_048;
+
+/// The same of methods, hosts and ids.
+pub(crate) const LOGGED_NAME_BYTES_MAX: usize = 256;
+
 /// Log lines that wait to be written. More means that nobody reads, or that nobody could.
 pub(crate) const LOG_LINES_MAX: usize = 4_096;
 

@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    access::AccessLog,
     channel::Buffers,
     date::Date,
     limits::{IDLE_UPSTREAMS_MAX, SCRATCH_BYTES, SESSIONS_MAX},
@@ -60,6 +61,8 @@ pub(crate) struct Common {
     pub(crate) bugs: Arc<AtomicU64>,
     /// Times accepting had to pause for want of descriptors or memory.
     pub(crate) exhaustions: Arc<AtomicU64>,
+    /// Where records of what was served go.
+    pub(crate) access: AccessLog,
     /// What each thread has to do: the lanes of workers, then those of threads that carry streams.
     pub(crate) threads: Arc<ThreadMeter>,
     /// Descriptors from this number on are not for connections.
@@ -75,7 +78,8 @@ pub(crate) struct Common {
 impl Local {
     /// That of the worker of that index, with no connection yet.
     pub(crate) fn new(index: usize, common: Common) -> Rc<Self> {
-        let seats = Seats::new(Arc::clone(&common.world), index);
+        let pen = common.access.pen(index);
+        let seats = Seats::new(Arc::clone(&common.world), index, pen);
         Rc::new(Self {
             index,
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
@@ -167,6 +171,7 @@ impl Common {
             world: Arc::new(ArcSwap::from_pointee(World::default())),
             bugs: Arc::default(),
             exhaustions: Arc::default(),
+            access: AccessLog::default(),
             threads: Arc::new(ThreadMeter::new(2 * cores)),
             descriptors_max: i32::MAX,
             sessions_max: SESSIONS_MAX,

@@ -71,6 +71,7 @@ impl Managed {
         housekeeper::run(
             config.workers,
             config.drain,
+            config.access_log.clone(),
             move |housekeeper| async move {
                 let mut hangups = signal(SignalKind::hangup())?;
                 let port = config.metrics.map(|address| address.port());

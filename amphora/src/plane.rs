@@ -20,6 +20,7 @@ use krater_amphora_core::{
 };
 
 use crate::{
+    access::{self, AccessLog},
     custody::Custody,
     l4,
     limits::CLOSE_TIME_MAX,
@@ -77,12 +78,23 @@ impl Plane {
     ///
     /// If a thread cannot be started.
     pub fn start(workers: usize, drain: Duration) -> io::Result<Self> {
+        Self::start_with(workers, drain, None)
+    }
+
+    /// The same with an access log for listeners that want one.
+    pub(crate) fn start_with(
+        workers: usize,
+        drain: Duration,
+        access: Option<access::Settings>,
+    ) -> io::Result<Self> {
         let cores = workers.max(1);
         let (alarms, heard) = Alarms::new();
+        let access = access.map(|settings| AccessLog::start(settings, 2 * cores));
         let common = Common {
             descriptors_max: descriptors_max(),
             sessions_max: sessions_max(cores),
             may_tell: l4::may_tell_clients(),
+            access: access.transpose()?.unwrap_or_default(),
             ..Common::new(cores, drain)
         };
         common.world.store(Arc::new(World {
@@ -321,6 +333,7 @@ impl Plane {
             core.worker.ended().await;
             core.streams.ended().await;
         }
+        self.common.access.end();
     }
 
     /// Makes it so. What is claimed of `changes` is free of conflicts.

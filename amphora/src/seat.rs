@@ -6,8 +6,10 @@ use arc_swap::{ArcSwap, Cache};
 use hashbrown::HashMap;
 use http::{HeaderMap, HeaderValue, header::STRICT_TRANSPORT_SECURITY};
 use krater_amphora_api::ListenerId;
+use krater_amphora_core::snapshot::Mode;
 
 use crate::{
+    access::{Draft, Kind, Pen},
     meter::ListenerLane,
     world::{ListenerState, World},
 };
@@ -18,15 +20,23 @@ pub(crate) struct Seat {
     /// What browsers are told with each answer (RFC 6797). Of this thread: it is counted how many answers hold it.
     hsts: Option<HeaderValue>,
     lane: usize,
+    /// What its records are written by; `None` if there are none of it.
+    pen: Option<Rc<Pen>>,
 }
 
 impl Seat {
-    /// The listener of `state`, for the thread that has that lane in every meter.
-    pub(crate) fn new(state: Arc<ListenerState>, lane: usize) -> Rc<Self> {
+    /// The listener of `state`, for the thread that has that lane in every meter, and that pen.
+    fn new(state: Arc<ListenerState>, lane: usize, pen: Option<Rc<Pen>>) -> Rc<Self> {
         let hsts = state.listener.hsts.as_ref();
         // The words of it can stand in any header.
         let hsts = hsts.and_then(|hsts| HeaderValue::from_str(hsts.value()).ok());
-        Rc::new(Self { state, hsts, lane })
+        let pen = pen.filter(|_| state.listener.access_log.is_some());
+        Rc::new(Self {
+            state,
+            hsts,
+            lane,
+            pen,
+        })
     }
 
     /// Has an answer to a client that came by TLS tell it to come by that alone, whatever a member says of it.
@@ -46,6 +56,27 @@ impl Seat {
         self.lane
     }
 
+    /// Whether any of what it serves is told in the access log.
+    pub(crate) const fn is_logged(&self) -> bool {
+        self.pen.is_some()
+    }
+
+    /// A record of what begins, or began, if it is one of those that are told in the access log.
+    pub(crate) fn draft(&self) -> Option<Draft> {
+        let pen = self.pen.as_ref()?;
+        let listener = &self.state.listener;
+        let mut draft = pen.begin(listener.access_log?)?;
+        draft.note(|record| {
+            record.of = Some((self.state.balancer, listener.id));
+            record.kind = match listener.mode {
+                Mode::Http => Kind::Http,
+                Mode::Tcp => Kind::Tcp,
+                Mode::Udp => Kind::Udp,
+            };
+        });
+        Some(draft)
+    }
+
     /// The meters of the listener, of this thread.
     pub(crate) fn lane(&self) -> &ListenerLane {
         self.state.shared.meter.of(self.lane)
@@ -60,13 +91,15 @@ pub(crate) struct Seats {
     seen: *const World,
     epoch: u64,
     seats: HashMap<ListenerId, Rc<Seat>>,
+    pen: Option<Rc<Pen>>,
 }
 
 impl Seats {
-    /// Of the thread that has that lane in every meter.
-    pub(crate) fn new(world: Arc<ArcSwap<World>>, lane: usize) -> Self {
+    /// Of the thread that has that lane in every meter, and that pen.
+    pub(crate) fn new(world: Arc<ArcSwap<World>>, lane: usize, pen: Option<Pen>) -> Self {
         Self {
             lane,
+            pen: pen.map(Rc::new),
             world: Cache::new(world),
             seen: ptr::null(),
             epoch: 0,
@@ -106,6 +139,6 @@ impl Seats {
 
     /// A listener that the current world may no longer have.
     pub(crate) fn seat_of(&self, state: Arc<ListenerState>) -> Rc<Seat> {
-        Seat::new(state, self.lane)
+        Seat::new(state, self.lane, self.pen.clone())
     }
 }

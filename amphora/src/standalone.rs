@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
 use crate::{
+    access,
     housekeeper::{self, Ending, Housekeeper, persist},
     limits::SNAPSHOT_FILE_BYTES_MAX,
     metrics::Endpoint,
@@ -35,6 +36,7 @@ pub(crate) struct Standalone {
     pub(crate) workers: usize,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) drain: Duration,
+    pub(crate) access_log: access::Settings,
 }
 
 impl Standalone {
@@ -45,26 +47,32 @@ impl Standalone {
 
     /// Serves until told to end.
     pub(crate) fn run(self, first: Plan) -> io::Result<()> {
-        housekeeper::run(self.workers, self.drain, move |housekeeper| async move {
-            let mut hangups = signal(SignalKind::hangup())?;
-            let mut texts = Texts::default();
-            carry_out(&housekeeper, first, &mut texts);
-            if let Some(address) = self.metrics {
-                let endpoint = Endpoint {
-                    housekeeper: Rc::clone(&housekeeper),
-                    amphora: None,
-                    address,
-                };
-                let endpoint = Rc::new(endpoint);
-                persist("metrics", housekeeper.tallies(), move || {
-                    Rc::clone(&endpoint).serve()
-                });
-            }
-            while hangups.recv().await.is_some() {
-                reload(&housekeeper, &self.snapshot, &mut texts);
-            }
-            Ok(())
-        })
+        let access = self.access_log.clone();
+        housekeeper::run(
+            self.workers,
+            self.drain,
+            access,
+            move |housekeeper| async move {
+                let mut hangups = signal(SignalKind::hangup())?;
+                let mut texts = Texts::default();
+                carry_out(&housekeeper, first, &mut texts);
+                if let Some(address) = self.metrics {
+                    let endpoint = Endpoint {
+                        housekeeper: Rc::clone(&housekeeper),
+                        amphora: None,
+                        address,
+                    };
+                    let endpoint = Rc::new(endpoint);
+                    persist("metrics", housekeeper.tallies(), move || {
+                        Rc::clone(&endpoint).serve()
+                    });
+                }
+                while hangups.recv().await.is_some() {
+                    reload(&housekeeper, &self.snapshot, &mut texts);
+                }
+                Ok(())
+            },
+        )
     }
 }
 

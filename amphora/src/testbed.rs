@@ -138,6 +138,7 @@ pub(crate) fn listener_spec(
         tls: None,
         hsts: None,
         policies: vec![],
+        access_log: None,
     }
 }
 

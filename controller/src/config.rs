@@ -20,13 +20,16 @@ use krater_controller_core::{
 use krater_driver_local::NetworkConfig;
 use serde::Deserialize;
 
+pub(crate) use self::access_log::AccessLog;
 use self::auth::{Auth, AuthFile};
 pub(crate) use self::log::{Log, LogFormat};
 pub(crate) use self::network::{Network, NetworkDriverName};
 use self::quantity::{parse_bytes, parse_duration, print_bytes, print_duration};
 pub(crate) use self::store::StoreConfig;
 
+mod access_log;
 pub(crate) mod auth;
+mod fleet;
 mod intake;
 mod log;
 mod network;
@@ -61,6 +64,7 @@ pub(crate) struct Config {
     pub(crate) retention: Retention,
     /// How members and clients are treated where a flavor says nothing.
     pub(crate) treatment: UsualTreatment,
+    pub(crate) access_log: AccessLog,
     pub(crate) log: Log,
 }
 
@@ -179,6 +183,7 @@ struct ConfigFile {
     secrets: secrets::SecretsFile,
     retention: retention::RetentionFile,
     treatment: treatment::TreatmentFile,
+    access_log: access_log::AccessLogFile,
     log: log::LogFile,
 }
 
@@ -248,7 +253,9 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
     let network = network::parse(file.network, file.networks, flaws);
     let secrets = secrets::parse(file.secrets, auth.as_ref(), flaws);
     let retention = retention::parse(file.retention, flaws);
-    let treatment = treatment::parse(file.treatment, flaws);
+    let access_log = access_log::parse(file.access_log, flaws);
+    let one_in = access_log.as_ref().and_then(AccessLog::usual_one_in);
+    let treatment = treatment::parse(file.treatment, one_in, flaws);
     let log = log::parse(file.log, overrides, flaws);
     Some(Config {
         state_dir: state_dir?,
@@ -265,6 +272,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
         secrets: secrets?,
         retention: retention?,
         treatment: treatment?,
+        access_log: access_log?,
         log: log?,
     })
 }
@@ -528,47 +536,16 @@ fn print(config: &Config) -> String {
     let _ = writeln!(out, "healthcheck = {}", api.healthcheck);
     auth::print(&config.auth, &mut out);
     intake::print(config, &mut out);
-    print_fleet(&config.fleet, &mut out);
+    fleet::print(&config.fleet, &mut out);
     quota::print(&config.quota, &mut out);
     rules::print(&config.rules, &mut out);
     treatment::print(&config.treatment, &mut out);
+    access_log::print(&config.access_log, &mut out);
     retention::print(&config.retention, &mut out);
     log::print(&config.log, &mut out);
     secrets::print(&config.secrets, &mut out);
     network::print(&config.network, &mut out);
     out
-}
-
-fn print_fleet(fleet: &Fleet, out: &mut String) {
-    let _ = write!(
-        out,
-        "\n[fleet]\namphorae_max = {}\nload_balancers_max = {}\n",
-        fleet.amphorae_max, fleet.load_balancers_max
-    );
-    if let Some(binary) = &fleet.amphora_binary {
-        let _ = writeln!(
-            out,
-            "amphora_binary = {}",
-            quoted(&binary.display().to_string())
-        );
-    }
-    if let Some(workers) = fleet.workers {
-        let _ = writeln!(out, "workers = {workers}");
-    }
-    for (name, value) in [
-        ("heartbeat", fleet.heartbeat),
-        ("drain", fleet.drain),
-        ("silence", fleet.silence),
-    ] {
-        let _ = writeln!(out, "{name} = \"{}\"", print_duration(value));
-    }
-    for zone in &fleet.zones {
-        let (name, amphorae) = (quoted(&zone.name), zone.amphorae);
-        let _ = write!(
-            out,
-            "[[fleet.zones]]\nname = {name}\namphorae = {amphorae}\n"
-        );
-    }
 }
 
 /// A text as TOML writes it.

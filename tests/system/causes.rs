@@ -1,9 +1,11 @@
 //! Every failure has one cause, named and counted (amphora/CAUSES.md).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    fs,
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    path::Path,
     process::Command,
     thread,
     time::Duration,
@@ -250,6 +252,18 @@ fn clients(web: &HttpMember, echo: &TcpMember) -> Vec<Case> {
     ]
 }
 
+fn datagrams() -> Vec<Case> {
+    let datagram = |address: SocketAddr| {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.send_to(b"x", address).expect("room");
+    };
+    vec![
+        with_member("udp", &nobody(), datagram, &["lb_no_member"]).without_pool(),
+        with_member("udp", &nobody(), datagram, &["lb_denied_cidr"])
+            .with("allowed_cidrs", json!(["10.0.0.0/8"])),
+    ]
+}
+
 #[test]
 fn each_failure_is_counted_under_its_cause() {
     let network = Namespace::enter_new();
@@ -260,20 +274,13 @@ fn each_failure_is_counted_under_its_cause() {
     let echo = TcpMember::start("b", "127.0.0.1:0");
     let mut cases = members_and_networks();
     cases.extend(clients(&web, &echo));
-    let datagram = |address: SocketAddr| {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-        socket.send_to(b"x", address).expect("room");
-    };
-    cases.push(with_member("udp", &nobody(), datagram, &["lb_no_member"]).without_pool());
-    cases.push(
-        with_member("udp", &nobody(), datagram, &["lb_denied_cidr"])
-            .with("allowed_cidrs", json!(["10.0.0.0/8"])),
-    );
+    cases.extend(datagrams());
     let (mut listeners, mut pools) = (Vec::new(), Vec::new());
     for (place, case) in cases.iter().enumerate() {
         let mut listener = case.listener.clone();
         listener["id"] = json!(id(place));
         listener["port"] = json!(8_000 + place);
+        listener["access_log"] = json!({"one_in": 1});
         if let Some(pool) = &case.pool {
             let mut pool = pool.clone();
             pool["name"] = json!(format!("p{place}"));
@@ -293,7 +300,11 @@ fn each_failure_is_counted_under_its_cause() {
             u16::try_from(8_000 + place).expect("a port"),
         ))
     };
-    let _amphora = Standalone::start_with(&snapshot, metrics, &["--metrics", &metrics.to_string()]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("access.log");
+    let (metrics_at, log_at) = (metrics.to_string(), format!("file:{}", log.display()));
+    let arguments = ["--metrics", &metrics_at, "--access-log", &log_at];
+    let _amphora = Standalone::start_with(&snapshot, metrics, &arguments);
     thread::scope(|scope| {
         for (place, case) in cases.iter().enumerate() {
             scope.spawn(move || (case.provoke)(at(place)));
@@ -310,7 +321,27 @@ fn each_failure_is_counted_under_its_cause() {
                 found.keys().eq(wanted.iter())
             },
         );
+        if case.listener["protocol"] == "udp" {
+            // Datagrams that begin no session are counted alone.
+            continue;
+        }
+        until(
+            &format!("{} at {} is told with {wanted:?}", case.listener, id(place)),
+            NOTICE_MAX,
+            || told(&log, &id(place)).iter().eq(wanted.iter()),
+        );
     }
+}
+
+/// The causes in the access log of what a listener has served.
+fn told(log: &Path, listener: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let records = text.lines().filter_map(|line| {
+        let record: Value = serde_json::from_str(line).ok()?;
+        (record["listener"] == listener).then_some(record)
+    });
+    let causes = records.filter_map(|record| Some(record["cause"].as_str()?.to_owned()));
+    causes.collect()
 }
 
 /// What a listener counted, by cause.

@@ -1,5 +1,6 @@
 //! The whole system as its users meet it: real programs, real sockets, a network namespace for each test.
 
+mod access;
 mod calls;
 mod capacity;
 mod causes;

@@ -30,9 +30,9 @@ pub use report::{
 };
 pub use secret::PrivateKeyPem;
 pub use spec::{
-    Algorithm, AlpnProtocol, CertificateSpec, CipherSuite, ClientCertificatesSpec, Comparison,
-    ExpectedCodes, HstsSpec, HttpProbeSpec, HttpVersion, InsertHeadersSpec, ListenerProtocol,
-    ListenerSpec, ListenerTlsSpec, MemberSpec, MonitorSpec, PATTERN_BYTES_MAX,
+    AccessLogSpec, Algorithm, AlpnProtocol, CertificateSpec, CipherSuite, ClientCertificatesSpec,
+    Comparison, ExpectedCodes, HstsSpec, HttpProbeSpec, HttpVersion, InsertHeadersSpec,
+    ListenerProtocol, ListenerSpec, ListenerTlsSpec, MemberSpec, MonitorSpec, PATTERN_BYTES_MAX,
     PERSISTENCE_SECONDS_MAX, PassiveHealthSpec, PersistenceSpec, PolicyAction, PolicySpec,
     PoolProtocol, PoolSpec, PoolTlsSpec, ProbeSpec, RuleSpec, RuleSubject, SnapshotSpec,
     TimeoutsSpec, TlsVersion, VipSpec,

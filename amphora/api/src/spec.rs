@@ -96,6 +96,9 @@ pub struct ListenerSpec {
     /// only).
     #[serde(default)]
     pub policies: Vec<PolicySpec>,
+    /// Which of its requests, connections or sessions are told in the access log; none when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_log: Option<AccessLogSpec>,
     /// TLS around what clients speak; none when absent (HTTP and metrics listeners only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ListenerTlsSpec>,
@@ -116,6 +119,14 @@ pub enum ListenerProtocol {
     Udp,
     /// HTTP, answered with the metrics of the load balancer (API reference 19.13).
     Prometheus,
+}
+
+/// What of a listener is told in the access log. Where that goes is a setting of the amphora.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessLogSpec {
+    /// One in so many, by chance; at least 1, which is all.
+    pub one_in: u32,
 }
 
 /// Timers of a listener, in milliseconds. A UDP session ends when nothing came from either side for the longer of

@@ -31,6 +31,7 @@ pub mod roster;
 pub mod snapshot;
 pub mod spread;
 pub mod time;
+pub mod trace;
 pub mod transition;
 
 #[cfg(test)]

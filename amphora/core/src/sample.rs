@@ -70,6 +70,7 @@ pub(crate) fn listener(number: u128, protocol: ListenerProtocol, port: u16) -> L
         tls: None,
         hsts: None,
         policies: Vec::new(),
+        access_log: None,
     }
 }
 

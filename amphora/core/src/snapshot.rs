@@ -4,6 +4,7 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::{
     fmt,
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     time::Duration,
 };
 
@@ -172,6 +173,8 @@ pub struct Listener {
     pub hsts: Option<Hsts>,
     /// What may become of a request instead; none unless the protocol is HTTP. Their pools are of the same snapshot.
     pub policies: Policies,
+    /// One in so many of its requests, connections or sessions is told in the access log; none if absent.
+    pub access_log: Option<NonZeroU32>,
 }
 
 /// How connections of a listener are served.

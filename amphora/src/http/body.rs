@@ -10,13 +10,15 @@ use std::{
 
 use krater_amphora_api::Cause;
 
-use super::session::Session;
+use super::{note, session::Session};
 use crate::{
+    access::{Draft, Record},
     connect::Load,
     seat::Seat,
     upstream::{Broken, Turn, Upstream},
 };
 use bytes::Bytes;
+use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 
 /// The body of an answer.
@@ -44,6 +46,8 @@ pub(super) struct Ongoing {
     seat: Rc<Seat>,
     since: Instant,
     outcome: Outcome,
+    /// What is to be told of it in the access log, if it is.
+    draft: Option<Draft>,
     _load: Option<Load>,
 }
 
@@ -58,18 +62,32 @@ enum Outcome {
 
 impl Ongoing {
     /// A request whose head is complete now.
-    pub(super) fn new(session: &Rc<Session>, seat: &Rc<Seat>) -> Self {
+    pub(super) fn new(session: &Rc<Session>, seat: &Rc<Seat>, asked: &Parts) -> Self {
         session.progress.turn.set(Turn::Ours);
         session.progress.responding.set(false);
         session.progress.overdue.set(None);
+        session.progress.taken.set(0);
         seat.lane().requests.bump();
         Self {
             session: Rc::clone(session),
             seat: Rc::clone(seat),
             since: Instant::now(),
             outcome: Outcome::Unknown,
+            draft: note::of_request(session, seat, asked),
             _load: None,
         }
+    }
+
+    /// Notes something for the access log, if it is told there.
+    pub(super) fn note(&mut self, note: impl FnOnce(&mut Record)) {
+        if let Some(draft) = &mut self.draft {
+            draft.note(note);
+        }
+    }
+
+    /// What is told of it, to be ended by somebody else.
+    pub(super) fn take_draft(&mut self) -> Option<Draft> {
+        self.draft.take()
     }
 
     /// Counts the member as busy until the request ends.
@@ -90,8 +108,9 @@ impl Ongoing {
     }
 
     /// The answer's head is given to the client.
-    pub(super) fn answered(&self, status: u16) {
+    pub(super) fn answered(&mut self, status: u16) {
         self.seat.lane().responses.count(status);
+        self.note(|record| record.status = Some(status));
         self.session.progress.responding.set(true);
         self.session.progress.turn.set(Turn::Client);
     }
@@ -105,13 +124,19 @@ impl Drop for Ongoing {
         let lane = self.seat.lane();
         lane.durations.count(self.since.elapsed());
         let cause = match self.outcome {
-            Outcome::Answered => return,
-            Outcome::Failed(cause) => cause,
+            Outcome::Answered => None,
+            Outcome::Failed(cause) => Some(cause),
             // It was given up on from outside.
-            Outcome::Unknown => self.session.given_up_for(),
+            Outcome::Unknown => Some(self.session.given_up_for()),
         };
-        lane.failures.count(cause);
-        self.session.blamed.set(true);
+        if let Some(cause) = cause {
+            lane.failures.count(cause);
+            self.session.blamed.set(true);
+        }
+        if let Some(draft) = &mut self.draft {
+            let bytes_in = self.session.progress.taken.get();
+            draft.note(|record| (record.bytes_in, record.cause) = (bytes_in, cause));
+        }
     }
 }
 
@@ -189,6 +214,12 @@ impl Body for Reply {
             Self::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
             Self::Member(relayed) => {
                 let frame = ready!(relayed.poll_body(cx));
+                if let Some(Ok(frame)) = &frame
+                    && let Some(data) = frame.data_ref()
+                {
+                    let length = data.len() as u64;
+                    relayed.ongoing.note(|record| record.bytes_out += length);
+                }
                 if let Some(Err(broken)) = &frame
                     && let Some(upstream) = relayed.upstream.take()
                 {

@@ -35,7 +35,7 @@ use crate::{
 /// Answers one request of a client, by a member if at all possible.
 pub(super) async fn answer(session: Rc<Session>, parts: Parts, body: Outgoing) -> Response<Reply> {
     let seat = session.current_seat();
-    let mut ongoing = Ongoing::new(&session, &seat);
+    let mut ongoing = Ongoing::new(&session, &seat, &parts);
     let route = rewrite::checked(parts).and_then(|parts| {
         // Policies look at what the client sent, not at what becomes of it.
         let route = policy::route(&seat.state, &parts, session.tls.as_deref())?;
@@ -43,6 +43,7 @@ pub(super) async fn answer(session: Rc<Session>, parts: Parts, body: Outgoing) -
     });
     let mut response = match route {
         Ok((Route::Pool(pool), mut parts)) => {
+            ongoing.note(|record| record.pool = Some(pool.pool.id));
             let kept = Kept::read(&mut parts.headers, pool, &seat.state);
             let client = (session.peer.ip(), session.tls.as_deref());
             let request = rewrite::request(parts, body, client, &seat.state, &pool.pool);
@@ -90,7 +91,10 @@ fn refuse(seat: &Seat, refusal: Refusal, mut ongoing: Ongoing) -> Response<Reply
     }
     ongoing.answered(refusal.status().as_u16());
     ongoing.fails(refusal.cause());
-    refusal.response()
+    let response = refusal.response();
+    let length = response.body().size_hint().exact().unwrap_or_default();
+    ongoing.note(|record| record.bytes_out = length);
+    response
 }
 
 /// The answer of a member as it goes to the client.
@@ -102,9 +106,11 @@ fn relay(
 ) -> Response<Reply> {
     upstream.lane().responses.count(parts.status.as_u16());
     ongoing.answered(parts.status.as_u16());
+    ongoing.note(|record| record.answered = Some(record.elapsed()));
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         rewrite::switching_answer(&mut parts.headers);
         ongoing.complete();
+        session.tunnelled.replace(ongoing.take_draft());
         *session.tunnel.borrow_mut() = upstream.into_tunnel();
         return Response::from_parts(parts, Reply::Empty);
     }
@@ -131,6 +137,10 @@ async fn send(
         };
         let load = Load::new(pool, &member);
         session.is_with(Some(member.serial));
+        ongoing.note(|record| {
+            record.member = Some((member.id, member.address));
+            record.tries = record.tries.saturating_add(1);
+        });
         let way = Way {
             seat,
             member: &member,
@@ -142,7 +152,7 @@ async fn send(
                 Offer::Any
             },
         };
-        match try_member(session, way, &head, body).await {
+        match try_member(session, way, (&head, body), ongoing).await {
             Tried::Answered(answer, upstream) => {
                 ongoing.carry(load);
                 session.guest.local.buffers.give_back(head.headers);
@@ -200,8 +210,8 @@ enum Tried {
 async fn try_member(
     session: &Rc<Session>,
     way: Way<'_>,
-    head: &Parts,
-    mut body: Outgoing,
+    (head, mut body): (&Parts, Outgoing),
+    ongoing: &mut Ongoing,
 ) -> Tried {
     let is_repeatable = is_repeatable(head, &body);
     let patience = if is_repeatable {
@@ -236,6 +246,7 @@ async fn try_member(
                 Err(cause) => return Tried::Unreached(body, cause),
             },
         };
+        ongoing.note(|record| record.connected = Some(record.elapsed()));
         let used = upstream.is_used() && !again;
         match upstream.exchange(head, body, &session.progress).await {
             Sent::Answered(answer)

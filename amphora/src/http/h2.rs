@@ -25,7 +25,7 @@ use self::{
     lent::{Lender, Lent},
     stream::{Call, Stream},
 };
-use super::{preface::Opening, server::linger, session::Session};
+use super::{note, preface::Opening, server::linger, session::Session};
 use crate::{
     limits::{
         CONNECTION_WINDOW_BYTES, LINGER_TIME_MAX, STREAM_HEAD_BYTES_MAX, STREAM_SEND_BYTES_MAX,
@@ -57,6 +57,12 @@ pub(super) async fn serve(session: &Rc<Session>, wire: Wire, begun: Bytes) {
             let lane = session.guest.seat.lane();
             lane.request_errors.bump();
             lane.failures.count(Cause::ClientBadRequest);
+            note::failure(
+                &session.guest.seat,
+                session.ends(),
+                Some(Cause::ClientBadRequest),
+                None,
+            );
         }
         End::Left => {
             session.guest.seat.lane().request_errors.bump();

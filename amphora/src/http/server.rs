@@ -7,7 +7,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, Response, Version, header::TE};
 use http_body::Body;
 use krater_amphora_api::Cause;
@@ -20,18 +19,18 @@ use tokio::{
 use super::{
     body::Reply,
     clerk::Clerks,
-    exchange, h2,
+    exchange, h2, note,
     refusal::{Refusal, head_timeout},
     session::{Ends, Session},
+    tunnel,
 };
 use crate::{
     channel::{Dialogue, Heard, Outflow},
     h1::{Asked, Fault, RequestHead, Toward, answer_head},
     limits::{HANDSHAKE_TIME_MAX, LINGER_BYTES_MAX, LINGER_TIME_MAX},
     local::{Ending, Guest},
-    relay::{Outcome, Relay, Side},
     tls::{Failed, Peer},
-    upstream::{Outgoing, Tunnel, Turn},
+    upstream::{Outgoing, Turn},
     wire::Wire,
 };
 
@@ -60,6 +59,7 @@ async fn serve_sealed(guest: Rc<Guest>, socket: TcpStream, ends: Ends) {
         Err(Failed { cause, socket }) => {
             if let Some(cause) = cause {
                 guest.seat.lane().failures.count(cause);
+                note::failure(&guest.seat, ends, Some(cause), None);
                 tracing::debug!(listener = %state.listener.id, peer = %ends.peer, cause = cause.name(), "a handshake failed");
             }
             if let Some(socket) = socket {
@@ -84,6 +84,7 @@ async fn converse(guest: Rc<Guest>, wire: Wire, ends: Ends, tls: Option<Rc<Peer>
     };
     if let Some(cause) = end.cause().filter(|_| !session.blamed.get()) {
         guest.seat.lane().failures.count(cause);
+        note::failure(&guest.seat, ends, Some(cause), end.status());
     }
     // Nobody else has it any more: requests and their bodies are gone.
     let Some((wire, rest)) = Rc::into_inner(dialogue).map(Dialogue::into_parts) else {
@@ -93,11 +94,11 @@ async fn converse(guest: Rc<Guest>, wire: Wire, ends: Ends, tls: Option<Rc<Peer>
         // Apart, so that tasks that speak HTTP/1 need no room for it.
         return Box::pin(h2::serve(&session, wire, rest.freeze())).await;
     }
-    let tunnel = session.tunnel.take();
+    let tunnel = (session.tunnel.take(), session.tunnelled.take());
     // Apart, so that those who wait for a request need no room for either.
     match (end, tunnel) {
-        (End::Done, Some(tunnel)) => {
-            Box::pin(join(&guest, wire, rest.freeze(), tunnel)).await;
+        (End::Done, (Some(tunnel), draft)) => {
+            Box::pin(tunnel::join(&guest, (wire, rest.freeze()), tunnel, draft)).await;
         }
         (end, _) => close(&session, wire, end).await,
     }
@@ -136,6 +137,17 @@ impl End {
             Self::NoRequest { begun: true } => Some(Cause::ClientTimeoutHead),
             Self::Stalled(Turn::Member) => Some(Cause::MemberStalled),
             Self::Stalled(_) => Some(Cause::ClientTimeout),
+        }
+    }
+}
+
+impl End {
+    /// What the client was told, of what no request was.
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Malformed(status) => Some(*status),
+            Self::NoRequest { begun: true } => Some(Refusal::ClientTimeout.status().as_u16()),
+            _ => None,
         }
     }
 }
@@ -490,51 +502,4 @@ pub(super) async fn linger(wire: &mut Wire) {
     };
     // Elapsed: the client had its time.
     let _ = timeout(LINGER_TIME_MAX, drain).await;
-}
-
-/// Joins a client and a member that no longer speak HTTP.
-async fn join(guest: &Guest, client: Wire, client_rest: Bytes, tunnel: Tunnel) {
-    let Tunnel {
-        wire,
-        link,
-        rest,
-        place: _place,
-    } = tunnel;
-    guest.is_with(Some(link.member.serial));
-    let (listener, member) = (guest.seat.lane(), link.lane());
-    let cut = Cut(guest);
-    let outcome = Relay::new(client, wire, guest.seat.state.listener.timeouts)
-        .with_rest(Side::Client, &rest)
-        .with_rest(Side::Member, &client_rest)
-        .run(
-            &guest.local.scratch,
-            |side, bytes| match side {
-                Side::Client => listener.bytes_in.add(bytes),
-                Side::Member => member.bytes_in.add(bytes),
-            },
-            |side, bytes| match side {
-                Side::Client => listener.bytes_out.add(bytes),
-                Side::Member => member.bytes_out.add(bytes),
-            },
-        )
-        .await;
-    std::mem::forget(cut);
-    let cause = match outcome {
-        Outcome::Done => return,
-        Outcome::Broken(Side::Client) => Cause::ClientGone,
-        Outcome::Broken(Side::Member) => Cause::MemberResetMidAnswer,
-        Outcome::Idle(Side::Client) => Cause::ClientTimeout,
-        Outcome::Idle(Side::Member) => Cause::MemberStalled,
-    };
-    listener.failures.count(cause);
-    link.count(cause);
-}
-
-/// Counts a tunnel that is cut from outside.
-struct Cut<'a>(&'a Guest);
-
-impl Drop for Cut<'_> {
-    fn drop(&mut self) {
-        self.0.seat.lane().failures.count(Cause::LbDrained);
-    }
 }

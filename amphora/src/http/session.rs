@@ -17,6 +17,7 @@ use krater_amphora_core::{
 use tokio::net::TcpStream;
 
 use crate::{
+    access::Draft,
     limits::IDLE_UPSTREAMS_PER_CLIENT_MAX,
     local::{Ending, Guest, Ticket},
     seat::Seat,
@@ -63,6 +64,8 @@ pub(super) struct Session {
     own_upstreams: Rc<Upstreams>,
     /// A member has agreed to speak another protocol: what to join the client with.
     pub(super) tunnel: RefCell<Option<Tunnel>>,
+    /// What is told of that in the access log when it ends.
+    pub(super) tunnelled: RefCell<Option<Draft>>,
     seat: RefCell<Rc<Seat>>,
     epoch: Cell<u64>,
     gone: Cell<bool>,
@@ -87,6 +90,7 @@ impl Session {
             progress: Rc::new(Progress::new()),
             retimed: Cell::new(false),
             tunnel: RefCell::default(),
+            tunnelled: RefCell::default(),
             seat: RefCell::new(seat),
             epoch: Cell::new(0),
             gone: Cell::new(false),
@@ -108,6 +112,7 @@ impl Session {
             progress: Rc::new(Progress::new()),
             retimed: Cell::new(false),
             tunnel: RefCell::default(),
+            tunnelled: RefCell::default(),
             seat: RefCell::new(seat),
             epoch: self.epoch.clone(),
             gone: self.gone.clone(),
@@ -174,6 +179,14 @@ impl Session {
             connector,
             name: self.tls.as_deref().and_then(Peer::server_name),
         })
+    }
+
+    /// Between whom it is.
+    pub(super) const fn ends(&self) -> Ends {
+        Ends {
+            peer: self.peer,
+            local: self.local,
+        }
     }
 
     /// Whom a member is told that a connection is for.

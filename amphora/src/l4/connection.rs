@@ -30,9 +30,11 @@ use crate::{
     world::MemberState,
 };
 
+mod account;
 mod bulk;
 mod dial;
 
+use account::Account;
 use bulk::{Bulk, Reports, State};
 
 /// A client, and the member it was given.
@@ -59,6 +61,8 @@ pub(super) struct Connection {
     unreached: Option<Cause>,
     /// Why it failed, if it did.
     cause: Option<Cause>,
+    /// What is noted of it, if it may be told in the access log.
+    account: Option<Account>,
 }
 
 /// What all connections of a thread share.
@@ -142,6 +146,7 @@ pub(super) enum Fate {
 impl Connection {
     /// One that was just accepted. Takes over a place in the listener's connection limit.
     pub(super) fn new(seat: Rc<Seat>, client: OwnedFd, peer: SocketAddr) -> Self {
+        let account = seat.is_logged().then(Account::new);
         Self {
             seat,
             peer,
@@ -159,6 +164,7 @@ impl Connection {
             bulk: Bulk::default(),
             unreached: None,
             cause: None,
+            account,
         }
     }
 
@@ -344,6 +350,9 @@ impl Connection {
             &mut answered,
         );
         count(&self.seat, link, sent, answered);
+        if let Some(account) = &mut self.account {
+            account.add(sent, answered);
+        }
         if sent != Moved::default() || answered != Moved::default() {
             self.moved_at = shared.now;
         }
@@ -509,6 +518,7 @@ impl Drop for Connection {
         if let Some(cause) = self.cause {
             lane.failures.count(cause);
         }
+        self.tell();
         self.seat.state.shared.limit.release();
     }
 }

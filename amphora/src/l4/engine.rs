@@ -86,7 +86,7 @@ impl Engine {
         reactor.add(&*inbox.bell, bell, Flags::IN)?;
         Ok(Self {
             began: Instant::now(),
-            seats: Seats::new(Arc::clone(&common.world), lane),
+            seats: Seats::new(Arc::clone(&common.world), lane, common.access.pen(lane)),
             shared: Shared {
                 lane,
                 reactor,

@@ -13,6 +13,7 @@ use std::{
 };
 
 use hashbrown::HashMap;
+use krater_amphora_api::Cause;
 use krater_amphora_core::{
     flow::{FlowId, FlowKey, Flows, Standing},
     time::Instant,
@@ -322,7 +323,9 @@ impl Datagrams {
         let client = self.flows.key(id).ok_or(Loss::Denied)?.client;
         let listener = &seat.state.listener;
         if !listener.gate.allows(client.ip()) {
-            self.flows.remove(id);
+            if let Some(mut gone) = self.flows.remove(id) {
+                gone.value.ends_by(Cause::LbDeniedCidr);
+            }
             return Err(Loss::Denied);
         }
         let session = self.flows.get_mut(id).ok_or(Loss::NoMember)?;
@@ -364,7 +367,7 @@ impl Datagrams {
         };
         let bond = &mut session.bond;
         if wire::send_together(&bond.socket, None, parcel, &mut bond.segments) {
-            bond.lane().bytes_out.add(parcel.bytes.len() as u64);
+            session.sent(parcel.bytes.len());
             return;
         }
         for datagram in parcel.each() {
@@ -382,7 +385,7 @@ impl Datagrams {
                 return;
             };
             match sent {
-                Ok(()) => session.bond.lane().bytes_out.add(datagram.len() as u64),
+                Ok(()) => session.sent(datagram.len()),
                 Err(_) => session.seat.lane().lose(Loss::ToMember, 1),
             }
         }
@@ -434,9 +437,8 @@ impl Datagrams {
         door.refresh(turn.seats, turn.now);
         let (seat, since) = (Rc::clone(&door.seat), door.since);
         session.bond.prove();
-        let member = session.bond.lane();
         while let Some((_, parcel)) = batch.next() {
-            member.bytes_in.add(parcel.bytes.len() as u64);
+            session.received(parcel.bytes.len());
             let waits = session.to.is_none() && parcel.is_single();
             if waits && self.replies.takes(at, parcel.bytes) {
                 self.replies.put(at, key.client, parcel.bytes);

@@ -17,6 +17,7 @@ use prometheus::{
 
 use super::table::{self, Kind, Metric, Traffic};
 use crate::{
+    access::Counts,
     local::Common,
     meter::{DurationTotals, Durations, Loss, MemberTotals, Responses},
     probe::Meters,
@@ -120,6 +121,9 @@ impl Scrape {
             &[],
             self.common.exhaustions.load(Relaxed),
         );
+        let Counts { written, dropped } = self.common.access.counts();
+        out.count(&table::ACCESS_RECORDS, &["written"], written);
+        out.count(&table::ACCESS_RECORDS, &["dropped"], dropped);
         self.threads(out);
         for (result, tally) in [
             ("applied", &tallies.applies),

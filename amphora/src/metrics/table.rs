@@ -96,6 +96,8 @@ declare! {
         "Broken invariants that cost a connection or a task; must be zero.";
     EXHAUSTIONS Counter "krater_amphora_accept_exhaustions_total" []
         "Times that accepting had to pause because the process or the system ran out of descriptors or memory.";
+    ACCESS_RECORDS Counter "krater_amphora_access_log_records_total" ["result"]
+        "Records of access logs: written, dropped (the sink was too slow for them, or failed).";
     APPLIES Counter "krater_amphora_applies_total" ["result"]
         "Snapshots by what became of them: applied, unreadable, stale, invalid, not_kept.";
     REMOVALS Counter "krater_amphora_removals_total" []

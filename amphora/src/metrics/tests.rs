@@ -66,8 +66,8 @@ fn causes_document() -> String {
     let mut text = String::from(
         "# Causes of failures\n\n\
          A request that fails, or a connection or datagram of a listener that carries no HTTP, has one cause. It is\n\
-         counted in `krater_amphora_listener_failures_total`, shown by `krater lb causes`, and said to HTTP\n\
-         clients in `x-krater-cause` where they get an answer of ours. A request that another member served\n\
+         counted in `krater_amphora_listener_failures_total`, shown by `krater lb causes`, told in the access log, and said\n\
+         to HTTP clients in `x-krater-cause` where they get an answer of ours. A request that another member served\n\
          after a first one failed has not failed; the try is counted in `krater_amphora_member_failures_total`. If all\n\
          tries failed, the cause is that of the last one.\n\n\
          Names never change their meaning. An answer of a member is no failure, whatever its status.\n\n\

@@ -7,8 +7,8 @@ use std::{fmt, net::IpAddr};
 
 use hashbrown::HashSet;
 use krater_amphora_api::{
-    Algorithm, ExpectedCodes, Generation, HealthMonitorId, HttpVersion, L7PolicyId, ListenerId,
-    ListenerProtocol, ListenerTlsSpec, LoadBalancerId, MemberId, PassiveHealthSpec,
+    AccessLogSpec, Algorithm, ExpectedCodes, Generation, HealthMonitorId, HttpVersion, L7PolicyId,
+    ListenerId, ListenerProtocol, ListenerTlsSpec, LoadBalancerId, MemberId, PassiveHealthSpec,
     PersistenceSpec, PolicyAction, PoolId, PoolProtocol, PoolTlsSpec, RuleSpec,
 };
 use serde::de::DeserializeOwned;
@@ -77,6 +77,7 @@ const LISTENER: Shape = &[
     optional("insert_headers", Content::Part(INSERT_HEADERS)),
     optional("source_rate", leaf::<Option<u32>>()),
     optional("policies", Content::Resources(POLICY)),
+    optional("access_log", leaf::<Option<AccessLogSpec>>()),
     optional("tls", leaf::<Option<ListenerTlsSpec>>()),
 ];
 

@@ -148,6 +148,11 @@ impl Body for Outgoing {
                 (inflow.poll_frame(cx, progress), progress)
             }
         };
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            progress.taken.set(progress.taken.get() + data.len() as u64);
+        }
         // While an answer is under way its own body says whose turn it is.
         let waits = if frame.is_pending() {
             Turn::Client

@@ -19,6 +19,8 @@ pub(crate) struct Progress {
     pub(crate) wanted: Cell<bool>,
     /// Bytes of the request's body that were passed on and that the client was not given room for again.
     pub(crate) held: Cell<usize>,
+    /// Bytes of the request's body that have come.
+    pub(crate) taken: Cell<u64>,
     /// Bytes that went to the member since somebody last took the number.
     pub(crate) delivered: Cell<usize>,
 }
@@ -47,6 +49,7 @@ impl Progress {
             unread: Cell::new(false),
             wanted: Cell::new(false),
             held: Cell::new(0),
+            taken: Cell::new(0),
             delivered: Cell::new(0),
         }
     }

@@ -248,11 +248,13 @@ fn admit(local: &Rc<Local>, seat: &Rc<Seat>, stream: TcpStream, ends: Ends) {
     if !seat.state.listener.gate.allows(ends.peer.ip()) {
         lane.denied.bump();
         lane.failures.count(Cause::LbDeniedCidr);
+        http::turned_away(seat, ends, Cause::LbDeniedCidr);
         return;
     }
     if !seat.state.shared.admits(ends.peer.ip()) {
         lane.too_often.bump();
         lane.failures.count(Cause::LbRate);
+        http::turned_away(seat, ends, Cause::LbRate);
         return;
     }
     spawn_local(guest.attend(move |guest| http::serve(guest, stream, ends)));

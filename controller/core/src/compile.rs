@@ -180,6 +180,7 @@ fn compile_listener(
         insert_headers: compile_headers(&listener.insert_headers),
         source_rate: treatment.source_rate(),
         policies,
+        access_log: treatment.access_log(),
         tls,
         hsts: tls::hsts(listener),
     })

@@ -59,6 +59,9 @@ pub const SOURCE_RATE_MAX: u32 = 100_000;
 /// HTTP requests that one member may have at once: what amphorae take.
 pub const MEMBER_REQUESTS_MAX: u32 = 1_000_000;
 
+/// The most requests there may be for one in the access log: fewer would be as good as none.
+pub const ACCESS_LOG_ONE_IN_MAX: u32 = 1_000_000;
+
 /// The longest that connections of a member are given an end after, in seconds: a day. Longer is as good as never.
 pub const MEMBER_DRAIN_SECONDS_MAX: u32 = 86_400;
 

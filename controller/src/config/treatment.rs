@@ -31,8 +31,12 @@ pub(super) struct TreatmentFile {
     member_requests: Option<usize>,
 }
 
-/// The settings, or notes of what is wrong with them.
-pub(super) fn parse(file: TreatmentFile, flaws: &mut Flaws) -> Option<UsualTreatment> {
+/// The settings, or notes of what is wrong with them. What is told in the access log is said elsewhere.
+pub(super) fn parse(
+    file: TreatmentFile,
+    access_log_one_in: Option<u32>,
+    flaws: &mut Flaws,
+) -> Option<UsualTreatment> {
     let usual = UsualTreatment::default();
     let failures = number(
         file.passive_failures,
@@ -101,6 +105,7 @@ pub(super) fn parse(file: TreatmentFile, flaws: &mut Flaws) -> Option<UsualTreat
         source_rate: rate?,
         member_drain_ms: drain?,
         member_requests: requests?,
+        access_log_one_in,
     })
 }
 

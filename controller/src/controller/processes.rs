@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use krater_driver_local::{ProcessCompute, ProcessSettings};
+use krater_driver_local::{AccessLogSettings, ProcessCompute, ProcessSettings};
 
 use super::StartError;
-use crate::config::Config;
+use crate::config::{AccessLog, Config};
 
 pub(super) fn compute(config: &Config) -> Result<ProcessCompute, StartError> {
     let binary = amphora_binary(config.fleet.amphora_binary.as_deref())?;
@@ -19,8 +19,18 @@ pub(super) fn compute(config: &Config) -> Result<ProcessCompute, StartError> {
         workers: config.fleet.workers,
         heartbeat: config.fleet.heartbeat,
         drain: config.fleet.drain,
+        access_log: access_log(&config.access_log),
     };
     ProcessCompute::new(settings).map_err(StartError::Compute)
+}
+
+fn access_log(log: &AccessLog) -> Option<AccessLogSettings> {
+    Some(AccessLogSettings {
+        to: log.to.clone()?,
+        file_bytes_max: log.file_bytes_max,
+        files_max: log.files_max,
+        facility: log.facility,
+    })
 }
 
 /// The program that amphorae are: the one chosen, else the one beside this program.

@@ -6,11 +6,11 @@ use alloc::{
     string::String,
     vec::Vec,
 };
-use core::time::Duration;
+use core::{num::NonZeroU32, time::Duration};
 
 use krater_amphora_api::{
-    InsertHeadersSpec, ListenerProtocol, ListenerSpec, PoolId, PoolProtocol, SnapshotSpec, Subject,
-    TimeoutsSpec,
+    AccessLogSpec, InsertHeadersSpec, ListenerProtocol, ListenerSpec, PoolId, PoolProtocol,
+    SnapshotSpec, Subject, TimeoutsSpec,
 };
 
 use super::{
@@ -129,7 +129,20 @@ fn parse(
         insert_certificate: insert_certificate(spec, reasons),
         hsts: spec.hsts.as_ref().map(Hsts::new),
         policies: policy::parse_all(spec, pools, reasons),
+        access_log: access_log(spec.access_log, subject, reasons),
     }
+}
+
+fn access_log(
+    spec: Option<AccessLogSpec>,
+    subject: Subject,
+    reasons: &mut Reasons,
+) -> Option<NonZeroU32> {
+    let one_in = NonZeroU32::new(spec?.one_in);
+    reasons.require(one_in.is_some(), subject, || {
+        String::from("an access log tells one in at least 1, not one in 0")
+    });
+    one_in
 }
 
 /// Which pool protocols a listener may send to (reference 21.2), and what becomes of the pair (19.1).

@@ -20,7 +20,7 @@ use crate::{
     http::{
         body::Reply,
         clerk::{Assigned, Clerks},
-        exchange,
+        exchange, note,
         session::Session,
     },
     limits::IDLE_FRAMES_PER_FRAME,
@@ -129,6 +129,8 @@ async fn answer(call: Call) {
         let lane = session.guest.seat.lane();
         lane.request_errors.bump();
         lane.failures.count(Cause::ClientBadRequest);
+        let cause = Some(Cause::ClientBadRequest);
+        note::failure(&session.guest.seat, session.ends(), cause, None);
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     }

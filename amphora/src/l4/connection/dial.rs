@@ -38,6 +38,9 @@ impl Connection {
                 }
                 Next::Member(member) => {
                     let load = Load::new(pool, member);
+                    if let Some(account) = &mut self.account {
+                        account.dials(member);
+                    }
                     match begin(member.address, shared, id) {
                         Ok(socket) => {
                             let until = shared.now.after(self.timeouts().member_connect);
@@ -91,6 +94,9 @@ impl Connection {
                 link: Link::new(member, shared.lane),
                 _load: load,
             };
+        }
+        if let Some(account) = &mut self.account {
+            account.connects();
         }
         self.introduce();
         self.stage = Stage::Relaying;

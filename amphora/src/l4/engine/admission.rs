@@ -113,17 +113,19 @@ impl Engine {
     pub(super) fn let_in(&mut self, seat: Rc<Seat>, client: OwnedFd, peer: SocketAddr) {
         let lane = seat.lane();
         lane.accepted.bump();
-        let mut allowed = seat.state.listener.gate.allows(peer.ip());
-        if !allowed {
+        let refused = if !seat.state.listener.gate.allows(peer.ip()) {
             lane.denied.bump();
-            lane.failures.count(Cause::LbDeniedCidr);
+            Some(Cause::LbDeniedCidr)
         } else if !seat.state.shared.admits(peer.ip()) {
-            allowed = false;
             lane.too_often.bump();
-            lane.failures.count(Cause::LbRate);
-        }
-        let connection = Connection::new(seat, client, peer);
-        if allowed {
+            Some(Cause::LbRate)
+        } else {
+            None
+        };
+        let mut connection = Connection::new(seat, client, peer);
+        if let Some(cause) = refused {
+            let _ends = connection.fails(cause);
+        } else {
             let id = self.connections.insert(connection);
             self.common.threads.of(self.shared.lane).accepted.bump();
             self.drive(id, Connection::start);

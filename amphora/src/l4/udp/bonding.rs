@@ -56,10 +56,15 @@ impl Datagrams {
                 return Err(why);
             }
         };
-        let session = Session::new(Rc::clone(seat), to, bond);
+        let vip = self.doors.id_at(key.door).and_then(|id| {
+            let mut vip = self.doors.find(id)?.address;
+            vip.set_ip(to.unwrap_or_else(|| vip.ip()));
+            Some(vip)
+        });
+        let session = Session::new(Rc::clone(seat), (key.client, vip), to, bond);
         let (id, gone) = self.flows.admit(key, turn.now, idle(seat), session);
-        if let Some(gone) = gone {
-            gone.value.seat.lane().evict();
+        if let Some(mut gone) = gone {
+            gone.value.give_way();
         }
         if self.watch(id, turn) {
             Ok(id)
@@ -124,8 +129,8 @@ impl Datagrams {
         match wire::connected(member, self.descriptors_max) {
             Err(error) if is_exhaustion(error) => {
                 let oldest = self.flows.oldest().ok_or(error)?;
-                if let Some(gone) = self.flows.remove(oldest) {
-                    gone.value.seat.lane().evict();
+                if let Some(mut gone) = self.flows.remove(oldest) {
+                    gone.value.give_way();
                 }
                 wire::connected(member, self.descriptors_max)
             }

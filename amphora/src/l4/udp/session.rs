@@ -1,7 +1,13 @@
 //! One client and its member.
 
-use std::{net::IpAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::Cell,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+};
 
+use krater_amphora_api::Cause;
 use krater_amphora_core::time::Instant;
 use rustix::fd::OwnedFd;
 
@@ -23,6 +29,18 @@ pub(super) struct Session {
     pub(super) bond: Bond,
     /// From when on its datagrams go to another member, since its own takes no new sessions.
     pub(super) drains_until: Option<Instant>,
+    /// What is noted of it, if it may be told in the access log.
+    account: Option<Account>,
+}
+
+/// What is noted of a session while it lasts.
+struct Account {
+    began: std::time::Instant,
+    client: SocketAddr,
+    vip: Option<SocketAddr>,
+    bytes_in: Cell<u64>,
+    bytes_out: Cell<u64>,
+    cause: Option<Cause>,
 }
 
 /// A session's end at a member.
@@ -38,14 +56,77 @@ pub(super) struct Bond {
 
 impl Session {
     /// A session that begins. Takes over a place in the listener's limit.
-    pub(super) fn new(seat: Rc<Seat>, to: Option<IpAddr>, bond: Bond) -> Self {
+    pub(super) fn new(
+        seat: Rc<Seat>,
+        (client, vip): (SocketAddr, Option<SocketAddr>),
+        to: Option<IpAddr>,
+        bond: Bond,
+    ) -> Self {
         seat.lane().accepted.bump();
+        let account = seat.is_logged().then(|| Account {
+            began: std::time::Instant::now(),
+            client,
+            vip,
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            cause: None,
+        });
         Self {
             seat,
             to,
             bond,
             drains_until: None,
+            account,
         }
+    }
+
+    /// Notes bytes that went to the member.
+    pub(super) fn sent(&self, bytes: usize) {
+        self.bond.lane().bytes_out.add(bytes as u64);
+        if let Some(account) = &self.account {
+            add(&account.bytes_in, bytes);
+        }
+    }
+
+    /// Notes bytes that came from the member.
+    pub(super) fn received(&self, bytes: usize) {
+        self.bond.lane().bytes_in.add(bytes as u64);
+        if let Some(account) = &self.account {
+            add(&account.bytes_out, bytes);
+        }
+    }
+
+    /// It gives way to another one.
+    pub(super) fn give_way(&mut self) {
+        self.seat.lane().evict();
+        self.ends_by(Cause::LbLimit);
+    }
+
+    /// Notes why it ends, if that is a failure.
+    pub(super) fn ends_by(&mut self, cause: Cause) {
+        if let Some(account) = &mut self.account {
+            account.cause = Some(cause);
+        }
+    }
+
+    fn tell(&self) {
+        let Some(account) = &self.account else { return };
+        let Some(mut draft) = self.seat.draft() else {
+            return;
+        };
+        draft.note(|record| {
+            let member = self.bond.member();
+            record.began = Some(account.began);
+            record.client = Some(account.client);
+            record.vip = account.vip;
+            record.bytes_in = account.bytes_in.get();
+            record.bytes_out = account.bytes_out.get();
+            record.member = Some((member.id, member.address));
+            record.tries = 1;
+            record.cause = account.cause;
+            let pool = self.seat.state.pool.as_ref();
+            record.pool = pool.map(|pool| pool.pool.id);
+        });
     }
 }
 
@@ -53,6 +134,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.seat.lane().ended.bump();
         self.seat.state.shared.limit.release();
+        self.tell();
     }
 }
 
@@ -81,4 +163,8 @@ impl Bond {
     pub(super) fn lane(&self) -> &MemberLane {
         self.link.lane()
     }
+}
+
+fn add(count: &Cell<u64>, bytes: usize) {
+    count.set(count.get() + bytes as u64);
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use krater_controller_core::{
     limits::{
-        MEMBER_DRAIN_SECONDS_MAX, MEMBER_REQUESTS_MAX, PASSIVE_FAILURES_MAX, PASSIVE_SECONDS_MAX,
-        SLOW_START_SECONDS_MAX, SOURCE_RATE_MAX,
+        ACCESS_LOG_ONE_IN_MAX, MEMBER_DRAIN_SECONDS_MAX, MEMBER_REQUESTS_MAX, PASSIVE_FAILURES_MAX,
+        PASSIVE_SECONDS_MAX, SLOW_START_SECONDS_MAX, SOURCE_RATE_MAX,
     },
     model::{
-        COMPUTE_ZONE_KEY, CONNECTIONS_KEY, Family, FlavorTerms, LOAD_BALANCERS_KEY,
+        ACCESS_LOG_KEY, COMPUTE_ZONE_KEY, CONNECTIONS_KEY, Family, FlavorTerms, LOAD_BALANCERS_KEY,
         MEMBER_DRAIN_KEY, MEMBER_REQUESTS_KEY, MemberDrain, PASSIVE_FAILURES_KEY,
         PASSIVE_SECONDS_KEY, PASSIVE_SHARE_KEY, SLOW_START_KEY, SOURCE_RATE_KEY, TENANCY_KEY,
         TOPOLOGY_KEY, Tenancy, Terms, Topology, Treatment, VIP_NETWORKS_KEY, ZoneTerms,
@@ -86,6 +86,10 @@ fn treatment(key: &str, value: &Value, treatment: &mut Treatment) -> Result<bool
             } else {
                 MemberDrain::Seconds(number(key, value, 0, MEMBER_DRAIN_SECONDS_MAX)?)
             });
+        }
+        ACCESS_LOG_KEY => {
+            let one_in = number(key, value, 0, ACCESS_LOG_ONE_IN_MAX)?;
+            treatment.access_log_one_in = Some(one_in);
         }
         _ => return Ok(false),
     }

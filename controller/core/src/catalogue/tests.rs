@@ -90,6 +90,7 @@ const SLOWLY: Treatment = Treatment {
     source_rate: None,
     member_drain: None,
     member_requests: None,
+    access_log_one_in: None,
 };
 
 fn flavor() -> Terms {

@@ -121,6 +121,8 @@ pub const SOURCE_RATE_KEY: &str = "krater_source_rate";
 pub const MEMBER_DRAIN_KEY: &str = "krater_member_drain_seconds";
 /// Flavor key: HTTP requests that one member may have at once.
 pub const MEMBER_REQUESTS_KEY: &str = "krater_member_requests";
+/// Flavor key: requests or connections there are for one in the access log.
+pub const ACCESS_LOG_KEY: &str = "krater_access_log_one_in";
 /// Zone key: where its amphorae are.
 pub const COMPUTE_ZONE_KEY: &str = "compute_zone";
 /// Zone key: where its VIP may be.
@@ -131,73 +133,84 @@ impl Family {
     #[must_use]
     pub const fn capabilities(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Flavor => &[
-                (
-                    TOPOLOGY_KEY,
-                    "How many amphorae carry a load balancer: SINGLE, which is one, or ACTIVE_STANDBY, which is two of \
-                     which one takes over.",
-                ),
-                (
-                    TENANCY_KEY,
-                    "With whom a load balancer shares its amphora: shared, which is with others, or dedicated, which \
-                     is with nobody.",
-                ),
-                (
-                    LOAD_BALANCERS_KEY,
-                    "The most load balancers on the amphora that carries one of this flavor, a number of at least 1.",
-                ),
-                (
-                    CONNECTIONS_KEY,
-                    "The most concurrent connections of each listener, a number of at least 1, whatever the listener \
-                     asks for.",
-                ),
-                (
-                    PASSIVE_FAILURES_KEY,
-                    "Connections to a member in a row that are refused, reset or not answered until it is passed over \
-                     for a while, a number of at most 1000; 0 passes over nobody.",
-                ),
-                (
-                    PASSIVE_SECONDS_KEY,
-                    "How long such a member is passed over the first time, 1 to 3600 seconds; each further time in a \
-                     row is twice as long.",
-                ),
-                (
-                    PASSIVE_SHARE_KEY,
-                    "How many members of a pool may be passed over at once, 1 to 100 percent; one always may, all \
-                     never.",
-                ),
-                (
-                    SLOW_START_KEY,
-                    "How long the share of a member that recovered or was added takes to grow to its weight, at most \
-                     3600 seconds; 0 gives it at once.",
-                ),
-                (
-                    SOURCE_RATE_KEY,
-                    "Connections that one client address, or 64 bits of an IPv6 network, may begin a second at each \
-                     listener, a number of at most 100000; 0 allows any number.",
-                ),
-                (
-                    MEMBER_DRAIN_KEY,
-                    "How long connections of a member go on that is deleted, disabled or of weight 0, at most 86400 \
-                     seconds; never ends none.",
-                ),
-                (
-                    MEMBER_REQUESTS_KEY,
-                    "HTTP requests, and tunnels that have come of them, that one member may have under way at once, a \
-                     number of at most 1000000; further ones wait for as long as a connection to it may take. 0 allows \
-                     any number.",
-                ),
-            ],
-            Self::Zone => &[
-                (
-                    COMPUTE_ZONE_KEY,
-                    "The zone of the fleet whose amphorae carry load balancers of this availability zone.",
-                ),
-                (
-                    VIP_NETWORKS_KEY,
-                    "The ids of the networks that VIPs may be on, in place of those the deployment allows.",
-                ),
-            ],
+            Self::Flavor => FLAVOR_CAPABILITIES,
+            Self::Zone => ZONE_CAPABILITIES,
         }
     }
 }
+
+/// What flavor profiles can say something with.
+const FLAVOR_CAPABILITIES: &[(&str, &str)] = &[
+    (
+        TOPOLOGY_KEY,
+        "How many amphorae carry a load balancer: SINGLE, which is one, or ACTIVE_STANDBY, which is two of \
+                     which one takes over.",
+    ),
+    (
+        TENANCY_KEY,
+        "With whom a load balancer shares its amphora: shared, which is with others, or dedicated, which \
+                     is with nobody.",
+    ),
+    (
+        LOAD_BALANCERS_KEY,
+        "The most load balancers on the amphora that carries one of this flavor, a number of at least 1.",
+    ),
+    (
+        CONNECTIONS_KEY,
+        "The most concurrent connections of each listener, a number of at least 1, whatever the listener \
+                     asks for.",
+    ),
+    (
+        PASSIVE_FAILURES_KEY,
+        "Connections to a member in a row that are refused, reset or not answered until it is passed over \
+                     for a while, a number of at most 1000; 0 passes over nobody.",
+    ),
+    (
+        PASSIVE_SECONDS_KEY,
+        "How long such a member is passed over the first time, 1 to 3600 seconds; each further time in a \
+                     row is twice as long.",
+    ),
+    (
+        PASSIVE_SHARE_KEY,
+        "How many members of a pool may be passed over at once, 1 to 100 percent; one always may, all \
+                     never.",
+    ),
+    (
+        SLOW_START_KEY,
+        "How long the share of a member that recovered or was added takes to grow to its weight, at most \
+                     3600 seconds; 0 gives it at once.",
+    ),
+    (
+        SOURCE_RATE_KEY,
+        "Connections that one client address, or 64 bits of an IPv6 network, may begin a second at each \
+                     listener, a number of at most 100000; 0 allows any number.",
+    ),
+    (
+        MEMBER_DRAIN_KEY,
+        "How long connections of a member go on that is deleted, disabled or of weight 0, at most 86400 \
+                     seconds; never ends none.",
+    ),
+    (
+        MEMBER_REQUESTS_KEY,
+        "HTTP requests, and tunnels that have come of them, that one member may have under way at once, a \
+                     number of at most 1000000; further ones wait for as long as a connection to it may take. 0 allows \
+                     any number.",
+    ),
+    (
+        ACCESS_LOG_KEY,
+        "Requests or connections there are for one that is told in the access log, where the deployment \
+                     has one, a number of at most 1000000; 1 tells all, 0 none.",
+    ),
+];
+
+/// The same of availability zone profiles.
+const ZONE_CAPABILITIES: &[(&str, &str)] = &[
+    (
+        COMPUTE_ZONE_KEY,
+        "The zone of the fleet whose amphorae carry load balancers of this availability zone.",
+    ),
+    (
+        VIP_NETWORKS_KEY,
+        "The ids of the networks that VIPs may be on, in place of those the deployment allows.",
+    ),
+];

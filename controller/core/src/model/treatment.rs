@@ -1,7 +1,7 @@
 //! How the data plane treats members and clients beyond what tenants can say of them: what a flavor asks for, and what a
 //! deployment has where none does.
 
-use krater_amphora_api::PassiveHealthSpec;
+use krater_amphora_api::{AccessLogSpec, PassiveHealthSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
@@ -25,6 +25,8 @@ pub struct Treatment {
     pub member_drain: Option<MemberDrain>,
     /// HTTP requests that one member may have under way at once, at most [`limits::MEMBER_REQUESTS_MAX`]; 0: any number.
     pub member_requests: Option<u32>,
+    /// Requests or connections there are for one in the access log, at most [`limits::ACCESS_LOG_ONE_IN_MAX`]; 0: none are.
+    pub access_log_one_in: Option<u32>,
 }
 
 /// How long connections of a member go on that may not be chosen any more.
@@ -55,6 +57,8 @@ pub struct UsualTreatment {
     pub member_drain_ms: Option<u32>,
     /// As [`Treatment::member_requests`].
     pub member_requests: u32,
+    /// As [`Treatment::access_log_one_in`]; `None`: there is no access log, whatever a flavor asks for.
+    pub access_log_one_in: Option<u32>,
 }
 
 impl Default for UsualTreatment {
@@ -74,6 +78,7 @@ impl Default for UsualTreatment {
             source_rate: 0,
             member_drain_ms: None,
             member_requests: 10_000,
+            access_log_one_in: None,
         }
     }
 }
@@ -99,6 +104,9 @@ impl UsualTreatment {
                 Some(MemberDrain::Seconds(seconds)) => Some(milliseconds(seconds)),
             },
             member_requests: asked.member_requests.unwrap_or(self.member_requests),
+            access_log_one_in: self
+                .access_log_one_in
+                .map(|usual| asked.access_log_one_in.unwrap_or(usual)),
         }
     }
 
@@ -117,6 +125,13 @@ impl UsualTreatment {
     #[must_use]
     pub fn member_requests(&self) -> Option<u32> {
         (self.member_requests > 0).then_some(self.member_requests)
+    }
+
+    /// What is told in the access log, in the data plane's words.
+    #[must_use]
+    pub fn access_log(&self) -> Option<AccessLogSpec> {
+        let one_in = self.access_log_one_in.filter(|one_in| *one_in > 0)?;
+        Some(AccessLogSpec { one_in })
     }
 
     /// The rate of a source, in the data plane's words.
@@ -148,12 +163,26 @@ mod tests {
             source_rate: Some(5),
             member_drain: Some(MemberDrain::Seconds(7)),
             member_requests: Some(0),
+            access_log_one_in: Some(3),
         };
         let with = usual.with(asked);
         assert_eq!(with.passive_health(), None);
         assert_eq!(with.source_rate(), Some(5));
         assert_eq!(usual.member_requests(), Some(10_000));
         assert_eq!(with.member_requests(), None);
+        assert_eq!(with.access_log(), None, "the deployment has none");
+        let logging = UsualTreatment {
+            access_log_one_in: Some(1),
+            ..usual
+        };
+        let one_in = |treatment: UsualTreatment| treatment.access_log().map(|log| log.one_in);
+        assert_eq!(one_in(logging), Some(1));
+        assert_eq!(one_in(logging.with(asked)), Some(3));
+        let silent = Treatment {
+            access_log_one_in: Some(0),
+            ..asked
+        };
+        assert_eq!(one_in(logging.with(silent)), None);
         assert_eq!(
             (with.slow_start_ms, with.member_drain_ms),
             (30_000, Some(7_000))

@@ -12,6 +12,6 @@ pub use auth::NoAuth;
 pub use network::{
     ConfigError, FixedIpConfig, LocalNetwork, NetworkConfig, NoopNetwork, PortConfig, SubnetConfig,
 };
-pub use process::{ProcessCompute, ProcessSettings};
+pub use process::{AccessLogSettings, ProcessCompute, ProcessSettings};
 pub use secrets::{Drawer, FileSecrets, Shelf, ShelfError, Shelved, name_of};
 pub use tokens::{TokenFile, TokenFileError};

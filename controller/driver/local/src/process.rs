@@ -41,6 +41,21 @@ pub struct ProcessSettings {
     pub heartbeat: Duration,
     /// How long connections get to end by themselves when an amphora is stopped.
     pub drain: Duration,
+    /// Where they tell of requests and connections; as they do without settings when `None`.
+    pub access_log: Option<AccessLogSettings>,
+}
+
+/// Where amphorae tell of requests and connections, in their own words.
+#[derive(Clone, Debug)]
+pub struct AccessLogSettings {
+    /// `stdout`, `file:/PATH`, `syslog+udp://ADDRESS:PORT` or `syslog+tcp://ADDRESS:PORT`.
+    pub to: String,
+    /// A file that has grown to this is put aside.
+    pub file_bytes_max: usize,
+    /// So many of those are kept.
+    pub files_max: u8,
+    /// The facility of syslog messages.
+    pub facility: u8,
 }
 
 /// Starts amphorae as processes of this host and finds those that an earlier controller started.

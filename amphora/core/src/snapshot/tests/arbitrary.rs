@@ -3,9 +3,9 @@
 use core::net::IpAddr;
 
 use krater_amphora_api::{
-    AlpnProtocol, CertificateSpec, CipherSuite, ClientCertificatesSpec, Comparison, HstsSpec,
-    ListenerSpec, MemberSpec, PassiveHealthSpec, PersistenceSpec, PolicyAction, PolicySpec,
-    PrivateKeyPem, RuleSpec, RuleSubject, TlsVersion, VipSpec,
+    AccessLogSpec, AlpnProtocol, CertificateSpec, CipherSuite, ClientCertificatesSpec, Comparison,
+    HstsSpec, ListenerSpec, MemberSpec, PassiveHealthSpec, PersistenceSpec, PolicyAction,
+    PolicySpec, PrivateKeyPem, RuleSpec, RuleSubject, TlsVersion, VipSpec,
 };
 use proptest::{prelude::*, sample::subsequence};
 
@@ -376,6 +376,7 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
             headers,
             any_policies(),
             prop::option::weighted(0.2, mostly(1_u32..1_000)),
+            prop::option::weighted(0.2, mostly(1_u32..1_000)),
             prop::option::weighted(0.3, any_listener_tls()),
             prop::option::weighted(0.2, any_hsts()),
         ),
@@ -391,7 +392,7 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
                 pool,
                 cidrs,
                 timers,
-                (headers, policies, source_rate, tls, hsts),
+                (headers, policies, source_rate, one_in, tls, hsts),
             )| {
                 let (client_data_ms, member_connect_ms, member_data_ms, tcp_inspect_ms) = timers;
                 ListenerSpec {
@@ -412,6 +413,7 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
                     insert_headers: inserted(headers.unwrap_or_default()),
                     source_rate,
                     policies,
+                    access_log: one_in.map(|one_in| AccessLogSpec { one_in }),
                     tls,
                     hsts,
                 }

@@ -25,7 +25,7 @@ fn every_key_of_a_flavor_means_something() {
             "krater_load_balancers_max": 1, "krater_connections_max": 4294967295, "krater_passive_failures": 0,
             "krater_passive_seconds": 3600, "krater_passive_share": 1, "krater_slow_start_seconds": 30,
             "krater_source_rate": 100000, "krater_member_drain_seconds": 86400,
-            "krater_member_requests": 1000000}"#
+            "krater_member_requests": 1000000, "krater_access_log_one_in": 1000000}"#
         ),
         FlavorTerms {
             topology: Topology::ActiveStandby,
@@ -40,6 +40,7 @@ fn every_key_of_a_flavor_means_something() {
                 source_rate: Some(100_000),
                 member_drain: Some(MemberDrain::Seconds(86_400)),
                 member_requests: Some(1_000_000),
+                access_log_one_in: Some(1_000_000),
             },
         }
     );
@@ -125,6 +126,10 @@ fn unknown_keys_and_values_of_flavors_are_told_in_a_sentence() {
             (r#"{"krater_source_rate": 100001}"#, "from 0 to 100000"),
             (
                 r#"{"krater_member_requests": 1000001}"#,
+                "from 0 to 1000000",
+            ),
+            (
+                r#"{"krater_access_log_one_in": 1000001}"#,
                 "from 0 to 1000000",
             ),
             (

@@ -139,6 +139,7 @@ async fn capabilities_are_what_profiles_can_say() {
                 "krater_source_rate",
                 "krater_member_drain_seconds",
                 "krater_member_requests",
+                "krater_access_log_one_in",
             ],
         ),
         (

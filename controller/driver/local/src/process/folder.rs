@@ -15,7 +15,7 @@ use krater_amphora_api::AmphoraId;
 use krater_driver::{AmphoraOrder, DriverError, Endpoint};
 use serde::{Deserialize, Serialize};
 
-use super::{ProcessSettings, supervisor};
+use super::{AccessLogSettings, ProcessSettings, supervisor};
 
 /// The folder of one amphora.
 #[derive(Clone, Debug)]
@@ -125,6 +125,19 @@ impl Folder {
             "drain",
             quoted(&format!("{}ms", settings.drain.as_millis())),
         );
+        if let Some(log) = &settings.access_log {
+            let AccessLogSettings {
+                to,
+                file_bytes_max,
+                files_max,
+                facility,
+            } = log;
+            let _ = write!(
+                text,
+                "[access_log]\nto = {}\nfile_max = \"{file_bytes_max}B\"\nfiles_max = {files_max}\nfacility = {facility}\n",
+                quoted(to),
+            );
+        }
         text
     }
 

@@ -52,6 +52,7 @@ impl Host {
             workers: Some(1),
             heartbeat: Duration::from_secs(1),
             drain: Duration::from_millis(100),
+            access_log: None,
         })
         .unwrap()
     }
