@@ -10,6 +10,7 @@ mod exchange;
 mod guard;
 mod h2;
 mod keeping;
+mod metrics;
 mod note;
 mod policy;
 mod preface;

@@ -9,6 +9,7 @@ mod config;
 mod connect;
 mod custody;
 mod date;
+mod exposition;
 pub mod fuzz;
 mod h1;
 mod heartbeat;

@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use hashbrown::{HashMap, HashSet};
-use krater_amphora_api::ListenerId;
+use krater_amphora_api::{ListenerId, LoadBalancerId};
 use tokio::{
     task::spawn_local,
     time::{Instant, timeout_at},
@@ -26,7 +26,7 @@ use crate::{
     meter::ThreadMeter,
     seat::{Seat, Seats},
     upstream::Upstreams,
-    world::{Leave, ListenerState, World},
+    world::{Balancer, Leave, ListenerState, World},
 };
 
 mod guest;
@@ -100,6 +100,12 @@ impl Local {
     /// The listener as it is in the current world.
     pub(crate) fn seat(&self, listener: ListenerId) -> Option<Rc<Seat>> {
         self.seats.borrow_mut().find(listener)
+    }
+
+    /// A load balancer as it is in the current world.
+    pub(crate) fn balancer(&self, id: LoadBalancerId) -> Option<Arc<Balancer>> {
+        let mut seats = self.seats.borrow_mut();
+        seats.world().balancers.get(&id).cloned()
     }
 
     /// A listener that the current world may no longer have.

@@ -167,6 +167,8 @@ fn run(
     let runtime = match builder
         .enable_io()
         .enable_time()
+        // For metrics that are told to tenants, one after the other.
+        .max_blocking_threads(1)
         .build_local(LocalOptions::default())
     {
         Ok(runtime) => runtime,

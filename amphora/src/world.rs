@@ -10,9 +10,11 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use krater_amphora_api::{
     Algorithm, ListenerId, ListenerReport, ListenerState as Serving, LoadBalancerId,
@@ -31,6 +33,7 @@ use crate::{
 
 mod conduct;
 mod departed;
+mod leave;
 mod limit;
 mod part;
 mod places;
@@ -45,6 +48,7 @@ use sources::Sources;
 use sticky::Sticky;
 
 pub use conduct::{Alarm, Alarms};
+pub use leave::Leave;
 pub use limit::ConnectionLimit;
 pub use part::Part;
 pub(crate) use places::{Busy, Held, Places};
@@ -75,6 +79,8 @@ pub struct Balancer {
     pub listeners: Vec<Arc<ListenerState>>,
     /// Its pools, in the order of the snapshot.
     pub pools: Vec<Arc<PoolState>>,
+    /// What was told of it last by its PROMETHEUS listeners, and when.
+    pub(crate) told: ArcSwapOption<(Instant, Bytes)>,
 }
 
 /// One listener with the pools it sends to.
@@ -149,15 +155,6 @@ pub struct MemberState {
     pub(crate) places: Places,
     health: AtomicU8,
     reason: ArcSwapOption<String>,
-}
-
-/// How a load balancer leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leave {
-    /// It is no more.
-    Gone,
-    /// Another amphora serves it now.
-    Moved,
 }
 
 impl World {
@@ -263,6 +260,7 @@ impl Balancer {
             snapshot,
             listeners,
             pools,
+            told: ArcSwapOption::empty(),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod authority;
 mod datagrams;
+mod exposition;
 pub mod frames;
 mod http;
 mod keystone;
@@ -25,6 +26,7 @@ mod wait;
 
 pub use authority::{Authority, Issued};
 pub use datagrams::{UdpClient, UdpMember};
+pub use exposition::Exposition;
 pub use http::{Answer, Connection, fetch};
 pub use keystone::Keystone;
 pub use krater::Krater;

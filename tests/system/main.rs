@@ -21,6 +21,7 @@ mod member_tls;
 mod network;
 mod operator;
 mod policies;
+mod prometheus;
 mod protocols;
 mod refusal;
 mod scene;

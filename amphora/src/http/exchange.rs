@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     body::{Ongoing, Reply},
     keeping::Kept,
+    metrics,
     policy::{self, Route},
     refusal::Refusal,
     rewrite,
@@ -62,6 +63,9 @@ pub(super) async fn answer(session: Rc<Session>, parts: Parts, body: Outgoing) -
                 }
                 Err(refusal) => refuse(&seat, refusal, ongoing),
             }
+        }
+        Ok((Route::Metrics, asked)) => {
+            Box::pin(metrics::answer(&session, &seat, &asked, ongoing)).await
         }
         Ok((Route::Redirected(response), _)) => {
             ongoing.answered(response.status().as_u16());

@@ -5,6 +5,7 @@ use http::{
     header::{CACHE_CONTROL, HOST, LOCATION},
     request::Parts,
 };
+use krater_amphora_api::ListenerProtocol;
 use krater_amphora_core::l7::{Head, Verdict};
 
 use super::{
@@ -20,6 +21,8 @@ use crate::{
 pub(super) enum Route<'a> {
     /// To a member of this pool.
     Pool(&'a PoolState),
+    /// To nobody: it is answered with metrics.
+    Metrics,
     /// Back to the client, who is to ask elsewhere.
     Redirected(Box<Response<Reply>>),
 }
@@ -30,6 +33,9 @@ pub(super) fn route<'a>(
     parts: &Parts,
     tls: Option<&Peer>,
 ) -> Result<Route<'a>, Refusal> {
+    if state.listener.protocol == ListenerProtocol::Prometheus {
+        return Ok(Route::Metrics);
+    }
     let pool = match state.listener.policies.evaluate(&Asked { parts, tls }) {
         Verdict::Default => state.pool.as_deref(),
         Verdict::Pool(id) => state.policy_pools.get(&id).map(AsRef::as_ref),

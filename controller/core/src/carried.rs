@@ -23,8 +23,6 @@ pub enum Feature {
     ActiveStandby,
     /// Listeners and pools of SCTP.
     Sctp,
-    /// Listeners that tell metrics.
-    Prometheus,
     /// TLS around what is passed on as it comes: pools of TCP, HTTPS, UDP and SCTP.
     TlsAroundStreams,
     /// TLS toward the members of PROXY pools, below listeners that pass on what comes.
@@ -39,10 +37,9 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::ActiveStandby,
         Self::Sctp,
-        Self::Prometheus,
         Self::TlsAroundStreams,
         Self::TlsBelowStreams,
         Self::Sriov,
@@ -56,7 +53,6 @@ impl Feature {
         match self {
             Self::ActiveStandby => "loadbalancer_topology ACTIVE_STANDBY",
             Self::Sctp => "the protocol SCTP",
-            Self::Prometheus => "the protocol PROMETHEUS",
             Self::TlsAroundStreams => "tls_enabled on TCP, HTTPS, UDP and SCTP pools",
             Self::TlsBelowStreams => "tls_enabled on PROXY pools of TCP and HTTPS listeners",
             Self::Sriov => "request_sriov",
@@ -180,9 +176,9 @@ const fn of_listener(listener: &Listener) -> Option<Feature> {
         | ListenerProtocol::Http
         | ListenerProtocol::Https
         | ListenerProtocol::TerminatedHttps
-        | ListenerProtocol::Udp => None,
+        | ListenerProtocol::Udp
+        | ListenerProtocol::Prometheus => None,
         ListenerProtocol::Sctp => Some(Feature::Sctp),
-        ListenerProtocol::Prometheus => Some(Feature::Prometheus),
     }
 }
 

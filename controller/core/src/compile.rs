@@ -149,7 +149,8 @@ fn compile_listener(
         ListenerProtocol::Tcp | ListenerProtocol::Https => Spoken::Tcp,
         ListenerProtocol::Http | ListenerProtocol::TerminatedHttps => Spoken::Http,
         ListenerProtocol::Udp => Spoken::Udp,
-        ListenerProtocol::Prometheus | ListenerProtocol::Sctp => return None,
+        ListenerProtocol::Prometheus => Spoken::Prometheus,
+        ListenerProtocol::Sctp => return None,
     };
     let Timeouts {
         client_data_ms,

@@ -171,14 +171,13 @@ fn mode(
             None | Some(PoolProtocol::Http | PoolProtocol::Proxy | PoolProtocol::ProxyV2),
         ) => Mode::Http,
         (ListenerProtocol::Udp, None | Some(PoolProtocol::Udp)) => Mode::Udp,
-        (ListenerProtocol::Prometheus, _) => {
-            reasons.add(subject, String::from("metrics cannot be told here"));
-            Mode::Http
-        }
+        // It answers itself.
+        (ListenerProtocol::Prometheus, None) => Mode::Http,
         (listener, Some(pool)) => {
             let (mode, kind) = match listener {
                 ListenerProtocol::Tcp => (Mode::Tcp, "a tcp"),
-                ListenerProtocol::Http | ListenerProtocol::Prometheus => (Mode::Http, "an http"),
+                ListenerProtocol::Http => (Mode::Http, "an http"),
+                ListenerProtocol::Prometheus => (Mode::Http, "a prometheus"),
                 ListenerProtocol::Udp => (Mode::Udp, "a udp"),
             };
             let pool = pool_kind(pool);

@@ -1,8 +1,8 @@
 use std::{borrow::ToOwned, format, string::ToString, vec};
 
 use krater_amphora_api::{
-    ExpectedCodes, HttpProbeSpec, HttpVersion, InsertHeadersSpec, ListenerSpec, MonitorSpec,
-    PoolSpec, ProbeSpec, Subject, TimeoutsSpec,
+    AccessLogSpec, ExpectedCodes, HttpProbeSpec, HttpVersion, InsertHeadersSpec, ListenerSpec,
+    MonitorSpec, PoolSpec, ProbeSpec, Subject, TimeoutsSpec,
 };
 
 use super::*;
@@ -367,6 +367,42 @@ fn timers_have_a_longest() {
     refused(MONITOR, "a timeout of", |spec| {
         first_monitor(spec).timeout_ms = limits::TIMER_MS_MAX + 1
     });
+}
+
+#[test]
+fn a_metrics_listener_answers_itself_and_sends_to_nobody() {
+    let metrics = |spec: &mut SnapshotSpec| {
+        spec.listeners[0].protocol = ListenerProtocol::Prometheus;
+        spec.listeners[0].insert_headers = InsertHeadersSpec::default();
+    };
+    let snapshot = accepted(|spec| {
+        metrics(spec);
+        spec.listeners[0].default_pool = None;
+    });
+    assert_eq!(snapshot.listeners()[0].mode, Mode::Http);
+    refused(
+        LISTENER,
+        "a prometheus listener cannot send to an http pool",
+        |spec| {
+            metrics(spec);
+            spec.listeners[0].default_pool = Some(pool_id(1));
+        },
+    );
+}
+
+#[test]
+fn an_access_log_tells_one_in_at_least_one() {
+    let told = |one_in| {
+        move |spec: &mut SnapshotSpec| {
+            spec.listeners[0].access_log = Some(AccessLogSpec { one_in });
+        }
+    };
+    let snapshot = accepted(told(5));
+    let one_in = snapshot.listeners()[0]
+        .access_log
+        .map(|one_in| one_in.get());
+    assert_eq!(one_in, Some(5));
+    refused(LISTENER, "not one in 0", told(0));
 }
 
 #[test]

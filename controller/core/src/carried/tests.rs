@@ -48,7 +48,7 @@ fn what_a_listener_needs() {
         (strict, vec![]),
         (listener(ListenerProtocol::Udp), vec![]),
         (listener(ListenerProtocol::Sctp), vec![Feature::Sctp]),
-        (metrics, vec![Feature::Prometheus]),
+        (metrics, vec![]),
         (told, vec![]),
     ] {
         assert_eq!(needed(new.clone()), features, "{new:?}");

@@ -123,6 +123,7 @@ fn what_the_data_plane_has_no_words_for_is_left_out() {
         ListenerProtocol::Http,
         ListenerProtocol::Https,
         ListenerProtocol::Udp,
+        ListenerProtocol::Prometheus,
     ];
     let ports = (90..).zip(ListenerProtocol::ALL);
     let ports = ports.filter(|(_, protocol)| carried.contains(protocol));
