@@ -12,7 +12,7 @@ mod head;
 
 pub(crate) use body::{Next, Reader, taken};
 pub(crate) use chunked::harmless;
-pub(crate) use encode::{Place, Sender, Toward, answer_head, request_head};
+pub(crate) use encode::{Place, Sender, Toward, answer_head, interim_head, request_head};
 pub(crate) use fault::Fault;
 pub(crate) use field::fault_of;
 pub(crate) use head::{

@@ -129,6 +129,10 @@ pub(crate) const CLERKS_IDLE_MAX: usize = 256;
 /// Interim answers to one request (`100`, `103`). A member that sends more never ends.
 pub(crate) const INTERIM_ANSWERS_MAX: usize = 16;
 
+/// Bytes of names and values in interim answers to one request that are passed on; what comes beyond is left out. Hints are
+/// a few lines.
+pub(crate) const INTERIM_BYTES_MAX: usize = 16 * 1024;
+
 /// Fields of one HTTP message. Browsers and services send a few dozen.
 pub(crate) const HTTP_FIELDS_MAX: usize = 100;
 

@@ -362,6 +362,10 @@ impl Upstream {
             progress.moved.set(true);
             progress.deliver(delivered);
         }
+        progress.pass_on(match &mut self.speech {
+            Speech::Http1(http) => &mut http.interim,
+            Speech::Http2(call) => &mut call.interim,
+        });
     }
 
     fn book(&mut self) -> (u64, u64) {

@@ -170,6 +170,9 @@ fn understood(bytes: &[u8], in_order: bool, is_head: bool) -> Understood {
     let head = String::from_utf8_lossy(&bytes[..head_end]).to_ascii_lowercase();
     let status = head[9..12].parse().map_err(|_| "no status")?;
     let rest = &bytes[head_end + 4..];
+    if matches!(status, 100 | 103) {
+        return understood(rest, in_order, is_head);
+    }
     let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
     if is_head || matches!(status, 204 | 304) {
         return if rest.is_empty() {

@@ -30,6 +30,8 @@ struct Client {
     reader: Reader,
     /// The client waits to be told that its body is wanted.
     awaits_continue: bool,
+    /// It was told so.
+    continued: bool,
 }
 
 /// What a client comes to say next.
@@ -74,6 +76,7 @@ impl Dialogue {
             skipped: false,
             reader: Reader::Done,
             awaits_continue: false,
+            continued: false,
         })))
     }
 
@@ -88,6 +91,7 @@ impl Dialogue {
                 Ok(Some(head)) => {
                     client.reader = Reader::new(head.framing);
                     client.awaits_continue = head.expects_continue && head.framing != Framing::None;
+                    client.continued = false;
                     return Poll::Ready(Heard::Request(head));
                 }
                 Ok(None) => {}
@@ -126,6 +130,7 @@ impl Dialogue {
             }
             if client.awaits_continue {
                 client.awaits_continue = false;
+                client.continued = true;
                 client.channel.text().extend_from_slice(CONTINUE);
             }
             if client.channel.is_sending()
@@ -166,6 +171,18 @@ impl Dialogue {
     pub(crate) fn begin_answer(&self) {
         // It may come all the same, so it counts as not read.
         self.0.borrow_mut().awaits_continue = false;
+    }
+
+    /// Whether the client is to be told to go on, on behalf of a member: it is told once.
+    pub(crate) fn may_continue(&self) -> bool {
+        let client = &mut *self.0.borrow_mut();
+        client.awaits_continue = false;
+        !std::mem::replace(&mut client.continued, true)
+    }
+
+    /// Whether something waits to be sent.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.0.borrow().channel.is_sending()
     }
 
     /// Takes out what is there of a body that nobody wanted. `true` if that was all of it, so that the next request can be

@@ -89,6 +89,20 @@ pub(crate) fn request_head(out: &mut Vec<u8>, method: &Method, uri: &Uri, fields
     out.extend_from_slice(LINE_END);
 }
 
+/// Writes an interim answer (RFC 9110 section 15.2), for a client that speaks HTTP/1.1.
+pub(crate) fn interim_head(out: &mut Vec<u8>, status: StatusCode, fields: &HeaderMap) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    let reason = status.canonical_reason().unwrap_or_default();
+    out.extend_from_slice(reason.as_bytes());
+    out.extend_from_slice(LINE_END);
+    for (name, value) in fields {
+        field(out, name, value);
+    }
+    out.extend_from_slice(LINE_END);
+}
+
 /// To whom an answer goes, and how.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Toward<'a> {

@@ -91,6 +91,12 @@ pub(crate) fn answer(headers: &mut HeaderMap) {
     strip(headers);
 }
 
+/// Makes an interim answer of a member fit for the client. It has no body, and says nothing of one.
+pub(super) fn interim(headers: &mut HeaderMap) {
+    strip(headers);
+    headers.remove(CONTENT_LENGTH);
+}
+
 /// Makes the head of a member's `101` fit for the client: the upgrade is hop-by-hop, but both hops make it.
 pub(super) fn switching_answer(headers: &mut HeaderMap) {
     let protocol = headers.get(UPGRADE).cloned();

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderMap, Method, Response, Version, header::TE};
+use http::{HeaderMap, Method, Response, StatusCode, Version, header::TE};
 use http_body::Body;
 use krater_amphora_api::Cause;
 use tokio::{
@@ -21,12 +21,13 @@ use super::{
     clerk::Clerks,
     exchange, h2, note,
     refusal::{Refusal, head_timeout},
+    rewrite,
     session::{Ends, Session},
     tunnel,
 };
 use crate::{
     channel::{Dialogue, Heard, Outflow},
-    h1::{Asked, Fault, RequestHead, Toward, answer_head},
+    h1::{Asked, Fault, RequestHead, Toward, answer_head, interim_head},
     limits::{HANDSHAKE_TIME_MAX, LINGER_BYTES_MAX, LINGER_TIME_MAX},
     local::{Ending, Guest},
     tls::{Failed, Peer},
@@ -210,10 +211,14 @@ impl Conversation<'_> {
         let body = Outgoing::new(self.dialogue, &self.session.progress);
         let response = {
             let mut answer = pin!(exchange::answer(Rc::clone(self.session), parts, body));
-            let response = poll_fn(|cx| match answer.as_mut().poll(cx) {
-                Poll::Ready(response) => Poll::Ready(Some(response)),
-                // Nobody waits for the answer any more (D21).
-                Poll::Pending => self.dialogue.poll_gone(cx).map(|()| None),
+            let response = poll_fn(|cx| {
+                let polled = answer.as_mut().poll(cx);
+                self.pass_on_interim(asking.version);
+                match polled {
+                    Poll::Ready(response) => Poll::Ready(Some(response)),
+                    // Nobody waits for the answer any more (D21).
+                    Poll::Pending => self.poll_gone(cx).map(|()| None),
+                }
             });
             response.await.ok_or(End::Left { idle: false })?
         };
@@ -229,6 +234,28 @@ impl Conversation<'_> {
             self.session.progress.unread.set(false);
         }
         Ok(keeps)
+    }
+
+    /// Writes interim answers of the member, for a client that knows such (RFC 9110 section 15.2).
+    fn pass_on_interim(self, version: Version) {
+        for (status, mut fields) in self.session.progress.take_interim() {
+            let is_told = status != StatusCode::CONTINUE || self.dialogue.may_continue();
+            if version == Version::HTTP_11 && is_told {
+                rewrite::interim(&mut fields);
+                self.dialogue
+                    .write(|text| interim_head(text, status, &fields));
+            }
+        }
+    }
+
+    /// Sends what waits. Ready when the client has gone.
+    fn poll_gone(self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.dialogue.is_sending()
+            && let Poll::Ready(Err(_)) = self.dialogue.poll_flush(cx)
+        {
+            return Poll::Ready(());
+        }
+        self.dialogue.poll_gone(cx)
     }
 
     /// Tells a client what is wrong with its request.

@@ -19,6 +19,7 @@ use talk::{Expect, Message, Talk, http_member, ok, show};
 mod faults;
 mod frames;
 mod hsts;
+mod interim;
 mod keeping;
 mod places;
 mod policies;

@@ -11,14 +11,16 @@ use http::{Method, StatusCode, request::Parts};
 use http_body::{Body, Frame, SizeHint};
 use krater_amphora_api::Cause;
 
-use super::outgoing::{self, Outgoing};
+use super::{
+    outgoing::{self, Outgoing},
+    progress::Interim,
+};
 use crate::{
     channel::{Buffers, Channel, Outflow, Unsendable},
     h1::{
         AnswerHead, Asked, Fault, Next, Reader, Search, Sender, answer, may_be_answer,
         request_head, taken,
     },
-    limits::INTERIM_ANSWERS_MAX,
     tls::is_refusal,
     wire::Wire,
 };
@@ -33,7 +35,7 @@ pub(super) struct Http1 {
     asked: Asked,
     search: Search,
     /// Interim answers to the present request.
-    interim: usize,
+    pub(super) interim: Interim,
     reader: Reader,
     /// The member keeps the connection after the present answer.
     keeps: bool,
@@ -127,7 +129,7 @@ impl Http1 {
             received_before: 0,
             asked: Asked::ForBody,
             search: Search::default(),
-            interim: 0,
+            interim: Interim::default(),
             reader: Reader::Done,
             keeps: true,
         }
@@ -161,7 +163,7 @@ impl Http1 {
             Asked::ForBody
         };
         (self.sent_before, self.received_before) = (self.channel.sent, self.channel.received);
-        (self.search, self.interim) = (Search::default(), 0);
+        (self.search, self.interim) = (Search::default(), Interim::default());
         self.keeps = false;
     }
 
@@ -243,8 +245,7 @@ impl Http1 {
                     self.keeps = head.keeps && status != StatusCode::SWITCHING_PROTOCOLS;
                     return Poll::Ready(Ok(head));
                 }
-                self.interim += 1;
-                if self.interim > INTERIM_ANSWERS_MAX {
+                if self.interim.take_in(status, head.parts.headers).is_none() {
                     return Poll::Ready(Err(Broken::Endless));
                 }
                 continue;

@@ -16,7 +16,7 @@ use h2::{
     client::{Builder, Connection, ResponseFuture, SendRequest},
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request, response,
     uri::{Authority, Scheme},
@@ -24,10 +24,10 @@ use http::{
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::spawn_local;
 
-use super::{Broken, Outgoing, Seal};
+use super::{Broken, Outgoing, Seal, progress::Interim};
 use crate::{
     connect::Link,
-    h1::fault_of,
+    h1::{Fault, fault_of},
     limits::{
         HTTP_HEAD_BYTES_MAX, MEMBER_STREAM_WINDOW_BYTES, MEMBER_STREAMS_MAX, STREAM_SEND_BYTES_MAX,
     },
@@ -128,6 +128,7 @@ impl Shared {
             unsent: None,
             moved: false,
             delivered: 0,
+            interim: Interim::default(),
         };
         (call, used)
     }
@@ -170,6 +171,8 @@ pub(super) struct Http2 {
     /// Something has moved, and so many bytes went to the member, since somebody last asked.
     moved: bool,
     delivered: usize,
+    /// Interim answers.
+    pub(super) interim: Interim,
 }
 
 /// What is left to be done about a request.
@@ -227,6 +230,20 @@ impl Http2 {
         let Some(answer) = &mut self.answer else {
             return Poll::Pending;
         };
+        // What is wrong with the stream is told of the answer.
+        while let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
+            let (parts, ()) = interim.into_parts();
+            self.moved = true;
+            // There is no such answer in HTTP/2 (RFC 9113 section 8.6), and a client of HTTP/1.1 would believe it.
+            let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+            let fault = fault_of(&parts.headers).or_else(|| switches.then_some(Fault::StartLine));
+            if let Some(fault) = fault {
+                return Poll::Ready(Err(Broken::Malformed(fault)));
+            }
+            if self.interim.take_in(parts.status, parts.headers).is_none() {
+                return Poll::Ready(Err(Broken::Endless));
+            }
+        }
         let answer = match ready!(Pin::new(answer).poll(cx)) {
             Ok(answer) => answer,
             Err(error) => return Poll::Ready(Err(self.judge(error))),

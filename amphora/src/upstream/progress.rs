@@ -1,6 +1,10 @@
 //! What the parts of one exchange tell each other: whose turn it is, and whether it is overdue.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+
+use http::{HeaderMap, StatusCode};
+
+use crate::limits::{INTERIM_ANSWERS_MAX, INTERIM_BYTES_MAX};
 
 /// How far an exchange has come, as seen by the server side, the service, the connection to a member and the bodies under
 /// way: that of a client connection that carries one request after another, or that of one request among many.
@@ -23,6 +27,35 @@ pub(crate) struct Progress {
     pub(crate) taken: Cell<u64>,
     /// Bytes that went to the member since somebody last took the number.
     pub(crate) delivered: Cell<usize>,
+    /// Interim answers of the member that the client is to be sent.
+    interim: RefCell<Vec<(StatusCode, HeaderMap)>>,
+}
+
+/// Interim answers to one request (RFC 9110 section 15.2), as they come from a member.
+#[derive(Default)]
+pub(super) struct Interim {
+    waiting: Vec<(StatusCode, HeaderMap)>,
+    seen: usize,
+    bytes: usize,
+}
+
+impl Interim {
+    /// Takes one in. `None` if there are more of them than anybody sends.
+    pub(super) fn take_in(&mut self, status: StatusCode, fields: HeaderMap) -> Option<()> {
+        self.seen += 1;
+        if self.seen > INTERIM_ANSWERS_MAX {
+            return None;
+        }
+        let lines = fields.iter();
+        let bytes: usize = lines
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes <= INTERIM_BYTES_MAX {
+            self.waiting.push((status, fields));
+        }
+        Some(())
+    }
 }
 
 /// Who is expected to move next.
@@ -51,8 +84,23 @@ impl Progress {
             held: Cell::new(0),
             taken: Cell::new(0),
             delivered: Cell::new(0),
+            interim: RefCell::new(Vec::new()),
         }
     }
+
+    /// Has interim answers sent to the client.
+    pub(super) fn pass_on(&self, interim: &mut Interim) {
+        if !interim.waiting.is_empty() {
+            self.interim.borrow_mut().append(&mut interim.waiting);
+        }
+    }
+
+    /// Takes the interim answers that the client is to be sent.
+    pub(crate) fn take_interim(&self) -> Vec<(StatusCode, HeaderMap)> {
+        // Without one that is no allocation.
+        std::mem::take(&mut *self.interim.borrow_mut())
+    }
+
     /// Notes that bytes went to the member.
     pub(crate) fn deliver(&self, bytes: usize) {
         self.delivered

@@ -10,7 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use h2::{FlowControl, Reason, RecvStream, SendStream, server::SendResponse};
-use http::{Request, Response, StatusCode, header::EXPECT};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    header::{DATE, EXPECT},
+};
 use http_body::Body;
 use krater_amphora_api::Cause;
 use tokio::time::Instant;
@@ -20,11 +23,11 @@ use crate::{
     http::{
         body::Reply,
         clerk::{Assigned, Clerks},
-        exchange, note,
+        exchange, note, rewrite,
         session::Session,
     },
     limits::IDLE_FRAMES_PER_FRAME,
-    local::Ending,
+    local::{Ending, Local},
     upstream::{Outgoing, Progress, Turn},
 };
 
@@ -137,7 +140,9 @@ async fn answer(call: Call) {
     let mut inflow = Inflow {
         flow: body.flow_control().clone(),
         expected: parts.headers.contains_key(EXPECT),
+        continued: false,
     };
+    let local = Rc::clone(&session.guest.local);
     let progress = Rc::clone(&session.progress);
     let body = Outgoing::from_stream(body, &parts.headers, &progress);
     let answer = {
@@ -157,6 +162,7 @@ async fn answer(call: Call) {
     let Some(answer) = answer else { return };
     let (mut head, body) = answer.into_parts();
     strip_answer(&mut head.headers);
+    date(&mut head.headers, &local);
     let over = body.is_end_stream();
     let Ok(sender) = respond.send_response(Response::from_parts(head, ()), over) else {
         return;
@@ -175,24 +181,53 @@ async fn answer(call: Call) {
     outflow.run(&progress, &mut inflow).await;
 }
 
+/// Says when, of an answer that does not (RFC 9110 section 6.6.1).
+fn date(headers: &mut HeaderMap, local: &Local) {
+    if headers.contains_key(DATE) {
+        return;
+    }
+    let now = std::time::Instant::now();
+    if let Ok(date) = local.date.with(now, HeaderValue::from_bytes) {
+        headers.insert(DATE, date);
+    }
+}
+
 /// What a client sends with its request.
 struct Inflow {
     flow: FlowControl,
     /// The client waits to be told that it may send.
     expected: bool,
+    /// It was told so.
+    continued: bool,
 }
 
 impl Inflow {
     /// Lets the client send as much as has gone to the member.
     fn settle(&mut self, progress: &Progress, respond: &mut SendResponse<Bytes>) {
         if self.expected && progress.wanted.get() {
-            self.expected = false;
-            let mut go_on = Response::new(());
-            *go_on.status_mut() = StatusCode::CONTINUE;
-            // Fails if the client has gone, which shows elsewhere.
-            let _ = respond.send_informational(go_on);
+            self.go_on(StatusCode::CONTINUE, HeaderMap::new(), respond);
+        }
+        for (status, mut fields) in progress.take_interim() {
+            rewrite::interim(&mut fields);
+            strip_answer(&mut fields);
+            self.go_on(status, fields, respond);
         }
         self.release(progress);
+    }
+
+    /// Sends an interim answer; that the client may go on is told once.
+    fn go_on(&mut self, status: StatusCode, fields: HeaderMap, respond: &mut SendResponse<Bytes>) {
+        if status == StatusCode::CONTINUE {
+            self.expected = false;
+            if std::mem::replace(&mut self.continued, true) {
+                return;
+            }
+        }
+        let mut interim = Response::new(());
+        *interim.status_mut() = status;
+        *interim.headers_mut() = fields;
+        // Fails if the client has gone, which shows elsewhere.
+        let _ = respond.send_informational(interim);
     }
 
     fn release(&mut self, progress: &Progress) {

@@ -259,3 +259,26 @@ fn a_member_that_does_not_answer_one_request_answers_others() {
     });
     assert_eq!(connections.load(Ordering::SeqCst), 1);
 }
+
+/// Sends the interim answer whose status the path is, then answers.
+fn hint(_: u32, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Fate {
+    let status: u16 = request.uri().path()[1..].parse().unwrap();
+    let hint = Response::builder().status(status).header("link", "</a>");
+    respond.send_informational(hint.body(()).unwrap()).unwrap();
+    respond.send_response(Response::new(()), true).unwrap();
+    Fate::Stays
+}
+
+#[test]
+fn interim_answers_come_from_members_of_http2_as_well_but_no_change_of_protocol() {
+    let (address, _) = member_of_http2(hint);
+    let bed = bed(address);
+    let mut client = Talk::to(bed.vip);
+    let answer = client.get("/103");
+    assert_eq!(
+        (answer.status(), answer.header("link")),
+        (103, Some("</a>"))
+    );
+    assert_eq!(client.read(Expect::Answer).status(), 200);
+    assert_eq!(client.get("/101").status(), 502);
+}
