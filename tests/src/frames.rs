@@ -68,7 +68,10 @@ impl Frame {
 
     /// The status that a head begins with: from HPACK's static table, or spelled out with a name from there.
     pub fn status(&self) -> u16 {
-        let (first, rest) = self.payload.split_first().expect("a head");
+        // What the table's size is said to be goes ahead (RFC 7541 section 6.3).
+        let said = self.payload.iter().take_while(|byte| **byte & 0xe0 == 0x20);
+        let head = &self.payload[said.count()..];
+        let (first, rest) = head.split_first().expect("a head");
         let known = [200, 204, 206, 304, 400, 404, 500];
         let at = first.checked_sub(0x88).map(usize::from);
         if let Some(status) = at.and_then(|at| known.get(at)) {
