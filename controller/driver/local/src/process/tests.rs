@@ -308,7 +308,9 @@ async fn one_that_dies_again_and_again_is_started_ever_more_seldom_and_says_why(
         "{text}"
     );
     let (count, _) = starts().await;
-    assert!(count <= 3, "{count} starts");
+    // The second start follows at once, the third after half a second: whoever was not in time to be refused in between
+    // finds twice as long a wait, and so on.
+    assert!(count <= 6, "{count} starts");
     // It heals when the cause goes.
     host.install(OBEDIENT);
     until("the start of the repaired program", async || {
