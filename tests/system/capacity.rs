@@ -45,6 +45,48 @@ fn snapshot(members: &[(SocketAddr, u16)]) -> Value {
     }]})
 }
 
+/// A host with a member that answers datagrams and what an amphora there serves, and clients elsewhere.
+struct Datagrams {
+    host: Namespace,
+    elsewhere: Namespace,
+    snapshot: Value,
+    /// Listens once the amphora serves.
+    ready: SocketAddr,
+    vip: SocketAddr,
+    _member: UdpMember,
+}
+
+impl Datagrams {
+    fn new() -> Self {
+        let (host, elsewhere) = (Namespace::new(), Namespace::new());
+        host.link(
+            "near",
+            &["10.9.0.1/24"],
+            &elsewhere,
+            "far",
+            &["10.9.0.2/24"],
+        );
+        let member = host.run(|| UdpMember::start("a", "127.0.0.1:7001"));
+        let snapshot = json!({"load_balancers": [{
+            "vips": ["10.9.0.1"],
+            "listeners": [
+                {"protocol": "udp", "port": 53, "default_pool": "p"},
+                {"protocol": "tcp", "port": 80},
+            ],
+            "pools": [{"name": "p", "protocol": "udp",
+                "members": [{"address": member.address().ip(), "port": member.address().port()}]}],
+        }]});
+        Self {
+            host,
+            elsewhere,
+            snapshot,
+            ready: "10.9.0.1:80".parse().expect("an address"),
+            vip: "10.9.0.1:53".parse().expect("an address"),
+            _member: member,
+        }
+    }
+}
+
 /// The name of the member that a connection was given; `None` if it was closed or broken off before.
 fn served_by(mut stream: &TcpStream) -> Option<u8> {
     stream
@@ -107,32 +149,19 @@ fn clients_beyond_the_descriptors_are_reset_and_counted_and_the_rest_goes_on() {
 
 #[test]
 fn a_flood_of_clients_by_datagrams_costs_bounded_memory_and_the_rest_goes_on() {
-    let (host, elsewhere) = (Namespace::new(), Namespace::new());
-    host.link(
-        "near",
-        &["10.9.0.1/24"],
-        &elsewhere,
-        "far",
-        &["10.9.0.2/24"],
-    );
-    let member = host.run(|| UdpMember::start("a", "127.0.0.1:7001"));
-    let snapshot = json!({"load_balancers": [{
-        "vips": ["10.9.0.1"],
-        "listeners": [
-            {"protocol": "udp", "port": 53, "default_pool": "p"},
-            {"protocol": "tcp", "port": 80},
-        ],
-        "pools": [{"name": "p", "protocol": "udp",
-            "members": [{"address": member.address().ip(), "port": member.address().port()}]}],
-    }]});
+    let Datagrams {
+        host,
+        elsewhere,
+        snapshot,
+        ready,
+        vip,
+        _member,
+    } = Datagrams::new();
     // Half of the descriptors are for sessions.
-    let mut amphora = host.run(|| {
-        let ready = "10.9.0.1:80".parse().expect("an address");
-        Standalone::start_limited(&snapshot, ready, &["--workers", "1"], 200)
-    });
+    let mut amphora =
+        host.run(|| Standalone::start_limited(&snapshot, ready, &["--workers", "1"], 200));
     let pid = amphora.program().pid();
     elsewhere.run(|| {
-        let vip: SocketAddr = "10.9.0.1:53".parse().expect("an address");
         let faithful = UdpClient::of(vip);
         assert_eq!(faithful.ask("x").expect("an answer"), "a x");
         let mut held = 0;
@@ -241,33 +270,21 @@ fn when_the_ports_towards_the_only_member_are_used_up_the_cause_is_told() {
 
 #[test]
 fn when_the_ports_are_used_up_the_datagrams_of_new_clients_cost_who_was_silent_longest() {
-    let (host, elsewhere) = (Namespace::new(), Namespace::new());
-    host.link(
-        "near",
-        &["10.9.0.1/24"],
-        &elsewhere,
-        "far",
-        &["10.9.0.2/24"],
-    );
-    let member = host.run(|| UdpMember::start("a", "127.0.0.1:7001"));
-    let snapshot = json!({"load_balancers": [{
-        "vips": ["10.9.0.1"],
-        "listeners": [
-            {"protocol": "udp", "port": 53, "default_pool": "p"},
-            {"protocol": "tcp", "port": 80},
-        ],
-        "pools": [{"name": "p", "protocol": "udp",
-            "members": [{"address": member.address().ip(), "port": member.address().port()}]}],
-    }]});
+    let Datagrams {
+        host,
+        elsewhere,
+        snapshot,
+        ready,
+        vip,
+        _member,
+    } = Datagrams::new();
     let _amphora = host.run(|| {
-        let ready = "10.9.0.1:80".parse().expect("an address");
         let amphora = Standalone::start_with(&snapshot, ready, &["--workers", "1"]);
         std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40007")
             .expect("the range of this namespace can be set");
         amphora
     });
     elsewhere.run(|| {
-        let vip: SocketAddr = "10.9.0.1:53".parse().expect("an address");
         let clients: Vec<_> = (0..30).map(|_| UdpClient::of(vip)).collect();
         for _ in 0..2 {
             for client in &clients {

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use h2::{FlowControl, Reason, RecvStream, SendStream, server::SendResponse};
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    HeaderMap, Request, Response, StatusCode,
     header::{DATE, EXPECT},
 };
 use http_body::Body;
@@ -186,10 +186,7 @@ fn date(headers: &mut HeaderMap, local: &Local) {
     if headers.contains_key(DATE) {
         return;
     }
-    let now = std::time::Instant::now();
-    if let Ok(date) = local.date.with(now, HeaderValue::from_bytes) {
-        headers.insert(DATE, date);
-    }
+    headers.insert(DATE, local.date.value(std::time::Instant::now()));
 }
 
 /// What a client sends with its request.
