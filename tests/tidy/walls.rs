@@ -31,9 +31,19 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         folder: "amphora",
-        ours: &["krater-amphora-api", "krater-amphora-core"],
+        ours: &[
+            "krater-amphora-api",
+            "krater-amphora-core",
+            "krater-amphora-process",
+        ],
         only: &[],
         never: &["sqlx", "axum", "jiff"],
+    },
+    Wall {
+        folder: "amphora/process",
+        ours: &["krater-amphora-api"],
+        only: &[],
+        never: &["sqlx", "axum", "hyper", "rustls"],
     },
     Wall {
         folder: "controller/core",
@@ -73,6 +83,7 @@ const WALLS: &[Wall] = &[
             "krater-driver",
             "krater-controller-core",
             "krater-amphora-api",
+            "krater-amphora-process",
         ],
         only: &[],
         never: &["sqlx", "axum", "hyper"],

@@ -3,15 +3,16 @@
 #![deny(missing_docs)]
 
 mod auth;
+mod compute;
 mod network;
-mod process;
 mod secrets;
 mod tokens;
 
 pub use auth::NoAuth;
+pub use compute::ProcessCompute;
+pub use krater_amphora_process::{AccessLogSettings, ProcessSettings};
 pub use network::{
     ConfigError, FixedIpConfig, LocalNetwork, NetworkConfig, NoopNetwork, PortConfig, SubnetConfig,
 };
-pub use process::{AccessLogSettings, ProcessCompute, ProcessSettings};
 pub use secrets::{Drawer, FileSecrets, Shelf, ShelfError, Shelved, name_of};
 pub use tokens::{TokenFile, TokenFileError};

@@ -12,14 +12,13 @@ use std::{
 };
 
 use krater_amphora_api::AmphoraId;
-use krater_driver::{AmphoraOrder, DriverError, Endpoint};
 use serde::{Deserialize, Serialize};
 
-use super::{AccessLogSettings, ProcessSettings, supervisor};
+use crate::{AccessLogSettings, Endpoint, Order, ProcessError, ProcessSettings, supervisor};
 
 /// The folder of one amphora.
 #[derive(Clone, Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
 }
 
@@ -32,7 +31,7 @@ struct KeptEndpoint {
 
 /// What became of a piece of housekeeping that may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Upkeep {
+pub(crate) enum Upkeep {
     /// Nothing was to be done, or it is.
     Done,
     /// It could not be done.
@@ -40,36 +39,36 @@ pub(super) enum Upkeep {
 }
 
 impl Folder {
-    pub(super) const fn new(path: PathBuf) -> Self {
+    pub(crate) const fn new(path: PathBuf) -> Self {
         Self { path }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn config_path(&self) -> PathBuf {
+    pub(crate) fn config_path(&self) -> PathBuf {
         self.path.join("amphora.toml")
     }
 
-    pub(super) fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.path.join("amphora.log")
     }
 
     /// What a living agent holds locked, with its process id inside.
-    pub(super) fn agent_lock(&self) -> PathBuf {
+    pub(crate) fn agent_lock(&self) -> PathBuf {
         self.path.join("state").join("lock")
     }
 
-    pub(super) fn exists(&self) -> bool {
+    pub(crate) fn exists(&self) -> bool {
         self.path.exists()
     }
 
-    pub(super) fn make(&self) -> Result<(), DriverError> {
+    pub(crate) fn make(&self) -> Result<(), ProcessError> {
         make_private(&self.path).map_err(|error| failed("make", &self.path, &error))
     }
 
-    pub(super) fn remove(&self) -> Result<(), DriverError> {
+    pub(crate) fn remove(&self) -> Result<(), ProcessError> {
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(failed("remove", &self.path, &error))
@@ -80,16 +79,16 @@ impl Folder {
 
     /// Writes the identity where it differs. The agent reads its files again when they change; that they do not fit
     /// each other for a moment it bears.
-    pub(super) fn write_identity(&self, order: &AmphoraOrder) -> Result<(), DriverError> {
+    pub(crate) fn write_identity(&self, order: &Order) -> Result<(), ProcessError> {
         self.write("authority.pem", &order.authority_pem)?;
         self.write("key.pem", &order.key_pem)?;
         self.write("certificate.pem", &order.certificate_pem)
     }
 
     /// The settings of the amphora, as `krater-amphora` reads them.
-    pub(super) fn config(
+    pub(crate) fn config(
         &self,
-        order: &AmphoraOrder,
+        order: &Order,
         endpoint: &Endpoint,
         settings: &ProcessSettings,
     ) -> String {
@@ -141,19 +140,19 @@ impl Folder {
         text
     }
 
-    pub(super) fn has_config(&self, config: &str) -> bool {
+    pub(crate) fn has_config(&self, config: &str) -> bool {
         fs::read_to_string(self.config_path()).is_ok_and(|found| found == config)
     }
 
-    pub(super) fn write_config(&self, config: &str) -> Result<(), DriverError> {
+    pub(crate) fn write_config(&self, config: &str) -> Result<(), ProcessError> {
         self.write("amphora.toml", config)
     }
 
-    pub(super) fn write_pid(&self, pid: &str) -> Result<(), DriverError> {
+    pub(crate) fn write_pid(&self, pid: &str) -> Result<(), ProcessError> {
         self.write("supervisor.pid", pid)
     }
 
-    pub(super) fn read_pid(&self) -> Option<u32> {
+    pub(crate) fn read_pid(&self) -> Option<u32> {
         fs::read_to_string(self.path.join("supervisor.pid"))
             .ok()?
             .trim()
@@ -162,7 +161,7 @@ impl Folder {
     }
 
     /// Where the amphora listens, if that was decided.
-    pub(super) fn read_endpoint(&self) -> Option<Endpoint> {
+    pub(crate) fn read_endpoint(&self) -> Option<Endpoint> {
         let text = fs::read_to_string(self.path.join("endpoint.json")).ok()?;
         let kept: KeptEndpoint = serde_json::from_str(&text).ok()?;
         Some(Endpoint {
@@ -173,12 +172,12 @@ impl Folder {
 
     /// Decides where the amphora listens: where it did before, if nobody else came to listen there meanwhile. Only
     /// while its supervisor is not running; an agent may be.
-    pub(super) fn choose_endpoint(
+    pub(crate) fn choose_endpoint(
         &self,
         id: AmphoraId,
         kept: Option<Endpoint>,
         ports: &PortsInUse,
-    ) -> Result<Endpoint, DriverError> {
+    ) -> Result<Endpoint, ProcessError> {
         let lives = supervisor::agent_lives(self);
         let endpoint = match kept {
             Some(kept) if lives => kept,
@@ -201,13 +200,13 @@ impl Folder {
             metrics: endpoint.metrics,
         };
         let text = serde_json::to_string(&kept).map_err(|error| {
-            DriverError::Permanent(format!("cannot encode an endpoint: {error}"))
+            ProcessError::Permanent(format!("cannot encode an endpoint: {error}"))
         })?;
         self.write("endpoint.json", &text)?;
         Ok(endpoint)
     }
 
-    pub(super) fn open_log(&self) -> Result<File, DriverError> {
+    pub(crate) fn open_log(&self) -> Result<File, ProcessError> {
         let opened = OpenOptions::new()
             .create(true)
             .append(true)
@@ -217,7 +216,7 @@ impl Folder {
     }
 
     /// Puts the log of earlier runs aside when it has become large; the one before that goes.
-    pub(super) fn rotate_log(&self) -> Result<(), DriverError> {
+    pub(crate) fn rotate_log(&self) -> Result<(), ProcessError> {
         if fs::metadata(self.log()).is_ok_and(|found| found.len() > LOG_BYTES_KEPT) {
             fs::rename(self.log(), self.old_log())
                 .map_err(|error| failed("rename", &self.log(), &error))?;
@@ -227,7 +226,7 @@ impl Folder {
 
     /// Cuts the log of a running amphora back when it has become too large. It is open for appending there, so that it
     /// goes on from the new end; lines written while it is copied are lost.
-    pub(super) fn trim_log(&self) -> Upkeep {
+    pub(crate) fn trim_log(&self) -> Upkeep {
         let log = self.log();
         if !fs::metadata(&log).is_ok_and(|found| found.len() > LOG_BYTES_MAX) {
             return Upkeep::Done;
@@ -243,7 +242,7 @@ impl Folder {
     }
 
     /// The end of the log, for an error message.
-    pub(super) fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let read = || -> io::Result<String> {
             let mut file = File::open(self.log())?;
             let start = file.metadata()?.len().saturating_sub(LOG_TAIL_BYTES);
@@ -263,7 +262,7 @@ impl Folder {
     }
 
     /// Writes a file, unless it says the same already: whole or not at all, readable by us only.
-    fn write(&self, name: &str, text: &str) -> Result<(), DriverError> {
+    fn write(&self, name: &str, text: &str) -> Result<(), ProcessError> {
         let path = self.path.join(name);
         if fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
             return Ok(());
@@ -287,14 +286,14 @@ impl Folder {
 
 /// Ports given to amphorae of this driver, so that no two get the same before they listen.
 #[derive(Debug, Default)]
-pub(super) struct PortsInUse {
+pub(crate) struct PortsInUse {
     ports: Mutex<BTreeSet<u16>>,
 }
 
 impl PortsInUse {
     /// A free port of the loopback address: the one kept if it is free, else one derived from the id below those that
     /// the kernel gives to outgoing connections, so that it is still free after the amphora was down for a while.
-    fn claim(&self, id: AmphoraId, kept: Option<SocketAddr>) -> Result<SocketAddr, DriverError> {
+    fn claim(&self, id: AmphoraId, kept: Option<SocketAddr>) -> Result<SocketAddr, ProcessError> {
         if let Some(kept) = kept
             && TcpListener::bind(kept).is_ok()
         {
@@ -314,13 +313,13 @@ impl PortsInUse {
                 return Ok(address);
             }
         }
-        Err(DriverError::Transient(
+        Err(ProcessError::Transient(
             "no free port was found for the amphora".to_owned(),
         ))
     }
 
     /// Notes the ports of an amphora that runs.
-    pub(super) fn keep(&self, endpoint: &Endpoint) {
+    pub(crate) fn keep(&self, endpoint: &Endpoint) {
         for address in [Some(endpoint.agent), endpoint.metrics]
             .into_iter()
             .flatten()
@@ -330,7 +329,7 @@ impl PortsInUse {
     }
 
     /// The ports may be another amphora's.
-    pub(super) fn give_back(&self, endpoint: &Endpoint) {
+    pub(crate) fn give_back(&self, endpoint: &Endpoint) {
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         for address in [Some(endpoint.agent), endpoint.metrics]
             .into_iter()
@@ -350,12 +349,12 @@ impl PortsInUse {
 }
 
 /// Makes a folder that only we may enter, and those above it.
-pub(super) fn make_private(path: &Path) -> io::Result<()> {
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// The amphorae that have a folder.
-pub(super) fn amphorae_in(directory: &Path) -> Result<Vec<AmphoraId>, DriverError> {
+pub(crate) fn amphorae_in(directory: &Path) -> Result<Vec<AmphoraId>, ProcessError> {
     let entries = fs::read_dir(directory).map_err(|error| failed("read", directory, &error))?;
     Ok(entries
         .flatten()
@@ -364,8 +363,8 @@ pub(super) fn amphorae_in(directory: &Path) -> Result<Vec<AmphoraId>, DriverErro
 }
 
 /// Says what could not be done with which file. A full disk or a mode may change, so it is worth trying again.
-pub(super) fn failed(doing: &str, path: &Path, error: &io::Error) -> DriverError {
-    DriverError::Transient(format!("cannot {doing} {}: {error}", path.display()))
+pub(crate) fn failed(doing: &str, path: &Path, error: &io::Error) -> ProcessError {
+    ProcessError::Transient(format!("cannot {doing} {}: {error}", path.display()))
 }
 
 /// The first port that the kernel may give to an outgoing connection.

@@ -15,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use krater_driver::DriverError;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{FlockOperation, flock},
@@ -26,22 +25,25 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::folder::{Folder, failed};
+use crate::{
+    ProcessError,
+    folder::{Folder, failed},
+};
 
 /// A process that was found to be what it should be.
 #[derive(Debug)]
-pub(super) struct Supervisor {
+pub(crate) struct Supervisor {
     pid: Pid,
     fd: Arc<OwnedFd>,
 }
 
 /// How a process ended, once it has.
-pub(super) type Ended = Arc<OnceLock<String>>;
+pub(crate) type Ended = Arc<OnceLock<String>>;
 
 impl Supervisor {
     /// Starts a supervisor for the amphora of the folder. It survives us: it makes a session of its own, reads
     /// nothing, and writes to its log.
-    pub(super) fn start(binary: &Path, folder: &Folder) -> Result<(Self, Child), DriverError> {
+    pub(crate) fn start(binary: &Path, folder: &Folder) -> Result<(Self, Child), ProcessError> {
         let log = folder.open_log()?;
         let errors = log
             .try_clone()
@@ -64,7 +66,7 @@ impl Supervisor {
             .kill_on_drop(false)
             .spawn()
             .map_err(|error| start_error(binary, &error))?;
-        let gone = || DriverError::Transient(format!("{} ended at once", binary.display()));
+        let gone = || ProcessError::Transient(format!("{} ended at once", binary.display()));
         let pid = child.id().and_then(pid_of).ok_or_else(gone)?;
         let supervisor = Self::open(pid).ok_or_else(gone)?;
         // A hint for the next controller, and for people; what it says is verified.
@@ -74,7 +76,7 @@ impl Supervisor {
 
     /// Finds the running supervisor of the folder: the one it names, or else any of ours that was started for it,
     /// should a controller have died before it could write that down.
-    pub(super) async fn find(folder: &Folder) -> Option<Self> {
+    pub(crate) async fn find(folder: &Folder) -> Option<Self> {
         let is_it = |found: &Self| supervises(found.pid, folder) && found.is_alive();
         let named = folder.read_pid().and_then(pid_of).and_then(Self::open);
         if let Some(found) = named.filter(is_it) {
@@ -95,17 +97,17 @@ impl Supervisor {
         candidates.into_iter().find(is_it)
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
     /// Whether it has not ended. One system call.
-    pub(super) fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         is_alive(&self.fd)
     }
 
     /// Waits until it has ended and says how. A child of ours is reaped by that.
-    pub(super) fn wait_for_end(
+    pub(crate) fn wait_for_end(
         &self,
         child: Option<Child>,
         ended: Ended,
@@ -128,7 +130,7 @@ impl Supervisor {
     }
 
     /// Asks it to end, waits, and kills it when it has not ended after `patience`.
-    pub(super) async fn stop(&self, patience: Duration) -> Result<(), DriverError> {
+    pub(crate) async fn stop(&self, patience: Duration) -> Result<(), ProcessError> {
         for (signal, wait) in [(Signal::TERM, patience), (Signal::KILL, KILL_WAIT)] {
             self.signal(signal)?;
             if timeout(wait, wait_dead(&self.fd)).await.is_ok() {
@@ -136,7 +138,7 @@ impl Supervisor {
             }
             tracing::warn!(pid = self.pid(), ?signal, "the process does not end");
         }
-        Err(DriverError::Transient(format!(
+        Err(ProcessError::Transient(format!(
             "process {} cannot be killed",
             self.pid()
         )))
@@ -149,11 +151,11 @@ impl Supervisor {
         })
     }
 
-    fn signal(&self, signal: Signal) -> Result<(), DriverError> {
+    fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
         match pidfd_send_signal(self.fd.as_fd(), signal) {
             // No such process: it has ended, which is what the signal is for.
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => Err(DriverError::Transient(format!(
+            Err(error) => Err(ProcessError::Transient(format!(
                 "cannot signal process {}: {error}",
                 self.pid()
             ))),
@@ -162,7 +164,7 @@ impl Supervisor {
 }
 
 /// Ends an agent whose supervisor is gone. It is known by the lock it holds on its state, and by its number there.
-pub(super) async fn stop_agent(folder: &Folder, patience: Duration) -> Result<(), DriverError> {
+pub(crate) async fn stop_agent(folder: &Folder, patience: Duration) -> Result<(), ProcessError> {
     let Some(agent) = living_agent(folder) else {
         return Ok(());
     };
@@ -175,7 +177,7 @@ pub(super) async fn stop_agent(folder: &Folder, patience: Duration) -> Result<()
 
 /// Whether an agent holds the lock of the folder's state. Only to be asked while no supervisor lives: an agent that
 /// starts at this very moment would find the lock held by us.
-pub(super) fn agent_lives(folder: &Folder) -> bool {
+pub(crate) fn agent_lives(folder: &Folder) -> bool {
     File::open(folder.agent_lock()).is_ok_and(|file| {
         flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
     })
@@ -232,16 +234,16 @@ fn pid_of(number: u32) -> Option<Pid> {
     i32::try_from(number).ok().and_then(Pid::from_raw)
 }
 
-fn start_error(binary: &Path, error: &io::Error) -> DriverError {
+fn start_error(binary: &Path, error: &io::Error) -> ProcessError {
     let binary = binary.display();
     match error.kind() {
-        io::ErrorKind::NotFound => DriverError::Permanent(format!(
+        io::ErrorKind::NotFound => ProcessError::Permanent(format!(
             "{binary} does not exist: put krater-amphora beside krater, or name it with --amphora-binary"
         )),
         io::ErrorKind::PermissionDenied => {
-            DriverError::Permanent(format!("{binary} may not be executed: {error}"))
+            ProcessError::Permanent(format!("{binary} may not be executed: {error}"))
         }
-        _ => DriverError::Transient(format!("cannot start {binary}: {error}")),
+        _ => ProcessError::Transient(format!("cannot start {binary}: {error}")),
     }
 }
 

@@ -4,9 +4,6 @@
 //! dies. Both outlive the controller (D10): a controller that starts finds them by their folders. Nothing here is
 //! remembered elsewhere.
 
-mod folder;
-mod supervisor;
-
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
@@ -18,49 +15,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
 use krater_amphora_api::AmphoraId;
-use krater_driver::{AmphoraOrder, ComputeDriver, DriverError, Endpoint};
 use tokio::sync::watch;
 
-use self::{
-    folder::{Folder, PortsInUse, Upkeep},
-    supervisor::{Ended, Supervisor},
+use crate::{
+    Endpoint, Order, ProcessError, ProcessSettings,
+    folder::{self, Folder, PortsInUse, Upkeep},
+    supervisor::{self, Ended, Supervisor},
 };
-
-/// How amphorae are run.
-#[derive(Clone, Debug)]
-pub struct ProcessSettings {
-    /// The program, `krater-amphora`.
-    pub binary: PathBuf,
-    /// Where each amphora gets a folder named by its id, e.g. `<state>/amphorae`. Made (mode 0700) when it is absent.
-    pub directory: PathBuf,
-    /// Worker threads of each amphora; one per core when `None`.
-    pub workers: Option<usize>,
-    /// Between two reports of an amphora.
-    pub heartbeat: Duration,
-    /// How long connections get to end by themselves when an amphora is stopped.
-    pub drain: Duration,
-    /// Where they tell of requests and connections; as they do without settings when `None`.
-    pub access_log: Option<AccessLogSettings>,
-}
-
-/// Where amphorae tell of requests and connections, in their own words.
-#[derive(Clone, Debug)]
-pub struct AccessLogSettings {
-    /// `stdout`, `file:/PATH`, `syslog+udp://ADDRESS:PORT` or `syslog+tcp://ADDRESS:PORT`.
-    pub to: String,
-    /// A file that has grown to this is put aside.
-    pub file_bytes_max: usize,
-    /// So many of those are kept.
-    pub files_max: u8,
-    /// The facility of syslog messages.
-    pub facility: u8,
-}
 
 /// Starts amphorae as processes of this host and finds those that an earlier controller started.
 #[derive(Debug)]
-pub struct ProcessCompute {
+pub struct Processes {
     settings: ProcessSettings,
     /// Canonical, since supervisors are recognised by the path of their configuration.
     directory: PathBuf,
@@ -93,16 +59,16 @@ struct Running {
     asked: Arc<AtomicBool>,
 }
 
-impl ProcessCompute {
+impl Processes {
     /// Prepares to run amphorae under `settings.directory`; starts none.
     ///
     /// # Errors
-    /// [`DriverError::Permanent`] when the folder cannot be made.
-    pub fn new(settings: ProcessSettings) -> Result<Self, DriverError> {
+    /// [`ProcessError::Permanent`] when the folder cannot be made.
+    pub fn new(settings: ProcessSettings) -> Result<Self, ProcessError> {
         let directory = folder::make_private(&settings.directory)
             .and_then(|()| settings.directory.canonicalize())
             .map_err(|error| {
-                DriverError::Permanent(format!(
+                ProcessError::Permanent(format!(
                     "cannot use {}: {error}",
                     settings.directory.display()
                 ))
@@ -118,7 +84,7 @@ impl ProcessCompute {
     }
 
     /// Counts supervisors that ended without having been asked to: a change is the time to call
-    /// [`ComputeDriver::ensure`] again.
+    /// [`Processes::ensure`] again.
     #[must_use]
     pub fn deaths(&self) -> watch::Receiver<u64> {
         self.deaths.subscribe()
@@ -134,6 +100,74 @@ impl ProcessCompute {
             .is_some_and(|running| running.supervisor.is_alive())
     }
 
+    /// Starts the amphora, or finds it running, and answers where its agent is (or will be within moments). Fresh
+    /// key material replaces what it was started with.
+    ///
+    /// # Errors
+    /// [`ProcessError`]; nothing half-started is left behind that a retry would not find.
+    pub async fn ensure(&self, order: Order) -> Result<Endpoint, ProcessError> {
+        let slot = self.slot(order.id);
+        let mut slot = slot.lock().await;
+        let fingerprint = self.fingerprint(&order);
+        // The fast way, made to be taken every second: no file is read or written.
+        if slot
+            .running
+            .as_ref()
+            .is_some_and(|running| running.supervisor.is_alive())
+            && slot.fingerprint == Some(fingerprint)
+            && let Some(endpoint) = &slot.endpoint
+        {
+            if self.folder(order.id).trim_log() == Upkeep::Failed {
+                tracing::debug!(amphora = %order.id, "the log of the amphora could not be cut back");
+            }
+            return Ok(endpoint.clone());
+        }
+        self.bring_up(&mut slot, order, fingerprint).await
+    }
+
+    /// Stops the amphora and forgets it, its configuration included. Absent counts as done.
+    ///
+    /// # Errors
+    /// [`ProcessError`]
+    pub async fn release(&self, id: AmphoraId) -> Result<(), ProcessError> {
+        let slot = self.slot(id);
+        let mut locked = slot.lock().await;
+        let folder = self.folder(id);
+        if folder.exists() {
+            self.stop(&mut locked, &folder).await?;
+            folder.remove()?;
+            tracing::info!(amphora = %id, "the amphora was stopped and forgotten");
+        }
+        if let Some(endpoint) = &locked.endpoint {
+            self.ports.give_back(endpoint);
+        }
+        *locked = Slot::default();
+        self.slots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
+        Ok(())
+    }
+
+    /// Stops all amphorae but keeps what they need to resume.
+    ///
+    /// # Errors
+    /// [`ProcessError`]
+    pub async fn stop_all(&self) -> Result<(), ProcessError> {
+        let ids = folder::amphorae_in(&self.directory)?;
+        // All at once: each may take its time to drain.
+        let stops = ids.into_iter().map(|id| async move {
+            let slot = self.slot(id);
+            let mut slot = slot.lock().await;
+            self.stop(&mut slot, &self.folder(id)).await
+        });
+        let mut outcome = Ok(());
+        for stopped in join_all(stops).await {
+            outcome = outcome.and(stopped);
+        }
+        outcome
+    }
+
     fn slot(&self, id: AmphoraId) -> Arc<tokio::sync::Mutex<Slot>> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry(id).or_default())
@@ -144,7 +178,7 @@ impl ProcessCompute {
     }
 
     /// A number that differs when the order does. Kept instead of the order, so that no key stays in memory.
-    fn fingerprint(&self, order: &AmphoraOrder) -> u64 {
+    fn fingerprint(&self, order: &Order) -> u64 {
         self.hasher.hash_one((
             &order.authority_pem,
             &order.certificate_pem,
@@ -157,9 +191,9 @@ impl ProcessCompute {
     async fn bring_up(
         &self,
         slot: &mut Slot,
-        order: AmphoraOrder,
+        order: Order,
         fingerprint: u64,
-    ) -> Result<Endpoint, DriverError> {
+    ) -> Result<Endpoint, ProcessError> {
         let id = order.id;
         let folder = self.folder(id);
         slot.note_end();
@@ -218,7 +252,7 @@ impl ProcessCompute {
     }
 
     /// Stops the supervisor and its agent, with force when they do not go by themselves.
-    async fn stop(&self, slot: &mut Slot, folder: &Folder) -> Result<(), DriverError> {
+    async fn stop(&self, slot: &mut Slot, folder: &Folder) -> Result<(), ProcessError> {
         // The supervisor gives the agent its time to drain and a margin of 5 s, then kills it.
         let patience = self.settings.drain + Duration::from_secs(7);
         let running = slot.running.take().map(|running| {
@@ -267,74 +301,16 @@ impl Slot {
     }
 
     /// Whether the time to start has come, after deaths in quick succession.
-    fn may_start(&self, folder: &Folder, id: AmphoraId) -> Result<(), DriverError> {
+    fn may_start(&self, folder: &Folder, id: AmphoraId) -> Result<(), ProcessError> {
         match (self.not_before, &self.last_end) {
             (Some(moment), Some(how)) if moment > Instant::now() => {
-                Err(DriverError::Transient(format!(
+                Err(ProcessError::Transient(format!(
                     "amphora {id} ended soon after its start ({how}) and will be started again; {}",
                     folder.log_tail()
                 )))
             }
             _ => Ok(()),
         }
-    }
-}
-
-#[async_trait]
-impl ComputeDriver for ProcessCompute {
-    async fn ensure(&self, order: AmphoraOrder) -> Result<Endpoint, DriverError> {
-        let slot = self.slot(order.id);
-        let mut slot = slot.lock().await;
-        let fingerprint = self.fingerprint(&order);
-        // The fast way, made to be taken every second: no file is read or written.
-        if slot
-            .running
-            .as_ref()
-            .is_some_and(|running| running.supervisor.is_alive())
-            && slot.fingerprint == Some(fingerprint)
-            && let Some(endpoint) = &slot.endpoint
-        {
-            if self.folder(order.id).trim_log() == Upkeep::Failed {
-                tracing::debug!(amphora = %order.id, "the log of the amphora could not be cut back");
-            }
-            return Ok(endpoint.clone());
-        }
-        self.bring_up(&mut slot, order, fingerprint).await
-    }
-
-    async fn release(&self, id: AmphoraId) -> Result<(), DriverError> {
-        let slot = self.slot(id);
-        let mut locked = slot.lock().await;
-        let folder = self.folder(id);
-        if folder.exists() {
-            self.stop(&mut locked, &folder).await?;
-            folder.remove()?;
-            tracing::info!(amphora = %id, "the amphora was stopped and forgotten");
-        }
-        if let Some(endpoint) = &locked.endpoint {
-            self.ports.give_back(endpoint);
-        }
-        *locked = Slot::default();
-        self.slots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id);
-        Ok(())
-    }
-
-    async fn stop_all(&self) -> Result<(), DriverError> {
-        let ids = folder::amphorae_in(&self.directory)?;
-        // All at once: each may take its time to drain.
-        let stops = ids.into_iter().map(|id| async move {
-            let slot = self.slot(id);
-            let mut slot = slot.lock().await;
-            self.stop(&mut slot, &self.folder(id)).await
-        });
-        let mut outcome = Ok(());
-        for stopped in join_all(stops).await {
-            outcome = outcome.and(stopped);
-        }
-        outcome
     }
 }
 

@@ -8,12 +8,12 @@ use std::{
 };
 
 use krater_amphora_api::AmphoraId;
-use krater_driver::{AmphoraOrder, ComputeDriver as _, DriverError};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::{TempDir, tempdir};
 use uuid::Uuid;
 
-use super::{ProcessCompute, ProcessSettings, folder::Folder, supervisor::Supervisor};
+use super::Processes;
+use crate::{Order, ProcessError, ProcessSettings, folder::Folder, supervisor::Supervisor};
 
 /// Says that it was started, and ends when it is asked to.
 const OBEDIENT: &str = "trap 'echo asked; exit 0' TERM; echo started; while :; do sleep 0.02; done";
@@ -45,8 +45,8 @@ impl Host {
         self.dir.path().join("amphora-stand-in")
     }
 
-    fn controller(&self) -> ProcessCompute {
-        ProcessCompute::new(ProcessSettings {
+    fn controller(&self) -> Processes {
+        Processes::new(ProcessSettings {
             binary: self.binary(),
             directory: self.dir.path().join("state").join("amphorae"),
             workers: Some(1),
@@ -103,8 +103,8 @@ thread_local! {
     static SALT: u64 = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), ());
 }
 
-fn order(n: u128) -> AmphoraOrder {
-    AmphoraOrder {
+fn order(n: u128) -> Order {
+    Order {
         id: AmphoraId::new(Uuid::from_u128(
             n << 64 | SALT.with(|salt| u128::from(*salt)),
         )),
@@ -127,15 +127,6 @@ async fn until(what: &str, condition: impl AsyncFn() -> bool) {
 fn runs(pid: i32) -> bool {
     let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !state.is_empty() && !state.contains(") Z")
-}
-
-#[tokio::test]
-async fn it_passes_the_conformance_kit() {
-    let host = Host::new(OBEDIENT);
-    krater_driver::kit::check_compute(&host.controller(), [order(1), order(2)])
-        .await
-        .unwrap();
-    assert!(!host.folder(order(1).id).exists() && !host.folder(order(2).id).exists());
 }
 
 #[tokio::test]
@@ -301,7 +292,7 @@ async fn one_that_dies_again_and_again_is_started_ever_more_seldom_and_says_why(
         assert!(Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
-    assert!(matches!(refused, DriverError::Transient(_)), "{refused:?}");
+    assert!(matches!(refused, ProcessError::Transient(_)), "{refused:?}");
     let text = refused.to_string();
     assert!(
         text.contains("exit status: 78") && text.ends_with("the configuration is bad"),
@@ -330,7 +321,7 @@ async fn fresh_keys_are_written_without_a_restart_and_new_controllers_with_one()
     let compute = host.controller();
     let endpoint = compute.ensure(order(1)).await.unwrap();
     let pid = host.pid(order(1).id);
-    let renewed = AmphoraOrder {
+    let renewed = Order {
         key_pem: "renewed".into(),
         ..order(1)
     };
@@ -341,7 +332,7 @@ async fn fresh_keys_are_written_without_a_restart_and_new_controllers_with_one()
         "renewed"
     );
 
-    let moved = AmphoraOrder {
+    let moved = Order {
         controllers: vec!["127.0.0.1:1".into()],
         ..renewed
     };
@@ -458,20 +449,20 @@ async fn a_program_that_is_missing_or_cannot_be_run_is_named_with_what_to_do() {
     fs::set_permissions(host.binary(), fs::Permissions::from_mode(0o644)).unwrap();
     let refused = host.controller().ensure(order(1)).await.unwrap_err();
     assert!(
-        matches!(&refused, DriverError::Permanent(text) if text.contains("may not be executed")),
+        matches!(&refused, ProcessError::Permanent(text) if text.contains("may not be executed")),
         "{refused:?}"
     );
     fs::remove_file(host.binary()).unwrap();
     let refused = host.controller().ensure(order(1)).await.unwrap_err();
     assert!(
-        matches!(&refused, DriverError::Permanent(text) if text.contains("--amphora-binary")),
+        matches!(&refused, ProcessError::Permanent(text) if text.contains("--amphora-binary")),
         "{refused:?}"
     );
     let settings = ProcessSettings {
         directory: "/proc/amphorae".into(),
         ..host.controller().settings
     };
-    let refused = ProcessCompute::new(settings).unwrap_err();
+    let refused = Processes::new(settings).unwrap_err();
     assert!(refused.to_string().contains("/proc/amphorae"), "{refused}");
 }
 

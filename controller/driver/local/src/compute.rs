@@ -1,0 +1,108 @@
+//! Amphorae as processes of the controller's own host.
+
+use async_trait::async_trait;
+use krater_amphora_api::AmphoraId;
+use krater_amphora_process::{Order, ProcessError, ProcessSettings, Processes};
+use krater_driver::{AmphoraOrder, ComputeDriver, DriverError, Endpoint};
+use tokio::sync::watch;
+
+/// Starts amphorae as processes of this host and finds those that an earlier controller started.
+#[derive(Debug)]
+pub struct ProcessCompute(Processes);
+
+impl ProcessCompute {
+    /// Prepares to run amphorae under `settings.directory`; starts none.
+    ///
+    /// # Errors
+    /// [`DriverError::Permanent`] when the folder cannot be made.
+    pub fn new(settings: ProcessSettings) -> Result<Self, DriverError> {
+        Processes::new(settings).map(Self).map_err(failure)
+    }
+
+    /// Counts supervisors that ended without having been asked to: a change is the time to call
+    /// [`ComputeDriver::ensure`] again.
+    #[must_use]
+    pub fn deaths(&self) -> watch::Receiver<u64> {
+        self.0.deaths()
+    }
+}
+
+#[async_trait]
+impl ComputeDriver for ProcessCompute {
+    async fn ensure(&self, order: AmphoraOrder) -> Result<Endpoint, DriverError> {
+        let AmphoraOrder {
+            id,
+            authority_pem,
+            certificate_pem,
+            key_pem,
+            controllers,
+        } = order;
+        let order = Order {
+            id,
+            authority_pem,
+            certificate_pem,
+            key_pem,
+            controllers,
+        };
+        let found = self.0.ensure(order).await.map_err(failure)?;
+        Ok(Endpoint {
+            agent: found.agent,
+            metrics: found.metrics,
+        })
+    }
+
+    async fn release(&self, id: AmphoraId) -> Result<(), DriverError> {
+        self.0.release(id).await.map_err(failure)
+    }
+
+    async fn stop_all(&self) -> Result<(), DriverError> {
+        self.0.stop_all().await.map_err(failure)
+    }
+}
+
+fn failure(error: ProcessError) -> DriverError {
+    match error {
+        ProcessError::Permanent(text) => DriverError::Permanent(text),
+        ProcessError::Transient(text) => DriverError::Transient(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn order(n: u128) -> AmphoraOrder {
+        AmphoraOrder {
+            id: AmphoraId::new(Uuid::from_u128(n)),
+            authority_pem: "authority".to_owned(),
+            certificate_pem: "certificate".to_owned(),
+            key_pem: "key".to_owned(),
+            controllers: vec!["127.0.0.1:9877".to_owned()],
+        }
+    }
+
+    #[tokio::test]
+    async fn it_passes_the_conformance_kit() {
+        let dir = tempfile::tempdir().unwrap();
+        // A shell script stands in for the supervisor.
+        let binary = dir.path().join("amphora-stand-in");
+        let script = "#!/bin/sh\ntrap 'exit 0' TERM; while :; do sleep 0.02; done\n";
+        fs::write(&binary, script).unwrap();
+        fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
+        let driver = ProcessCompute::new(ProcessSettings {
+            binary,
+            directory: dir.path().join("amphorae"),
+            workers: Some(1),
+            heartbeat: Duration::from_secs(1),
+            drain: Duration::from_millis(100),
+            access_log: None,
+        });
+        krater_driver::kit::check_compute(&driver.unwrap(), [order(1), order(2)])
+            .await
+            .unwrap();
+    }
+}
