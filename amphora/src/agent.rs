@@ -5,7 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     rc::Rc,
     time::Duration,
 };
@@ -15,7 +15,10 @@ use krater_amphora_api::{
     AmphoraId, Applied, ApplyError, ContractVersion, Generation, Info, LoadBalancerId, Rejection,
     Report, SnapshotSpec,
 };
-use krater_amphora_core::snapshot::Snapshot;
+use krater_amphora_core::{
+    snapshot::Snapshot,
+    succession::{self, Held, Tombstones},
+};
 use tokio::{sync::Mutex, time::sleep};
 use tracing::{error, info, warn};
 
@@ -287,7 +290,9 @@ impl Agent {
             .map_err(Refusal::NotKept)?;
         let was_held = self.housekeeper.held(id)?.is_some();
         self.housekeeper.remove(id, leave)?;
-        self.tombstones.borrow_mut().remember(id, generation);
+        self.tombstones
+            .borrow_mut()
+            .remember(id, generation, TOMBSTONES_MAX);
         self.settle_later(id, None);
         if was_held {
             info!(lb = %id, %generation, "deleted");
@@ -316,25 +321,13 @@ impl Agent {
     }
 
     fn refuse_stale(&self, id: LoadBalancerId, sent: Generation) -> Result<Held, Refusal> {
-        if let Some(held) = self.housekeeper.held(id)? {
-            return match held {
-                held if held > sent => Err(Refusal::Stale {
-                    sent,
-                    held,
-                    deleted: false,
-                }),
-                held if held == sent => Ok(Held::Same),
-                _ => Ok(Held::Older),
-            };
-        }
-        match self.tombstones.borrow().generation(id) {
-            Some(held) if held > sent => Err(Refusal::Stale {
-                sent,
-                held,
-                deleted: true,
-            }),
-            _ => Ok(Held::Nothing),
-        }
+        let held = self.housekeeper.held(id)?;
+        let buried = self.tombstones.borrow().generation(id);
+        succession::follow(held, buried, sent).map_err(|stale| Refusal::Stale {
+            sent,
+            held: stale.held,
+            deleted: stale.deleted,
+        })
     }
 
     fn applied(&self, id: LoadBalancerId, generation: Generation) -> Result<Applied, Refusal> {
@@ -370,14 +363,6 @@ impl Agent {
     }
 }
 
-/// What is here, compared with what was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Held {
-    Nothing,
-    Older,
-    Same,
-}
-
 impl Refusal {
     /// The refusal in the terms of the contract.
     pub(crate) fn into_error(self) -> ApplyError {
@@ -409,38 +394,6 @@ impl Refusal {
             Self::NotKept(_) => tallies.refusals.not_kept.inc(),
             Self::Ending(_) => {}
         }
-    }
-}
-
-/// The last generations of what was deleted, oldest first: a push that was overtaken by the delete must not bring a
-/// load balancer back (I8).
-#[derive(Debug, Default)]
-struct Tombstones {
-    generations: HashMap<LoadBalancerId, Generation>,
-    order: VecDeque<LoadBalancerId>,
-}
-
-impl Tombstones {
-    fn remember(&mut self, id: LoadBalancerId, generation: Generation) {
-        if self.generations.insert(id, generation).is_some() {
-            return;
-        }
-        self.order.push_back(id);
-        while self.order.len() > TOMBSTONES_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.generations.remove(&oldest);
-            }
-        }
-    }
-
-    fn forget(&mut self, id: LoadBalancerId) {
-        if self.generations.remove(&id).is_some() {
-            self.order.retain(|other| *other != id);
-        }
-    }
-
-    fn generation(&self, id: LoadBalancerId) -> Option<Generation> {
-        self.generations.get(&id).copied()
     }
 }
 
@@ -508,19 +461,5 @@ mod tests {
         let kept: Vec<_> = keep.load().unwrap();
         assert_eq!(kept.len(), 1);
         assert_eq!(kept[0].load_balancer(), spec(2).0);
-    }
-
-    #[test]
-    fn tombstones_are_bounded_and_the_oldest_go_first() {
-        let mut tombstones = Tombstones::default();
-        let id = |number: usize| LoadBalancerId::new(Uuid::from_u128(number as u128));
-        for number in 0..=TOMBSTONES_MAX {
-            tombstones.remember(id(number), Generation::FIRST);
-        }
-        assert_eq!(tombstones.generation(id(0)), None);
-        assert_eq!(tombstones.generation(id(1)), Some(Generation::FIRST));
-        assert_eq!(tombstones.order.len(), TOMBSTONES_MAX);
-        tombstones.forget(id(1));
-        assert_eq!(tombstones.order.len(), TOMBSTONES_MAX - 1);
     }
 }

@@ -27,13 +27,13 @@ use crate::limits::{LOCK_PAUSE, LOCK_TRIES_MAX};
 
 /// The folder of kept specs.
 #[derive(Clone, Debug)]
-pub(crate) struct Keep {
+pub struct Keep {
     folder: PathBuf,
 }
 
 impl Keep {
     /// Opens the folder below `state_dir`, creating it when it is absent, and clears what an interrupted write left.
-    pub(crate) fn open(state_dir: &Path) -> Result<Self, KeepError> {
+    pub fn open(state_dir: &Path) -> Result<Self, KeepError> {
         let folder = state_dir.join("load-balancers");
         create_private_folder(&folder)?;
         let keep = Self { folder };
@@ -46,7 +46,7 @@ impl Keep {
 
     /// Every load balancer that can be served: the newest spec of each. A damaged file is set aside as `*.corrupt`, so
     /// that the others go on.
-    pub(crate) fn load(&self) -> Result<Vec<Snapshot>, KeepError> {
+    pub fn load(&self) -> Result<Vec<Snapshot>, KeepError> {
         let mut newest: BTreeMap<LoadBalancerId, Snapshot> = BTreeMap::new();
         for path in self.files("json")?.into_iter().chain(self.files("next")?) {
             match read_snapshot(&path) {
@@ -61,14 +61,14 @@ impl Keep {
     }
 
     /// Whether nothing is kept.
-    pub(crate) fn is_empty(&self) -> Result<bool, KeepError> {
+    pub fn is_empty(&self) -> Result<bool, KeepError> {
         Ok(self.files("json")?.is_empty() && self.files("next")?.is_empty())
     }
 
     /// Keeps a spec, or leaves the one before. One caller per load balancer at a time, as for all that follows.
     ///
     /// Written beside and renamed over: the death of the process leaves the old spec or the new one, never a half.
-    pub(crate) fn store(&self, id: LoadBalancerId, spec: &[u8]) -> Result<(), KeepError> {
+    pub fn store(&self, id: LoadBalancerId, spec: &[u8]) -> Result<(), KeepError> {
         let path = self.path_of(id, "next");
         let beside = self.path_of(id, "tmp");
         write(&beside, spec)
@@ -81,7 +81,7 @@ impl Keep {
     }
 
     /// Makes the last [`Keep::store`] or [`Keep::discard`] survive the loss of power. Blocks for the disk.
-    pub(crate) fn settle(&self, id: LoadBalancerId) -> Result<(), KeepError> {
+    pub fn settle(&self, id: LoadBalancerId) -> Result<(), KeepError> {
         let path = self.path_of(id, "next");
         match File::open(&path) {
             Ok(file) => file
@@ -97,7 +97,7 @@ impl Keep {
     }
 
     /// Forgets a spec; that there is none is fine.
-    pub(crate) fn discard(&self, id: LoadBalancerId) -> Result<(), KeepError> {
+    pub fn discard(&self, id: LoadBalancerId) -> Result<(), KeepError> {
         for extension in ["next", "json"] {
             let path = self.path_of(id, extension);
             match fs::remove_file(&path) {
@@ -212,7 +212,7 @@ fn lock(file: &File, operation: FlockOperation, path: &Path) -> Result<bool, Kee
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum KeepError {
+pub enum KeepError {
     /// Another process works here.
     #[error("{} is in use by another process{}", state_dir.display(), pid.map_or_else(String::new, |pid| format!(" (pid {pid})")))]
     Locked {

@@ -16,7 +16,7 @@ mod heartbeat;
 mod housekeeper;
 mod http;
 mod identity;
-mod keep;
+pub mod keep;
 mod l4;
 mod limits;
 mod listen;

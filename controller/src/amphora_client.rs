@@ -6,35 +6,30 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use futures_util::future::BoxFuture;
+use http::{Method, StatusCode};
 use krater_amphora_api::{
     AmphoraId, Applied, ApplyError, BootId, Generation, Info, LoadBalancerId, Rejection, Report,
     SnapshotSpec,
 };
-use rustls_pki_types::ServerName;
 use serde::de::DeserializeOwned;
 use tokio::{
-    net::TcpStream,
     sync::{Notify, mpsc, watch},
-    task::{AbortHandle, JoinHandle},
+    task::AbortHandle,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsConnector;
 
 use crate::{
-    limits::{
-        AGENT_CALL_TIME_MAX, AGENT_CONNECT_TIME_MAX, AGENT_RECONNECT_WAIT_MAX, REPORT_BYTES_MAX,
-    },
-    pki::{self, tls::Credentials},
+    board::Board,
+    dial::{Dialed, Dialer, Wire},
+    limits::{AGENT_CALL_TIME_MAX, AGENT_CONNECT_TIME_MAX, AGENT_RECONNECT_WAIT_MAX},
+    realm,
 };
 
 /// A line to one amphora. Dropping it ends the connection.
 pub(crate) struct AmphoraClient {
     target: watch::Sender<Option<SocketAddr>>,
-    link: watch::Receiver<Link>,
+    link: Arc<Board<Link>>,
     task: AbortHandle,
 }
 
@@ -75,7 +70,7 @@ enum Link {
 
 #[derive(Clone)]
 struct Line {
-    sender: SendRequest<Full<Bytes>>,
+    wire: Arc<dyn Wire>,
     boot: BootId,
     /// Somebody waited in vain on this connection: it is given up.
     hung: Arc<Notify>,
@@ -86,13 +81,14 @@ impl AmphoraClient {
     /// that nobody waits for its next heartbeat.
     pub(crate) fn start(
         id: AmphoraId,
-        credentials: Arc<Credentials>,
+        dialer: Arc<dyn Dialer>,
         reports: mpsc::Sender<Report>,
     ) -> Self {
         let (target, targets) = watch::channel(None);
-        let (links, link) = watch::channel(Link::Down("its address is not known yet".to_owned()));
-        let task =
-            tokio::spawn(keep_connected(id, credentials, targets, links, reports)).abort_handle();
+        let unknown = Link::Down("its address is not known yet".to_owned());
+        let link = Arc::new(Board::new(unknown));
+        let keeping = keep_connected(id, dialer, targets, Arc::clone(&link), reports);
+        let task = realm::spawn(keeping).abort_handle();
         Self { target, link, task }
     }
 
@@ -104,34 +100,20 @@ impl AmphoraClient {
 
     /// The run of the amphora's process that is connected, or `None` without connection.
     pub(crate) fn boot(&self) -> Option<BootId> {
-        match &*self.link.borrow() {
+        self.link.look(|link| match link {
             Link::Up(line) => Some(line.boot),
             Link::Down(_) => None,
-        }
+        })
     }
 
     /// Returns when there is a connection.
     pub(crate) async fn reachable(&self) {
-        let mut link = self.link.clone();
-        if link
-            .wait_for(|link| matches!(link, Link::Up(_)))
-            .await
-            .is_err()
-        {
-            // The connecting task ended with the client that owned it: nobody will be reached any more.
-            std::future::pending::<()>().await;
-        }
+        self.link.wait_for(|link| matches!(link, Link::Up(_))).await;
     }
 
     /// Returns at the next change of the connection.
     pub(crate) fn changes(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut link = self.link.clone();
-        link.mark_unchanged();
-        async move {
-            if link.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
+        self.link.next()
     }
 
     /// Ships the wanted state of one load balancer.
@@ -171,7 +153,7 @@ impl AmphoraClient {
         path: &str,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), AgentError> {
-        let link = self.link.borrow().clone();
+        let link = self.link.look(Link::clone);
         match link {
             Link::Down(reason) => Err(AgentError::Unreachable(reason)),
             Link::Up(line) => line
@@ -205,12 +187,7 @@ impl Line {
         path: &str,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), String> {
-        match timeout(
-            AGENT_CALL_TIME_MAX,
-            exchange(&mut self.sender.clone(), method, path, body),
-        )
-        .await
-        {
+        match timeout(AGENT_CALL_TIME_MAX, self.wire.exchange(method, path, body)).await {
             Ok(answer) => answer,
             Err(_) => {
                 self.hung.notify_one();
@@ -225,9 +202,9 @@ impl Line {
 
 async fn keep_connected(
     id: AmphoraId,
-    credentials: Arc<Credentials>,
+    dialer: Arc<dyn Dialer>,
     mut targets: watch::Receiver<Option<SocketAddr>>,
-    links: watch::Sender<Link>,
+    links: Arc<Board<Link>>,
     reports: mpsc::Sender<Report>,
 ) {
     let mut wait = RECONNECT_WAIT_MIN;
@@ -239,29 +216,34 @@ async fn keep_connected(
             }
             continue;
         };
-        let connected = timeout(AGENT_CONNECT_TIME_MAX, connect(id, target, &credentials)).await;
+        let connected = timeout(AGENT_CONNECT_TIME_MAX, connect(id, target, &*dialer)).await;
         let reason = match connected.unwrap_or_else(|_| Err(format!("{target} does not answer"))) {
-            Ok((line, connection)) => {
+            Ok((line, ended)) => {
                 tracing::debug!(amphora = %id, %target, boot = %line.boot, "connected");
                 wait = RECONNECT_WAIT_MIN;
                 let hung = Arc::clone(&line.hung);
-                links.send_replace(Link::Up(line.clone()));
+                links.change(|link| {
+                    *link = Link::Up(line.clone());
+                    true
+                });
                 line.report_to(&reports).await;
                 tokio::select! {
+                    biased;
                     _ = targets.changed() => "it moved to another address".to_owned(),
                     () = hung.notified() => "it stopped answering".to_owned(),
-                    () = connection.ended() => format!("the connection to {target} broke"),
+                    () = ended => format!("the connection to {target} broke"),
                 }
             }
             Err(reason) => {
                 tokio::select! {
+                    biased;
                     _ = targets.changed() => wait = RECONNECT_WAIT_MIN,
                     () = sleep(wait) => wait = (wait * 2).min(AGENT_RECONNECT_WAIT_MAX),
                 }
                 reason
             }
         };
-        links.send_if_modified(|link| replace_reason(link, reason));
+        links.change(|link| replace_reason(link, reason));
     }
 }
 
@@ -272,53 +254,13 @@ fn replace_reason(link: &mut Link, reason: String) -> bool {
     was_up
 }
 
-/// The task that drives a connection; dropping it closes the connection.
-struct Connection(JoinHandle<()>);
-
-impl Connection {
-    async fn ended(mut self) {
-        let _ = (&mut self.0).await;
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 async fn connect(
     id: AmphoraId,
     target: SocketAddr,
-    credentials: &Credentials,
-) -> Result<(Line, Connection), String> {
-    let stream = TcpStream::connect(target)
-        .await
-        .map_err(|error| format!("{target} cannot be reached: {error}"))?;
-    stream
-        .set_nodelay(true)
-        .map_err(|error| format!("{target} cannot be reached: {error}"))?;
-    let name = ServerName::try_from(pki::amphora_dns(id)).map_err(|error| error.to_string())?;
-    let stream = TlsConnector::from(credentials.client())
-        .connect(name, stream)
-        .await
-        .map_err(|error| {
-            format!("{target} does not show the certificate of this amphora: {error}")
-        })?;
-    let (mut sender, driver) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| format!("{target} does not speak HTTP/2: {error}"))?;
-    let connection = Connection(tokio::spawn(async move {
-        if let Err(error) = driver.await {
-            tracing::debug!(amphora = %id, %error, "connection ended");
-        }
-    }));
-    let (status, answer) = exchange(&mut sender, Method::GET, "/v1/info", Bytes::new()).await?;
+    dialer: &dyn Dialer,
+) -> Result<(Line, BoxFuture<'static, ()>), String> {
+    let Dialed { wire, ended } = dialer.dial(id, target).await?;
+    let (status, answer) = wire.exchange(Method::GET, "/v1/info", Bytes::new()).await?;
     if status != StatusCode::OK {
         return Err(format!("{target} answered {status} when asked who it is"));
     }
@@ -326,37 +268,12 @@ async fn connect(
     if info.amphora != id {
         return Err(format!("{target} is amphora {}, not {id}", info.amphora));
     }
-    Ok((
-        Line {
-            sender,
-            boot: info.boot,
-            hung: Arc::new(Notify::new()),
-        },
-        connection,
-    ))
-}
-
-async fn exchange(
-    sender: &mut SendRequest<Full<Bytes>>,
-    method: Method,
-    path: &str,
-    body: Bytes,
-) -> Result<(StatusCode, Bytes), String> {
-    let request = Request::builder()
-        .method(method)
-        .uri(format!("https://amphora{path}"))
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(body))
-        .map_err(|error| error.to_string())?;
-    let broke = |error: hyper::Error| format!("the connection broke: {error}");
-    sender.ready().await.map_err(broke)?;
-    let response = sender.send_request(request).await.map_err(broke)?;
-    let status = response.status();
-    let answer = Limited::new(response.into_body(), REPORT_BYTES_MAX)
-        .collect()
-        .await
-        .map_err(|error| format!("its answer broke off: {error}"))?;
-    Ok((status, answer.to_bytes()))
+    let line = Line {
+        wire,
+        boot: info.boot,
+        hung: Arc::new(Notify::new()),
+    };
+    Ok((line, ended))
 }
 
 fn failure(status: StatusCode, answer: &[u8]) -> AgentError {
@@ -391,9 +308,5 @@ fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, AgentError> {
 
 /// A process is restarted within milliseconds, and the first who asks should find it.
 const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(10);
-/// A frozen amphora keeps its sockets: only a ping tells. Both together stay below the patience of an operation.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_millis(1_500);
-
 #[cfg(test)]
 mod tests;

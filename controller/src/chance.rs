@@ -2,7 +2,10 @@
 
 use uuid::{Builder, Uuid};
 
+use crate::realm::{self, Realm};
+
 /// A random UUID of version 4: the form clients check for, and one that tells nothing.
 pub(crate) fn random_uuid() -> Uuid {
-    Builder::from_random_bytes(rand::random()).into_uuid()
+    let bytes = realm::ask(Realm::random).unwrap_or_else(rand::random);
+    Builder::from_random_bytes(bytes).into_uuid()
 }

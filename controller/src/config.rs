@@ -133,7 +133,6 @@ impl Config {
     }
 
     /// [`Config::load`] for text at hand.
-    #[cfg(test)]
     pub(crate) fn parse(text: &str, overrides: &Overrides) -> Result<Self, Vec<String>> {
         Self::check(decode(text).map_err(|reason| vec![reason])?, overrides)
     }

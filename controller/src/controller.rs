@@ -29,7 +29,7 @@ use crate::{
     cause::chain,
     chance, clock,
     config::{Config, NetworkDriverName, StoreConfig, auth::Auth, secrets::SecretsDriver},
-    fleet::{self, Fleet},
+    fleet::Fleet,
     hearing,
     intake::Intake,
     knowledge::Knowledge,
@@ -38,6 +38,7 @@ use crate::{
     networking::Networking,
     operator,
     pki::{self, Authority, PkiError, tls::Credentials},
+    realm,
     reconcile::{self, Reconciler, Urgency},
     request_log,
     scrape::Scrape,
@@ -48,8 +49,10 @@ use crate::{
 };
 
 mod processes;
+mod world;
 
-use processes::compute;
+pub use world::Omission;
+pub(crate) use world::World;
 
 /// A running controller.
 pub(crate) struct Controller {
@@ -143,8 +146,8 @@ impl Controller {
             tracing::warn!(%api, "whoever reaches the API may do everything: there is no authentication");
         }
         let store = open_store(config).await?;
-        let parts = Foundation::lay(config, store.clone(), reports_to).await?;
-        parts.heed_settings(config);
+        let world = World::choose(config, store.clone()).await?;
+        let parts = Foundation::lay(config, world, reports_to).await?;
         let (stop, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
         servers.spawn(serve(
@@ -160,32 +163,8 @@ impl Controller {
         if let Some(listener) = listeners.metrics {
             servers.spawn(serve(listener, parts.metrics_site(), stopped.clone()));
         }
-        let renewal = parts.renewal(config);
-        let Foundation {
-            known,
-            fleet,
-            reconciler,
-            intake,
-            reports,
-            refusals,
-            ..
-        } = parts;
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Arc::clone(&fleet).keep());
-        tasks.spawn(renewal.keep());
-        tasks.spawn(Arc::clone(&intake).take_asked(reports));
-        tasks.spawn(Arc::clone(&intake).watch());
-        let hearing = hearing::hear(known.clone(), fleet.clone(), reconciler.clone());
-        tasks.spawn(hearing);
-        tasks.spawn(reconciler.sweep());
-        tasks.spawn(trail::keep(
-            store.clone(),
-            known.neighbours.clone(),
-            refusals,
-            config.retention,
-            Arc::clone(&known.metrics),
-        ));
-        tasks.spawn(count(known));
+        let (fleet, intake) = (Arc::clone(&parts.fleet), Arc::clone(&parts.intake));
+        let tasks = parts.begin(config, Omission::Nothing);
         Ok(Self {
             fleet,
             api,
@@ -252,12 +231,12 @@ impl Listeners {
 }
 
 /// The parts that outlive the start, wired together.
-struct Foundation {
-    known: Knowledge,
-    application: Arc<Application>,
-    fleet: Arc<Fleet>,
-    reconciler: Arc<Reconciler>,
-    intake: Arc<Intake>,
+pub(crate) struct Foundation {
+    pub(crate) known: Knowledge,
+    pub(crate) application: Arc<Application>,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) reconciler: Arc<Reconciler>,
+    pub(crate) intake: Arc<Intake>,
     credentials: Arc<Credentials>,
     reports: mpsc::Receiver<Report>,
     trail: Arc<Trail>,
@@ -266,33 +245,18 @@ struct Foundation {
 }
 
 impl Foundation {
-    async fn lay(
+    pub(crate) async fn lay(
         config: &Config,
-        store: Store,
+        world: World,
         reports_to: SocketAddr,
     ) -> Result<Self, StartError> {
-        let authority = Arc::new(authority(config, &store).await?);
-        warn_of_expiry(&authority);
-        let credentials = Arc::new(Credentials::load(&authority, clock::now())?);
-        let compute = Arc::new(compute(config)?);
-        let network = network(config)?;
+        warn_of_expiry(&world.authority);
+        let (network, credentials) = (Arc::clone(&world.network), Arc::clone(&world.credentials));
         let metrics = Metrics::declare().map_err(|error| StartError::Metrics(error.to_string()))?;
-        let known = Knowledge::gather(store, metrics).await?;
+        let known = Knowledge::gather(world.store.clone(), metrics).await?;
         let (report_sender, reports) = mpsc::channel(REPORTS_WAITING_MAX);
-        let fleet = fleet::Parts {
-            known: known.clone(),
-            deaths: compute.deaths(),
-            compute,
-            authority,
-            credentials: Arc::clone(&credentials),
-            controllers: controllers(config, reports_to),
-            host: host(config)?,
-            silence: config.fleet.silence,
-            reports: report_sender,
-            zones: config.fleet.zones.clone(),
-            amphorae_max: config.fleet.amphorae_max,
-            load_balancers_max: config.fleet.load_balancers_max,
-        };
+        let reports_to = controllers(config, reports_to);
+        let fleet = world.fleet(config, known.clone(), reports_to, report_sender);
         let fleet = Arc::new(Fleet::gather(fleet).await?);
         let vault = Vault::new(secrets(config)?);
         let reconciler = Reconciler::new(reconcile::Parts {
@@ -338,11 +302,42 @@ impl Foundation {
         })
     }
 
-    /// Has load balancers made anew, beside all else, if the settings have changed since they were made.
-    fn heed_settings(&self, config: &Config) {
-        let reconciler = Arc::clone(&self.reconciler);
-        let made_with = config.state_dir.join("made-with");
-        tokio::spawn(async move { reconciler.heed_settings(&made_with).await });
+    /// Begins all that runs for ever.
+    pub(crate) fn begin(self, config: &Config, omission: Omission) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let renewal = self.renewal(config);
+        let Self {
+            known,
+            fleet,
+            reconciler,
+            intake,
+            reports,
+            refusals,
+            ..
+        } = self;
+        let hearing = hearing::hear(known.clone(), fleet.clone(), reconciler.clone());
+        let trail = trail::keep(
+            known.store.clone(),
+            known.neighbours.clone(),
+            refusals,
+            config.retention,
+            Arc::clone(&known.metrics),
+        );
+        run(&mut tasks, fleet.keep());
+        run(&mut tasks, renewal.keep());
+        run(&mut tasks, Arc::clone(&intake).take_asked(reports));
+        run(&mut tasks, intake.watch());
+        run(&mut tasks, hearing);
+        run(
+            &mut tasks,
+            heed_settings(Arc::clone(&reconciler), config.state_dir.join("made-with")),
+        );
+        if omission != Omission::Sweep {
+            run(&mut tasks, reconciler.sweep());
+        }
+        run(&mut tasks, trail);
+        run(&mut tasks, count(known));
+        tasks
     }
 
     fn renewal(&self, config: &Config) -> Renewal {
@@ -398,6 +393,15 @@ impl Foundation {
             credentials: None,
         }
     }
+}
+
+fn run(tasks: &mut JoinSet<()>, task: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(realm::inherit(realm::present(), task));
+}
+
+/// Has load balancers made anew, beside all else, if the settings have changed since they were made.
+async fn heed_settings(reconciler: Arc<Reconciler>, made_with: PathBuf) {
+    reconciler.heed_settings(&made_with).await;
 }
 
 /// The store that was chosen.

@@ -32,9 +32,11 @@ use crate::{
     cause::chain,
     clock,
     config::Zone,
+    dial::Dialer,
     knowledge::Knowledge,
     limits::SWEEP_INTERVAL,
     pki::{Authority, tls::Credentials},
+    realm,
     reconcile::{Agents, Placed},
 };
 
@@ -59,6 +61,8 @@ pub(crate) struct Parts {
     pub(crate) deaths: watch::Receiver<u64>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) credentials: Arc<Credentials>,
+    /// Reaches the agents.
+    pub(crate) dialer: Arc<dyn Dialer>,
     /// Where amphorae send their reports, `host:port`.
     pub(crate) controllers: Vec<String>,
     /// How long an amphora may be silent.
@@ -111,14 +115,15 @@ impl Fleet {
             for (id, amphora) in self.all() {
                 if amphora.is_of(&self.parts.host) && kept.insert(id) {
                     let fleet = Arc::clone(&self);
-                    keepers.spawn(async move {
+                    keepers.spawn(realm::inherit(realm::present(), async move {
                         amphora.keep(&fleet.parts).await;
                         fleet.strike_out(id);
                         id
-                    });
+                    }));
                 }
             }
             tokio::select! {
+                biased;
                 _ = ticks.tick() => {}
                 () = self.changed.notified() => {}
                 Some(Ok(gone)) = keepers.join_next(), if !keepers.is_empty() => {

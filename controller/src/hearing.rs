@@ -19,6 +19,13 @@ pub(crate) async fn hear(known: Knowledge, fleet: Arc<Fleet>, reconciler: Arc<Re
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let looked = tokio::select! {
+            biased;
+            _ = ticks.tick() => async {
+                look_at_all(&known, &fleet).await?;
+                known.sightings.replace_written(known.store.all_tallies().await?);
+                known.census.take(&known.store.roots().await?);
+                Ok(())
+            }.await,
             text = incoming.next() => match text {
                 None => look_at_all(&known, &fleet).await,
                 Some(text) => match known.neighbours.understand(&text) {
@@ -26,12 +33,6 @@ pub(crate) async fn hear(known: Knowledge, fleet: Arc<Fleet>, reconciler: Arc<Re
                     None => Ok(()),
                 },
             },
-            _ = ticks.tick() => async {
-                look_at_all(&known, &fleet).await?;
-                known.sightings.replace_written(known.store.all_tallies().await?);
-                known.census.take(&known.store.roots().await?);
-                Ok(())
-            }.await,
         };
         if let Err(error) = looked {
             known.metrics.store_errors.inc();

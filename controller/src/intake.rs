@@ -29,6 +29,7 @@ use crate::{
     fleet::Fleet,
     knowledge::Knowledge,
     limits::{REPORT_BYTES_MAX, SWEEP_INTERVAL, TALLY_WRITE_INTERVAL},
+    realm,
     reconcile::{Agents as _, Reconciler, Urgency},
     serve::Peer,
     sightings::Gap,
@@ -98,7 +99,7 @@ impl Intake {
         if news.booted {
             tracing::info!(amphora = %from, "amphora reported for the first time in this run of it");
             let intake = Arc::clone(self);
-            tokio::spawn(async move {
+            realm::spawn(async move {
                 // What the run before counted is said by nobody again.
                 intake.write_tallies().await;
                 intake.write_heard().await;
@@ -106,7 +107,7 @@ impl Intake {
         }
         if !news.strangers.is_empty() {
             let intake = Arc::clone(self);
-            tokio::spawn(async move { intake.expel(from, news.strangers).await });
+            realm::spawn(async move { intake.expel(from, news.strangers).await });
         }
         self.judge(from);
         Ok(ReportReceipt::default())

@@ -2,7 +2,7 @@
 //! kept in memory too since every report asks for them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -21,11 +21,11 @@ pub(crate) struct Placements {
 
 #[derive(Default)]
 struct Tables {
-    of: HashMap<LoadBalancerId, Placement>,
-    on: HashMap<AmphoraId, HashSet<LoadBalancerId>>,
+    of: BTreeMap<LoadBalancerId, Placement>,
+    on: BTreeMap<AmphoraId, BTreeSet<LoadBalancerId>>,
     /// With how many others the load balancers of an amphora want to be at most: how many say so.
-    limits: HashMap<AmphoraId, BTreeMap<u32, usize>>,
-    departures: HashMap<LoadBalancerId, BTreeSet<AmphoraId>>,
+    limits: BTreeMap<AmphoraId, BTreeMap<u32, usize>>,
+    departures: BTreeMap<LoadBalancerId, BTreeSet<AmphoraId>>,
 }
 
 impl Placements {
@@ -121,29 +121,25 @@ impl Placements {
         Some(*limit)
     }
 
-    /// All load balancers that are placed, in no order.
+    /// All load balancers that are placed, in the order of their ids.
     pub(crate) fn all(&self) -> Vec<LoadBalancerId> {
         self.read().of.keys().copied().collect()
     }
 
     /// The load balancers on the amphora, in the order of their ids.
     pub(crate) fn on(&self, amphora: AmphoraId) -> Vec<LoadBalancerId> {
-        self.with(amphora, |placed| {
-            let mut placed: Vec<_> = placed.iter().copied().collect();
-            placed.sort_unstable();
-            placed
-        })
+        self.with(amphora, |placed| placed.iter().copied().collect())
     }
 
     /// Does something with the set of load balancers on the amphora, without copying it.
     pub(crate) fn with<T>(
         &self,
         amphora: AmphoraId,
-        look: impl FnOnce(&HashSet<LoadBalancerId>) -> T,
+        look: impl FnOnce(&BTreeSet<LoadBalancerId>) -> T,
     ) -> T {
         match self.read().on.get(&amphora) {
             Some(placed) => look(placed),
-            None => look(&HashSet::new()),
+            None => look(&BTreeSet::new()),
         }
     }
 

@@ -4,12 +4,12 @@
 //! hints: a lost one costs one interval of the sweep. What tenants changed goes before what reports brought up.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -21,7 +21,7 @@ use krater_controller_store::StoreError;
 use krater_driver::NetworkDriver;
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit},
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
 use self::converge::Verdict;
@@ -35,6 +35,7 @@ use crate::{
         SWEEP_MAX,
     },
     neighbours::Duty,
+    realm,
     vault::Vault,
 };
 
@@ -98,7 +99,7 @@ pub(crate) struct Reconciler {
     flights: Mutex<HashMap<LoadBalancerId, Arc<Flight>>>,
     streaks: Mutex<HashMap<LoadBalancerId, Streak>>,
     /// Load balancers that wait for an amphora to be connected again.
-    blocked: Mutex<HashMap<AmphoraId, HashSet<LoadBalancerId>>>,
+    blocked: Mutex<HashMap<AmphoraId, BTreeSet<LoadBalancerId>>>,
     /// Load balancers that are not in force as wanted somewhere, as far as the last attempt told.
     behind: Mutex<HashMap<LoadBalancerId, AmphoraId>>,
     /// Since when load balancers are left to controllers that reach their amphorae.
@@ -188,7 +189,7 @@ impl Reconciler {
             rested: false,
             landed: false,
         };
-        tokio::spawn(attendance.run());
+        realm::spawn(attendance.run());
     }
 
     /// Looks for what is due, for ever.
@@ -241,7 +242,7 @@ impl Reconciler {
         };
         if first {
             let reconciler = Arc::clone(self);
-            tokio::spawn(async move {
+            realm::spawn(async move {
                 reconciler.parts.agents.reachable(amphora).await;
                 let waiting = lock(&reconciler.blocked)
                     .remove(&amphora)
@@ -346,6 +347,7 @@ impl Attendance {
             }
         };
         tokio::select! {
+            biased;
             () = sleep(after) => {}
             () = back => {}
             () = self.flight.hurry.notified() => {}
@@ -356,6 +358,7 @@ impl Attendance {
     async fn permit(&self) -> Option<SemaphorePermit<'_>> {
         if !self.flight.urgent.load(Ordering::SeqCst) {
             tokio::select! {
+                biased;
                 permit = self.reconciler.background.acquire() => return permit.ok(),
                 () = self.flight.hurry.notified() => {}
             }

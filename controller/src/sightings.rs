@@ -5,7 +5,7 @@
 //! what a process counted that is no more is said by nobody again (I11).
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -41,7 +41,7 @@ pub(crate) struct Sightings {
 #[derive(Default)]
 struct Inner {
     amphorae: BTreeMap<AmphoraId, Sighting>,
-    tallies: HashMap<ListenerId, BTreeMap<AmphoraId, Counted>>,
+    tallies: BTreeMap<ListenerId, BTreeMap<AmphoraId, Counted>>,
     failures: Failures,
 }
 
@@ -57,11 +57,11 @@ struct Sighting {
     /// `last_seen` as it was last written down.
     written: Option<Timestamp>,
     metrics_port: Option<u16>,
-    load_balancers: HashMap<LoadBalancerId, Seen>,
+    load_balancers: BTreeMap<LoadBalancerId, Seen>,
     /// Placed here, and known to be absent.
-    missing: HashSet<LoadBalancerId>,
+    missing: BTreeSet<LoadBalancerId>,
     /// Here, and not placed here; since when.
-    strangers: HashMap<LoadBalancerId, Timestamp>,
+    strangers: BTreeMap<LoadBalancerId, Timestamp>,
 }
 
 struct Seen {
@@ -140,7 +140,7 @@ impl Sightings {
     pub(crate) fn take(
         &self,
         report: Report,
-        placed: &HashSet<LoadBalancerId>,
+        placed: &BTreeSet<LoadBalancerId>,
         now: Timestamp,
     ) -> Option<News> {
         self.take_after(report, placed, now, Gap::None)
@@ -151,7 +151,7 @@ impl Sightings {
     pub(crate) fn take_after(
         &self,
         report: Report,
-        placed: &HashSet<LoadBalancerId>,
+        placed: &BTreeSet<LoadBalancerId>,
         now: Timestamp,
         gap: Gap,
     ) -> Option<News> {
@@ -448,7 +448,7 @@ impl Sighting {
     fn compare(
         &mut self,
         report: Report,
-        placed: &HashSet<LoadBalancerId>,
+        placed: &BTreeSet<LoadBalancerId>,
         now: Timestamp,
         news: &mut News,
     ) {
@@ -466,7 +466,7 @@ impl Sighting {
             !news.booted && seen.pushed_after.is_some_and(|after| sequence <= after + 1)
         };
         let mut before = std::mem::take(&mut self.load_balancers);
-        let mut strangers = HashMap::new();
+        let mut strangers = BTreeMap::new();
         for load_balancer in load_balancers {
             let id = load_balancer.id;
             if !placed.contains(&id) {
@@ -544,7 +544,7 @@ fn differs(before: &LoadBalancerReport, after: &LoadBalancerReport) -> bool {
     before.generation != after.generation || !same_listeners || !same_pools
 }
 
-type Tallies = HashMap<ListenerId, BTreeMap<AmphoraId, Counted>>;
+type Tallies = BTreeMap<ListenerId, BTreeMap<AmphoraId, Counted>>;
 
 fn count_all(tallies: &mut Tallies, amphora: AmphoraId, boot: BootId, report: &LoadBalancerReport) {
     for listener in &report.listeners {

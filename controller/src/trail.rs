@@ -1,14 +1,14 @@
 //! The audit trail's slow side: what was refused is written down afterwards, as far as that is bearable, and what is
 //! too old or too much is forgotten. What was done is written by the store with the change itself.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use krater_controller_core::{audit::Entry, query::Caller};
 use krater_controller_store::{Store, StoreError};
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::mpsc,
+    time::{self, Instant},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -106,18 +106,19 @@ pub(crate) async fn keep(
     loop {
         waiting.clear();
         tokio::select! {
+            biased;
+            _ = ticks.tick() => {
+                if let Err(error) = prune_alone(&neighbours, &store, &retention).await {
+                    metrics.store_errors.inc();
+                    tracing::warn!(error = %chain(&error), "what is too old could not be forgotten");
+                }
+            }
             _ = refusals.recv_many(&mut waiting, REFUSALS_WAITING_MAX) => {
                 let count = waiting.len() as u64;
                 if let Err(error) = write_down(&store, waiting.drain(..)).await {
                     metrics.store_errors.inc();
                     metrics.audit_dropped.inc_by(count);
                     tracing::warn!(error = %chain(&error), "refusals could not be written down");
-                }
-            }
-            _ = ticks.tick() => {
-                if let Err(error) = prune_alone(&neighbours, &store, &retention).await {
-                    metrics.store_errors.inc();
-                    tracing::warn!(error = %chain(&error), "what is too old could not be forgotten");
                 }
             }
         }

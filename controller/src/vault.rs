@@ -4,7 +4,7 @@
 //! take nothing away. Neither the database nor the log sees more of a secret than its digest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -38,11 +38,11 @@ pub(crate) struct Vault {
     store: Arc<dyn SecretStore>,
     kept: Mutex<Kept>,
     /// Who uses what.
-    used: Mutex<HashMap<LoadBalancerId, Usage>>,
+    used: Mutex<BTreeMap<LoadBalancerId, Usage>>,
     /// Those that wait for a secret.
-    wanting: Mutex<HashSet<LoadBalancerId>>,
+    wanting: Mutex<BTreeSet<LoadBalancerId>>,
     /// What is there and no good, and why.
-    refused: Mutex<HashMap<Key, String>>,
+    refused: Mutex<BTreeMap<Key, String>>,
     reading: Semaphore,
     opening: Arc<Semaphore>,
     /// Somebody wants everything read again.

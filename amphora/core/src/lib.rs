@@ -30,6 +30,7 @@ pub mod proxy_protocol;
 pub mod roster;
 pub mod snapshot;
 pub mod spread;
+pub mod succession;
 pub mod time;
 pub mod trace;
 pub mod transition;

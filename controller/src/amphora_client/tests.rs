@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     clock,
-    pki::Authority,
+    dial::Tls,
+    pki::{Authority, tls::Credentials},
     serve::{Site, serve},
 };
 
@@ -146,7 +147,7 @@ impl Desk {
         let authority = Authority::open(folder.path(), clock::now()).unwrap();
         let credentials = Arc::new(Credentials::load(&authority, clock::now()).unwrap());
         let (sender, reports) = mpsc::channel(8);
-        let client = AmphoraClient::start(ID, credentials, sender);
+        let client = AmphoraClient::start(ID, Arc::new(Tls::new(credentials)), sender);
         Self {
             _folder: folder,
             authority,

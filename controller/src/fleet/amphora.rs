@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -16,7 +16,10 @@ use krater_controller_core::{
 };
 use krater_controller_store::{AmphoraRecord, Fate, Heard, StoreError};
 use krater_driver::AmphoraOrder;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::{Parts, lock};
 use crate::{amphora_client::AmphoraClient, cause::chain, clock};
@@ -41,10 +44,10 @@ pub(super) struct Amphora {
 impl Amphora {
     /// The amphora of a record. Nothing is started.
     pub(super) fn of(record: AmphoraRecord, parts: &Parts) -> Arc<Self> {
-        let credentials = Arc::clone(&parts.credentials);
+        let dialer = Arc::clone(&parts.dialer);
         Arc::new(Self {
             id: record.id,
-            client: AmphoraClient::start(record.id, credentials, parts.reports.clone()),
+            client: AmphoraClient::start(record.id, dialer, parts.reports.clone()),
             record: Mutex::new(record),
             ensuring: tokio::sync::Mutex::default(),
             trouble: Mutex::default(),
@@ -103,6 +106,7 @@ impl Amphora {
                 if self.start(parts).await.is_ok() {
                     attempts = 0;
                     tokio::select! {
+                        biased;
                         () = lost(&self.client) => {}
                         Ok(()) = deaths.changed() => {}
                         () = sleep(IDENTITY_CHECK_INTERVAL) => {}
@@ -113,6 +117,7 @@ impl Amphora {
                 }
             };
             tokio::select! {
+                biased;
                 () = pause => {}
                 Ok(()) = ending.changed() => {}
             }
@@ -304,6 +309,7 @@ async fn lost(client: &AmphoraClient) {
             continue;
         }
         tokio::select! {
+            biased;
             () = client.reachable() => {}
             () = sleep(LOST_AFTER) => return,
         }

@@ -3,10 +3,7 @@
 //! Everything here runs under one lock, so that no amphora is filled beyond its limit by two at once, and none that is
 //! to go gets another load balancer.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Instant,
-};
+use std::sync::{Arc, PoisonError};
 
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
 use krater_controller_core::{
@@ -15,6 +12,7 @@ use krater_controller_core::{
     query::AmphoraStatus,
 };
 use krater_controller_store::{AmphoraRecord, Fate, Placement, Put, PutTerms, StoreError};
+use tokio::time::Instant;
 
 use super::{Fleet, amphora::Amphora, lock};
 use crate::{

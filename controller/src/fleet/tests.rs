@@ -22,7 +22,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::testbed::{AMPHORA, BOUND, House, OTHER};
+use crate::{
+    dial::Tls,
+    testbed::{AMPHORA, BOUND, House, OTHER},
+};
 
 /// Remembers what it was asked to run.
 #[derive(Default)]
@@ -53,11 +56,13 @@ impl ComputeDriver for Ground {
 /// What a fleet of tests is made of: one zone, so many amphorae, room for all.
 pub(crate) fn parts(house: &House, folder: &tempfile::TempDir, amphorae: usize) -> Parts {
     let authority = Arc::new(Authority::open(folder.path(), clock::now()).unwrap());
+    let credentials = Arc::new(Credentials::load(&authority, clock::now()).unwrap());
     Parts {
         known: house.known.clone(),
         compute: Arc::new(Ground::default()),
         deaths: watch::channel(0).1,
-        credentials: Arc::new(Credentials::load(&authority, clock::now()).unwrap()),
+        dialer: Arc::new(Tls::new(Arc::clone(&credentials))),
+        credentials,
         authority,
         controllers: Vec::new(),
         silence: Duration::from_secs(10),

@@ -1,10 +1,7 @@
 //! One attempt at one load balancer: facts → plan → steps → facts again, until nothing is left to do or something
 //! fails.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use krater_amphora_api::{AmphoraId, Generation, ListenerId, LoadBalancerId, SnapshotSpec};
 use krater_controller_core::{
@@ -20,6 +17,7 @@ use krater_controller_core::{
 };
 use krater_controller_store::{self as store, Settlement, StoreError};
 use krater_driver::DriverError;
+use tokio::time::Instant;
 
 use super::{Placed, Reconciler, lock};
 use crate::{

@@ -1,6 +1,6 @@
 //! Attending to load balancers: whatever dies, nothing stays pending, and what was wanted comes.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use krater_amphora_api::{Generation, Rejection, Subject};
 use krater_controller_core::{
@@ -204,20 +204,20 @@ async fn nothing_is_remembered_of_load_balancers_that_are_gone() {
         // Written before it was let go of, and read afterwards.
         let mut old = report;
         old.sequence += 1;
-        sightings.take(old.clone(), &HashSet::new(), clock::now());
+        sightings.take(old.clone(), &BTreeSet::new(), clock::now());
         late = Some(old);
     }
     let mut last = late.unwrap();
     last.sequence += 1;
     last.load_balancers.clear();
     let sightings = &house.known.sightings;
-    sightings.take(last, &HashSet::new(), clock::now());
+    sightings.take(last, &BTreeSet::new(), clock::now());
     let of_reconciler = |reconciler: &Reconciler| {
         let by_amphora = lock(&reconciler.blocked);
         [
             lock(&reconciler.flights).len(),
             lock(&reconciler.streaks).len(),
-            by_amphora.values().map(HashSet::len).sum(),
+            by_amphora.values().map(BTreeSet::len).sum(),
             lock(&reconciler.behind).len(),
             lock(&reconciler.left).len(),
             lock(&reconciler.waits).len(),

@@ -1,6 +1,6 @@
 //! What failed at each listener in the last hour, from what amphorae count.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use krater_amphora_api::{AmphoraId, BootId, ListenerId, LoadBalancerReport};
@@ -11,10 +11,10 @@ use krater_controller_core::failures::{Heard, Hour, MINUTES};
 pub(super) struct Failures {
     /// When the first report was taken.
     began: Option<Timestamp>,
-    listeners: HashMap<ListenerId, Listener>,
+    listeners: BTreeMap<ListenerId, Listener>,
     /// Amphorae that ran before this process did and were not heard of since, with their runs as far as known: what they
     /// have counted is old.
-    inherited: HashMap<AmphoraId, Option<BootId>>,
+    inherited: BTreeMap<AmphoraId, Option<BootId>>,
 }
 
 #[derive(Default)]

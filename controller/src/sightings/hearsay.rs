@@ -1,6 +1,6 @@
 //! What is exchanged with other controllers by way of the store: who was heard of when, and what was counted elsewhere.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use krater_amphora_api::{AmphoraId, ListenerId, Report};
@@ -11,7 +11,7 @@ use super::Sightings;
 impl Sightings {
     /// [`Sightings::restore`] of all there are: what was written down and is not there any more is forgotten.
     pub(crate) fn replace_written(&self, tallies: Vec<ListenerTally>) {
-        let there: HashSet<(ListenerId, AmphoraId)> = tallies
+        let there: BTreeSet<(ListenerId, AmphoraId)> = tallies
             .iter()
             .map(|tally| (tally.listener, tally.amphora))
             .collect();

@@ -72,7 +72,7 @@ fn report(boot: u128, sequence: u64, load_balancers: Vec<LoadBalancerReport>) ->
     }
 }
 
-fn placed(numbers: impl IntoIterator<Item = u128>) -> HashSet<LoadBalancerId> {
+fn placed(numbers: impl IntoIterator<Item = u128>) -> BTreeSet<LoadBalancerId> {
     numbers.into_iter().map(lb).collect()
 }
 

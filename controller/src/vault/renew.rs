@@ -56,6 +56,7 @@ impl Renewal {
             self.round().await;
             let vault = &self.vault;
             tokio::select! {
+                biased;
                 () = vault.store.changed() => {}
                 () = vault.asked.notified() => {}
                 () = sleep(self.interval) => {}
@@ -125,7 +126,7 @@ impl Renewal {
         &self,
         key: &Key,
         trouble: &Trouble,
-        users: &std::collections::HashMap<LoadBalancerId, Usage>,
+        users: &std::collections::BTreeMap<LoadBalancerId, Usage>,
     ) {
         let sentence = trouble.sentence();
         let told = lock(&self.vault.refused).insert(key.clone(), sentence.clone());

@@ -6,8 +6,9 @@
 mod addresses;
 mod embedded;
 mod server;
+mod simulated;
 
-use std::{collections::BTreeSet, fmt, net::IpAddr, path::Path, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, fmt, net::IpAddr, path::Path, sync::Arc};
 
 use sqlx::{
     Any,
@@ -18,7 +19,10 @@ use sqlx::{
 use self::{embedded::Embedded, server::Server};
 use crate::StoreError;
 
-pub use self::server::{News, ServerSettings};
+pub use self::{
+    server::{News, ServerSettings},
+    simulated::{Crossing, Passage},
+};
 
 /// The desired and the observed state. Cheap to clone; clones are the same connections.
 #[derive(Clone)]
@@ -82,10 +86,24 @@ impl Store {
         })
     }
 
+    /// The same database in memory, as one of several processes of a simulation uses it. None for any other database.
+    #[must_use]
+    pub fn simulated(&self, passage: Arc<dyn Passage>) -> Option<Self> {
+        match &self.engine {
+            Engine::Embedded(embedded) => Some(Self {
+                engine: Engine::Embedded(embedded.simulated(passage)?),
+            }),
+            Engine::Server(_) => None,
+        }
+    }
+
     /// Whether other processes may use the same database at the same time.
     #[must_use]
     pub const fn is_shared(&self) -> bool {
-        matches!(self.engine, Engine::Server(_))
+        match &self.engine {
+            Engine::Embedded(embedded) => embedded.passage().is_some(),
+            Engine::Server(_) => true,
+        }
     }
 
     /// What the database is, for people.
@@ -125,8 +143,13 @@ impl Store {
     /// Tells the other processes that share the database something, soon and perhaps never: whoever misses it looks by
     /// itself. Nothing where there are no others.
     pub fn announce(&self, news: &str) {
-        if let Engine::Server(server) = &self.engine {
-            server.announce(news);
+        match &self.engine {
+            Engine::Embedded(embedded) => {
+                if let Some(passage) = embedded.passage() {
+                    passage.announce(news);
+                }
+            }
+            Engine::Server(server) => server.announce(news),
         }
     }
 
@@ -134,7 +157,10 @@ impl Store {
     #[must_use]
     pub fn listen(&self) -> Option<News> {
         match &self.engine {
-            Engine::Embedded(_) => None,
+            Engine::Embedded(embedded) => {
+                let passage = embedded.passage()?;
+                Some(News::from(passage.listen()))
+            }
             Engine::Server(server) => Some(server.listen()),
         }
     }
@@ -227,10 +253,13 @@ impl Store {
     }
 
     /// The microseconds since the epoch as the server's clock tells them, in SQL; none where a process is alone.
-    pub(crate) const fn now_expression(&self) -> Option<&'static str> {
+    pub(crate) fn now_expression(&self) -> Option<Cow<'static, str>> {
         match &self.engine {
-            Engine::Embedded(_) => None,
-            Engine::Server(_) => Some(server::NOW_US),
+            Engine::Embedded(embedded) => {
+                let passage = embedded.passage()?;
+                Some(passage.now_us().to_string().into())
+            }
+            Engine::Server(_) => Some(server::NOW_US.into()),
         }
     }
 

@@ -26,7 +26,7 @@ mod transfer;
 pub use catalogue::Arranged;
 pub use check::{Checked, Finding};
 pub use desired::{Committed, Terms};
-pub use engine::{News, ServerSettings, Store};
+pub use engine::{Crossing, News, Passage, ServerSettings, Store};
 pub use error::StoreError;
 pub use observed::{
     fleet::{AmphoraRecord, Fate, Heard, Placement, Put, PutTerms},

@@ -23,7 +23,11 @@ use sqlx::{
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use self::group::{Group, Share};
-use super::{Durability, Statement, addresses::Addresses};
+use super::{
+    Durability, Statement,
+    addresses::Addresses,
+    simulated::{Framed, Passage, at_once, carry},
+};
 use crate::StoreError;
 
 /// A database file. Clones share one connection that writes, so that a writing verb waits for the one before it and
@@ -32,6 +36,8 @@ use crate::StoreError;
 #[derive(Clone)]
 pub(super) struct Embedded {
     inner: Arc<Inner>,
+    /// The way there, in simulations.
+    passage: Option<Arc<dyn Passage>>,
 }
 
 struct Inner {
@@ -127,7 +133,35 @@ impl Embedded {
                 readers: links,
                 turn: AtomicUsize::new(0),
             }),
+            passage: None,
         })
+    }
+
+    /// The same database as one of several processes uses it, if it is in memory.
+    pub(super) fn simulated(&self, passage: Arc<dyn Passage>) -> Option<Self> {
+        self.inner.readers.is_empty().then(|| Self {
+            inner: Arc::clone(&self.inner),
+            passage: Some(passage),
+        })
+    }
+
+    /// The way there, in simulations.
+    pub(super) const fn passage(&self) -> Option<&Arc<dyn Passage>> {
+        self.passage.as_ref()
+    }
+
+    async fn reach(&self, doing: &'static str) -> Result<(), StoreError> {
+        match &self.passage {
+            Some(passage) => passage.reach(doing).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn answer(&self, doing: &'static str) -> Result<(), StoreError> {
+        match &self.passage {
+            Some(passage) => passage.answer(doing).await,
+            None => Ok(()),
+        }
     }
 
     /// Takes the connection and begins a transaction. Dropped without [`Transaction::commit`] it is rolled back.
@@ -136,6 +170,7 @@ impl Embedded {
         durability: Durability,
         doing: &'static str,
     ) -> Result<Transaction, StoreError> {
+        self.reach(doing).await?;
         let mut transaction = self.writing(durability, doing).await?;
         transaction.begin(doing).await?;
         Ok(transaction)
@@ -148,9 +183,13 @@ impl Embedded {
         doing: &'static str,
         statement: Statement,
     ) -> Result<u64, StoreError> {
+        self.reach(doing).await?;
         let mut connection = self.writing(durability, doing).await?;
         if !connection.has_group() && !connection.is_wanted() {
-            return connection.run(doing, statement).await;
+            let written = connection.run(doing, statement).await?;
+            drop(connection);
+            self.answer(doing).await?;
+            return Ok(written);
         }
         connection.begin(doing).await?;
         let written = connection.run(doing, statement).await?;
@@ -164,14 +203,19 @@ impl Embedded {
         doing: &'static str,
         statement: Statement,
     ) -> Result<Vec<AnyRow>, StoreError> {
-        self.reader().await?.all(doing, statement).await
+        self.reach(doing).await?;
+        let rows = self.reader().await?.all(doing, statement).await?;
+        self.answer(doing).await?;
+        Ok(rows)
     }
 
     /// Takes a connection for several reading statements that see one and the same moment.
     pub(super) async fn reading(&self, doing: &'static str) -> Result<Transaction, StoreError> {
+        self.reach(doing).await?;
         let mut transaction = self.reader().await?;
         transaction.link()?.unfinished = true;
         transaction.batch(doing, "BEGIN").await?;
+        transaction.framed = Framed::Yes;
         Ok(transaction)
     }
 
@@ -254,7 +298,13 @@ impl Embedded {
         guard: OwnedMutexGuard<Option<Link>>,
     ) -> Result<Transaction, StoreError> {
         let inner = Arc::clone(&self.inner);
-        let mut connection = Transaction { inner, guard };
+        let passage = self.passage.clone();
+        let mut connection = Transaction {
+            inner,
+            guard,
+            passage,
+            framed: Framed::No,
+        };
         if connection.link()?.unfinished {
             connection.undo().await?;
         }
@@ -309,6 +359,8 @@ impl Drop for Waiting<'_> {
 pub(crate) struct Transaction {
     inner: Arc<Inner>,
     guard: OwnedMutexGuard<Option<Link>>,
+    passage: Option<Arc<dyn Passage>>,
+    framed: Framed,
 }
 
 impl Transaction {
@@ -318,7 +370,9 @@ impl Transaction {
         doing: &'static str,
         statement: Statement,
     ) -> Result<u64, StoreError> {
-        let done = statement.execute(&mut self.link()?.connection).await;
+        let (passage, framed) = (self.passage.clone(), self.framed);
+        let running = statement.execute(&mut self.link()?.connection);
+        let done = carry(passage, framed, doing, running).await?;
         done.map(|done| done.rows_affected())
             .map_err(|source| self.failed(doing, source))
     }
@@ -329,7 +383,9 @@ impl Transaction {
         doing: &'static str,
         statement: Statement,
     ) -> Result<Vec<AnyRow>, StoreError> {
-        let rows = statement.fetch_all(&mut self.link()?.connection).await;
+        let (passage, framed) = (self.passage.clone(), self.framed);
+        let running = statement.fetch_all(&mut self.link()?.connection);
+        let rows = carry(passage, framed, doing, running).await?;
         rows.map_err(|source| self.failed(doing, source))
     }
 
@@ -339,19 +395,25 @@ impl Transaction {
         doing: &'static str,
         statement: Statement,
     ) -> Result<AnyRow, StoreError> {
-        let row = statement.fetch_one(&mut self.link()?.connection).await;
+        let (passage, framed) = (self.passage.clone(), self.framed);
+        let running = statement.fetch_one(&mut self.link()?.connection);
+        let row = carry(passage, framed, doing, running).await?;
         row.map_err(|source| self.failed(doing, source))
     }
 
-    /// Runs statements that take no values.
+    /// Runs statements that take no values: what frames others, which have a way there and back of their own.
     pub(super) async fn batch(
         &mut self,
         doing: &'static str,
         sql: impl SqlSafeStr,
     ) -> Result<(), StoreError> {
-        let done = sqlx::raw_sql(sql)
-            .execute(&mut self.link()?.connection)
-            .await;
+        let is_simulated = self.passage.is_some();
+        let running = sqlx::raw_sql(sql).execute(&mut self.link()?.connection);
+        let done = if is_simulated {
+            at_once(running)
+        } else {
+            running.await
+        };
         done.map(drop).map_err(|source| self.failed(doing, source))
     }
 
@@ -369,7 +431,12 @@ impl Transaction {
     pub(super) async fn end(mut self, doing: &'static str) -> Result<(), StoreError> {
         self.batch(doing, "COMMIT").await?;
         self.link()?.unfinished = false;
-        Ok(())
+        let Self { guard, passage, .. } = self;
+        drop(guard);
+        match passage {
+            Some(passage) => passage.answer(doing).await,
+            None => Ok(()),
+        }
     }
 
     /// Undoes everything since the beginning now rather than when the connection is used next.

@@ -13,7 +13,10 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{super::addresses::Addresses, Link, Transaction};
+use super::{
+    super::{addresses::Addresses, simulated::Framed},
+    Link, Transaction,
+};
 use crate::StoreError;
 
 /// Complete transactions inside one that is open.
@@ -53,6 +56,7 @@ impl Transaction {
             Some(_) => "SAVEPOINT member",
         };
         let begun = self.batch(doing, text).await;
+        self.framed = Framed::Yes;
         if begun.is_err() {
             self.link()?.unfinished = false;
         }
@@ -95,12 +99,16 @@ impl Transaction {
         doing: &'static str,
         share: Share,
     ) -> Result<(), StoreError> {
+        let passage = self.passage.clone();
+        if let Some(passage) = &passage {
+            passage.within(doing).await?;
+        }
         let is_wanted = self.is_wanted();
         let mut told = self.link()?.add(share);
         if is_wanted {
             let link = self.link()?;
             link.unfinished = false;
-            let Self { inner, guard } = self;
+            let Self { inner, guard, .. } = self;
             drop(guard);
             // Behind all who wait now. When they are done somebody has to commit, whoever else was dropped meanwhile.
             let own_turn = Arc::clone(&inner.link).lock_owned();
@@ -108,7 +116,13 @@ impl Transaction {
                 biased;
                 _ = told.changed() => {}
                 guard = own_turn => {
-                    let mut connection = Self { inner, guard };
+                    let passage = passage.clone();
+                    let mut connection = Self {
+                        inner,
+                        guard,
+                        passage,
+                        framed: Framed::No,
+                    };
                     if connection.link()?.unfinished {
                         connection.undo().await?;
                     }
@@ -119,6 +133,9 @@ impl Transaction {
             }
         } else {
             self.conclude(doing).await?;
+        }
+        if let Some(passage) = &passage {
+            passage.answer(doing).await?;
         }
         let told = told.borrow().clone();
         told.answer()

@@ -26,6 +26,12 @@ pub(super) struct Newsroom {
 /// What comes in.
 pub struct News(broadcast::Receiver<Option<Arc<str>>>);
 
+impl From<broadcast::Receiver<Option<Arc<str>>>> for News {
+    fn from(incoming: broadcast::Receiver<Option<Arc<str>>>) -> Self {
+        Self(incoming)
+    }
+}
+
 impl News {
     /// The next piece of news. None: some may have been missed, and everything is to be looked at. Pending for ever once
     /// the store is closed.

@@ -1,0 +1,86 @@
+//! What a controller is given of the world around it. A simulation gives it another one.
+
+use std::sync::Arc;
+
+use krater_amphora_api::Report;
+use krater_controller_store::Store;
+use krater_driver::{ComputeDriver, NetworkDriver};
+use tokio::sync::{mpsc, watch};
+
+use super::{StartError, authority, host, network, processes::compute};
+use crate::{
+    clock,
+    config::Config,
+    dial::{Dialer, Tls},
+    fleet,
+    knowledge::Knowledge,
+    pki::{Authority, tls::Credentials},
+};
+
+/// The database, the fleet's certificates, and what amphorae and addresses are had from.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) dialer: Arc<dyn Dialer>,
+    pub(crate) compute: Arc<dyn ComputeDriver>,
+    /// Changes when something that the compute driver started died.
+    pub(crate) deaths: watch::Receiver<u64>,
+    pub(crate) network: Arc<dyn NetworkDriver>,
+    /// Which amphorae are this controller's to start and end.
+    pub(crate) host: String,
+}
+
+impl World {
+    /// As the settings say.
+    pub(crate) async fn choose(config: &Config, store: Store) -> Result<Self, StartError> {
+        let authority = Arc::new(authority(config, &store).await?);
+        let credentials = Arc::new(Credentials::load(&authority, clock::now())?);
+        let compute = compute(config)?;
+        Ok(Self {
+            store,
+            authority,
+            dialer: Arc::new(Tls::new(Arc::clone(&credentials))),
+            credentials,
+            deaths: compute.deaths(),
+            compute: Arc::new(compute),
+            network: network(config)?,
+            host: host(config)?,
+        })
+    }
+
+    /// What the fleet is made of.
+    pub(super) fn fleet(
+        self,
+        config: &Config,
+        known: Knowledge,
+        controllers: Vec<String>,
+        reports: mpsc::Sender<Report>,
+    ) -> fleet::Parts {
+        fleet::Parts {
+            known,
+            deaths: self.deaths,
+            compute: self.compute,
+            authority: self.authority,
+            credentials: self.credentials,
+            dialer: self.dialer,
+            controllers,
+            host: self.host,
+            silence: config.fleet.silence,
+            reports,
+            zones: config.fleet.zones.clone(),
+            amphorae_max: config.fleet.amphorae_max,
+            load_balancers_max: config.fleet.load_balancers_max,
+        }
+    }
+}
+
+/// What a simulation may leave out of a controller, to see that somebody notices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Omission {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// It never looks for what is due.
+    Sweep,
+}

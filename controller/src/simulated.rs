@@ -1,0 +1,103 @@
+//! A controller as simulations run it (D52): the very parts and loops of the real one, without sockets, among what the
+//! simulation gives it.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use krater_amphora_api::{AmphoraId, Report, ReportReceipt};
+use krater_controller_api::Application;
+use krater_controller_store::Store;
+use krater_driver::{ComputeDriver, NetworkDriver};
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{
+    clock,
+    config::{Config, Overrides},
+    controller::{Foundation, World},
+    dial::Dialer,
+    intake::Intake,
+    pki::{Authority, tls::Credentials},
+};
+
+pub use crate::controller::Omission;
+
+/// What a controller is among.
+pub struct Surroundings {
+    /// Its settings, as a file would have them.
+    pub settings: String,
+    /// Its folder.
+    pub state_dir: PathBuf,
+    /// Which amphorae are its own to start and end.
+    pub host: String,
+    /// The database.
+    pub store: Store,
+    /// The way to agents.
+    pub dialer: Arc<dyn Dialer>,
+    /// Where amphorae run.
+    pub compute: Arc<dyn ComputeDriver>,
+    /// Where addresses come from.
+    pub network: Arc<dyn NetworkDriver>,
+    /// What is left out of it.
+    pub omission: Omission,
+}
+
+/// A controller that runs. Dropping it ends its loops; the rest ends with its realm.
+pub struct Controller {
+    application: Arc<dyn Application>,
+    intake: Arc<Intake>,
+    _tasks: JoinSet<()>,
+}
+
+impl Controller {
+    /// Starts it, in the realm of the task that runs.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub async fn start(surroundings: Surroundings) -> Result<Self, String> {
+        let overrides = Overrides {
+            state_dir: Some(surroundings.state_dir),
+            ..Overrides::default()
+        };
+        let config = Config::parse(&surroundings.settings, &overrides)
+            .map_err(|reasons| reasons.join("; "))?;
+        let (now, folder) = (clock::now(), config.state_dir.join("pki"));
+        let sentence = |error: &dyn std::error::Error| crate::cause::chain(error);
+        let authority = Authority::open(&folder, now).map_err(|error| sentence(&error))?;
+        let credentials = Credentials::load(&authority, now).map_err(|error| sentence(&error))?;
+        let world = World {
+            store: surroundings.store,
+            authority: Arc::new(authority),
+            credentials: Arc::new(credentials),
+            dialer: surroundings.dialer,
+            compute: surroundings.compute,
+            deaths: watch::channel(0).1,
+            network: surroundings.network,
+            host: surroundings.host,
+        };
+        let reports_to = SocketAddr::from(([127, 0, 0, 1], 1));
+        let parts = Foundation::lay(&config, world, reports_to)
+            .await
+            .map_err(|error| sentence(&error))?;
+        let (application, intake) = (Arc::clone(&parts.application), Arc::clone(&parts.intake));
+        Ok(Self {
+            application,
+            intake,
+            _tasks: parts.begin(&config, surroundings.omission),
+        })
+    }
+
+    /// What tenants ask.
+    #[must_use]
+    pub fn application(&self) -> Arc<dyn Application> {
+        Arc::clone(&self.application)
+    }
+
+    /// Takes a report as it arrives from an amphora that has shown who it is.
+    ///
+    /// # Errors
+    /// Why not, as a sentence.
+    pub async fn take_report(&self, from: AmphoraId, body: &[u8]) -> Result<ReportReceipt, String> {
+        let report: Report = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let taken = self.intake.take(from, report).await;
+        taken.map_err(|error| error.to_string())
+    }
+}
