@@ -6,11 +6,13 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     thread,
+    time::Duration,
 };
 
 use krater_tests::{
-    Connection, HttpMember, Namespace, Standalone, TcpMember, UdpClient, UdpMember, fetch, until,
-    until_some,
+    Connection, HttpMember, Namespace, Standalone, TcpMember, UdpClient, UdpMember, fetch,
+    frames::{Frame, Framed, block, flag, frame, get, kind, request},
+    until, until_some,
 };
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
@@ -58,6 +60,10 @@ impl House {
     }
 
     fn serve(&self, one_in: u32, target: &str) -> Standalone {
+        Self::run(&self.snapshot(one_in), target)
+    }
+
+    fn run(snapshot: &Value, target: &str) -> Standalone {
         let metrics = METRICS.to_string();
         let arguments = [
             "--metrics",
@@ -67,7 +73,7 @@ impl House {
             "--workers",
             "1",
         ];
-        Standalone::start_with(&self.snapshot(one_in), METRICS, &arguments)
+        Standalone::start_with(snapshot, METRICS, &arguments)
     }
 
     /// Has one of each kind served.
@@ -211,6 +217,57 @@ fn a_file_has_a_line_for_each_request_connection_and_session() {
     assert_eq!(told(&path)[0]["path"], "/next");
     assert_eq!(told(&aside).len(), 3);
     assert_eq!((counted("written"), counted("dropped")), (4, 0));
+}
+
+#[test]
+fn requests_of_http2_have_a_line_each() {
+    let _network = Namespace::enter_new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("access.log");
+    let house = House::new();
+    let mut snapshot = house.snapshot(1);
+    // The member may think for longer than anybody waits here.
+    snapshot["load_balancers"][0]["listeners"][0]["timeouts"] = json!({});
+    let _amphora = House::run(&snapshot, &format!("file:{}", path.display()));
+    let mut client = Framed::to(at(80), &[]);
+    let mut fields = request("GET", "/one?token=secret");
+    fields.push((b"traceparent".to_vec(), TRACE.as_bytes().to_vec()));
+    let flags = flag::END_STREAM | flag::END_HEADERS;
+    assert!(client.send(&frame(kind::HEADERS, flags, 1, &block(&fields))));
+    assert_eq!(client.answer(1).first().map(Frame::status), Some(200));
+    assert!(client.send(&get(3, "/two")));
+    assert_eq!(client.answer(3).first().map(Frame::status), Some(200));
+    // What is taken back before it is answered is told with who did so.
+    house.web.set_delay(Duration::from_secs(5));
+    assert!(client.send(&get(5, "/late")));
+    until("the member has the request", NOTICE_MAX, || {
+        house.web.served() == 3
+    });
+    let cancel = 8_u32.to_be_bytes();
+    assert!(client.send(&frame(kind::RST_STREAM, 0, 5, &cancel)));
+    until("all three are told", NOTICE_MAX, || told(&path).len() == 3);
+    let all = told(&path);
+    let of = |path: &str| {
+        let mut its = all.iter().filter(|one| one["path"] == path);
+        its.next().expect("a record")
+    };
+    let one = of("/one");
+    for (name, value) in [
+        ("version", json!("2")),
+        ("method", json!("GET")),
+        ("host", json!("h")),
+        ("status", json!(200)),
+        ("client", json!("127.0.0.1")),
+        ("trace_id", json!("4bf92f3577b34da6a3ce929d0e0e4736")),
+        ("cause", Value::Null),
+    ] {
+        assert_eq!(one[name], value, "{name} in {one}");
+    }
+    assert!(one["bytes_out"].as_u64() > Some(0), "{one}");
+    assert_eq!(of("/two")["cause"], Value::Null);
+    let taken_back = of("/late");
+    assert_eq!(taken_back["cause"], "client_gone", "{taken_back}");
+    assert!(!format!("{all:?}").contains("secret"), "{all:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
-use krater_tests::{HttpMember, run_to_end, until};
+use krater_tests::{Exposition, HttpMember, run_to_end, until};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::aws_lc_rs,
@@ -45,6 +45,10 @@ impl Identity {
     }
 
     fn fetch(&self, address: SocketAddr) -> Result<String> {
+        self.fetch_path(address, "/")
+    }
+
+    fn fetch_path(&self, address: SocketAddr, path: &str) -> Result<String> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(NOTICE_MAX))?;
         let name = ServerName::try_from(NAME)?;
@@ -52,7 +56,7 @@ impl Identity {
         let mut stream = StreamOwned::new(connection, stream);
         write!(
             stream,
-            "GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n"
         )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -95,6 +99,28 @@ fn a_listener_ends_tls_by_a_certificate_of_the_folder_and_takes_the_next_without
         scene.krater.output().contains("cannot be renewed")
     });
     assert!(second.fetch(tree.at(443)).is_ok());
+}
+
+#[test]
+fn metrics_are_told_inside_tls() {
+    let mut scene = Scene::up();
+    let identity = Identity::new();
+    scene.lay_in("web", &identity.pem);
+    let tree = scene.tree(&json!([{
+        "name": "metrics", "protocol": "PROMETHEUS", "protocol_port": 8_443, "default_tls_container_ref": "web",
+    }]));
+    let answer = identity.fetch_path(tree.at(8_443), "/metrics");
+    let answer = answer.expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+    let told = Exposition::parse(body).expect("the text format");
+    assert_eq!(
+        told.value("octavia_loadbalancer_ssl_connections_total"),
+        1.0
+    );
+    // Whoever comes without TLS is told nothing.
+    let plain = krater_tests::fetch(tree.at(8_443), "/metrics");
+    assert!(plain.is_err(), "{plain:?}");
 }
 
 #[test]
