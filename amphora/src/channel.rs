@@ -1,7 +1,7 @@
 //! One end of an HTTP/1 connection: what was received over it and not used yet, and what waits to be sent.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io::{self, IoSlice},
     mem,
     pin::{Pin, pin},
@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
@@ -21,8 +21,8 @@ pub(crate) use outflow::{Outflow, Unsendable};
 
 use crate::{
     limits::{
-        HEAD_BUFFERS_MAX, HTTP_BUFFER_BYTES_MAX, HTTP_COPY_BYTES_MAX, JOINED_BYTES_MAX,
-        OUTBOX_BYTES_MAX, SPARE_FIELDS_MAX,
+        BIG_PIECES_BYTES_MAX, HEAD_BUFFERS_MAX, HTTP_BIG_BUFFER_BYTES_MAX, HTTP_BUFFER_BYTES_MAX,
+        HTTP_COPY_BYTES_MAX, JOINED_BYTES_MAX, OUTBOX_BYTES_MAX, SPARE_FIELDS_MAX,
     },
     wire::Wire,
 };
@@ -36,12 +36,33 @@ pub(crate) struct Buffers {
     heads: RefCell<Vec<Vec<u8>>>,
     /// Where fields of heads are kept: empty, with room for those of common messages.
     fields: RefCell<Vec<HeaderMap>>,
+    /// Bytes of pieces that wait to be sent, over all connections.
+    waiting: Cell<usize>,
+}
+
+/// A connection's part in what all share.
+struct Share {
+    buffers: Rc<Buffers>,
+    /// So much of [`Buffers::waiting`] is its own.
+    waiting: usize,
+}
+
+/// How much may be received at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Pieces {
+    /// As much as one of many answers may hold that a client does not take.
+    #[default]
+    Small,
+    /// More, as long as little waits to be sent. Pieces have to go to a [`Channel`], which counts what waits.
+    Large,
 }
 
 /// One end of a connection.
 pub(crate) struct Channel {
     wire: Wire,
-    pub(crate) buffers: Rc<Buffers>,
+    share: Share,
+    /// How much may be received at once.
+    pub(crate) pieces: Pieces,
     /// What was received and not used yet.
     pub(crate) held: BytesMut,
     outbox: Outbox,
@@ -76,7 +97,17 @@ impl Buffers {
             arrivals: RefCell::default(),
             heads: RefCell::default(),
             fields: RefCell::default(),
+            waiting: Cell::new(0),
         })
+    }
+
+    /// How much to receive at once. Fewer and larger calls cost less, but what a client does not take stays in memory:
+    /// so pieces are large only while few bytes wait to be sent.
+    fn room(&self, pieces: Pieces) -> usize {
+        match pieces {
+            Pieces::Large if self.waiting.get() < BIG_PIECES_BYTES_MAX => HTTP_BIG_BUFFER_BYTES_MAX,
+            _ => HTTP_BUFFER_BYTES_MAX,
+        }
     }
 
     /// Room for the fields of a head.
@@ -94,12 +125,37 @@ impl Buffers {
     }
 }
 
+impl Share {
+    /// Notes that a piece waits to be sent.
+    fn add(&mut self, bytes: usize) {
+        self.waiting += bytes;
+        let waiting = &self.buffers.waiting;
+        waiting.set(waiting.get() + bytes);
+    }
+
+    /// Notes that nothing waits any more.
+    fn settle(&mut self) {
+        let waiting = &self.buffers.waiting;
+        waiting.set(waiting.get().saturating_sub(mem::take(&mut self.waiting)));
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
 impl Channel {
     /// A connection over which nothing was said yet.
     pub(crate) fn new(wire: Wire, buffers: &Rc<Buffers>) -> Self {
         Self {
             wire,
-            buffers: Rc::clone(buffers),
+            share: Share {
+                buffers: Rc::clone(buffers),
+                waiting: 0,
+            },
+            pieces: Pieces::default(),
             held: BytesMut::new(),
             outbox: Outbox::default(),
             ended: false,
@@ -108,6 +164,11 @@ impl Channel {
             sent: 0,
             booked: (0, 0),
         }
+    }
+
+    /// What the connections of this worker share.
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.share.buffers
     }
 
     /// Receives more. `false` if there will be no more.
@@ -119,11 +180,14 @@ impl Channel {
             // It would keep its part of the buffer.
             self.held = BytesMut::new();
         }
-        let mut arrivals = self.buffers.arrivals.borrow_mut();
-        if arrivals.capacity() < HTTP_BUFFER_BYTES_MAX {
-            arrivals.reserve(HTTP_BUFFER_BYTES_MAX);
+        let room = self.share.buffers.room(self.pieces);
+        let mut arrivals = self.share.buffers.arrivals.borrow_mut();
+        if arrivals.capacity() < room {
+            arrivals.reserve(room);
         }
-        let read = ready!(pin!(self.wire.read_buf(&mut *arrivals)).poll(cx))?;
+        // The buffer may have more room: it is the same for all.
+        let mut room = (&mut *arrivals).limit(room);
+        let read = ready!(pin!(self.wire.read_buf(&mut room)).poll(cx))?;
         self.received += read as u64;
         self.ended = read == 0;
         if !self.held.is_empty() {
@@ -141,7 +205,8 @@ impl Channel {
     /// Where text to be sent is written.
     pub(crate) fn text(&mut self) -> &mut Vec<u8> {
         if self.outbox.text.capacity() == 0 {
-            self.outbox.text = self.buffers.heads.borrow_mut().pop().unwrap_or_default();
+            let mut heads = self.share.buffers.heads.borrow_mut();
+            self.outbox.text = heads.pop().unwrap_or_default();
         }
         &mut self.outbox.text
     }
@@ -159,6 +224,7 @@ impl Channel {
             text.extend_from_slice(&piece);
             text.extend_from_slice(behind);
         } else {
+            self.share.add(piece.len());
             self.outbox.piece = piece;
             self.outbox.behind = behind;
         }
@@ -173,6 +239,7 @@ impl Channel {
     pub(crate) fn give_up_sending(&mut self) {
         self.outbox = Outbox::default();
         self.unflushed = false;
+        self.share.settle();
     }
 
     /// Sends what waits to be sent.
@@ -190,7 +257,7 @@ impl Channel {
             let mut text = mem::take(&mut self.outbox.text);
             self.outbox.text_sent = 0;
             text.clear();
-            let mut heads = self.buffers.heads.borrow_mut();
+            let mut heads = self.share.buffers.heads.borrow_mut();
             if heads.len() < HEAD_BUFFERS_MAX && text.capacity() <= 2 * OUTBOX_BYTES_MAX {
                 heads.push(text);
             }
@@ -199,6 +266,7 @@ impl Channel {
             ready!(Pin::new(&mut self.wire).poll_flush(cx))?;
             self.unflushed = false;
         }
+        self.share.settle();
         Poll::Ready(Ok(()))
     }
 
@@ -249,5 +317,32 @@ impl Outbox {
         }
         let of_rest = sent - of_text - of_piece;
         self.behind = self.behind.get(of_rest..).unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_large_only_while_little_waits_to_be_sent() {
+        let buffers = Buffers::new();
+        let share = || Share {
+            buffers: Rc::clone(&buffers),
+            waiting: 0,
+        };
+        let (mut slow, mut gone) = (share(), share());
+        assert_eq!(buffers.room(Pieces::Large), HTTP_BIG_BUFFER_BYTES_MAX);
+        slow.add(BIG_PIECES_BYTES_MAX);
+        gone.add(1);
+        assert_eq!(buffers.room(Pieces::Large), HTTP_BUFFER_BYTES_MAX);
+        // What was sent, and what nobody waits for any more, counts no longer.
+        slow.settle();
+        assert_eq!(buffers.room(Pieces::Large), HTTP_BIG_BUFFER_BYTES_MAX);
+        gone.add(BIG_PIECES_BYTES_MAX);
+        drop(gone);
+        assert_eq!(buffers.room(Pieces::Large), HTTP_BIG_BUFFER_BYTES_MAX);
+        assert_eq!(buffers.waiting.get(), 0);
+        assert_eq!(buffers.room(Pieces::Small), HTTP_BUFFER_BYTES_MAX);
     }
 }

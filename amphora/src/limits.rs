@@ -94,8 +94,17 @@ pub(crate) const RELAY_ROUNDS_MAX: usize = 8;
 /// The longest pause before members that have all failed are tried again.
 pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// What is read from an HTTP connection at once, at most; and what of a body is under way between two sockets.
+/// What is read from an HTTP connection at once, and what of a body is under way between two sockets, when much waits to
+/// be sent already.
 pub(crate) const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// The same when little does. Measured for bodies of 1 MiB: half of the calls cost a seventh less processor time, a fifth
+/// with TLS.
+pub(crate) const HTTP_BIG_BUFFER_BYTES_MAX: usize = 128 * 1024;
+
+/// What may wait to be sent on one worker for large pieces to be received: some dozens of clients that are slow. A few
+/// megabytes more, however many they are.
+pub(crate) const BIG_PIECES_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What the system takes for a client of HTTP beyond what it can send at once. Without a bound it takes megabytes for each
 /// client that does not read, and when a few hundred have used up what it has for all connections, everybody waits. No
@@ -178,8 +187,9 @@ pub(crate) const IDLE_FRAMES_PER_SECOND: u32 = 10;
 /// Such frames that each frame of an answer allows besides: two window updates, and a ping to measure the way.
 pub(crate) const IDLE_FRAMES_PER_FRAME: u32 = 3;
 
-/// What TLS may have sealed, and not sent, of one connection: what HTTP writes at once.
-pub(crate) const TLS_BUFFER_BYTES_MAX: usize = HTTP_BUFFER_BYTES_MAX;
+/// What TLS may have sealed, and not sent, of one connection: what HTTP writes at once, with the
+/// head before it.
+pub(crate) const TLS_BUFFER_BYTES_MAX: usize = HTTP_BIG_BUFFER_BYTES_MAX + 16 * 1024;
 
 /// TLS sessions with the members of one pool that are remembered, by the names asked for: each spares a handshake its
 /// costly half.

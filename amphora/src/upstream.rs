@@ -231,7 +231,7 @@ impl Upstream {
         self.sent_at = Instant::now();
         progress.turn.set(Turn::Member);
         match &mut self.speech {
-            Speech::Http1(http) => http.begin(head, body),
+            Speech::Http1(http) => http.begin(head, body, progress.pieces),
             Speech::Http2(call) => call.begin(head, body, self.link.member.address),
         }
         let outcome = poll_fn(|cx| {

@@ -261,7 +261,7 @@ impl Client {
         };
         self.search = Search::default();
         self.skipped = false;
-        let fields = self.channel.buffers.fields();
+        let fields = self.channel.buffers().fields();
         request(&taken(&mut self.channel.held, end), fields).map(Some)
     }
 }

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     access::Draft,
+    channel::Pieces,
     limits::IDLE_UPSTREAMS_PER_CLIENT_MAX,
     local::{Ending, Guest, Ticket},
     seat::Seat,
@@ -87,7 +88,7 @@ impl Session {
             local,
             own_upstreams: Rc::new(Upstreams::new(IDLE_UPSTREAMS_PER_CLIENT_MAX)),
             tls,
-            progress: Rc::new(Progress::new()),
+            progress: Rc::new(Progress::new(Pieces::Large)),
             retimed: Cell::new(false),
             tunnel: RefCell::default(),
             tunnelled: RefCell::default(),
@@ -109,7 +110,7 @@ impl Session {
             local: self.local,
             tls: self.tls.clone(),
             own_upstreams: Rc::clone(&self.own_upstreams),
-            progress: Rc::new(Progress::new()),
+            progress: Rc::new(Progress::new(Pieces::Small)),
             retimed: Cell::new(false),
             tunnel: RefCell::default(),
             tunnelled: RefCell::default(),

@@ -16,7 +16,7 @@ use super::{
     progress::Interim,
 };
 use crate::{
-    channel::{Buffers, Channel, Outflow, Unsendable},
+    channel::{Buffers, Channel, Outflow, Pieces, Unsendable},
     h1::{
         AnswerHead, Asked, Fault, Next, Reader, Search, Sender, answer, may_be_answer,
         request_head, taken,
@@ -136,13 +136,14 @@ impl Http1 {
     }
 
     /// Begins with a request. Nothing is sent yet.
-    pub(super) fn begin(&mut self, parts: &Parts, body: Outgoing) {
+    pub(super) fn begin(&mut self, parts: &Parts, body: Outgoing, pieces: Pieces) {
         let Parts {
             method,
             uri,
             headers,
             ..
         } = parts;
+        self.channel.pieces = pieces;
         request_head(self.channel.text(), method, uri, headers);
         let sender = match body.size_hint().exact() {
             Some(0) => Sender::None,
@@ -264,7 +265,7 @@ impl Http1 {
             return Ok(None);
         };
         self.search = Search::default();
-        let fields = self.channel.buffers.fields();
+        let fields = self.channel.buffers().fields();
         answer(&taken(&mut self.channel.held, end), self.asked, fields).map(Some)
     }
 

@@ -4,11 +4,16 @@ use std::cell::{Cell, RefCell};
 
 use http::{HeaderMap, StatusCode};
 
-use crate::limits::{INTERIM_ANSWERS_MAX, INTERIM_BYTES_MAX};
+use crate::{
+    channel::Pieces,
+    limits::{INTERIM_ANSWERS_MAX, INTERIM_BYTES_MAX},
+};
 
 /// How far an exchange has come, as seen by the server side, the service, the connection to a member and the bodies under
 /// way: that of a client connection that carries one request after another, or that of one request among many.
 pub(crate) struct Progress {
+    /// How much of the answer may be received at once.
+    pub(crate) pieces: Pieces,
     /// Whose move it is.
     pub(crate) turn: Cell<Turn>,
     /// The head of the present answer has been given away: it is too late for another one.
@@ -73,8 +78,9 @@ pub(crate) enum Turn {
 
 impl Progress {
     /// Nothing was said yet.
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(pieces: Pieces) -> Self {
         Self {
+            pieces,
             turn: Cell::new(Turn::Request),
             responding: Cell::new(false),
             overdue: Cell::new(None),
