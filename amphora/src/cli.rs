@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{self, Write},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -18,9 +18,10 @@ use crate::{
     access::{self, Target},
     agent::chain,
     config::{
-        BAD_CONFIGURATION, Config, DEFAULTS, DRAIN_DEFAULT, Overrides, parse_drain, parse_workers,
-        workers_default,
+        BAD_CONFIGURATION, Config, Controller, DEFAULTS, DRAIN_DEFAULT, Overrides, parse_drain,
+        parse_workers, workers_default,
     },
+    host::{self, Host, HostError, Join, JoinToken},
     identity::Identity,
     log::Log,
     managed::{Managed, StartError},
@@ -51,6 +52,14 @@ enum Verb {
     Agent(Box<Managing>),
     /// Keep an agent alive: takes the same arguments.
     Supervise(Box<Managing>),
+    /// Join a deployment as a host of amphorae, with a token of krater host token; then run what controllers want here.
+    Join(Joining),
+    /// Run what controllers want on this host, which has joined.
+    Host {
+        /// Folder of everything that must survive a restart.
+        #[arg(long, value_name = "DIR", default_value = HOST_STATE_DIR)]
+        state_dir: PathBuf,
+    },
     /// Print or verify settings.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -82,6 +91,39 @@ struct Managing {
     config: Option<PathBuf>,
     #[command(flatten)]
     overrides: Overrides,
+}
+
+#[derive(Args, Debug)]
+struct Joining {
+    /// A controller, where amphorae report; may be given several times.
+    #[arg(long, value_name = "https://HOST:PORT", required = true, value_parser = host::parse_url)]
+    controller: Vec<Controller>,
+    /// The token; others of this host see what is said here, they do not see the environment.
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "KRATER_HOST_TOKEN",
+        hide_env_values = true
+    )]
+    token: JoinToken,
+    /// Folder of everything that must survive a restart.
+    #[arg(long, value_name = "DIR", default_value = HOST_STATE_DIR)]
+    state_dir: PathBuf,
+    /// The address at which controllers reach this host [default: the one that leads to the controller].
+    #[arg(long, value_name = "ADDR")]
+    address: Option<IpAddr>,
+    /// The port at which controllers reach this host.
+    #[arg(long, value_name = "PORT", default_value_t = 9880)]
+    port: u16,
+    /// How people call this host [default: the name of the system].
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Number of worker threads of each amphora; one per core unless set.
+    #[arg(long, value_name = "N", value_parser = |text: &str| text.parse().map_err(|_| "not a number".to_owned()).and_then(parse_workers))]
+    workers: Option<usize>,
+    /// Only join; krater-amphora host then does the rest.
+    #[arg(long)]
+    only: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -123,6 +165,8 @@ pub fn main() -> ExitCode {
         Verb::Run(run) => run_standalone(run),
         Verb::Agent(managing) => run_agent(&managing),
         Verb::Supervise(managing) => run_supervisor(&managing),
+        Verb::Join(joining) => conclude_host(joining.run()),
+        Verb::Host { state_dir } => conclude_host(Host::open(state_dir).and_then(Host::run)),
         Verb::Config(ConfigVerb::Default) => print(DEFAULTS),
         Verb::Config(ConfigVerb::Check {
             config,
@@ -226,6 +270,34 @@ fn check(config: Option<PathBuf>, snapshot: Option<PathBuf>, overrides: &Overrid
     }
 }
 
+impl Joining {
+    fn run(self) -> Result<(), HostError> {
+        let only = self.only;
+        let join = Join {
+            state_dir: self.state_dir,
+            controllers: self.controller,
+            token: self.token,
+            address: self.address,
+            port: self.port,
+            name: self.name,
+            workers: self.workers,
+        };
+        let host = join.run()?;
+        if only { Ok(()) } else { host.run() }
+    }
+}
+
+fn conclude_host(outcome: Result<(), HostError>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Whoever joins sits before a terminal.
+            let _ = writeln!(io::stderr(), "krater-amphora: {}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 impl Managing {
     fn load(&self) -> Result<Config, ExitCode> {
         Config::load(self.config.as_deref(), &self.overrides)
@@ -306,6 +378,8 @@ const SNAPSHOT_EXAMPLE: &str = r#"A snapshot file:
 Things without an id are known by their name (a listener without one by its port, a member by its address): keep
 those, and a reload costs no connection. SIGHUP applies what changed; a file that is wrong changes nothing."#;
 
+/// Where a host keeps what it must.
+const HOST_STATE_DIR: &str = "/var/lib/krater-amphora";
 /// Wrong arguments.
 const USAGE: u8 = 2;
 

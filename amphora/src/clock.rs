@@ -33,3 +33,12 @@ impl Clock {
 }
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+
+/// Seconds since the epoch, by the clock of the system: what certificates are dated by.
+pub(crate) fn wall_seconds() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since
+        .ok()
+        .and_then(|since| i64::try_from(since.as_secs()).ok())
+        .unwrap_or_default()
+}

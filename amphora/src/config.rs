@@ -332,7 +332,8 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(wrong)
 }
 
-fn parse_controller(text: &str) -> Result<Controller, String> {
+/// `host:port`, an IPv6 address in brackets.
+pub(crate) fn parse_controller(text: &str) -> Result<Controller, String> {
     let wrong = || format!("{text:?} is not a host and a port like controller.example:9444");
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let port = port

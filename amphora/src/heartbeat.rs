@@ -232,7 +232,8 @@ enum ReportError {
     Name,
 }
 
-fn authority(controller: &Controller) -> String {
+/// As it is written: `host:port`.
+pub(crate) fn authority(controller: &Controller) -> String {
     if controller.host.contains(':') {
         format!("[{}]:{}", controller.host, controller.port)
     } else {

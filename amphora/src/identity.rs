@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use krater_amphora_api::AmphoraId;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore,
     ServerConfig, SignatureScheme,
@@ -40,12 +39,13 @@ const CONTROLLER_DNS: &str = "controller.krater";
 /// TLS configurations made from the files named in the settings.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    id: AmphoraId,
+    /// The URI name that its certificate has to carry.
+    uri: String,
     files: [PathBuf; 3],
     stamp: Stamp,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
-    expiry: Duration,
+    validity: (i64, i64),
 }
 
 impl Identity {
@@ -56,7 +56,7 @@ impl Identity {
             config.key.clone(),
             config.authority.clone(),
         ];
-        Self::read(config.id, files)
+        Self::read(format!("krater:amphora:{}", config.id), files)
     }
 
     /// Reads the files again when one changed since. An error leaves what was in use, and the next call tries again:
@@ -65,7 +65,7 @@ impl Identity {
         if Stamp::of(&self.files).is_ok_and(|stamp| stamp == self.stamp) {
             return Ok(Refresh::Unchanged);
         }
-        *self = Self::read(self.id, self.files.clone())?;
+        *self = Self::read(self.uri.clone(), self.files.clone())?;
         Ok(Refresh::Renewed)
     }
 
@@ -84,19 +84,25 @@ impl Identity {
         CONTROLLER_DNS
     }
 
-    /// When the own certificate ends, since the epoch.
-    pub(crate) const fn expiry(&self) -> Duration {
-        self.expiry
+    /// From when to when the own certificate is good, in seconds since the epoch.
+    pub(crate) const fn validity(&self) -> (i64, i64) {
+        self.validity
     }
 
-    fn read(id: AmphoraId, files: [PathBuf; 3]) -> Result<Self, IdentityError> {
+    /// When the own certificate ends, since the epoch.
+    pub(crate) const fn expiry(&self) -> Duration {
+        Duration::from_secs(self.validity.1.unsigned_abs())
+    }
+
+    /// Reads certificate, key and authority and makes sure that they fit each other and the name.
+    pub(crate) fn read(uri: String, files: [PathBuf; 3]) -> Result<Self, IdentityError> {
         // Stamped before reading: a change in between is seen as one next time.
         let stamp = Stamp::of(&files)?;
         let [certificate_file, key_file, authority_file] = &files;
         let chain = read_certificates(certificate_file)?;
         let key = read_key(key_file)?;
         let roots = read_roots(authority_file)?;
-        let expiry = check_own_certificate(id, &chain, certificate_file)?;
+        let validity = check_own_certificate(&uri, &chain, certificate_file)?;
         let unfit = |source| IdentityError::Unfit {
             path: certificate_file.clone(),
             source,
@@ -105,12 +111,12 @@ impl Identity {
         let server = server_config(&provider, &roots, &chain, key.clone_key()).map_err(unfit)?;
         let client = client_config(&provider, &roots, &chain, key).map_err(unfit)?;
         Ok(Self {
-            id,
+            uri,
             files,
             stamp,
             server,
             client,
-            expiry,
+            validity,
         })
     }
 }
@@ -275,7 +281,8 @@ impl ServerCertVerifier for ControllerOnly<Arc<WebPkiServerVerifier>> {
     }
 }
 
-fn require_controller(certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+/// Refuses whoever is no controller.
+pub(crate) fn require_controller(certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
     let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
         .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
     if carries_uri(&parsed, CONTROLLER) {
@@ -286,12 +293,12 @@ fn require_controller(certificate: &CertificateDer<'_>) -> Result<(), rustls::Er
     ))
 }
 
-/// Makes sure that the certificate is this amphora's, and says when it ends.
+/// Makes sure that the certificate carries the name, and says from when to when it is good.
 fn check_own_certificate(
-    id: AmphoraId,
+    name: &str,
     chain: &[CertificateDer<'static>],
     path: &Path,
-) -> Result<Duration, IdentityError> {
+) -> Result<(i64, i64), IdentityError> {
     let malformed = |reason: String| IdentityError::Malformed {
         path: path.to_owned(),
         reason,
@@ -301,14 +308,16 @@ fn check_own_certificate(
         .ok_or_else(|| malformed("it holds no certificate".to_owned()))?;
     let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(first)
         .map_err(|error| malformed(format!("the certificate cannot be read: {error}")))?;
-    let name = format!("krater:amphora:{id}");
-    if !carries_uri(&parsed, &name) {
+    if !carries_uri(&parsed, name) {
         return Err(malformed(format!(
-            "the certificate is not this amphora's: it lacks the URI name {name}"
+            "the certificate is somebody else's: it lacks the URI name {name}"
         )));
     }
-    let expiry = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default();
-    Ok(Duration::from_secs(expiry))
+    let validity = parsed.validity();
+    Ok((
+        validity.not_before.timestamp(),
+        validity.not_after.timestamp(),
+    ))
 }
 
 fn carries_uri(certificate: &x509_parser::certificate::X509Certificate<'_>, wanted: &str) -> bool {
@@ -325,7 +334,10 @@ fn carries_uri(certificate: &x509_parser::certificate::X509Certificate<'_>, want
         })
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+/// The certificates of a PEM file, at least one.
+pub(crate) fn read_certificates(
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let malformed = |reason: String| IdentityError::Malformed {
         path: path.to_owned(),
         reason,

@@ -296,7 +296,8 @@ fn set_aside(path: &Path, reason: &str) {
     }
 }
 
-fn create_private_folder(folder: &Path) -> Result<(), KeepError> {
+/// Makes a folder that only we may enter, and those above it.
+pub(crate) fn create_private_folder(folder: &Path) -> Result<(), KeepError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -13,6 +13,7 @@ mod exposition;
 pub mod fuzz;
 mod h1;
 mod heartbeat;
+mod host;
 mod housekeeper;
 mod http;
 mod identity;

@@ -392,3 +392,15 @@ pub(crate) const RESTART_PAUSE_MAX: Duration = Duration::from_millis(300);
 /// How long an agent and its supervisor wait for each other to say something about the sockets that are held: it is a
 /// matter of microseconds, and nothing else happens on the slow thread meanwhile.
 pub(crate) const CUSTODY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Time for a host to ask a controller something: connect, handshake, send, answer.
+pub(crate) const HOST_ASK_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of such an answer: certificates, and the names of a thousand amphorae that nobody wants.
+pub(crate) const HOST_ANSWER_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of an order to a host.
+pub(crate) const HOST_ORDER_BYTES_MAX: usize = 64 << 10;
+
+/// How long a controller waits for the end of an amphora before it is told to ask again: less than its patience.
+pub(crate) const HOST_RELEASE_WAIT_MAX: Duration = Duration::from_secs(5);

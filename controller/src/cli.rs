@@ -20,6 +20,7 @@ mod amphora;
 mod audit;
 mod config;
 mod db;
+mod host;
 mod lb;
 mod secret;
 mod table;
@@ -51,6 +52,9 @@ enum Command {
     /// Look at the amphorae, which carry the traffic.
     #[command(subcommand)]
     Amphora(Look),
+    /// Let hosts in that amphorae are to run on, look at them, drain and remove them.
+    #[command(subcommand)]
+    Host(Box<host::HostVerb>),
     /// Look at load balancers.
     #[command(subcommand)]
     Lb(lb::LbVerb),
@@ -216,6 +220,7 @@ impl Cli {
             }
             Command::Controller { settings } => settings.with(|config, _| run::controller(config)),
             Command::Amphora(look) => look.run(amphora::list, amphora::show),
+            Command::Host(verb) => show(host::run(*verb)),
             Command::Lb(lb::LbVerb::Look(look)) => look.run(lb::list, lb::show),
             Command::Lb(lb::LbVerb::Members { id, from }) => show(lb::members(from, id)),
             Command::Lb(lb::LbVerb::Causes { id, from }) => show(lb::causes(from, id)),

@@ -93,6 +93,8 @@ pub(crate) struct Fleet {
     pub(crate) heartbeat: Duration,
     pub(crate) drain: Duration,
     pub(crate) silence: Duration,
+    /// Whether amphorae run on the controller's own host too.
+    pub(crate) on_this_host: bool,
 }
 
 /// A zone that amphorae are in.
@@ -217,6 +219,7 @@ struct FleetFile {
     heartbeat: Option<String>,
     drain: Option<String>,
     silence: Option<String>,
+    on_this_host: Option<bool>,
 }
 
 /// Takes every setting, so that all flaws are found, and only then gives up if one is missing.
@@ -385,6 +388,7 @@ fn parse_fleet(file: FleetFile, overrides: &Overrides, flaws: &mut Flaws) -> Opt
         heartbeat: heartbeat?,
         drain: drain?,
         silence: silence?,
+        on_this_host: file.on_this_host.unwrap_or(true),
     })
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -27,10 +26,11 @@ use tokio::{
 use crate::{
     application::{self, Application},
     cause::chain,
-    chance, clock,
+    clock,
     config::{Config, NetworkDriverName, StoreConfig, auth::Auth, secrets::SecretsDriver},
     fleet::Fleet,
     hearing,
+    hosts::Hosts,
     intake::Intake,
     knowledge::Knowledge,
     limits::{INTAKE_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX, REPORTS_WAITING_MAX, STOP_TIME_MAX},
@@ -48,11 +48,14 @@ use crate::{
     vault::{Renewal, Vault},
 };
 
+mod hosting;
 mod processes;
 mod world;
 
 pub use world::Omission;
 pub(crate) use world::World;
+
+pub(crate) use hosting::host;
 
 /// A running controller.
 pub(crate) struct Controller {
@@ -237,6 +240,7 @@ pub(crate) struct Foundation {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) intake: Arc<Intake>,
+    hosts: Arc<Hosts>,
     credentials: Arc<Credentials>,
     reports: mpsc::Receiver<Report>,
     trail: Arc<Trail>,
@@ -256,7 +260,10 @@ impl Foundation {
         let known = Knowledge::gather(world.store.clone(), metrics).await?;
         let (report_sender, reports) = mpsc::channel(REPORTS_WAITING_MAX);
         let reports_to = controllers(config, reports_to);
-        let fleet = world.fleet(config, known.clone(), reports_to, report_sender);
+        let hosts = hosting::parts(config, &known, &world.authority, &credentials);
+        let hosts = Hosts::gather(hosts).await?;
+        let its = (known.clone(), Arc::clone(&hosts));
+        let fleet = world.fleet(config, its, reports_to, report_sender);
         let fleet = Arc::new(Fleet::gather(fleet).await?);
         let vault = Vault::new(secrets(config)?);
         let reconciler = Reconciler::new(reconcile::Parts {
@@ -283,6 +290,7 @@ impl Foundation {
         }));
         let intake = Arc::new(Intake {
             known: known.clone(),
+            hosts: Arc::clone(&hosts),
             fleet: Arc::clone(&fleet),
             reconciler: Arc::clone(&reconciler),
             judged: Mutex::default(),
@@ -296,6 +304,7 @@ impl Foundation {
             fleet,
             reconciler,
             intake,
+            hosts,
             credentials,
             reports,
             vault,
@@ -311,6 +320,7 @@ impl Foundation {
             fleet,
             reconciler,
             intake,
+            hosts,
             reports,
             refusals,
             ..
@@ -323,6 +333,7 @@ impl Foundation {
             config.retention,
             Arc::clone(&known.metrics),
         );
+        run(&mut tasks, hosts.keep());
         run(&mut tasks, fleet.keep());
         run(&mut tasks, renewal.keep());
         run(&mut tasks, Arc::clone(&intake).take_asked(reports));
@@ -354,6 +365,7 @@ impl Foundation {
         let settings = api_settings(config);
         let tenants = api::router(self.application.clone(), settings);
         let router = operator::router(self.application.clone())
+            .merge(operator::hosts::router(self.desk()))
             .fallback_service(tenants)
             .layer(middleware::from_fn_with_state(
                 request_log::Book {
@@ -367,6 +379,15 @@ impl Foundation {
             connections_max: config.api.connections_max,
             header_timeout: config.api.header_timeout,
             credentials: None,
+        }
+    }
+
+    fn desk(&self) -> operator::hosts::Desk {
+        operator::hosts::Desk {
+            application: self.application.clone(),
+            hosts: Arc::clone(&self.hosts),
+            fleet: Arc::clone(&self.fleet),
+            known: self.known.clone(),
         }
     }
 
@@ -439,27 +460,6 @@ fn controllers(config: &Config, own: SocketAddr) -> Vec<String> {
     match config.controllers.as_slice() {
         [] => vec![reachable(own).to_string()],
         all => all.to_vec(),
-    }
-}
-
-/// Which amphorae are this controller's to start and end: those that it has folders of. Its name is made once.
-pub(crate) fn host(config: &Config) -> Result<String, StartError> {
-    if config.store == StoreConfig::Embedded {
-        return Ok(String::new());
-    }
-    let path = config.state_dir.join("host");
-    let failed =
-        |error: io::Error| StartError::Secret(format!("cannot use {}: {error}", path.display()));
-    match fs::read_to_string(&path) {
-        Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-        _ => {
-            // The name is for people alone.
-            let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-            let host = format!("{}-{}", name.trim(), chance::random_uuid().simple());
-            fs::write(&path, &host).map_err(failed)?;
-            Ok(host)
-        }
     }
 }
 

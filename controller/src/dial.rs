@@ -60,18 +60,29 @@ impl Tls {
 #[async_trait]
 impl Dialer for Tls {
     async fn dial(&self, id: AmphoraId, target: SocketAddr) -> Result<Dialed, String> {
+        self.dial_named(pki::amphora_dns(id), target).await
+    }
+}
+
+impl Tls {
+    /// Connects to an agent that shows the certificate of this name.
+    pub(crate) async fn dial_named(
+        &self,
+        name: String,
+        target: SocketAddr,
+    ) -> Result<Dialed, String> {
         let stream = TcpStream::connect(target)
             .await
             .map_err(|error| format!("{target} cannot be reached: {error}"))?;
         stream
             .set_nodelay(true)
             .map_err(|error| format!("{target} cannot be reached: {error}"))?;
-        let name = ServerName::try_from(pki::amphora_dns(id)).map_err(|error| error.to_string())?;
+        let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
         let stream = TlsConnector::from(self.credentials.client())
             .connect(name, stream)
             .await
             .map_err(|error| {
-                format!("{target} does not show the certificate of this amphora: {error}")
+                format!("{target} does not show the certificate that is expected there: {error}")
             })?;
         let (sender, driver) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -83,7 +94,7 @@ impl Dialer for Tls {
             .map_err(|error| format!("{target} does not speak HTTP/2: {error}"))?;
         let connection = Connection(tokio::spawn(async move {
             if let Err(error) = driver.await {
-                tracing::debug!(amphora = %id, %error, "connection ended");
+                tracing::debug!(%target, %error, "connection ended");
             }
         }));
         Ok(Dialed {

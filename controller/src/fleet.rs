@@ -26,13 +26,14 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use self::amphora::Amphora;
+use self::amphora::{Amphora, Kept};
 use crate::{
     amphora_client::{AgentError, Departure},
     cause::chain,
     clock,
     config::Zone,
     dial::Dialer,
+    hosts::Hosts,
     knowledge::Knowledge,
     limits::SWEEP_INTERVAL,
     pki::{Authority, tls::Credentials},
@@ -56,7 +57,12 @@ pub(crate) struct Fleet {
 /// What a fleet is made of.
 pub(crate) struct Parts {
     pub(crate) known: Knowledge,
+    /// What runs amphorae on this host.
     pub(crate) compute: Arc<dyn ComputeDriver>,
+    /// The hosts that have agents.
+    pub(crate) hosts: Arc<Hosts>,
+    /// Whether amphorae are to be on this host.
+    pub(crate) here: Here,
     /// Changes when something that the compute driver started died.
     pub(crate) deaths: watch::Receiver<u64>,
     pub(crate) authority: Arc<Authority>,
@@ -75,8 +81,33 @@ pub(crate) struct Parts {
     pub(crate) amphorae_max: usize,
     /// The most load balancers on a shared amphora.
     pub(crate) load_balancers_max: u32,
-    /// Which amphorae are this controller's to start and end.
+    /// Which amphorae are this controller's to start and end, those of other hosts aside.
     pub(crate) host: String,
+}
+
+/// Whether amphorae are to be on the controller's own host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Here {
+    /// They are.
+    Wanted,
+    /// Those that are there are to go.
+    Unwanted,
+}
+
+impl Parts {
+    /// Whether amphorae of the host are this controller's to start and end.
+    fn attends_to(&self, host: &str) -> bool {
+        host == self.host || self.hosts.attends_to(host)
+    }
+
+    /// What runs amphorae on the host.
+    fn compute(&self, host: &str) -> Result<Arc<dyn ComputeDriver>, String> {
+        if host == self.host {
+            return Ok(Arc::clone(&self.compute));
+        }
+        let compute = self.hosts.compute(host);
+        compute.ok_or_else(|| format!("there is no host {host}"))
+    }
 }
 
 impl Fleet {
@@ -113,11 +144,12 @@ impl Fleet {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             for (id, amphora) in self.all() {
-                if amphora.is_of(&self.parts.host) && kept.insert(id) {
+                if amphora.is_attended(&self.parts) && kept.insert(id) {
                     let fleet = Arc::clone(&self);
                     keepers.spawn(realm::inherit(realm::present(), async move {
-                        amphora.keep(&fleet.parts).await;
-                        fleet.strike_out(id);
+                        if amphora.keep(&fleet.parts).await == Kept::Ended {
+                            fleet.strike_out(id);
+                        }
                         id
                     }));
                 }
@@ -151,7 +183,7 @@ impl Fleet {
         for record in records {
             let (id, last_seen) = (record.id, record.last_seen);
             match self.amphora(id) {
-                Some(amphora) => amphora.learn(record, &self.parts.host),
+                Some(amphora) => amphora.learn(record, &self.parts),
                 None => {
                     self.enter(Amphora::found(record, &self.parts));
                     self.changed.notify_one();
@@ -160,12 +192,18 @@ impl Fleet {
             self.parts.known.sightings.note_hearsay(id, last_seen);
         }
         for (id, amphora) in self.all() {
-            // Those of this host go when they have ended, and a new one may be younger than what was read.
-            if !there.contains(&id) && !amphora.is_of(&self.parts.host) {
+            // Those of this controller go when they have ended, and a new one may be younger than what was read.
+            if !there.contains(&id) && !amphora.is_attended(&self.parts) {
                 self.strike_out(id);
             }
         }
         Ok(())
+    }
+
+    /// The hosts that have agents.
+    #[cfg(test)]
+    pub(crate) fn hosts(&self) -> Arc<Hosts> {
+        Arc::clone(&self.parts.hosts)
     }
 
     /// The amphorae, in the order of their ids.
@@ -184,6 +222,20 @@ impl Fleet {
     /// Whether the amphora is one of ours.
     pub(crate) fn has(&self, id: AmphoraId) -> bool {
         self.amphora(id).is_some()
+    }
+
+    /// Whether the amphora is one of the host's, as far as is known here.
+    pub(crate) fn is_on(&self, id: AmphoraId, host: &str) -> bool {
+        self.amphora(id)
+            .is_some_and(|amphora| amphora.record().host == host)
+    }
+
+    /// The amphorae of a host.
+    pub(crate) fn on_host(&self, host: &str) -> Vec<AmphoraId> {
+        let all = self.all().into_iter();
+        all.filter(|(_, amphora)| amphora.record().host == host)
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// Whether the amphora is there.
@@ -253,7 +305,7 @@ impl Agents for Fleet {
 
     async fn ensure(&self, amphora: AmphoraId) -> Result<(), String> {
         match self.amphora(amphora) {
-            Some(found) if found.is_of(&self.parts.host) => found.start(&self.parts).await,
+            Some(found) if found.is_attended(&self.parts) => found.start(&self.parts).await,
             // Its own controller starts it; whether that has happened the connection tells.
             Some(_) => Ok(()),
             None => Err(UNKNOWN.to_owned()),
@@ -327,7 +379,7 @@ impl Agents for Fleet {
 
     fn is_ours(&self, amphora: AmphoraId) -> bool {
         self.amphora(amphora)
-            .is_none_or(|found| found.is_of(&self.parts.host))
+            .is_none_or(|found| found.is_attended(&self.parts))
     }
 
     fn is_retiring(&self, amphora: AmphoraId) -> bool {
@@ -345,7 +397,7 @@ impl Agents for Fleet {
 
     async fn renew(&self, amphora: AmphoraId) -> Result<(), String> {
         match self.amphora(amphora) {
-            Some(found) if !found.is_of(&self.parts.host) => Err(format!(
+            Some(found) if !found.is_attended(&self.parts) => Err(format!(
                 "the amphora belongs to {}: ask a controller there",
                 found.record().host
             )),

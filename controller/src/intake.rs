@@ -22,11 +22,14 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
+mod hosts;
+
 use crate::{
     amphora_client::Departure,
     cause::chain,
     clock,
     fleet::Fleet,
+    hosts::Hosts,
     knowledge::Knowledge,
     limits::{REPORT_BYTES_MAX, SWEEP_INTERVAL, TALLY_WRITE_INTERVAL},
     realm,
@@ -38,6 +41,7 @@ use crate::{
 /// The place where reports arrive.
 pub(crate) struct Intake {
     pub(crate) known: Knowledge,
+    pub(crate) hosts: Arc<Hosts>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) reconciler: Arc<Reconciler>,
     /// The status of each amphora when it was last judged.
@@ -60,6 +64,7 @@ impl Intake {
     pub(crate) fn router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/v1/reports", post(receive))
+            .merge(hosts::router())
             .with_state(Arc::clone(self))
     }
 

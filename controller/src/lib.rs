@@ -13,6 +13,7 @@ mod up;
 
 mod application;
 mod fleet;
+mod hosts;
 mod intake;
 mod knowledge;
 mod neighbours;

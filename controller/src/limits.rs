@@ -26,6 +26,17 @@ pub(crate) const AGENT_CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 /// Longest wait between two tries to connect to an agent.
 pub(crate) const AGENT_RECONNECT_WAIT_MAX: Duration = Duration::from_millis(500);
 
+/// How long the agent of a host has to answer one call: it may start a process, and ask for a certificate first.
+pub(crate) const HOST_CALL_TIME_MAX: Duration = Duration::from_secs(10);
+/// How old what is written down of a host may be while it reports.
+pub(crate) const HOST_WRITE_INTERVAL: Duration = Duration::from_secs(2);
+/// What hosts ask and say: a report of a thousand amphorae is a few hundred kilobytes.
+pub(crate) const HOST_BYTES_MAX: usize = 1 << 20;
+/// Connections without a certificate at once: hosts that are about to join.
+pub(crate) const STRANGERS_MAX: usize = 16;
+/// How long one may last.
+pub(crate) const STRANGER_TIME_MAX: Duration = Duration::from_secs(15);
+
 /// A report, whether posted or asked for; that of a thousand load balancers is about a megabyte.
 pub(crate) const REPORT_BYTES_MAX: usize = 64 << 20;
 /// Reports asked for and not taken yet: one per amphora that connects at the same moment.

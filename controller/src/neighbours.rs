@@ -26,6 +26,8 @@ pub(crate) enum Duty {
     Balancer(LoadBalancerId),
     /// Forgetting what is too old.
     Pruning,
+    /// What hosts are to run.
+    Hosts,
 }
 
 /// A duty that is this controller's for a while.
@@ -82,6 +84,7 @@ impl Neighbours {
         let name = match duty {
             Duty::Balancer(id) => format!("lb {id}"),
             Duty::Pruning => "pruning".to_owned(),
+            Duty::Hosts => "hosts".to_owned(),
         };
         let taken = self.store.take_lease(&name, &self.own, LEASE_TIME).await?;
         Ok(taken.then(|| Lease {

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 mod audit;
 mod failures;
+pub(crate) mod hosts;
 mod members;
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //! know each other.
 //!
 //! A controller shows the URI name `krater:controller` (as a server also the DNS name `controller.krater`), an
-//! amphora `krater:amphora:<id>` (and `<id>.amphora.krater`). Everything rests in one folder, one file of mode 0600
+//! amphora `krater:amphora:<id>` (and `<id>.amphora.krater`), a host `krater:host:<id>` (and `<id>.host.krater`).
+//! Hosts, and amphorae that run there, keep their keys to themselves and send requests ([`request`]). Everything rests in one folder, one file of mode 0600
 //! per identity with certificate and key together, written under another name and renamed: whatever moment the
 //! process dies at, what is found is whole.
 
@@ -15,7 +16,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use krater_amphora_api::AmphoraId;
+use krater_amphora_api::{AmphoraId, HostId};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -24,6 +25,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 use zeroize::Zeroizing;
 
+pub(crate) mod request;
 pub(crate) mod tls;
 
 /// The certificate authority of one deployment.
@@ -75,6 +77,9 @@ pub(crate) enum PkiError {
         /// What the library said.
         source: rcgen::Error,
     },
+    /// What was sent to be certified is no request for a certificate.
+    #[error("the request for a certificate cannot be used")]
+    Request(#[source] rcgen::Error),
     /// The TLS library refused.
     #[error("cannot use the certificates of this deployment")]
     Unusable(#[source] rustls::Error),
@@ -201,20 +206,8 @@ impl Authority {
             source,
         };
         let key = KeyPair::generate().map_err(failed)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = distinguished_name(dns);
-        params.subject_alt_names = vec![
-            SanType::URI(uri.try_into().map_err(failed)?),
-            SanType::DnsName(dns.try_into().map_err(failed)?),
-        ];
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
         let validity = Validity::starting(now, IDENTITY_LIFETIME);
-        validity.stamp(&mut params);
+        let params = identity_params(uri, dns, validity).map_err(failed)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
         Ok(Identity {
             certificate_pem: certificate.pem(),
@@ -239,18 +232,56 @@ pub(crate) fn amphora_dns(id: AmphoraId) -> String {
     format!("{id}.amphora.krater")
 }
 
-/// The amphora a certificate belongs to, or `None` when it is not an amphora's.
-pub(crate) fn amphora_of(certificate: &CertificateDer<'_>) -> Option<AmphoraId> {
+/// The DNS name a host's agent answers to.
+pub(crate) fn host_dns(id: HostId) -> String {
+    format!("{id}.host.krater")
+}
+
+/// Whose certificate one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bearer {
+    /// An amphora's.
+    Amphora(AmphoraId),
+    /// A host's.
+    Host(HostId),
+}
+
+/// Whose a certificate is, or `None` when it is neither an amphora's nor a host's.
+pub(crate) fn bearer_of(certificate: &CertificateDer<'_>) -> Option<Bearer> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let names = parsed.subject_alternative_name().ok()??;
-    names
-        .value
-        .general_names
-        .iter()
-        .find_map(|name| match name {
-            GeneralName::URI(uri) => uri.strip_prefix(AMPHORA_URI)?.parse().ok(),
-            _ => None,
-        })
+    let bearer = |name: &GeneralName<'_>| {
+        let GeneralName::URI(uri) = name else {
+            return None;
+        };
+        match uri.strip_prefix(AMPHORA_URI) {
+            Some(id) => id.parse().ok().map(Bearer::Amphora),
+            None => uri.strip_prefix(HOST_URI)?.parse().ok().map(Bearer::Host),
+        }
+    };
+    names.value.general_names.iter().find_map(bearer)
+}
+
+/// A certificate for whoever bears these names.
+fn identity_params(
+    uri: &str,
+    dns: &str,
+    validity: Validity,
+) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = distinguished_name(dns);
+    params.subject_alt_names = vec![
+        SanType::URI(uri.try_into()?),
+        SanType::DnsName(dns.try_into()?),
+    ];
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    validity.stamp(&mut params);
+    Ok(params)
 }
 
 #[derive(Clone, Copy)]
@@ -399,6 +430,7 @@ fn write(path: &Path, identity: &Identity) -> Result<(), PkiError> {
 
 const AUTHORITY_FILE: &str = "authority.pem";
 const AMPHORA_URI: &str = "krater:amphora:";
+const HOST_URI: &str = "krater:host:";
 const KEY_HEADER: &str = "-----BEGIN PRIVATE KEY-----";
 const DAY: Duration = Duration::from_secs(86_400);
 /// Long, because everything of a deployment trusts it; what it signs is short-lived.

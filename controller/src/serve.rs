@@ -9,7 +9,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use krater_amphora_api::AmphoraId;
+use krater_amphora_api::{AmphoraId, HostId};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -21,8 +21,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::ServiceExt as _;
 
 use crate::{
-    limits::{HANDSHAKE_TIME_MAX, REQUEST_TIME_MAX, STOP_TIME_MAX},
-    pki::{self, tls::Credentials},
+    limits::{
+        HANDSHAKE_TIME_MAX, REQUEST_TIME_MAX, STOP_TIME_MAX, STRANGER_TIME_MAX, STRANGERS_MAX,
+    },
+    pki::{self, Bearer, tls::Credentials},
 };
 
 /// A router with the limits it is served under.
@@ -31,7 +33,7 @@ pub(crate) struct Site {
     pub(crate) router: Router,
     pub(crate) connections_max: usize,
     pub(crate) header_timeout: Duration,
-    /// With these, only those of the fleet are let in.
+    /// With these, those of the fleet are known. Others are few, and gone soon.
     pub(crate) credentials: Option<Arc<Credentials>>,
 }
 
@@ -41,6 +43,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// The amphora whose certificate was shown.
     pub(crate) amphora: Option<AmphoraId>,
+    /// The host whose certificate was shown.
+    pub(crate) host: Option<HostId>,
 }
 
 /// Ends everything that holds the other end, once.
@@ -49,6 +53,7 @@ pub(crate) type Stop = watch::Receiver<bool>;
 /// Serves until told to stop; then lets requests in progress end, for a bounded time.
 pub(crate) async fn serve(listener: TcpListener, site: Site, mut stop: Stop) {
     let seats = Arc::new(Semaphore::new(site.connections_max));
+    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     let mut connections = JoinSet::new();
     loop {
         let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
@@ -61,9 +66,10 @@ pub(crate) async fn serve(listener: TcpListener, site: Site, mut stop: Stop) {
         match accepted {
             Ok((stream, address)) => {
                 let (site, stop) = (site.clone(), stop.clone());
+                let strangers = Arc::clone(&strangers);
                 connections.spawn(async move {
                     let _seat = seat;
-                    attend(stream, address, site, stop).await;
+                    attend(stream, address, site, &strangers, stop).await;
                 });
             }
             Err(error) => {
@@ -109,7 +115,13 @@ async fn stopped(stop: &mut Stop) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn attend(stream: TcpStream, address: SocketAddr, site: Site, stop: Stop) {
+async fn attend(
+    stream: TcpStream,
+    address: SocketAddr,
+    site: Site,
+    strangers: &Semaphore,
+    stop: Stop,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(peer = %address, %error, "connection ended before it began");
         return;
@@ -120,6 +132,7 @@ async fn attend(stream: TcpStream, address: SocketAddr, site: Site, stop: Stop) 
             Peer {
                 address,
                 amphora: None,
+                host: None,
             },
             site,
             stop,
@@ -129,11 +142,32 @@ async fn attend(stream: TcpStream, address: SocketAddr, site: Site, stop: Stop) 
     let handshake = TlsAcceptor::from(credentials.server()).accept(stream);
     match timeout(HANDSHAKE_TIME_MAX, handshake).await {
         Ok(Ok(stream)) => {
+            let bearer = certified(&stream);
             let peer = Peer {
                 address,
-                amphora: certified(&stream),
+                amphora: match bearer {
+                    Some(Bearer::Amphora(id)) => Some(id),
+                    _ => None,
+                },
+                host: match bearer {
+                    Some(Bearer::Host(id)) => Some(id),
+                    _ => None,
+                },
             };
-            converse(stream, peer, site, stop).await;
+            if bearer.is_some() {
+                return converse(stream, peer, site, stop).await;
+            }
+            // Whoever shows no certificate may join, and must not take the seats of those that have.
+            let Ok(_seat) = strangers.try_acquire() else {
+                tracing::debug!(peer = %address, "too many connections without a certificate");
+                return;
+            };
+            if timeout(STRANGER_TIME_MAX, converse(stream, peer, site, stop))
+                .await
+                .is_err()
+            {
+                tracing::debug!(peer = %address, "connection without a certificate took too long");
+            }
         }
         Ok(Err(error)) => {
             tracing::debug!(peer = %address, %error, "connection without valid certificate refused")
@@ -142,8 +176,8 @@ async fn attend(stream: TcpStream, address: SocketAddr, site: Site, stop: Stop) 
     }
 }
 
-fn certified(stream: &TlsStream<TcpStream>) -> Option<AmphoraId> {
-    pki::amphora_of(stream.get_ref().1.peer_certificates()?.first()?)
+fn certified(stream: &TlsStream<TcpStream>) -> Option<Bearer> {
+    pki::bearer_of(stream.get_ref().1.peer_certificates()?.first()?)
 }
 
 async fn converse<S>(stream: S, peer: Peer, site: Site, mut stop: Stop)

@@ -22,7 +22,7 @@ use krater_controller_core::{
         Chosen, Description, LbAlgorithm, Name, PoolProtocol, ProjectId, Steering, Tags, Tenancy,
         VipRequest,
     },
-    place::{self, Candidate, Choice, Deployment},
+    place::{self, Candidate, Choice, Deployment, HostRoom},
     plan::Agent,
     query::{AmphoraStatus, AmphoraView, Answer, Caller, Persona, Query, ResourceId},
     refusal::Refusal,
@@ -230,6 +230,8 @@ impl Agents for Pretended {
                     zone: "local".to_owned(),
                     tenancy: Tenancy::Shared,
                     load_balancers_max: None,
+                    host: String::new(),
+                    host_room: None,
                 })
                 .collect::<Vec<_>>()
         };
@@ -238,10 +240,11 @@ impl Agents for Pretended {
             load_balancers_max: 1_000,
             amphorae_max: 1,
             amphorae: 1,
+            hosts: vec![HostRoom::unbounded(String::new(), vec!["local".into()], 1)],
         };
         match place::choose(wish, &candidates, &deployment) {
             Choice::NoRoom(no_room) => Ok(Placed::Nowhere(no_room)),
-            Choice::New { zone } => panic!("there is no other amphora in {zone}"),
+            Choice::New { zone, .. } => panic!("there is no other amphora in {zone}"),
             Choice::Existing(amphora) => {
                 let placement = Placement {
                     amphora,

@@ -14,6 +14,7 @@ mod failover;
 mod faults;
 mod handshakes;
 mod health;
+mod hosts;
 mod http;
 mod http2;
 mod journey;

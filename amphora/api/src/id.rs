@@ -65,6 +65,8 @@ ids! {
     L7RuleId;
     /// An amphora: one data-plane process.
     AmphoraId;
-    /// One run of an amphora process: counters in a report count from its start.
+    /// A host that amphorae run on, other than a controller's own.
+    HostId;
+    /// One run of an amphora process: counters in a report count from its start. Of a host's agent too.
     BootId;
 }

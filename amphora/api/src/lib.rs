@@ -10,6 +10,7 @@ extern crate alloc;
 
 mod cause;
 mod generation;
+mod host;
 mod id;
 mod rejection;
 mod report;
@@ -19,9 +20,13 @@ mod version;
 
 pub use cause::{Cause, Side};
 pub use generation::Generation;
+pub use host::{
+    CertificateRequest, Certified, EnrolRequest, Enrolled, HostAccessLog, HostFacts, HostOrder,
+    HostReceipt, HostRefusal, HostReport, HostedAmphora,
+};
 pub use id::{
-    AmphoraId, BootId, HealthMonitorId, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId, MemberId,
-    PoolId,
+    AmphoraId, BootId, HealthMonitorId, HostId, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId,
+    MemberId, PoolId,
 };
 pub use rejection::{Applied, ApplyError, Rejection, Subject};
 pub use report::{

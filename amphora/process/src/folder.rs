@@ -5,7 +5,7 @@ use std::{
     fmt::Write as _,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -93,6 +93,10 @@ impl Folder {
         settings: &ProcessSettings,
     ) -> String {
         let path = |name: &str| quoted(&self.path.join(name).to_string_lossy());
+        let conduct = order.conduct.as_ref();
+        let heartbeat = conduct.map_or(settings.heartbeat, |conduct| conduct.heartbeat);
+        let drain = conduct.map_or(settings.drain, |conduct| conduct.drain);
+        let access_log = conduct.map_or(&settings.access_log, |conduct| &conduct.access_log);
         let mut text = String::from("# Written by the controller; changes are undone.\n");
         let mut line = |key: &str, value: String| {
             // Writing to a string cannot fail.
@@ -116,15 +120,9 @@ impl Folder {
         if let Some(workers) = settings.workers {
             line("workers", workers.to_string());
         }
-        line(
-            "heartbeat",
-            quoted(&format!("{}ms", settings.heartbeat.as_millis())),
-        );
-        line(
-            "drain",
-            quoted(&format!("{}ms", settings.drain.as_millis())),
-        );
-        if let Some(log) = &settings.access_log {
+        line("heartbeat", quoted(&format!("{}ms", heartbeat.as_millis())));
+        line("drain", quoted(&format!("{}ms", drain.as_millis())));
+        if let Some(log) = access_log {
             let AccessLogSettings {
                 to,
                 file_bytes_max,
@@ -176,6 +174,7 @@ impl Folder {
         &self,
         id: AmphoraId,
         kept: Option<Endpoint>,
+        on: IpAddr,
         ports: &PortsInUse,
     ) -> Result<Endpoint, ProcessError> {
         let lives = supervisor::agent_lives(self);
@@ -183,8 +182,8 @@ impl Folder {
             Some(kept) if lives => kept,
             kept => {
                 let kept_agent = kept.as_ref().map(|kept| kept.agent);
-                let agent = ports.claim(id, kept_agent)?;
-                let metrics = ports.claim(id, kept.as_ref().and_then(|kept| kept.metrics))?;
+                let agent = ports.claim(id, on, kept_agent)?;
+                let metrics = ports.claim(id, on, kept.as_ref().and_then(|kept| kept.metrics))?;
                 if let Some(before) = kept_agent.filter(|before| *before != agent) {
                     tracing::warn!(amphora = %id, %before, now = %agent, "the agent's port is taken, another is used");
                 }
@@ -291,9 +290,14 @@ pub(crate) struct PortsInUse {
 }
 
 impl PortsInUse {
-    /// A free port of the loopback address: the one kept if it is free, else one derived from the id below those that
+    /// A free port of the address: the one kept if it is free, else one derived from the id below those that
     /// the kernel gives to outgoing connections, so that it is still free after the amphora was down for a while.
-    fn claim(&self, id: AmphoraId, kept: Option<SocketAddr>) -> Result<SocketAddr, ProcessError> {
+    fn claim(
+        &self,
+        id: AmphoraId,
+        on: IpAddr,
+        kept: Option<SocketAddr>,
+    ) -> Result<SocketAddr, ProcessError> {
         if let Some(kept) = kept
             && TcpListener::bind(kept).is_ok()
         {
@@ -308,14 +312,14 @@ impl PortsInUse {
             // Steps by a prime that shares no factor with a span of this size, so that each attempt is another port.
             let offset = seed.wrapping_add(attempt.wrapping_mul(7_919)) % u32::from(span);
             let port = PORT_FIRST.saturating_add(u16::try_from(offset).unwrap_or(0));
-            let address = SocketAddr::new(LOOPBACK, port);
+            let address = SocketAddr::new(on, port);
             if TcpListener::bind(address).is_ok() && self.keep_port(port) {
                 return Ok(address);
             }
         }
-        Err(ProcessError::Transient(
-            "no free port was found for the amphora".to_owned(),
-        ))
+        Err(ProcessError::Transient(format!(
+            "no free port was found for the amphora at {on}"
+        )))
     }
 
     /// Notes the ports of an amphora that runs.
@@ -384,7 +388,6 @@ fn quoted(text: &str) -> String {
         .replace('\u{7f}', "\\u007f")
 }
 
-const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Above the ports that services commonly have.
 const PORT_FIRST: u16 = 12_000;
 const PORT_ATTEMPTS: u32 = 1_000;

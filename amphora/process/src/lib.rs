@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use krater_amphora_api::AmphoraId;
 
 pub use processes::Processes;
-pub use settings::{AccessLogSettings, ProcessSettings};
+pub use settings::{AccessLogSettings, Conduct, ProcessSettings};
 
 /// What an amphora is started with. The key material is the amphora's own identity, issued by the fleet's CA.
 #[derive(Clone)]
@@ -28,6 +28,8 @@ pub struct Order {
     pub key_pem: String,
     /// Where it sends its reports, `host:port`.
     pub controllers: Vec<String>,
+    /// How it is run; as the settings say when `None`.
+    pub conduct: Option<Conduct>,
 }
 
 /// Where a running amphora is reached.

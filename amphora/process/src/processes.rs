@@ -48,6 +48,8 @@ struct Slot {
     /// How the last one went, for the error that a death in quick succession is told with.
     last_end: Option<String>,
     not_before: Option<Instant>,
+    /// How long its connections get to end, where that is not as the settings say.
+    drain: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -184,6 +186,7 @@ impl Processes {
             &order.certificate_pem,
             &order.key_pem,
             &order.controllers,
+            &order.conduct,
         ))
     }
 
@@ -211,8 +214,10 @@ impl Processes {
                 .as_ref()
                 .map(|endpoint| folder.config(&order, endpoint, &self.settings));
             if let (Some(endpoint), Some(config)) = (kept.clone(), config)
+                && endpoint.agent.ip() == self.settings.address
                 && folder.has_config(&config)
             {
+                slot.drain = order.conduct.as_ref().map(|conduct| conduct.drain);
                 self.ports.keep(&endpoint);
                 slot.settle(endpoint.clone(), fingerprint);
                 return Ok(endpoint);
@@ -221,12 +226,14 @@ impl Processes {
             self.stop(slot, &folder).await?;
         }
         slot.may_start(&folder, id)?;
-        let endpoint = folder.choose_endpoint(id, kept, &self.ports)?;
+        let kept = kept.filter(|kept| kept.agent.ip() == self.settings.address);
+        let endpoint = folder.choose_endpoint(id, kept, self.settings.address, &self.ports)?;
         folder.write_config(&folder.config(&order, &endpoint, &self.settings))?;
         folder.rotate_log()?;
         let (supervisor, child) = Supervisor::start(&self.settings.binary, &folder)?;
         tracing::info!(amphora = %id, pid = supervisor.pid(), agent = %endpoint.agent, "the amphora was started");
         slot.running = Some(self.watch(supervisor, Some(child)));
+        slot.drain = order.conduct.as_ref().map(|conduct| conduct.drain);
         slot.settle(endpoint.clone(), fingerprint);
         Ok(endpoint)
     }
@@ -254,7 +261,8 @@ impl Processes {
     /// Stops the supervisor and its agent, with force when they do not go by themselves.
     async fn stop(&self, slot: &mut Slot, folder: &Folder) -> Result<(), ProcessError> {
         // The supervisor gives the agent its time to drain and a margin of 5 s, then kills it.
-        let patience = self.settings.drain + Duration::from_secs(7);
+        let drain = slot.drain.unwrap_or(self.settings.drain);
+        let patience = drain + Duration::from_secs(7);
         let running = slot.running.take().map(|running| {
             running.asked.store(true, Ordering::Release);
             running.supervisor

@@ -1,6 +1,6 @@
 //! How amphorae are run.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 /// How amphorae are run.
 #[derive(Clone, Debug)]
@@ -17,10 +17,23 @@ pub struct ProcessSettings {
     pub drain: Duration,
     /// Where they tell of requests and connections; as they do without settings when `None`.
     pub access_log: Option<AccessLogSettings>,
+    /// The address of this host that their agents and metrics endpoints listen at.
+    pub address: IpAddr,
+}
+
+/// How one amphora is run where that is not as the settings say.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Conduct {
+    /// Between two of its reports.
+    pub heartbeat: Duration,
+    /// How long connections get to end by themselves when it is stopped.
+    pub drain: Duration,
+    /// Where it tells of requests and connections; as it does without settings when `None`.
+    pub access_log: Option<AccessLogSettings>,
 }
 
 /// Where amphorae tell of requests and connections, in their own words.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AccessLogSettings {
     /// `stdout`, `file:/PATH`, `syslog+udp://ADDRESS:PORT` or `syslog+tcp://ADDRESS:PORT`.
     pub to: String,

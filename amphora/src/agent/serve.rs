@@ -1,8 +1,15 @@
 //! Accepts controllers: TLS, then HTTP/2 or HTTP/1.1 as they prefer.
 
-use std::{cell::RefCell, future::Future, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell, convert::Infallible, future::Future, io, net::SocketAddr, rc::Rc, sync::Arc,
+    time::Duration,
+};
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
 use hyper::{
+    body::Incoming,
     rt::Executor,
     server::conn::{http1, http2},
     service::service_fn,
@@ -25,18 +32,32 @@ use crate::{
 
 /// Serves controllers for as long as the process lives.
 pub(crate) async fn serve(agent: Rc<Agent>, identity: Rc<RefCell<Identity>>, address: SocketAddr) {
-    let listener = listen(address, "agent").await;
+    let answer = move |request| route::answer(Rc::clone(&agent), request);
+    serve_with(identity, address, "agent", answer).await;
+}
+
+/// Serves controllers with these answers for as long as the process lives.
+pub(crate) async fn serve_with<A, F>(
+    identity: Rc<RefCell<Identity>>,
+    address: SocketAddr,
+    purpose: &'static str,
+    answer: A,
+) where
+    A: Fn(Request<Incoming>) -> F + Clone + 'static,
+    F: Future<Output = Result<Response<Full<Bytes>>, Infallible>> + 'static,
+{
+    let listener = listen(address, purpose).await;
     let places = Arc::new(Semaphore::new(AGENT_CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
         let (stream, peer) = accept(&listener).await;
-        let agent = Rc::clone(&agent);
+        let answer = answer.clone();
         let acceptor = TlsAcceptor::from(identity.borrow().server());
         tokio::task::spawn_local(async move {
             let _place = place;
-            if let Err(error) = converse(agent, acceptor, stream).await {
+            if let Err(error) = converse(answer, acceptor, stream).await {
                 debug!(%peer, %error, "a connection to the agent failed");
             }
         });
@@ -77,10 +98,14 @@ pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-async fn converse(agent: Rc<Agent>, acceptor: TlsAcceptor, stream: TcpStream) -> io::Result<()> {
+async fn converse<A, F>(answer: A, acceptor: TlsAcceptor, stream: TcpStream) -> io::Result<()>
+where
+    A: Fn(Request<Incoming>) -> F + 'static,
+    F: Future<Output = Result<Response<Full<Bytes>>, Infallible>> + 'static,
+{
     let stream = timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await??;
     let speaks_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let service = service_fn(move |request| route::answer(Rc::clone(&agent), request));
+    let service = service_fn(answer);
     let io = TokioIo::new(stream);
     if speaks_h2 {
         let mut builder = http2::Builder::new(OnThisThread);

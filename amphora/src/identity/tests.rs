@@ -1,5 +1,6 @@
 //! Identity: only what fits is used, and what is renewed is noticed.
 
+use krater_amphora_api::AmphoraId;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -42,7 +43,7 @@ impl Fleet {
 
     fn load(&self) -> Result<Identity, IdentityError> {
         Identity::read(
-            id(),
+            own_name(),
             [
                 self.file("certificate"),
                 self.file("key"),

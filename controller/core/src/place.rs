@@ -24,6 +24,39 @@ pub struct Candidate {
     pub tenancy: Tenancy,
     /// The most load balancers that those it carries agree to be among.
     pub load_balancers_max: Option<u32>,
+    /// The host it is on.
+    pub host: String,
+    /// How many more load balancers that host takes, if that is bounded.
+    pub host_room: Option<u64>,
+}
+
+/// A host that further amphorae may be started on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRoom {
+    /// Which host.
+    pub host: String,
+    /// The zones it is in.
+    pub zones: Vec<String>,
+    /// Amphorae on it.
+    pub amphorae: u64,
+    /// The most amphorae on it, if that is bounded.
+    pub amphorae_max: Option<u64>,
+    /// How many more load balancers it takes, if that is bounded.
+    pub room: Option<u64>,
+}
+
+impl HostRoom {
+    /// A host without bounds.
+    #[must_use]
+    pub const fn unbounded(host: String, zones: Vec<String>, amphorae: u64) -> Self {
+        Self {
+            host,
+            zones,
+            amphorae,
+            amphorae_max: None,
+            room: None,
+        }
+    }
 }
 
 /// What a deployment allows.
@@ -37,6 +70,8 @@ pub struct Deployment {
     pub amphorae_max: u64,
     /// Amphorae there are, those that are to go among them.
     pub amphorae: u64,
+    /// The hosts that there are. Those that are to be left, or are not there, are none.
+    pub hosts: Vec<HostRoom>,
 }
 
 /// Where a load balancer goes.
@@ -46,8 +81,10 @@ pub enum Choice {
     Existing(AmphoraId),
     /// To one that is to be started.
     New {
-        /// Where.
+        /// In which zone.
         zone: String,
+        /// On which host.
+        host: String,
     },
     /// Nowhere right now.
     NoRoom(NoRoom),
@@ -63,6 +100,11 @@ pub enum NoRoom {
     },
     /// The deployment has no such zone.
     NoSuchZone(String),
+    /// No host has room for another amphora.
+    NoHost {
+        /// In this zone, if one was asked for.
+        zone: Option<String>,
+    },
 }
 
 impl NoRoom {
@@ -72,6 +114,7 @@ impl NoRoom {
         match self {
             Self::Full { .. } => "no_capacity",
             Self::NoSuchZone(_) => "no_such_zone",
+            Self::NoHost { .. } => "no_host",
         }
     }
 
@@ -83,6 +126,12 @@ impl NoRoom {
                 "no amphora has room for the load balancer, and there are as many as there may be ({amphorae_max})"
             ),
             Self::NoSuchZone(zone) => format!("this deployment has no amphorae in zone {zone:?}"),
+            Self::NoHost { zone: Some(zone) } => format!(
+                "no amphora has room for the load balancer, and no host in zone {zone:?} for another amphora"
+            ),
+            Self::NoHost { zone: None } => {
+                "no amphora has room for the load balancer, and no host for another amphora".into()
+            }
         }
     }
 }
@@ -92,7 +141,8 @@ impl NoRoom {
 /// Among the amphorae that suit it: one that serves before one that boots, then the least loaded, then the lowest id so
 /// that the choice does not depend on the order they come in. Rather than to a silent one it goes to a new one; if there
 /// may be no more, a silent one is better than none, since it gets the load balancer when it is back. One that leaves
-/// an amphora is served there, so it does not go to a silent one at all.
+/// an amphora is served there, so it does not go to a silent one at all. A new one is started on the host that has the
+/// fewest.
 #[must_use]
 pub fn choose(wish: &Steering, candidates: &[Candidate], deployment: &Deployment) -> Choice {
     let suitable = || {
@@ -114,19 +164,32 @@ pub fn choose(wish: &Steering, candidates: &[Candidate], deployment: &Deployment
     if let Some(candidate) = best(false) {
         return Choice::Existing(candidate.amphora);
     }
-    let zone = match zone_of_new(wish, candidates, deployment) {
-        Ok(zone) => zone,
-        Err(no_room) => return Choice::NoRoom(no_room),
+    let no_room = match ground_of_new(wish, candidates, deployment) {
+        Ok((zone, host)) if deployment.amphorae < deployment.amphorae_max => {
+            return Choice::New { zone, host };
+        }
+        Ok(_) => NoRoom::Full {
+            amphorae_max: deployment.amphorae_max,
+        },
+        Err(no_zone @ NoRoom::NoSuchZone(_)) => return Choice::NoRoom(no_zone),
+        Err(no_room) => no_room,
     };
-    if deployment.amphorae < deployment.amphorae_max {
-        return Choice::New { zone };
-    }
     match best(true).filter(|_| wish.avoid.is_none()) {
         Some(candidate) => Choice::Existing(candidate.amphora),
-        None => Choice::NoRoom(NoRoom::Full {
-            amphorae_max: deployment.amphorae_max,
-        }),
+        None => Choice::NoRoom(no_room),
     }
+}
+
+/// The host in the zone that has room for another amphora, the one with the fewest.
+#[must_use]
+pub fn host_for_new<'a>(zone: &str, hosts: &'a [HostRoom]) -> Option<&'a HostRoom> {
+    let fits = |host: &&HostRoom| {
+        host.zones.iter().any(|its| its == zone)
+            && host.amphorae_max.is_none_or(|most| host.amphorae < most)
+            && host.room != Some(0)
+    };
+    let fitting = hosts.iter().filter(fits);
+    fitting.min_by_key(|host| (host.amphorae, &host.host))
 }
 
 fn suits(wish: &Steering, candidate: &Candidate, deployment: &Deployment) -> bool {
@@ -146,22 +209,29 @@ fn suits(wish: &Steering, candidate: &Candidate, deployment: &Deployment) -> boo
             candidate.load < u64::from(most.max(1))
         }
     };
+    let room = room && candidate.host_room != Some(0);
     right_zone && room && candidate.tenancy == wish.tenancy && wish.avoid != Some(candidate.amphora)
 }
 
-/// The zone asked for, or else the one whose load balancers are fewest, the first of equals.
-fn zone_of_new(
+/// The zone asked for, or else the one whose load balancers are fewest, the first of equals; and a host in it.
+fn ground_of_new(
     wish: &Steering,
     candidates: &[Candidate],
     deployment: &Deployment,
-) -> Result<String, NoRoom> {
+) -> Result<(String, String), NoRoom> {
     let zones = &deployment.zones;
+    let place = |zone: &String| {
+        let host = host_for_new(zone, &deployment.hosts)?;
+        Some((zone.clone(), host.host.clone()))
+    };
+    let no_host = NoRoom::NoHost {
+        zone: wish.zone.clone(),
+    };
     if let Some(zone) = &wish.zone {
-        return if zones.contains(zone) {
-            Ok(zone.clone())
-        } else {
-            Err(NoRoom::NoSuchZone(zone.clone()))
-        };
+        if !zones.contains(zone) {
+            return Err(NoRoom::NoSuchZone(zone.clone()));
+        }
+        return place(zone).ok_or(no_host);
     }
     let load = |zone: &String| {
         let there = candidates
@@ -169,14 +239,9 @@ fn zone_of_new(
             .filter(|candidate| candidate.zone == *zone);
         there.map(|candidate| candidate.load).sum::<u64>()
     };
-    let full = NoRoom::Full {
-        amphorae_max: deployment.amphorae_max,
-    };
-    zones
-        .iter()
-        .min_by_key(|zone| load(zone))
-        .cloned()
-        .ok_or(full)
+    let mut sorted: Vec<&String> = zones.iter().collect();
+    sorted.sort_by_key(|zone| load(zone));
+    sorted.into_iter().find_map(place).ok_or(no_host)
 }
 
 const fn reluctance(status: AmphoraStatus) -> u8 {

@@ -7,19 +7,26 @@ use krater_amphora_api::AmphoraId;
 
 use crate::DriverError;
 
-/// What an amphora is started with. The key material is the amphora's own identity, issued by the fleet's CA.
+/// What an amphora is started with.
 #[derive(Clone)]
 pub struct AmphoraOrder {
     /// Its id, chosen and stored before it is started: a retry finds it instead of starting a second one.
     pub id: AmphoraId,
     /// Certificate of the fleet's authority, PEM.
     pub authority_pem: String,
+    /// Its own identity, issued by the fleet's CA; `None` where its host makes its key and has it certified.
+    pub identity: Option<AmphoraIdentity>,
+    /// Where it sends its reports, `host:port`.
+    pub controllers: Vec<String>,
+}
+
+/// Key material of an amphora. A secret: it has no `Debug` (I13).
+#[derive(Clone)]
+pub struct AmphoraIdentity {
     /// Its certificate, PEM.
     pub certificate_pem: String,
     /// Its private key, PEM. Never logged.
     pub key_pem: String,
-    /// Where it sends its reports, `host:port`.
-    pub controllers: Vec<String>,
 }
 
 /// Where a running amphora is reached.

@@ -107,9 +107,8 @@ async fn check_compute_inner(
     hold(rule, !clash, || format!("{endpoint:?} and {other:?}"))?;
 
     let rule = "fresh key material is taken without a new endpoint";
-    let certificate_pem = two.certificate_pem.clone();
     let renewed = AmphoraOrder {
-        certificate_pem,
+        identity: two.identity.clone(),
         ..one.clone()
     };
     let same = done(rule, driver.ensure(renewed).await)?;

@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    net::Ipv4Addr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -12,7 +13,11 @@ use super::StartError;
 use crate::config::{AccessLog, Config};
 
 pub(super) fn compute(config: &Config) -> Result<ProcessCompute, StartError> {
-    let binary = amphora_binary(config.fleet.amphora_binary.as_deref())?;
+    let binary = match amphora_binary(config.fleet.amphora_binary.as_deref()) {
+        // None is started here; those that run can be ended without it.
+        Err(_) if !config.fleet.on_this_host => PathBuf::from(AMPHORA_BINARY),
+        found => found?,
+    };
     let settings = ProcessSettings {
         binary,
         directory: config.state_dir.join("amphorae"),
@@ -20,6 +25,7 @@ pub(super) fn compute(config: &Config) -> Result<ProcessCompute, StartError> {
         heartbeat: config.fleet.heartbeat,
         drain: config.fleet.drain,
         access_log: access_log(&config.access_log),
+        address: Ipv4Addr::LOCALHOST.into(),
     };
     ProcessCompute::new(settings).map_err(StartError::Compute)
 }

@@ -7,12 +7,18 @@ use krater_controller_store::Store;
 use krater_driver::{ComputeDriver, NetworkDriver};
 use tokio::sync::{mpsc, watch};
 
-use super::{StartError, authority, host, network, processes::compute};
+use super::{
+    StartError, authority,
+    hosting::{here, host},
+    network,
+    processes::compute,
+};
 use crate::{
     clock,
     config::Config,
     dial::{Dialer, Tls},
     fleet,
+    hosts::Hosts,
     knowledge::Knowledge,
     pki::{Authority, tls::Credentials},
 };
@@ -53,12 +59,14 @@ impl World {
     pub(super) fn fleet(
         self,
         config: &Config,
-        known: Knowledge,
+        (known, hosts): (Knowledge, Arc<Hosts>),
         controllers: Vec<String>,
         reports: mpsc::Sender<Report>,
     ) -> fleet::Parts {
         fleet::Parts {
             known,
+            hosts,
+            here: here(config),
             deaths: self.deaths,
             compute: self.compute,
             authority: self.authority,

@@ -15,7 +15,7 @@ use krater_controller_core::{
     retry,
 };
 use krater_controller_store::{AmphoraRecord, Fate, Heard, StoreError};
-use krater_driver::AmphoraOrder;
+use krater_driver::{AmphoraIdentity, AmphoraOrder};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -70,7 +70,7 @@ impl Amphora {
     }
 
     /// Takes what another controller wrote down of it.
-    pub(super) fn learn(&self, found: AmphoraRecord, host: &str) {
+    pub(super) fn learn(&self, found: AmphoraRecord, parts: &Parts) {
         let agent = found.agent.as_ref().and_then(|agent| agent.parse().ok());
         {
             let mut record = lock(&self.record);
@@ -78,7 +78,7 @@ impl Amphora {
             if found.fate == Fate::Retires {
                 record.fate = Fate::Retires;
             }
-            if found.host == host {
+            if parts.attends_to(&found.host) && record.agent.is_some() {
                 // Where it is this controller knows best.
                 return;
             }
@@ -90,17 +90,21 @@ impl Amphora {
         }
     }
 
-    /// Whether it is of the host: its controller alone starts and ends it.
-    pub(super) fn is_of(&self, host: &str) -> bool {
-        lock(&self.record).host == host
+    /// Whether it is this controller's to start and end: it is of its host, or of one that it attends to.
+    pub(super) fn is_attended(&self, parts: &Parts) -> bool {
+        parts.attends_to(&lock(&self.record).host)
     }
 
-    /// Keeps it running until it is to go; returns when it has ended and is forgotten.
-    pub(super) async fn keep(&self, parts: &Parts) {
+    /// Keeps it running until it is to go and is forgotten, or until another controller attends to it.
+    pub(super) async fn keep(&self, parts: &Parts) -> Kept {
         let mut attempts = 0;
         let mut deaths = parts.deaths.clone();
         let mut ending = self.ending.subscribe();
         while !*ending.borrow_and_update() {
+            let handed_over = parts.hosts.duty_changed();
+            if !self.is_attended(parts) {
+                return Kept::HandedOver;
+            }
             deaths.mark_unchanged();
             let pause = async {
                 if self.start(parts).await.is_ok() {
@@ -120,9 +124,11 @@ impl Amphora {
                 biased;
                 () = pause => {}
                 Ok(()) = ending.changed() => {}
+                () = handed_over => {}
             }
         }
         self.end(parts).await;
+        Kept::Ended
     }
 
     /// Has the compute driver start or find it.
@@ -144,7 +150,8 @@ impl Amphora {
         started
     }
 
-    /// Gives it a new certificate though the old one is still good.
+    /// Gives it a new certificate though the old one is still good. Where its host has it certified, that looks after
+    /// itself.
     pub(super) async fn renew(&self, parts: &Parts) -> Result<(), String> {
         self.renewing.store(true, Ordering::Release);
         let renewed = match parts.authority.forget(self.id) {
@@ -224,8 +231,16 @@ impl Amphora {
             tenancy: record.tenancy,
             created_at: record.created_at,
             updated_at: record.updated_at,
-            certified_until: *lock(&self.certified_until),
+            certified_until: self.certified_until(parts),
             is_renewing: self.renewing.load(Ordering::Acquire),
+        }
+    }
+
+    fn certified_until(&self, parts: &Parts) -> Option<Timestamp> {
+        let host = lock(&self.record).host.clone();
+        match parts.hosts.hosted(&host, self.id) {
+            Some(hosted) => Timestamp::from_second(hosted.certified_until?).ok(),
+            None => *lock(&self.certified_until),
         }
     }
 
@@ -236,19 +251,26 @@ impl Amphora {
             .credentials
             .renew(authority, now)
             .map_err(|error| chain(&error))?;
-        let identity = authority
-            .amphora(self.id, now)
-            .map_err(|error| chain(&error))?;
-        *lock(&self.certified_until) = Some(identity.not_after);
+        let host = lock(&self.record).host.clone();
+        let identity = if host == parts.host {
+            let identity = authority.amphora(self.id, now);
+            let identity = identity.map_err(|error| chain(&error))?;
+            *lock(&self.certified_until) = Some(identity.not_after);
+            Some(AmphoraIdentity {
+                certificate_pem: identity.certificate_pem,
+                key_pem: identity.key_pem,
+            })
+        } else {
+            None
+        };
         let order = AmphoraOrder {
             id: self.id,
             authority_pem: authority.certificate_pem().to_owned(),
-            certificate_pem: identity.certificate_pem,
-            key_pem: identity.key_pem,
+            identity,
             controllers: parts.controllers.clone(),
         };
         let endpoint = parts
-            .compute
+            .compute(&host)?
             .ensure(order)
             .await
             .map_err(|error| chain(&error))?;
@@ -293,11 +315,21 @@ impl Amphora {
     }
 
     async fn try_end(&self, parts: &Parts) -> Result<(), String> {
-        let released = parts.compute.release(self.id).await;
+        let host = lock(&self.record).host.clone();
+        let released = parts.compute(&host)?.release(self.id).await;
         released.map_err(|error| chain(&error))?;
         let forgotten = parts.known.store.forget_amphora(self.id).await;
         forgotten.map_err(|error| chain(&error))
     }
+}
+
+/// Why an amphora is not kept any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// It has ended and is forgotten.
+    Ended,
+    /// Another controller attends to it.
+    HandedOver,
 }
 
 /// Returns when there has been no connection for a while: longer than a restart by its own supervisor takes.

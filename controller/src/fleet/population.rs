@@ -8,13 +8,15 @@ use std::sync::{Arc, PoisonError};
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
 use krater_controller_core::{
     model::{Steering, Tenancy},
-    place::{self, Candidate, Choice, Deployment},
+    place::{self, Candidate, Choice, Deployment, HostRoom},
     query::AmphoraStatus,
 };
-use krater_controller_store::{AmphoraRecord, Fate, Placement, Put, PutTerms, StoreError};
+use krater_controller_store::{
+    AmphoraRecord, Fate, HostRecord, HostState, Placement, Put, PutTerms, StoreError,
+};
 use tokio::time::Instant;
 
-use super::{Fleet, amphora::Amphora, lock};
+use super::{Fleet, Here, amphora::Amphora, lock};
 use crate::{
     chance, clock,
     limits::{PLACE_RACES_MAX, SPARE_TIME_MAX},
@@ -42,8 +44,8 @@ impl Fleet {
         for _ in 0..PLACE_RACES_MAX {
             let (amphora, new) = match place::choose(wish, &self.candidates(), &self.deployment()) {
                 Choice::Existing(amphora) => (amphora, None),
-                Choice::New { zone } => {
-                    let record = self.decide(zone, wish.tenancy);
+                Choice::New { zone, host } => {
+                    let record = self.decide(zone, host, wish.tenancy);
                     (record.id, Some(record))
                 }
                 Choice::NoRoom(no_room) => return Ok(Placed::Nowhere(no_room)),
@@ -66,7 +68,7 @@ impl Fleet {
                 }
                 Put::Done => {
                     if let Some(record) = new {
-                        tracing::info!(%amphora, zone = record.zone, tenancy = ?record.tenancy, lb = %id, "another amphora is started");
+                        tracing::info!(%amphora, zone = record.zone, host = record.host, tenancy = ?record.tenancy, lb = %id, "another amphora is started");
                         self.enter(Amphora::of(record, &self.parts));
                         self.changed.notify_one();
                         self.parts.known.neighbours.tell_fleet();
@@ -98,26 +100,31 @@ impl Fleet {
             while self.shared_in(&zone.name) < zone.amphorae
                 && self.all().len() < self.parts.amphorae_max
             {
-                let record = self.decide(zone.name.clone(), Tenancy::Shared);
-                let (store, most) = (&self.parts.known.store, self.parts.amphorae_max);
-                if !store
-                    .put_amphora_if_fewer(&record, zone.amphorae, most)
-                    .await?
-                {
-                    // Another controller was faster: its own are learned of with the next look.
+                let mut rooms = self.rooms();
+                rooms.retain(|room| self.parts.attends_to(&room.host));
+                let Some(room) = place::host_for_new(&zone.name, &rooms) else {
+                    break;
+                };
+                let record = self.decide(zone.name.clone(), room.host.clone(), Tenancy::Shared);
+                // Another controller may be faster: its own are learned of with the next look.
+                if !self.add(record, zone.amphorae).await? {
                     break;
                 }
-                self.enter(Amphora::of(record, &self.parts));
-                self.changed.notify_one();
-                self.parts.known.neighbours.tell_fleet();
             }
         }
+        self.tend_hosts().await?;
         // The youngest goes first, of those that are one too many.
         let mut all = self.all();
         all.sort_by_key(|(_, amphora)| std::cmp::Reverse(amphora.record().created_at));
         for (id, amphora) in all {
-            if !amphora.is_of(&self.parts.host) {
+            if !amphora.is_attended(&self.parts) {
                 continue;
+            }
+            if !amphora.is_retiring() && !self.is_wanted_there(&amphora.record().host) {
+                self.let_retire(&amphora).await?;
+                let carried = self.parts.known.placements.on(id);
+                let store = &self.parts.known.store;
+                store.make_due(&carried, clock::now()).await?;
             }
             if self.carries_anything(id) {
                 *lock(&amphora.idle_since) = None;
@@ -131,6 +138,35 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    /// Has a shared amphora ready on each host that has none: whoever loses another host finds it running.
+    async fn tend_hosts(&self) -> Result<(), StoreError> {
+        for room in self.rooms() {
+            let is_free = self.shared_on(&room.host) == 0
+                && room.amphorae_max.is_none_or(|most| room.amphorae < most)
+                && room.host != self.parts.host
+                && self.parts.attends_to(&room.host)
+                && self.all().len() < self.parts.amphorae_max;
+            let Some(zone) = room.zones.first().filter(|_| is_free) else {
+                continue;
+            };
+            let record = self.decide(zone.clone(), room.host, Tenancy::Shared);
+            self.add(record, usize::MAX).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a shared amphora unless its zone has as many as are wanted. Answers whether it was added.
+    async fn add(&self, record: AmphoraRecord, wanted: usize) -> Result<bool, StoreError> {
+        let (store, most) = (&self.parts.known.store, self.parts.amphorae_max);
+        if !store.put_amphora_if_fewer(&record, wanted, most).await? {
+            return Ok(false);
+        }
+        self.enter(Amphora::of(record, &self.parts));
+        self.changed.notify_one();
+        self.parts.known.neighbours.tell_fleet();
+        Ok(true)
     }
 
     /// Decides that an amphora is to go.
@@ -161,7 +197,7 @@ impl Fleet {
             .insert(amphora.id, amphora);
     }
 
-    fn decide(&self, zone: String, tenancy: Tenancy) -> AmphoraRecord {
+    fn decide(&self, zone: String, host: String, tenancy: Tenancy) -> AmphoraRecord {
         AmphoraRecord {
             id: AmphoraId::new(chance::random_uuid()),
             created_at: clock::now(),
@@ -175,7 +211,7 @@ impl Fleet {
             tenancy,
             fate: Fate::Stays,
             updated_at: None,
-            host: self.parts.host.clone(),
+            host,
         }
     }
 
@@ -183,9 +219,14 @@ impl Fleet {
         let staying = self.all().into_iter();
         let staying = staying.filter(|(_, amphora)| !amphora.is_retiring());
         staying
-            .map(|(id, amphora)| {
+            .filter_map(|(id, amphora)| {
                 let record = amphora.record();
-                Candidate {
+                let host_room = match self.parts.hosts.named(&record.host) {
+                    Some(host) if host.state != HostState::Active => return None,
+                    Some(host) => self.room_on(&host),
+                    None => None,
+                };
+                Some(Candidate {
                     amphora: id,
                     load: self.parts.known.placements.count(id),
                     status: if amphora.client.boot().is_some() {
@@ -196,9 +237,56 @@ impl Fleet {
                     zone: record.zone,
                     tenancy: record.tenancy,
                     load_balancers_max: self.parts.known.placements.limit(id),
-                }
+                    host: record.host,
+                    host_room,
+                })
             })
             .collect()
+    }
+
+    /// The hosts that amphorae may be started on: this one, and those that have agents and are there.
+    fn rooms(&self) -> Vec<HostRoom> {
+        let count = |host: &str| self.on_host(host).len() as u64;
+        let zones = self.parts.zones.iter();
+        let zones = zones.map(|zone| zone.name.clone()).collect();
+        let own = (self.parts.here == Here::Wanted).then(|| {
+            let own = self.parts.host.clone();
+            HostRoom::unbounded(own, zones, count(&self.parts.host))
+        });
+        let hosts = self.parts.hosts.records().into_iter();
+        let there = hosts.filter(|host| {
+            host.state == HostState::Active
+                && self.parts.hosts.status(host) == AmphoraStatus::Allocated
+        });
+        let others = there.map(|host| {
+            let name = host.id.to_string();
+            HostRoom {
+                amphorae: count(&name),
+                amphorae_max: host.amphorae_max.map(u64::from),
+                room: self.room_on(&host),
+                zones: vec![host.zone],
+                host: name,
+            }
+        });
+        own.into_iter().chain(others).collect()
+    }
+
+    /// How many more load balancers a host takes.
+    fn room_on(&self, host: &HostRecord) -> Option<u64> {
+        let most = u64::from(host.load_balancers_max?);
+        let placements = &self.parts.known.placements;
+        let there = self.on_host(&host.id.to_string());
+        let load: u64 = there.into_iter().map(|id| placements.count(id)).sum();
+        Some(most.saturating_sub(load))
+    }
+
+    /// Whether amphorae are to be on the host.
+    fn is_wanted_there(&self, host: &str) -> bool {
+        if host == self.parts.host {
+            return self.parts.here == Here::Wanted;
+        }
+        let found = self.parts.hosts.named(host);
+        found.is_none_or(|host| host.state == HostState::Active)
     }
 
     fn deployment(&self) -> Deployment {
@@ -208,6 +296,7 @@ impl Fleet {
             load_balancers_max: self.parts.load_balancers_max,
             amphorae_max: self.parts.amphorae_max as u64,
             amphorae: self.all().len() as u64,
+            hosts: self.rooms(),
         }
     }
 
@@ -243,7 +332,21 @@ impl Fleet {
             *lock(&amphora.idle_since) = None;
             return false;
         }
+        if record.host != self.parts.host && self.shared_on(&record.host) <= 1 {
+            *lock(&amphora.idle_since) = None;
+            return false;
+        }
         let since = *lock(&amphora.idle_since).get_or_insert_with(Instant::now);
         spares == Spares::EndNow || since.elapsed() >= SPARE_TIME_MAX
+    }
+
+    /// Shared amphorae of the host that are to stay.
+    fn shared_on(&self, host: &str) -> usize {
+        let counts = |amphora: &Arc<Amphora>| {
+            let record = amphora.record();
+            record.host == host && record.tenancy == Tenancy::Shared && record.fate == Fate::Stays
+        };
+        let all = self.all();
+        all.iter().filter(|(_, amphora)| counts(amphora)).count()
     }
 }

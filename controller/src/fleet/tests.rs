@@ -60,6 +60,8 @@ pub(crate) fn parts(house: &House, folder: &tempfile::TempDir, amphorae: usize) 
     Parts {
         known: house.known.clone(),
         compute: Arc::new(Ground::default()),
+        hosts: hosts(house, &authority),
+        here: Here::Wanted,
         deaths: watch::channel(0).1,
         dialer: Arc::new(Tls::new(Arc::clone(&credentials))),
         credentials,
@@ -72,6 +74,25 @@ pub(crate) fn parts(house: &House, folder: &tempfile::TempDir, amphorae: usize) 
         load_balancers_max: 1_000,
         host: String::new(),
     }
+}
+
+/// No hosts but the controller's own.
+fn hosts(house: &House, authority: &Arc<Authority>) -> Arc<Hosts> {
+    let parts = crate::hosts::Parts {
+        store: house.known.store.clone(),
+        neighbours: house.known.neighbours.clone(),
+        authority: Arc::clone(authority),
+        credentials: Arc::new(Credentials::load(authority, clock::now()).unwrap()),
+        conduct: crate::hosts::Conduct {
+            controllers: Vec::new(),
+            heartbeat: Duration::from_secs(1),
+            drain: Duration::from_secs(1),
+            access_log: None,
+        },
+        silence: Duration::from_secs(10),
+        zones: BTreeSet::from(["local".to_owned()]),
+    };
+    Hosts::new(parts, true)
 }
 
 fn zone(name: &str, amphorae: usize) -> Zone {

@@ -30,6 +30,7 @@ impl Desk {
         let fleet = gather(&house, &folder, amphorae).await;
         let intake = Arc::new(Intake {
             known: house.known.clone(),
+            hosts: fleet.hosts(),
             fleet,
             reconciler: Arc::clone(&house.reconciler),
             judged: Mutex::default(),
@@ -45,6 +46,7 @@ impl Desk {
         let peer = Peer {
             address: SocketAddr::from(([127, 0, 0, 1], 1)),
             amphora: from,
+            host: None,
         };
         let mut request = Request::post("/v1/reports").body(Body::from(body)).unwrap();
         request.extensions_mut().insert(peer);

@@ -50,8 +50,8 @@ fn an_amphora_certificate_names_its_amphora_and_a_controllers_names_none() {
     let der = |identity: &Identity| {
         CertificateDer::from_pem_slice(identity.certificate_pem.as_bytes()).unwrap()
     };
-    assert_eq!(amphora_of(&der(&amphora)), Some(id(7)));
-    assert_eq!(amphora_of(&der(&controller)), None);
+    assert_eq!(bearer_of(&der(&amphora)), Some(Bearer::Amphora(id(7))));
+    assert_eq!(bearer_of(&der(&controller)), None);
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl Credentials {
         Ok(())
     }
 
-    /// How the intake serves: only certificates of this authority are let in.
+    /// How the intake serves: certificates of this authority are known, whoever shows none is nobody.
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
         self.current().server
     }
@@ -64,7 +64,7 @@ impl Credentials {
 impl Pair {
     fn build(authority: &Authority, identity: Identity) -> Result<Self, PkiError> {
         let roots = Arc::new(roots(authority)?);
-        let server = server_config(&roots, &identity).map_err(PkiError::Unusable)?;
+        let server = server_config(authority, &roots, &identity).map_err(PkiError::Unusable)?;
         let client = client_config(&roots, &identity).map_err(PkiError::Unusable)?;
         Ok(Self {
             server: Arc::new(server),
@@ -83,15 +83,21 @@ fn roots(authority: &Authority) -> Result<RootCertStore, PkiError> {
 }
 
 fn server_config(
+    authority: &Authority,
     roots: &Arc<RootCertStore>,
     identity: &Identity,
 ) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&provider))
+            // A host that is to join has none yet.
+            .allow_unauthenticated()
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?;
-    let (chain, key) = material(identity)?;
+    let (mut chain, key) = material(identity)?;
+    // With the authority itself: a host that is to join knows no more of it than its fingerprint.
+    let own = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes());
+    chain.push(own.map_err(|error| rustls::Error::General(error.to_string()))?);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)

@@ -30,6 +30,7 @@ pub use engine::{Crossing, News, Passage, ServerSettings, Store};
 pub use error::StoreError;
 pub use observed::{
     fleet::{AmphoraRecord, Fate, Heard, Placement, Put, PutTerms},
+    hosts::{Enrolment, HostRecord, HostState, HostToken, Newcomer},
     settlement::{Due, Outcome, Settled, Settlement},
     statistics::ListenerTally,
 };

@@ -53,6 +53,7 @@ impl Host {
             heartbeat: Duration::from_secs(1),
             drain: Duration::from_millis(100),
             access_log: None,
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
         })
         .unwrap()
     }
@@ -112,6 +113,7 @@ fn order(n: u128) -> Order {
         certificate_pem: "certificate".into(),
         key_pem: "key".into(),
         controllers: vec!["127.0.0.1:9877".into(), "[::1]:\"quoted\"".into()],
+        conduct: None,
     }
 }
 

@@ -19,7 +19,14 @@ fn candidate(number: u128, load: u64, status: AmphoraStatus) -> Candidate {
         zone: "a".into(),
         tenancy: Tenancy::Shared,
         load_balancers_max: None,
+        host: "own".into(),
+        host_room: None,
     }
+}
+
+fn host(name: &str, zones: &[&str], amphorae: u64) -> HostRoom {
+    let zones = zones.iter().map(|&zone| zone.into()).collect();
+    HostRoom::unbounded(name.into(), zones, amphorae)
 }
 
 fn deployment() -> Deployment {
@@ -28,6 +35,7 @@ fn deployment() -> Deployment {
         load_balancers_max: 100,
         amphorae_max: 4,
         amphorae: 2,
+        hosts: vec![host("own", &["a", "b"], 2)],
     }
 }
 
@@ -53,7 +61,10 @@ fn dedicated() -> Steering {
 }
 
 fn new(zone: &str) -> Choice {
-    Choice::New { zone: zone.into() }
+    Choice::New {
+        zone: zone.into(),
+        host: "own".into(),
+    }
 }
 
 const SERVES: AmphoraStatus = AmphoraStatus::Allocated;
@@ -232,6 +243,56 @@ fn zone() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["a", "b", "c"]).prop_map(Into::into)
 }
 
+#[test]
+fn a_new_amphora_goes_to_the_host_of_the_zone_that_has_the_fewest_and_room() {
+    let with = |hosts: Vec<HostRoom>| Deployment {
+        hosts,
+        ..deployment()
+    };
+    let on = |name: &str| Choice::New {
+        zone: "b".into(),
+        host: name.into(),
+    };
+    let hosts = vec![
+        host("x", &["a"], 0),
+        host("y", &["a", "b"], 3),
+        host("z", &["b"], 1),
+    ];
+    assert_eq!(chosen(&in_zone("b"), &[], &with(hosts.clone())), on("z"));
+    let mut full = hosts.clone();
+    full[2].amphorae_max = Some(1);
+    assert_eq!(chosen(&in_zone("b"), &[], &with(full)), on("y"));
+    let mut laden = hosts;
+    laden[2].room = Some(0);
+    assert_eq!(chosen(&in_zone("b"), &[], &with(laden)), on("y"));
+    let no_host = Choice::NoRoom(NoRoom::NoHost {
+        zone: Some("b".into()),
+    });
+    let elsewhere = with(vec![host("x", &["a"], 0)]);
+    assert_eq!(chosen(&in_zone("b"), &[], &elsewhere), no_host);
+    // Who asks for no zone goes where there is a host.
+    assert_eq!(
+        chosen(&Steering::default(), &[], &elsewhere),
+        Choice::New {
+            zone: "a".into(),
+            host: "x".into()
+        }
+    );
+}
+
+#[test]
+fn a_host_that_has_its_fill_gets_no_more_load_balancers() {
+    let on = |number, load, name: &str, host_room| Candidate {
+        host: name.into(),
+        host_room,
+        ..candidate(number, load, SERVES)
+    };
+    let any = Steering::default();
+    let candidates = [on(1, 2, "x", Some(0)), on(2, 9, "y", Some(1))];
+    let found = chosen(&any, &candidates, &deployment());
+    assert_eq!(found, Choice::Existing(amphora(2)));
+}
+
 fn tenancy() -> impl Strategy<Value = Tenancy> {
     prop::sample::select(vec![Tenancy::Shared, Tenancy::Dedicated])
 }
@@ -258,6 +319,8 @@ prop_compose! {
             status,
             zone,
             tenancy,
+            host: "own".into(),
+            host_room: None,
         };
         found.into_iter().map(candidate).collect()
     }
@@ -287,6 +350,7 @@ proptest! {
             load_balancers_max: 4,
             amphorae_max: amphorae + spare,
             amphorae,
+            hosts: vec![host("own", &["a", "b"], amphorae)],
         };
         match chosen(&wish, &candidates, &deployment) {
             Choice::Existing(id) => {
@@ -302,13 +366,14 @@ proptest! {
                     }
                 }
             }
-            Choice::New { zone } => {
+            Choice::New { zone, .. } => {
                 prop_assert!(spare > 0);
                 prop_assert!(deployment.zones.contains(&zone));
                 prop_assert!(wish.zone.is_none_or(|wanted| wanted == zone));
             }
             Choice::NoRoom(NoRoom::NoSuchZone(zone)) => prop_assert_eq!(Some(zone), wish.zone),
             Choice::NoRoom(NoRoom::Full { .. }) => prop_assert_eq!(spare, 0),
+            Choice::NoRoom(NoRoom::NoHost { .. }) => prop_assert!(false, "there is a host"),
         }
     }
 }

@@ -33,16 +33,19 @@ impl ComputeDriver for ProcessCompute {
         let AmphoraOrder {
             id,
             authority_pem,
-            certificate_pem,
-            key_pem,
+            identity,
             controllers,
         } = order;
+        let identity = identity.ok_or_else(|| {
+            DriverError::Permanent("an amphora of this host is given its identity".to_owned())
+        })?;
         let order = Order {
             id,
             authority_pem,
-            certificate_pem,
-            key_pem,
+            certificate_pem: identity.certificate_pem,
+            key_pem: identity.key_pem,
             controllers,
+            conduct: None,
         };
         let found = self.0.ensure(order).await.map_err(failure)?;
         Ok(Endpoint {
@@ -71,6 +74,7 @@ fn failure(error: ProcessError) -> DriverError {
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
+    use krater_driver::AmphoraIdentity;
     use uuid::Uuid;
 
     use super::*;
@@ -79,8 +83,10 @@ mod tests {
         AmphoraOrder {
             id: AmphoraId::new(Uuid::from_u128(n)),
             authority_pem: "authority".to_owned(),
-            certificate_pem: "certificate".to_owned(),
-            key_pem: "key".to_owned(),
+            identity: Some(AmphoraIdentity {
+                certificate_pem: "certificate".to_owned(),
+                key_pem: "key".to_owned(),
+            }),
             controllers: vec!["127.0.0.1:9877".to_owned()],
         }
     }
@@ -100,6 +106,7 @@ mod tests {
             heartbeat: Duration::from_secs(1),
             drain: Duration::from_millis(100),
             access_log: None,
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
         });
         krater_driver::kit::check_compute(&driver.unwrap(), [order(1), order(2)])
             .await

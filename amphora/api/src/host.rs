@@ -1,0 +1,156 @@
+//! Hosts that amphorae run on: how one enrols, what it says of itself, what it is asked to run.
+//!
+//! A host comes with a token that is good once. From then on it is known by its certificate, which names it; it makes
+//! all keys itself, its amphorae's too, and sends away requests for certificates only.
+
+use alloc::{string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AmphoraId, BootId, ContractVersion, HostId};
+
+/// What a host says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// Its name, for people.
+    pub name: String,
+    /// `address:port` where controllers reach its agent.
+    pub agent: String,
+    /// This run of its agent.
+    pub boot: BootId,
+    /// The contract that its agent speaks.
+    pub contract: ContractVersion,
+    /// The release of its programs.
+    pub version: String,
+    /// Processors it has.
+    pub cores: u32,
+    /// Memory it has.
+    pub memory_bytes: u64,
+}
+
+/// Asks to be let in: `POST /v1/hosts/enrol` at a controller, the one request without a certificate.
+///
+/// Sent again by the same key it is answered again: an answer that was lost must not lock a host out.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolRequest {
+    /// The secret part of the token.
+    pub token: String,
+    /// Request for a certificate (PKCS#10, PEM) with the host's own key.
+    pub request_pem: String,
+    /// Who it is.
+    pub facts: HostFacts,
+}
+
+/// A host is let in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// Its name from now on, as in its certificate.
+    pub host: HostId,
+    /// Its certificate, PEM.
+    pub certificate_pem: String,
+    /// Certificates of the fleet's authorities, PEM.
+    pub authority_pem: String,
+    /// All controllers, `host:port`; empty where that is not said, so that those stay that the host knows.
+    #[serde(default)]
+    pub controllers: Vec<String>,
+}
+
+/// Asks for a certificate: `POST /v1/hosts/certificates` at a controller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateRequest {
+    /// For which of its amphorae; for the host itself when absent.
+    #[serde(default)]
+    pub amphora: Option<AmphoraId>,
+    /// Request for a certificate (PKCS#10, PEM). What it says of its subject is not looked at.
+    pub request_pem: String,
+}
+
+/// A certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certified {
+    /// The certificate, PEM.
+    pub certificate_pem: String,
+    /// Certificates of the fleet's authorities, PEM.
+    pub authority_pem: String,
+}
+
+/// A host's heartbeat: `POST /v1/hosts/reports` at a controller. Whole, like those of amphorae.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostReport {
+    /// Who sends it.
+    pub host: HostId,
+    /// What it is.
+    pub facts: HostFacts,
+    /// The amphorae that it has, whether or not they run.
+    pub amphorae: Vec<HostedAmphora>,
+}
+
+/// What a controller answers to a host's heartbeat.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostReceipt {
+    /// Certificates of the fleet's authorities, PEM; what differs is taken over. Empty: those known stay.
+    #[serde(default)]
+    pub authority_pem: String,
+    /// All controllers, `host:port`; empty: those known stay.
+    #[serde(default)]
+    pub controllers: Vec<String>,
+    /// Amphorae that it has and nobody wants: to be ended and forgotten.
+    #[serde(default)]
+    pub unwanted: Vec<AmphoraId>,
+}
+
+/// An amphora as its host sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostedAmphora {
+    /// Which amphora.
+    pub id: AmphoraId,
+    /// `address:port` of its agent, once that is decided.
+    #[serde(default)]
+    pub agent: Option<String>,
+    /// `address:port` of its metrics endpoint, once that is decided.
+    #[serde(default)]
+    pub metrics: Option<String>,
+    /// Why it could not be started, while that is so.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// When its certificate ends, in seconds since the epoch.
+    #[serde(default)]
+    pub certified_until: Option<i64>,
+}
+
+/// An amphora that a host is to run: `PUT /v1/amphorae/{id}` at its agent, answered with [`HostedAmphora`].
+/// `DELETE` ends and forgets it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostOrder {
+    /// Where it sends its reports, `host:port`; empty: to the controllers that its host knows.
+    pub controllers: Vec<String>,
+    /// Between two reports of it.
+    pub heartbeat_ms: u64,
+    /// How long connections get to end by themselves when it is stopped.
+    pub drain_ms: u64,
+    /// Where it tells of requests and connections.
+    #[serde(default)]
+    pub access_log: Option<HostAccessLog>,
+}
+
+/// Where an amphora tells of requests and connections, in its own words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostAccessLog {
+    /// `stdout`, `file:/PATH`, `syslog+udp://ADDRESS:PORT` or `syslog+tcp://ADDRESS:PORT`.
+    pub to: String,
+    /// A file that has grown to this is put aside.
+    pub file_bytes_max: u64,
+    /// So many of those are kept.
+    pub files_max: u8,
+    /// The facility of syslog messages.
+    pub facility: u8,
+}
+
+/// Why a host was not given what it asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRefusal {
+    /// A sentence, with what to do about it.
+    pub message: String,
+}

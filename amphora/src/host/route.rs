@@ -1,0 +1,107 @@
+//! What controllers ask of a host: method and path → answer, as JSON. Three routes.
+
+use std::{convert::Infallible, rc::Rc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use krater_amphora_api::{AmphoraId, HostOrder, HostRefusal};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::Agent;
+use crate::limits::{BODY_TIME_MAX, HOST_ORDER_BYTES_MAX, HOST_RELEASE_WAIT_MAX};
+
+/// Answers one request.
+pub(crate) async fn answer(
+    agent: Rc<Agent>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path().to_owned();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let method = request.method().clone();
+    Ok(match (&method, segments.as_slice()) {
+        (&Method::GET, ["v1", "info"]) => json(StatusCode::OK, &agent.facts),
+        (&Method::GET, ["v1", "amphorae"]) => json(StatusCode::OK, &agent.tenants.list()),
+        (&Method::PUT, ["v1", "amphorae", id]) => put(agent, id, request.into_body()).await,
+        (&Method::DELETE, ["v1", "amphorae", id]) => delete(agent, id).await,
+        (_, ["v1", "info" | "amphorae"] | ["v1", "amphorae", _]) => refuse(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "that cannot be done here".to_owned(),
+        ),
+        _ => refuse(StatusCode::NOT_FOUND, format!("there is nothing at {path}")),
+    })
+}
+
+async fn put(agent: Rc<Agent>, id: &str, body: Incoming) -> Response<Full<Bytes>> {
+    let Ok(id) = id.parse::<AmphoraId>() else {
+        return no_id(id);
+    };
+    let body = Limited::new(body, HOST_ORDER_BYTES_MAX).collect();
+    let order: HostOrder = match timeout(BODY_TIME_MAX, body).await {
+        Ok(Ok(body)) => match serde_json::from_slice(&body.to_bytes()) {
+            Ok(order) => order,
+            Err(error) => {
+                let message = format!("the order cannot be understood: {error}");
+                return refuse(StatusCode::BAD_REQUEST, message);
+            }
+        },
+        _ => {
+            let message = "the order cannot be read".to_owned();
+            return refuse(StatusCode::BAD_REQUEST, message);
+        }
+    };
+    // A task of its own: a caller that goes away must not leave it half done.
+    let tenants = Rc::clone(&agent.tenants);
+    let ensured = tokio::task::spawn_local(async move { tenants.ensure(id, order).await }).await;
+    match ensured {
+        Ok(Ok(hosted)) => json(StatusCode::OK, &hosted),
+        Ok(Err(message)) => refuse(StatusCode::SERVICE_UNAVAILABLE, message),
+        Err(_) => broke(),
+    }
+}
+
+async fn delete(agent: Rc<Agent>, id: &str) -> Response<Full<Bytes>> {
+    let Ok(id) = id.parse::<AmphoraId>() else {
+        return no_id(id);
+    };
+    let tenants = Rc::clone(&agent.tenants);
+    let releasing = tokio::task::spawn_local(async move { tenants.release(id).await });
+    match timeout(HOST_RELEASE_WAIT_MAX, releasing).await {
+        Ok(Ok(Ok(()))) => json(StatusCode::OK, &Vec::<AmphoraId>::new()),
+        Ok(Ok(Err(error))) => refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Ok(Err(_)) => broke(),
+        // It goes on beside; whoever asks again learns how it ended.
+        Err(_) => refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the amphora is ending: its connections get their time".to_owned(),
+        ),
+    }
+}
+
+fn no_id(text: &str) -> Response<Full<Bytes>> {
+    let message = format!("{text:?} is not the id of an amphora");
+    refuse(StatusCode::BAD_REQUEST, message)
+}
+
+fn broke() -> Response<Full<Bytes>> {
+    refuse(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the request broke the agent of the host: this is a bug".to_owned(),
+    )
+}
+
+fn refuse(status: StatusCode, message: String) -> Response<Full<Bytes>> {
+    json(status, &HostRefusal { message })
+}
+
+fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Full<Bytes>> {
+    // Plain data with string keys always serializes.
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}

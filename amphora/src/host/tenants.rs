@@ -1,0 +1,329 @@
+//! The amphorae of a host: what was ordered, kept on disk beside each, kept running, certified in time.
+
+use std::{cell::RefCell, collections::BTreeMap, fs, path::PathBuf, rc::Rc, time::Duration};
+
+use futures_util::future::join_all;
+use krater_amphora_api::{AmphoraId, HostAccessLog, HostOrder, HostedAmphora};
+use krater_amphora_process::{
+    AccessLogSettings, Conduct, Endpoint, Order, ProcessError, Processes,
+};
+use tokio::{sync::Notify, time::sleep};
+use tracing::{error, info, warn};
+
+use super::{
+    controllers::Controllers,
+    folder::{FolderError, read, write},
+    keys::{self, Key},
+};
+use crate::{agent::chain, clock};
+
+/// All amphorae of a host.
+pub(crate) struct Tenants {
+    directory: PathBuf,
+    processes: Processes,
+    controllers: Rc<Controllers>,
+    slots: RefCell<BTreeMap<AmphoraId, Rc<Slot>>>,
+    news: Notify,
+}
+
+/// One amphora.
+struct Slot {
+    order: RefCell<HostOrder>,
+    endpoint: RefCell<Option<Endpoint>>,
+    trouble: RefCell<Option<String>>,
+    certified_until: RefCell<Option<i64>>,
+    /// One at a time starts, ends or certifies it.
+    busy: tokio::sync::Mutex<()>,
+}
+
+/// What an amphora shows, as it rests in its folder.
+struct Papers {
+    key_pem: String,
+    certificate_pem: String,
+    authority_pem: String,
+    validity: (i64, i64),
+}
+
+impl Tenants {
+    /// Those that were here before.
+    pub(crate) fn found(
+        directory: PathBuf,
+        processes: Processes,
+        controllers: Rc<Controllers>,
+    ) -> Self {
+        let tenants = Self {
+            directory,
+            processes,
+            controllers,
+            slots: RefCell::default(),
+            news: Notify::new(),
+        };
+        let entries = fs::read_dir(&tenants.directory).into_iter().flatten();
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let kept = read(&entry.path().join(ORDER)).ok().flatten();
+            if let Some(order) = kept.and_then(|text| serde_json::from_str(&text).ok()) {
+                let slot = Slot::of(order);
+                *slot.certified_until.borrow_mut() = tenants.papers(id).map(|its| its.validity.1);
+                tenants.slots.borrow_mut().insert(id, Rc::new(slot));
+            }
+        }
+        tenants
+    }
+
+    /// As they are reported.
+    pub(crate) fn list(&self) -> Vec<HostedAmphora> {
+        let slots = self.slots.borrow();
+        slots.iter().map(|(id, slot)| slot.hosted(*id)).collect()
+    }
+
+    /// Returns when something is to be reported.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// Runs an amphora as ordered; what is ordered stays ordered when that fails.
+    pub(crate) async fn ensure(
+        &self,
+        id: AmphoraId,
+        order: HostOrder,
+    ) -> Result<HostedAmphora, String> {
+        let slot = {
+            let mut slots = self.slots.borrow_mut();
+            let slot = slots
+                .entry(id)
+                .or_insert_with(|| Rc::new(Slot::of(order.clone())));
+            Rc::clone(slot)
+        };
+        let _alone = slot.busy.lock().await;
+        self.keep_order(id, &order).map_err(|error| chain(&error))?;
+        *slot.order.borrow_mut() = order;
+        self.start(id, &slot).await?;
+        Ok(slot.hosted(id))
+    }
+
+    /// Ends an amphora and forgets it. Absent counts as done.
+    pub(crate) async fn release(&self, id: AmphoraId) -> Result<(), ProcessError> {
+        let slot = self.slots.borrow().get(&id).cloned();
+        let _alone = match &slot {
+            Some(slot) => Some(slot.busy.lock().await),
+            None => None,
+        };
+        self.processes.release(id).await?;
+        self.slots.borrow_mut().remove(&id);
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// Ends and forgets all.
+    pub(crate) async fn release_all(&self) {
+        let ids: Vec<AmphoraId> = self.slots.borrow().keys().copied().collect();
+        let releases = ids.into_iter().map(|id| async move {
+            while let Err(error) = self.release(id).await {
+                error!(amphora = %id, %error, "an amphora could not be ended; it is tried again");
+                sleep(PAUSE).await;
+            }
+        });
+        join_all(releases).await;
+    }
+
+    /// Keeps all running, for ever.
+    pub(crate) async fn keep(&self) {
+        let mut deaths = self.processes.deaths();
+        loop {
+            deaths.mark_unchanged();
+            for (id, slot) in self.all() {
+                // Whoever is at it does the same.
+                let Ok(_alone) = slot.busy.try_lock() else {
+                    continue;
+                };
+                // Told where it happens.
+                let _ = self.start(id, &slot).await;
+            }
+            tokio::select! {
+                _ = deaths.changed() => {}
+                () = sleep(LOOK_AGAIN) => {}
+            }
+        }
+    }
+
+    /// Has certificates that end soon replaced, with new keys.
+    pub(crate) async fn renew_due(&self) {
+        let now = clock::wall_seconds();
+        for (id, slot) in self.all() {
+            let papers = self.papers(id);
+            if !papers.is_some_and(|its| keys::is_due(its.validity, now)) {
+                continue;
+            }
+            let _alone = slot.busy.lock().await;
+            let renewed = async {
+                let papers = self.certify(id).await?;
+                self.run(id, &slot, papers).await
+            };
+            match renewed.await {
+                Ok(()) => info!(amphora = %id, "the certificate of the amphora was renewed"),
+                Err(reason) => {
+                    warn!(amphora = %id, reason, "the certificate of the amphora could not be renewed; it is tried again")
+                }
+            }
+        }
+    }
+
+    /// Has all trust these authorities.
+    pub(crate) fn trust(&self, authority_pem: &str) {
+        for (id, _) in self.all() {
+            let path = self.directory.join(id.to_string()).join(AUTHORITY);
+            if let Err(error) = write(&path, authority_pem) {
+                warn!(amphora = %id, error = chain(&error), "the authorities could not be written for the amphora");
+            }
+        }
+    }
+
+    /// Starts an amphora, or finds it running, certified first if need be.
+    async fn start(&self, id: AmphoraId, slot: &Slot) -> Result<(), String> {
+        // What was released meanwhile stays so.
+        if !self.slots.borrow().contains_key(&id) {
+            return Err("the amphora was ended meanwhile".to_owned());
+        }
+        let started = async {
+            let papers = match self.papers(id) {
+                Some(papers) => papers,
+                None => self.certify(id).await?,
+            };
+            self.run(id, slot, papers).await
+        };
+        let outcome = started.await;
+        let reason = outcome.as_ref().err().cloned();
+        if *slot.trouble.borrow() != reason {
+            if let Some(reason) = &reason {
+                error!(amphora = %id, reason, "the amphora cannot be started; it is tried again");
+            }
+            *slot.trouble.borrow_mut() = reason;
+            self.news.notify_one();
+        }
+        outcome
+    }
+
+    async fn run(&self, id: AmphoraId, slot: &Slot, papers: Papers) -> Result<(), String> {
+        let order = slot.order.borrow().clone();
+        let controllers = if order.controllers.is_empty() {
+            self.controllers.names()
+        } else {
+            order.controllers
+        };
+        let until = papers.validity.1;
+        let order = Order {
+            id,
+            authority_pem: papers.authority_pem,
+            certificate_pem: papers.certificate_pem,
+            key_pem: papers.key_pem,
+            controllers,
+            conduct: Some(Conduct {
+                heartbeat: Duration::from_millis(order.heartbeat_ms),
+                drain: Duration::from_millis(order.drain_ms),
+                access_log: order.access_log.map(access_log),
+            }),
+        };
+        let endpoint = self.processes.ensure(order).await;
+        let endpoint = endpoint.map_err(|error| error.to_string())?;
+        let is_news = slot.endpoint.replace(Some(endpoint.clone())) != Some(endpoint);
+        if slot.certified_until.replace(Some(until)) != Some(until) || is_news {
+            self.news.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Makes a key and has it certified.
+    async fn certify(&self, id: AmphoraId) -> Result<Papers, String> {
+        let key = Key::make().map_err(|error| error.to_string())?;
+        let certified = self.controllers.certify(Some(id), &key).await;
+        let certified = certified.map_err(|error| chain(&error))?;
+        let validity = keys::validity(&certified.certificate_pem)
+            .ok_or_else(|| "the certificate cannot be read".to_owned())?;
+        Ok(Papers {
+            key_pem: key.pem().to_owned(),
+            certificate_pem: certified.certificate_pem,
+            authority_pem: certified.authority_pem,
+            validity,
+        })
+    }
+
+    /// What the amphora shows, if all of it is there.
+    fn papers(&self, id: AmphoraId) -> Option<Papers> {
+        let folder = self.directory.join(id.to_string());
+        let file = |name: &str| read(&folder.join(name)).ok().flatten();
+        let certificate_pem = file("certificate.pem")?;
+        Some(Papers {
+            key_pem: file("key.pem")?,
+            authority_pem: file(AUTHORITY)?,
+            validity: keys::validity(&certificate_pem)?,
+            certificate_pem,
+        })
+    }
+
+    fn keep_order(&self, id: AmphoraId, order: &HostOrder) -> Result<(), FolderError> {
+        let folder = self.directory.join(id.to_string());
+        let text = serde_json::to_string(order).unwrap_or_default();
+        let path = folder.join(ORDER);
+        if read(&path)?.as_deref() == Some(text.as_str()) {
+            return Ok(());
+        }
+        crate::keep::create_private_folder(&folder).map_err(|error| FolderError::Malformed {
+            path: folder,
+            reason: chain(&error),
+        })?;
+        write(&path, &text)
+    }
+
+    fn all(&self) -> Vec<(AmphoraId, Rc<Slot>)> {
+        let slots = self.slots.borrow();
+        slots
+            .iter()
+            .map(|(id, slot)| (*id, Rc::clone(slot)))
+            .collect()
+    }
+}
+
+impl Slot {
+    fn of(order: HostOrder) -> Self {
+        Self {
+            order: RefCell::new(order),
+            endpoint: RefCell::default(),
+            trouble: RefCell::default(),
+            certified_until: RefCell::default(),
+            busy: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn hosted(&self, id: AmphoraId) -> HostedAmphora {
+        let endpoint = self.endpoint.borrow();
+        HostedAmphora {
+            id,
+            agent: endpoint.as_ref().map(|its| its.agent.to_string()),
+            metrics: endpoint
+                .as_ref()
+                .and_then(|its| Some(its.metrics?.to_string())),
+            trouble: self.trouble.borrow().clone(),
+            certified_until: *self.certified_until.borrow(),
+        }
+    }
+}
+
+fn access_log(log: HostAccessLog) -> AccessLogSettings {
+    AccessLogSettings {
+        to: log.to,
+        file_bytes_max: usize::try_from(log.file_bytes_max).unwrap_or(usize::MAX),
+        files_max: log.files_max,
+        facility: log.facility,
+    }
+}
+
+const ORDER: &str = "order.json";
+const AUTHORITY: &str = "authority.pem";
+/// Between two tries to end what does not end.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked whether all run; a death is told at once.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,55 @@
+//! Amphorae of one host, run by its agent.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use krater_amphora_api::AmphoraId;
+use krater_controller_store::HostState;
+use krater_driver::{AmphoraOrder, ComputeDriver, DriverError, Endpoint};
+
+use super::{Host, Hosts};
+
+/// Has amphorae run on one host. Their keys are made there and stay there.
+pub(super) struct HostCompute {
+    hosts: Arc<Hosts>,
+    host: Arc<Host>,
+}
+
+impl HostCompute {
+    pub(super) const fn new(hosts: Arc<Hosts>, host: Arc<Host>) -> Self {
+        Self { hosts, host }
+    }
+}
+
+#[async_trait]
+impl ComputeDriver for HostCompute {
+    async fn ensure(&self, order: AmphoraOrder) -> Result<Endpoint, DriverError> {
+        let agent = self.host.record().facts.agent;
+        let wanted = self.hosts.order();
+        let hosted = self.host.client.ensure(&agent, order.id, &wanted).await?;
+        let address = hosted.agent.as_deref().and_then(|text| text.parse().ok());
+        let Some(address) = address else {
+            return Err(DriverError::Transient(hosted.trouble.unwrap_or_else(
+                || "the host does not say where the amphora is".to_owned(),
+            )));
+        };
+        Ok(Endpoint {
+            agent: address,
+            metrics: hosted.metrics.and_then(|text| text.parse().ok()),
+        })
+    }
+
+    async fn release(&self, id: AmphoraId) -> Result<(), DriverError> {
+        let record = self.host.record();
+        if record.state == HostState::Removed {
+            // It is told when it shows up, and ends all it has.
+            return Ok(());
+        }
+        self.host.client.release(&record.facts.agent, id).await
+    }
+
+    /// They are not of this host, and go on.
+    async fn stop_all(&self) -> Result<(), DriverError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! Hosts that join: with a token that is good once, their keys their own, what they carry moved away before they go.
+
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+
+use krater_tests::{
+    HostedAmphorae, HttpMember, Load, host_token, krater_host, krater_host_json, run_to_end, until,
+};
+use serde_json::Value;
+
+use crate::scene::{NOTICE_MAX, SETTLE_MAX, Scene, ask, text};
+
+/// A krater that runs no amphorae itself.
+fn bare() -> (Scene, tempfile::NamedTempFile) {
+    let mut settings = tempfile::NamedTempFile::new().expect("a file for settings");
+    let text =
+        "[fleet]\non_this_host = false\nheartbeat = \"500ms\"\nsilence = \"3s\"\ndrain = \"1s\"\n";
+    std::io::Write::write_all(&mut settings, text.as_bytes()).expect("settings are written");
+    let path = settings.path().to_string_lossy().into_owned();
+    (Scene::with("controller", &["--config", &path]), settings)
+}
+
+fn shown(host: &str) -> Value {
+    krater_host_json(&["show", host])
+}
+
+fn wait_ready(host: &str) {
+    until("an amphora of the host is there", NOTICE_MAX, || {
+        let listed = krater_host_json(&["list"]);
+        let hosts = listed["hosts"].as_array().cloned().unwrap_or_default();
+        let mut found = hosts.iter().filter(|found| found["name"] == host);
+        let amphorae = found.next().map(|found| found["amphorae"].clone());
+        let amphorae = amphorae.as_ref().and_then(Value::as_array);
+        amphorae.is_some_and(|all| all.iter().any(|one| one["status"] == "ALLOCATED"))
+    });
+}
+
+/// The host that carries the only load balancer.
+fn carrier() -> String {
+    let listed = krater_host_json(&["list"]);
+    let hosts = listed["hosts"].as_array().cloned().unwrap_or_default();
+    let mut carriers = hosts.iter().filter(|host| host["load_balancers"] == 1);
+    carriers
+        .next()
+        .map(|host| text(&host["name"]))
+        .unwrap_or_default()
+}
+
+#[test]
+fn a_host_joins_with_a_token_that_is_good_once_and_carries_load_balancers_with_keys_of_its_own() {
+    let (mut scene, _settings) = bare();
+    let token = host_token(&[]);
+    let host = HostedAmphorae::join(&token, "one", 9_880);
+    wait_ready("one");
+    let member = HttpMember::start("a", "127.0.0.1:0");
+    let tree = scene.http_tree(&[&member]);
+    assert_eq!(ask(tree.at(80), 3).get("a"), Some(&3));
+    assert_eq!(carrier(), "one");
+    assert!(scene.krater.amphorae().is_empty());
+    // Nobody but the host has its keys.
+    let amphorae = host.state_folder().join("amphorae");
+    let own = host.state_folder().join("key.pem");
+    let folder = fs::read_dir(amphorae).expect("a folder").flatten().next();
+    let keys = [own, folder.expect("an amphora").path().join("key.pem")];
+    for key in keys {
+        let mode = fs::metadata(&key).expect("a key").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", key.display());
+    }
+    let pki = fs::read_dir(scene.krater.state_folder().join("pki")).expect("a folder");
+    let names: Vec<String> = pki
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(
+        !names.iter().any(|name| name.contains("amphora-")),
+        "{names:?}"
+    );
+    // The token is used up, and says so; one that nobody made is told apart from it.
+    let other = HostedAmphorae::prepare();
+    let refused = |token: &str| {
+        let (status, output) = run_to_end(&mut other.join_command(token), SETTLE_MAX);
+        assert!(!status.success());
+        output
+    };
+    let output = refused(&token);
+    assert!(output.contains("let another host in already"), "{output}");
+    let fingerprint = token.rsplit('.').next().expect("a fingerprint");
+    let invented = format!("krater1.{}.{fingerprint}", "0".repeat(64));
+    let output = refused(&invented);
+    assert!(output.contains("not known here"), "{output}");
+    // A controller that is not the one of the token is not even told the secret.
+    let secret = token.split('.').nth(1).expect("a secret");
+    let elsewhere = format!("krater1.{secret}.{}", "0".repeat(64));
+    let output = refused(&elsewhere);
+    assert!(
+        output.contains("not a controller of this deployment"),
+        "{output}"
+    );
+    let (status, output) = krater_host(&["token", "--zone", "nowhere"]);
+    assert!(
+        !status.success() && output.contains("there is no zone"),
+        "{output}"
+    );
+}
+
+#[test]
+fn a_host_serves_again_from_its_own_disk_while_no_controller_is_there() {
+    let (mut scene, _settings) = bare();
+    let mut host = HostedAmphorae::join(&host_token(&[]), "one", 9_880);
+    wait_ready("one");
+    let member = HttpMember::start("a", "127.0.0.1:0");
+    let tree = scene.http_tree(&[&member]);
+    scene.krater.kill_controller();
+    ask(tree.at(80), 1);
+    // An agent of a host that dies ends nothing, and a host that died begins again.
+    host.program().kill();
+    ask(tree.at(80), 1);
+    host.die();
+    until("nobody serves", SETTLE_MAX, || {
+        krater_tests::fetch(tree.at(80), "/").is_err()
+    });
+    host.resume();
+    until("it serves again", NOTICE_MAX, || {
+        krater_tests::fetch(tree.at(80), "/").is_ok_and(|answer| answer.status == 200)
+    });
+    scene.krater.resume();
+    scene.api.wait_active(&tree.id, SETTLE_MAX);
+    until("the host is heard of", NOTICE_MAX, || {
+        shown("one")["status"] == "up"
+    });
+}
+
+#[test]
+fn draining_a_host_moves_what_it_carries_without_a_lost_request_and_a_removed_one_is_refused() {
+    let (mut scene, _settings) = bare();
+    let mut hosts = [("one", 9_880), ("two", 9_881)]
+        .map(|(name, port)| (name, HostedAmphorae::join(&host_token(&[]), name, port)));
+    hosts.iter().for_each(|(name, _)| wait_ready(name));
+    let member = HttpMember::start("a", "127.0.0.1:0");
+    let tree = scene.http_tree(&[&member]);
+    let from = carrier();
+    let (status, output) = krater_host(&["remove", &from]);
+    assert!(
+        !status.success() && output.contains("drain it first"),
+        "{output}"
+    );
+    let mut load = Load::new();
+    load.add_http(tree.at(80), 2, Duration::from_millis(5));
+    let (status, output) = krater_host(&["drain", &from, "--wait"]);
+    assert!(status.success() && output.contains("is empty"), "{output}");
+    assert_ne!(carrier(), from);
+    scene.api.wait_active(&tree.id, SETTLE_MAX);
+    ask(tree.at(80), 2);
+    let report = load.finish();
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    // Undrained it has a spare amphora again; then it goes.
+    assert!(krater_host(&["undrain", &from]).0.success());
+    wait_ready(&from);
+    assert!(krater_host(&["remove", &from]).0.success());
+    let (_, gone) = hosts
+        .iter_mut()
+        .find(|(name, _)| *name == from)
+        .expect("the host");
+    let status = gone.program().wait(NOTICE_MAX);
+    assert!(!status.success());
+    assert!(
+        gone.output().contains("removed from this deployment"),
+        "{}",
+        gone.output()
+    );
+    until("nothing of it runs", NOTICE_MAX, || {
+        gone.processes().is_empty()
+    });
+    assert!(!gone.state_folder().join("key.pem").exists());
+    let (status, output) = krater_host(&["show", &from]);
+    assert!(
+        !status.success() && output.contains("there is no host"),
+        "{output}"
+    );
+    ask(tree.at(80), 2);
+}
