@@ -95,6 +95,8 @@ pub(crate) struct Fleet {
     pub(crate) silence: Duration,
     /// Whether amphorae run on the controller's own host too.
     pub(crate) on_this_host: bool,
+    /// Whether what hosts carried that are lost is served elsewhere without being asked.
+    pub(crate) repair: bool,
 }
 
 /// A zone that amphorae are in.
@@ -220,6 +222,7 @@ struct FleetFile {
     drain: Option<String>,
     silence: Option<String>,
     on_this_host: Option<bool>,
+    repair: Option<bool>,
 }
 
 /// Takes every setting, so that all flaws are found, and only then gives up if one is missing.
@@ -389,6 +392,7 @@ fn parse_fleet(file: FleetFile, overrides: &Overrides, flaws: &mut Flaws) -> Opt
         drain: drain?,
         silence: silence?,
         on_this_host: file.on_this_host.unwrap_or(true),
+        repair: file.repair.unwrap_or(true),
     })
 }
 

@@ -40,6 +40,7 @@ use crate::{
     pki::{self, Authority, PkiError, tls::Credentials},
     realm,
     reconcile::{self, Reconciler, Urgency},
+    repair::Repair,
     request_log,
     scrape::Scrape,
     serve::{Site, Stop, listen, serve},
@@ -333,6 +334,11 @@ impl Foundation {
             config.retention,
             Arc::clone(&known.metrics),
         );
+        if config.fleet.repair {
+            let (known, hosts) = (known.clone(), Arc::clone(&hosts));
+            let repair = Repair::new(known, Arc::clone(&fleet), hosts, Arc::clone(&reconciler));
+            run(&mut tasks, repair.keep());
+        }
         run(&mut tasks, hosts.keep());
         run(&mut tasks, fleet.keep());
         run(&mut tasks, renewal.keep());

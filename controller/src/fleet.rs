@@ -17,6 +17,7 @@ use krater_controller_core::{
     model::Steering,
     plan::Agent,
     query::{AmphoraStatus, AmphoraView},
+    repair::Sight,
 };
 use krater_controller_store::StoreError;
 use krater_driver::ComputeDriver;
@@ -236,6 +237,31 @@ impl Fleet {
         all.filter(|(_, amphora)| amphora.record().host == host)
             .map(|(id, _)| id)
             .collect()
+    }
+
+    /// What is seen of each amphora, by both signals.
+    pub(crate) fn sights(&self) -> Vec<Sight> {
+        let sight = |(id, amphora): (AmphoraId, Arc<Amphora>)| {
+            let host = amphora.record().host;
+            let record = self.parts.hosts.named(&host);
+            let status = self.status(id);
+            let heard = match &record {
+                Some(record) => {
+                    let of_host = self.parts.hosts.status(record);
+                    status == AmphoraStatus::Allocated || of_host == AmphoraStatus::Allocated
+                }
+                // One that is only just starting was not heard of yet.
+                None => status != AmphoraStatus::Error,
+            };
+            Sight {
+                amphora: id,
+                heard,
+                reached: amphora.client.boot().is_some(),
+                expendable: record.is_some(),
+                host,
+            }
+        };
+        self.all().into_iter().map(sight).collect()
     }
 
     /// Whether the amphora is there.

@@ -4,8 +4,11 @@
 //! dies, another one does within the time of a lease. Asking twice does no harm.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,7 +30,7 @@ use crate::{
     board::Board,
     cause::chain,
     chance, clock,
-    limits::{HOST_WRITE_INTERVAL, SWEEP_INTERVAL},
+    limits::{HOST_EVENTS_MAX, HOST_WRITE_INTERVAL, SWEEP_INTERVAL},
     neighbours::{Duty, Neighbours},
     pki::{
         Authority, PkiError,
@@ -78,6 +81,10 @@ pub(crate) struct Host {
     record: Mutex<HostRecord>,
     report: Mutex<Option<HostReport>>,
     written: Mutex<Option<Instant>>,
+    /// It was given up and not heard of since: nobody waits for it.
+    given_up: AtomicBool,
+    /// What happened to it lately, oldest first.
+    events: Mutex<VecDeque<(Timestamp, String)>>,
     client: HostClient,
 }
 
@@ -358,13 +365,52 @@ impl Hosts {
 
     /// Whether the name is a host's that this controller attends to.
     pub(crate) fn attends_to(&self, name: &str) -> bool {
-        self.attending.look(|attending| *attending)
-            && name.parse().is_ok_and(|id| self.host(id).is_some())
+        self.is_attending() && name.parse().is_ok_and(|id| self.host(id).is_some())
     }
 
     /// Returns when it begins or ends to be this controller's duty to attend to hosts.
     pub(crate) fn duty_changed(&self) -> impl Future<Output = ()> + Send + use<> {
         self.attending.next()
+    }
+
+    /// Whether it is this controller's duty to attend to hosts.
+    pub(crate) fn is_attending(&self) -> bool {
+        self.attending.look(|attending| *attending)
+    }
+
+    /// Waits for the host no more, until it is heard of again.
+    pub(crate) fn give_up(&self, name: &str) {
+        if let Some(host) = name.parse().ok().and_then(|id| self.host(id)) {
+            host.given_up.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the host is given up: what is to end there counts as ended.
+    fn is_given_up(&self, host: &Host) -> bool {
+        if self.status(&host.record()) != AmphoraStatus::Error {
+            host.given_up.store(false, Ordering::Release);
+        }
+        host.given_up.load(Ordering::Acquire)
+    }
+
+    /// Remembers what happened to a host, for operators.
+    pub(crate) fn note(&self, name: &str, what: String) {
+        let Some(host) = name.parse().ok().and_then(|id| self.host(id)) else {
+            return;
+        };
+        let mut events = lock(&host.events);
+        events.push_back((clock::now(), what));
+        while events.len() > HOST_EVENTS_MAX {
+            events.pop_front();
+        }
+    }
+
+    /// What happened to a host lately, oldest first.
+    pub(crate) fn events(&self, id: HostId) -> Vec<(Timestamp, String)> {
+        let host = self.host(id);
+        host.map_or_else(Vec::new, |host| {
+            lock(&host.events).iter().cloned().collect()
+        })
     }
 
     /// How amphorae are run on the host of this name.
@@ -433,6 +479,8 @@ impl Hosts {
                     record: Mutex::new(found),
                     report: Mutex::default(),
                     written: Mutex::default(),
+                    given_up: AtomicBool::new(false),
+                    events: Mutex::default(),
                     client,
                 };
                 hosts.insert(host.id, Arc::new(host));

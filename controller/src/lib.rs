@@ -20,6 +20,7 @@ mod neighbours;
 mod networking;
 mod operator;
 mod reconcile;
+mod repair;
 mod request_log;
 mod scrape;
 mod trail;

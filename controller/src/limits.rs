@@ -52,6 +52,17 @@ pub(crate) const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long requests in progress get to end when the process is asked to.
 pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(3);
 
+/// How often it is looked for amphorae of hosts that are lost: a small part of the time in which they are to be replaced.
+pub(crate) const REPAIR_INTERVAL: Duration = Duration::from_millis(200);
+/// Hosts that may be given up within [`REPAIR_WINDOW`]: a host dies alone, as a rule.
+pub(crate) const REPAIR_HOSTS_MAX: u64 = 1;
+/// One in so many may be, where there are many: a rack, or a power supply.
+pub(crate) const REPAIR_ONE_IN: u64 = 5;
+/// Longer than what was moved takes to settle, so that a mistake shows before the next one.
+pub(crate) const REPAIR_WINDOW: Duration = Duration::from_secs(60);
+/// What happened to a host that is remembered, the newest of it.
+pub(crate) const HOST_EVENTS_MAX: usize = 20;
+
 /// How old tallies in the database may be. A crash costs nothing: amphorae report absolute counts.
 pub(crate) const TALLY_WRITE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long an amphora may report a load balancer that is not placed on it before it is told to let go: a push, a

@@ -94,6 +94,23 @@ impl HostedAmphorae {
         .collect()
     }
 
+    /// Ids of the amphorae that have a folder here.
+    pub fn amphorae(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.state_folder().join("amphorae"));
+        let entries = entries.into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    /// Sends a signal to everything that runs here.
+    pub fn signal_all(&self, signal: Signal) {
+        let agent = self.program.as_ref().map(Program::pid);
+        for pid in self.processes().into_iter().chain(agent) {
+            send(pid, signal);
+        }
+    }
+
     /// The host dies: everything on it, at once.
     pub fn die(&mut self) {
         self.program().kill();

@@ -3,7 +3,8 @@
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use krater_tests::{
-    HostedAmphorae, HttpMember, Load, host_token, krater_host, krater_host_json, run_to_end, until,
+    HostedAmphorae, HttpMember, Load, Signal, host_token, krater_host, krater_host_json,
+    run_to_end, until,
 };
 use serde_json::Value;
 
@@ -177,4 +178,90 @@ fn draining_a_host_moves_what_it_carries_without_a_lost_request_and_a_removed_on
         "{output}"
     );
     ask(tree.at(80), 2);
+}
+
+/// What happened to the host, as operators see it.
+fn events(host: &str) -> String {
+    shown(host)["events"].to_string()
+}
+
+#[test]
+fn what_a_dead_host_carried_is_served_elsewhere_and_nothing_of_it_is_left_when_it_comes_back() {
+    let (mut scene, _settings) = bare();
+    let mut hosts = [("one", 9_880), ("two", 9_881), ("three", 9_882)]
+        .map(|(name, port)| (name, HostedAmphorae::join(&host_token(&[]), name, port)));
+    hosts.iter().for_each(|(name, _)| wait_ready(name));
+    let member = HttpMember::start("a", "127.0.0.1:0");
+    let tree = scene.http_tree(&[&member]);
+    let from = carrier();
+    let (_, dead) = hosts
+        .iter_mut()
+        .find(|(name, _)| *name == from)
+        .expect("the host");
+    // An agent that is gone is no reason: its amphorae are heard of, and reached.
+    dead.program().kill();
+    until("the host is silent", NOTICE_MAX, || {
+        events(&from).contains("it fell silent") || shown(&from)["status"] == "silent"
+    });
+    ask(tree.at(80), 1);
+    assert_eq!(carrier(), from);
+    dead.die();
+    until("it is served elsewhere", NOTICE_MAX, || {
+        krater_tests::fetch(tree.at(80), "/").is_ok_and(|answer| answer.status == 200)
+    });
+    assert_ne!(carrier(), from);
+    scene.api.wait_active(&tree.id, NOTICE_MAX);
+    until("nothing of it is waited for", NOTICE_MAX, || {
+        shown(&from)["amphorae"]
+            .as_array()
+            .is_some_and(Vec::is_empty)
+    });
+    assert!(events(&from).contains("is given up"), "{}", events(&from));
+    // Back it ends what it had, before that serves again, and has something ready.
+    let before = dead.amphorae();
+    dead.resume();
+    wait_ready(&from);
+    until("what it had is gone", NOTICE_MAX, || {
+        let now = dead.amphorae();
+        !now.is_empty() && before.iter().all(|id| !now.contains(id))
+    });
+    assert_ne!(carrier(), from);
+    assert!(
+        events(&from).contains("heard of again"),
+        "{}",
+        events(&from)
+    );
+    ask(tree.at(80), 1);
+}
+
+#[test]
+fn when_most_hosts_seem_lost_at_once_nothing_is_moved_and_operators_are_told_why() {
+    let (mut scene, _settings) = bare();
+    let mut hosts = [("one", 9_880), ("two", 9_881), ("three", 9_882)]
+        .map(|(name, port)| (name, HostedAmphorae::join(&host_token(&[]), name, port)));
+    hosts.iter().for_each(|(name, _)| wait_ready(name));
+    let member = HttpMember::start("a", "127.0.0.1:0");
+    let tree = scene.http_tree(&[&member]);
+    let from = carrier();
+    // Stopped rather than dead: to the controller it is the same as being cut off.
+    let lost: Vec<&mut HostedAmphorae> = {
+        let (carrying, others): (Vec<_>, Vec<_>) =
+            hosts.iter_mut().partition(|(name, _)| *name == from);
+        let both = carrying.into_iter().chain(others.into_iter().take(1));
+        both.map(|(_, host)| host).collect()
+    };
+    lost.iter().for_each(|host| host.signal_all(Signal::STOP));
+    until("it is told why nothing happens", NOTICE_MAX, || {
+        events(&from).contains("it is not given up: 2 of 3 hosts seem lost at once")
+    });
+    assert_eq!(carrier(), from);
+    lost.iter().for_each(|host| host.signal_all(Signal::CONT));
+    until("all are heard of", NOTICE_MAX, || {
+        ["one", "two", "three"]
+            .iter()
+            .all(|host| shown(host)["status"] == "up")
+    });
+    assert_eq!(carrier(), from);
+    assert!(!events(&from).contains("is given up"), "{}", events(&from));
+    ask(tree.at(80), 1);
 }

@@ -29,6 +29,7 @@ pub mod policy;
 pub mod query;
 pub mod quota;
 pub mod refusal;
+pub mod repair;
 pub mod resource;
 pub mod retry;
 pub mod rollup;

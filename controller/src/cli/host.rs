@@ -240,6 +240,9 @@ fn describe(host: HostDocument) -> String {
         }
         pairs.push(("amphora", text));
     }
+    for event in host.events {
+        pairs.push(("event", format!("{} {}", event.at, event.what)));
+    }
     let pairs: Vec<(String, String)> = pairs
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))

@@ -29,6 +29,7 @@ pub(super) fn print(fleet: &Fleet, out: &mut String) {
         let _ = writeln!(out, "{name} = \"{}\"", print_duration(value));
     }
     let _ = writeln!(out, "on_this_host = {}", fleet.on_this_host);
+    let _ = writeln!(out, "repair = {}", fleet.repair);
     for zone in &fleet.zones {
         let (name, amphorae) = (quoted(&zone.name), zone.amphorae);
         let _ = write!(

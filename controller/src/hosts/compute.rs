@@ -41,8 +41,8 @@ impl ComputeDriver for HostCompute {
 
     async fn release(&self, id: AmphoraId) -> Result<(), DriverError> {
         let record = self.host.record();
-        if record.state == HostState::Removed {
-            // It is told when it shows up, and ends all it has.
+        if record.state == HostState::Removed || self.hosts.is_given_up(&self.host) {
+            // It is told when it shows up, and ends what nobody wants.
             return Ok(());
         }
         self.host.client.release(&record.facts.agent, id).await

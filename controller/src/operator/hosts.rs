@@ -59,6 +59,15 @@ pub(crate) struct HostDocument {
     pub(crate) amphorae_max: Option<u32>,
     pub(crate) enrolled_at: String,
     pub(crate) last_seen: Option<String>,
+    /// What happened to it lately, oldest first.
+    pub(crate) events: Vec<HostEventDocument>,
+}
+
+/// Something that happened to a host as it travels to operators.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct HostEventDocument {
+    pub(crate) at: String,
+    pub(crate) what: String,
 }
 
 /// An amphora of a host as it travels to operators.
@@ -286,7 +295,14 @@ impl Desk {
                     .or_else(|| self.hosts.hosted(&name, id)?.trouble),
             })
             .collect();
+        let events = self.hosts.events(host.id).into_iter();
         HostDocument {
+            events: events
+                .map(|(at, what)| HostEventDocument {
+                    at: at.to_string(),
+                    what,
+                })
+                .collect(),
             id: name,
             name: host.facts.name,
             zone: host.zone,

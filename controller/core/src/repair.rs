@@ -1,0 +1,280 @@
+//! Which amphorae are given up, so that what they carry is served elsewhere.
+//!
+//! Nobody is given up for one reason: an amphora is lost when it is not heard of for its time *and* cannot be reached. And
+//! nobody is given up by whoever is more likely to be blind than right: when most hosts seem lost at once, or more than
+//! the budget allows within a while, what is in force stays where it is.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
+use core::time::Duration;
+
+use jiff::Timestamp;
+use krater_amphora_api::AmphoraId;
+
+/// What is seen of an amphora.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// Which amphora.
+    pub amphora: AmphoraId,
+    /// The host it is on.
+    pub host: String,
+    /// Whether it, or its host, was heard of lately: the first signal.
+    pub heard: bool,
+    /// Whether it can be reached: the second.
+    pub reached: bool,
+    /// Whether it may be given up: what is another controller's to start is not.
+    pub expendable: bool,
+}
+
+/// How much may be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Hosts within [`Budget::window`], or the share of all hosts below, whichever is more.
+    pub hosts_max: u64,
+    /// One in so many hosts.
+    pub one_in: u64,
+    /// For how long a host that was given up counts.
+    pub window: Duration,
+}
+
+/// Hosts that were given up, and when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spent(BTreeMap<String, Timestamp>);
+
+/// What is decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// Amphorae that are given up, with their hosts.
+    pub lost: Vec<(AmphoraId, String)>,
+    /// Amphorae that are as lost as those, and are not given up for this reason.
+    pub held: Option<(Vec<(AmphoraId, String)>, Held)>,
+}
+
+/// Why nobody is given up though somebody is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// So many hosts of so many seem lost: it is more likely that this controller is cut off.
+    Blind {
+        /// Hosts that seem lost.
+        lost: u64,
+        /// All hosts.
+        of: u64,
+    },
+    /// As many were given up lately as may be.
+    Budget {
+        /// So many hosts.
+        most: u64,
+    },
+}
+
+impl Held {
+    /// For people.
+    #[must_use]
+    pub fn sentence(self) -> String {
+        match self {
+            Self::Blind { lost, of } => format!(
+                "{lost} of {of} hosts seem lost at once: it is more likely that this controller is cut off from them, so everything stays where it is"
+            ),
+            Self::Budget { most } => format!(
+                "{most} hosts were given up lately, which is as many as may be: what this one carries stays where it is until that is a while ago (krater host drain moves it at once)"
+            ),
+        }
+    }
+}
+
+/// Decides who is given up, and notes it in `spent`.
+#[must_use]
+pub fn judge(sights: &[Sight], budget: Budget, spent: &mut Spent, now: Timestamp) -> Judgement {
+    spent.forget_before(now, budget.window);
+    let hosts: BTreeSet<&str> = sights.iter().map(|sight| sight.host.as_str()).collect();
+    let is_lost = |sight: &&Sight| !sight.heard && !sight.reached;
+    let troubled: BTreeSet<&str> = sights
+        .iter()
+        .filter(is_lost)
+        .map(|sight| sight.host.as_str())
+        .collect();
+    let mut lost: Vec<(AmphoraId, String)> = sights
+        .iter()
+        .filter(is_lost)
+        .filter(|sight| sight.expendable)
+        .map(|sight| (sight.amphora, sight.host.clone()))
+        .collect();
+    lost.sort_unstable();
+    if lost.is_empty() {
+        return Judgement::default();
+    }
+    let (few, of) = (troubled.len() as u64, hosts.len() as u64);
+    if few.saturating_mul(2) > of {
+        let held = Held::Blind { lost: few, of };
+        return Judgement {
+            lost: Vec::new(),
+            held: Some((lost, held)),
+        };
+    }
+    let share = of.checked_div(budget.one_in).unwrap_or_default();
+    let most = budget.hosts_max.max(share);
+    let mut judgement = Judgement::default();
+    let mut beyond = Vec::new();
+    for (amphora, host) in lost {
+        let is_counted = spent.0.contains_key(&host);
+        if !is_counted && spent.0.len() as u64 >= most {
+            beyond.push((amphora, host));
+            continue;
+        }
+        spent.0.entry(host.clone()).or_insert(now);
+        judgement.lost.push((amphora, host));
+    }
+    if !beyond.is_empty() {
+        judgement.held = Some((beyond, Held::Budget { most }));
+    }
+    judgement
+}
+
+impl Spent {
+    fn forget_before(&mut self, now: Timestamp, window: Duration) {
+        self.0.retain(|_, at| {
+            // What lies ahead is a clock that stepped back: it counts as now.
+            Duration::try_from(now.duration_since(*at)).map_or(true, |age| age < window)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::sample::at;
+
+    const BUDGET: Budget = Budget {
+        hosts_max: 1,
+        one_in: 5,
+        window: Duration::from_secs(60),
+    };
+
+    fn amphora(number: u128) -> AmphoraId {
+        AmphoraId::new(Uuid::from_u128(number))
+    }
+
+    fn sight(number: u128, heard: bool, reached: bool) -> Sight {
+        Sight {
+            amphora: amphora(number),
+            host: format!("h{number}"),
+            heard,
+            reached,
+            expendable: true,
+        }
+    }
+
+    /// Of so many hosts the first few are lost.
+    fn fleet(of: u128, lost: u128) -> Vec<Sight> {
+        let is_there = |number| number >= lost;
+        (0..of)
+            .map(|number| sight(number, is_there(number), is_there(number)))
+            .collect()
+    }
+
+    #[test]
+    fn one_signal_gives_nobody_up_and_two_do() {
+        for (heard, reached, lost) in [
+            (true, true, false),
+            (false, true, false),
+            (true, false, false),
+            (false, false, true),
+        ] {
+            let mut sights = fleet(4, 0);
+            sights[0] = sight(0, heard, reached);
+            let found = judge(&sights, BUDGET, &mut Spent::default(), at(0));
+            assert_eq!(!found.lost.is_empty(), lost, "{heard} {reached}");
+            assert_eq!(found.held, None);
+        }
+    }
+
+    #[test]
+    fn when_most_seem_lost_it_is_the_controller_that_is_blind() {
+        for (of, lost, blind) in [(2, 1, false), (3, 2, true), (10, 6, true), (1, 1, true)] {
+            let mut spent = Spent::default();
+            let found = judge(&fleet(of, lost), BUDGET, &mut spent, at(0));
+            let is_blind = matches!(found.held, Some((_, Held::Blind { .. })));
+            assert_eq!(is_blind, blind, "{lost} of {of}");
+            assert_eq!(found.lost.is_empty(), blind);
+            assert_eq!(
+                spent == Spent::default(),
+                blind,
+                "what is held costs nothing"
+            );
+        }
+    }
+
+    #[test]
+    fn the_budget_holds_what_comes_too_soon_after_and_lets_it_go_later() {
+        let mut spent = Spent::default();
+        let first = judge(&fleet(5, 2), BUDGET, &mut spent, at(0));
+        assert_eq!(first.lost, vec![(amphora(0), "h0".into())]);
+        let beyond = vec![(amphora(1), "h1".into())];
+        assert_eq!(first.held, Some((beyond, Held::Budget { most: 1 })));
+        // The one that was given up is gone; the other one waits for its turn.
+        let rest = fleet(5, 2).split_off(1);
+        assert!(judge(&rest, BUDGET, &mut spent, at(59)).lost.is_empty());
+        assert_eq!(judge(&rest, BUDGET, &mut spent, at(61)).lost.len(), 1);
+    }
+
+    #[test]
+    fn large_fleets_lose_a_share_at_once_and_a_host_counts_once() {
+        let mut spent = Spent::default();
+        let found = judge(&fleet(20, 6), BUDGET, &mut spent, at(0));
+        assert_eq!(found.lost.len(), 4);
+        let mut sights = fleet(5, 1);
+        sights.push(Sight {
+            host: "h0".into(),
+            ..sight(9, false, false)
+        });
+        let found = judge(&sights, BUDGET, &mut Spent::default(), at(0));
+        assert_eq!(found.lost.len(), 2, "both amphorae of the host");
+    }
+
+    #[test]
+    fn what_another_controller_starts_is_counted_and_never_given_up() {
+        let mut sights = fleet(4, 1);
+        sights[0].expendable = false;
+        let found = judge(&sights, BUDGET, &mut Spent::default(), at(0));
+        assert_eq!(found, Judgement::default());
+    }
+
+    proptest! {
+        #[test]
+        fn never_are_more_given_up_within_a_window_than_the_budget_allows(
+            rounds in prop::collection::vec((prop::collection::vec(any::<(bool, bool)>(), 10), 0..20_i64), 1..12),
+        ) {
+            let mut spent = Spent::default();
+            let mut given_up: Vec<(i64, String)> = Vec::new();
+            let mut now = 0;
+            for (states, step) in rounds {
+                now += step;
+                let sights: Vec<Sight> = (0..)
+                    .zip(&states)
+                    .map(|(number, (heard, reached))| sight(number, *heard, *reached))
+                    .collect();
+                let found = judge(&sights, BUDGET, &mut spent, at(now));
+                for (id, host) in found.lost {
+                    let seen = sights.iter().find(|sight| sight.amphora == id).unwrap();
+                    prop_assert!(!seen.heard && !seen.reached);
+                    given_up.push((now, host));
+                }
+                let lately: BTreeSet<&String> = given_up
+                    .iter()
+                    .filter(|(when, _)| now - when < 60)
+                    .map(|(_, host)| host)
+                    .collect();
+                prop_assert!(lately.len() <= 2, "{lately:?}");
+            }
+        }
+    }
+}
