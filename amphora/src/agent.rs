@@ -281,6 +281,9 @@ impl Agent {
         leave: Leave,
     ) -> Result<(), Refusal> {
         let held = self.refuse_stale(id, generation)?;
+        if leave == Leave::Moved && held != Held::Nothing {
+            self.housekeeper.leave_addresses(id).await?;
+        }
         if leave == Leave::Moved && held != Held::Nothing && !kernel_migrates() {
             self.housekeeper.deafen(id)?;
             sleep(HANDOVER_TIME).await;

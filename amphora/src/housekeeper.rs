@@ -35,6 +35,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     access,
+    announce::Turns,
     clock::Clock,
     custody::Custody,
     limits::{BLOCKING_THREADS_MAX, PROBES_MAX},
@@ -54,7 +55,8 @@ pub(crate) struct Housekeeper {
     agenda_changed: Notify,
     conduct_changed: Notify,
     alarms: RefCell<Option<mpsc::UnboundedReceiver<Alarm>>>,
-    news: Notify,
+    turns: Turns,
+    news: Arc<Notify>,
     clock: Clock,
     boot: BootId,
     workers: usize,
@@ -134,6 +136,16 @@ impl Housekeeper {
         }
         self.agenda_changed.notify_one();
         self.conduct_changed.notify_one();
+        self.turns.follow(&world, &self.news, &self.tallies);
+        Ok(())
+    }
+
+    /// Leaves the addresses of a load balancer to others, if it takes turns at them, and returns when they have them.
+    pub(crate) async fn leave_addresses(&self, id: LoadBalancerId) -> Result<(), Ending> {
+        let world = self.world()?;
+        if let Some(balancer) = world.balancers.get(&id) {
+            self.turns.leave(balancer).await;
+        }
         Ok(())
     }
 
@@ -146,6 +158,8 @@ impl Housekeeper {
     pub(crate) fn remove(&self, id: LoadBalancerId, leave: Leave) -> Result<(), Ending> {
         self.with_plane(|plane| plane.remove(id, leave))?;
         self.probes.borrow_mut().forget(id);
+        self.turns
+            .follow(&*self.world()?, &self.news, &self.tallies);
         self.tallies.removals.inc();
         Ok(())
     }
@@ -193,6 +207,11 @@ impl Housekeeper {
     /// What the slow thread counts.
     pub(crate) const fn tallies(&self) -> &Arc<Tallies> {
         &self.tallies
+    }
+
+    /// Who takes turns at addresses.
+    pub(crate) const fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// The probe counters of every monitored member.
@@ -352,6 +371,10 @@ impl Housekeeper {
                 return;
             }
             let Ok(world) = self.world() else { return };
+            let Ok(()) = self.with_plane(|plane| self.turns.check(|| plane.pulse())) else {
+                return;
+            };
+            self.turns.follow(&world, &self.news, &self.tallies);
             let now = listeners_digest(&world);
             if seen.replace(Some(now)).is_some_and(|before| before != now) || opened {
                 self.news.notify_one();
@@ -423,7 +446,8 @@ impl Housekeeper {
             agenda_changed: Notify::new(),
             conduct_changed: Notify::new(),
             alarms: RefCell::new(alarms),
-            news: Notify::new(),
+            turns: Turns::default(),
+            news: Arc::default(),
             clock: Clock::start(),
             boot,
             workers,
@@ -432,6 +456,10 @@ impl Housekeeper {
     }
 
     async fn end(&self, drain: Duration, ends: &mut Ends) {
+        // First, so that clients are served until others have the addresses.
+        if let Either::Right(_) = select(pin!(self.turns.end()), pin!(ends.next())).await {
+            warn!("told to end again: addresses are not left to anybody");
+        }
         let Some(plane) = self.plane.borrow_mut().take() else {
             return;
         };

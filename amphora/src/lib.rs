@@ -2,6 +2,7 @@
 
 mod access;
 mod agent;
+mod announce;
 mod channel;
 pub mod cli;
 mod clock;

@@ -404,3 +404,19 @@ pub(crate) const HOST_ORDER_BYTES_MAX: usize = 64 << 10;
 
 /// How long a controller waits for the end of an amphora before it is told to ask again: less than its patience.
 pub(crate) const HOST_RELEASE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of an advert with its IP header: the largest names 255 addresses.
+pub(crate) const ADVERT_BYTES_MAX: usize = 4_608;
+
+/// Bytes of what is noted of addresses at which this process takes turns: a thousand load balancers with many each.
+pub(crate) const NOTES_BYTES_MAX: u64 = 16 << 20;
+
+/// How long a supervisor waits for the next agent to go on with the addresses of a dead one, before it lets go of them:
+/// an agent is up within a fraction of it, and longer than this nobody should wait for one.
+pub(crate) const RESUME_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How long threads that carry traffic may take to answer before this process counts as unable to serve.
+pub(crate) const PULSE_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// How often links are looked at although nothing was heard of them, and what failed there is tried again.
+pub(crate) const LOOK_EACH: Duration = Duration::from_secs(1);

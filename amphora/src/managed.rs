@@ -77,6 +77,7 @@ impl Managed {
                 let port = config.metrics.map(|address| address.port());
                 // It cannot be ending: it is only just beginning.
                 let _ = housekeeper.entrust(Custody::of_supervisor());
+                housekeeper.turns().note_in(&config.state_dir);
                 let agent = Agent::restore(Rc::clone(&housekeeper), keep, config.id, port)
                     .map_err(io::Error::other)?;
                 let _ = housekeeper.renounce();

@@ -1,7 +1,7 @@
 //! What the housekeeper may ask of the threads that carry traffic.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::AtomicUsize, mpsc},
     time::Duration,
 };
 
@@ -42,6 +42,8 @@ pub(crate) enum Order {
     Retire { listener: ListenerId, leave: Leave },
     /// End the connections and requests of these members, by their serials: their time is up.
     Cut { members: Arc<HashSet<u64>> },
+    /// Say that orders are carried out here.
+    Answer { count: Arc<AtomicUsize> },
     /// The world has changed: let go of what is no longer in it.
     Tidy,
     /// Close every socket, drain every connection for at most that long, then end.

@@ -21,6 +21,7 @@ use krater_amphora_core::{
 
 use crate::{
     access::{self, AccessLog},
+    announce::Pulse,
     custody::Custody,
     l4,
     limits::CLOSE_TIME_MAX,
@@ -259,6 +260,15 @@ impl Plane {
         }
         self.show_failures(&world);
         opened
+    }
+
+    /// Asks every thread whether it does what it is asked to.
+    pub(crate) fn pulse(&self) -> Pulse {
+        Pulse::begin(self.lanes(), |count| {
+            self.order_all(|| Order::Answer {
+                count: Arc::clone(count),
+            });
+        })
     }
 
     /// Lets go of what members leave behind once nobody uses it any more. To be called each second.

@@ -23,10 +23,11 @@ use tracing::{error, info, warn};
 
 use crate::{
     agent::chain,
+    announce::let_go_for,
     config::BAD_CONFIGURATION,
     custody::Custodian,
     keep::{Holder, StateLock},
-    limits::{RESTART_PAUSE_MAX, RESTART_PAUSE_MIN},
+    limits::{RESTART_PAUSE_MAX, RESTART_PAUSE_MIN, RESUME_TIME_MAX},
 };
 
 /// What to keep alive.
@@ -73,14 +74,25 @@ impl Supervisor {
             let mut child = self.start(input)?;
             info!(pid = child.id(), "the agent was started");
             let serving = custodian.serve(agent);
-            let (status, asked) = self.attend(&mut child, &mut orders, serving).await?;
+            let (status, asked) = {
+                // What the one before had is kept for this one, as long as it comes up.
+                let mut let_go = pin!(let_go_for(&self.state_dir, child.id(), RESUME_TIME_MAX));
+                let attending = self.attend(&mut child, &mut orders, serving);
+                let mut attending = pin!(attending);
+                tokio::select! {
+                    ended = &mut attending => ended?,
+                    () = &mut let_go => attending.await?,
+                }
+            };
             match status.code() {
                 Some(0) => return Ok(End::Done),
                 Some(code) if code == i32::from(BAD_CONFIGURATION) => {
+                    let_go_for(&self.state_dir, None, Duration::ZERO).await;
                     return Ok(End::BadConfiguration);
                 }
                 _ if asked => {
                     warn!(%status, "the agent did not end well");
+                    let_go_for(&self.state_dir, None, Duration::ZERO).await;
                     return Ok(End::Done);
                 }
                 code => error!(
@@ -89,7 +101,12 @@ impl Supervisor {
                     "the agent died and is started again"
                 ),
             }
-            sleep(backoff.after(began.elapsed())).await;
+            let pause = backoff.after(began.elapsed());
+            if !pause.is_zero() {
+                // It keeps dying: others do better.
+                let_go_for(&self.state_dir, None, Duration::ZERO).await;
+            }
+            sleep(pause).await;
         }
     }
 

@@ -76,6 +76,8 @@ pub(crate) struct Tallies {
     /// Flaws of the snapshot file as last read; zero when it was taken.
     pub(crate) file_flaws: Level,
     pub(crate) certificate_expiry: Level,
+    /// What was said and heard by who takes turns at addresses.
+    pub(crate) turns: TurnTallies,
     pub(crate) bugs: Tally,
 }
 
@@ -86,6 +88,15 @@ pub(crate) struct Refusals {
     pub(crate) stale: Tally,
     pub(crate) invalid: Tally,
     pub(crate) not_kept: Tally,
+}
+
+/// Adverts and what came of them.
+#[derive(Debug, Default)]
+pub(crate) struct TurnTallies {
+    pub(crate) sent: Tally,
+    pub(crate) heard: Tally,
+    pub(crate) ignored: Tally,
+    pub(crate) takeovers: Tally,
 }
 
 impl Default for Tallies {
@@ -104,6 +115,7 @@ impl Default for Tallies {
             reload_last: Level::default(),
             file_flaws: Level::default(),
             certificate_expiry: Level::default(),
+            turns: TurnTallies::default(),
             bugs: Tally::default(),
         }
     }

@@ -66,6 +66,7 @@ impl Bed {
             pools: vec![pool],
             takes_over: false,
             member_drain_ms: None,
+            announcement: None,
         };
         Self {
             plane: Plane::start(2, Duration::from_secs(1)).unwrap(),

@@ -4,7 +4,7 @@
 //! the other threads is listed in the architecture: the world, rosters inside it, meters, limits and loads, and the
 //! inbox that the housekeeper writes to.
 
-use std::{io, rc::Rc, thread, time::Duration};
+use std::{io, rc::Rc, sync::atomic::Ordering::Relaxed, thread, time::Duration};
 
 use hashbrown::HashMap;
 use krater_amphora_core::transition::Place;
@@ -141,6 +141,9 @@ impl Worker {
             }
             Order::Retire { listener, leave } => self.local.retire(listener, leave),
             Order::Cut { members } => self.local.cut(&members),
+            Order::Answer { count } => {
+                count.fetch_add(1, Relaxed);
+            }
             Order::Tidy => self.local.tidy(),
             Order::Stop { .. } => {}
         }

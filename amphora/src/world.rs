@@ -17,8 +17,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use krater_amphora_api::{
-    Algorithm, ListenerId, ListenerReport, ListenerState as Serving, LoadBalancerId,
-    LoadBalancerReport, MemberHealth, MemberId, MemberReport, PoolId, PoolReport,
+    Algorithm, ListenerId, ListenerState as Serving, LoadBalancerId, MemberHealth, MemberId,
+    MemberReport, PoolId,
 };
 use krater_amphora_core::{
     conduct::Terms,
@@ -38,8 +38,10 @@ mod limit;
 mod part;
 mod places;
 mod prepared;
+mod report;
 mod shelves;
 mod sources;
+mod standing;
 mod staying;
 mod sticky;
 
@@ -54,6 +56,7 @@ pub use part::Part;
 pub(crate) use places::{Busy, Held, Places};
 pub use prepared::Prepared;
 pub use shelves::Shelves;
+pub(crate) use standing::Standing;
 use staying::{by_id, leaving};
 pub use sticky::AppCookie;
 
@@ -79,6 +82,8 @@ pub struct Balancer {
     pub listeners: Vec<Arc<ListenerState>>,
     /// Its pools, in the order of the snapshot.
     pub pools: Vec<Arc<PoolState>>,
+    /// How it stands at its addresses, if it takes turns at them; written by the thread that does so for it.
+    pub(crate) standing: Option<Standing>,
     /// What was told of it last by its PROMETHEUS listeners, and when.
     pub(crate) told: ArcSwapOption<(Instant, Bytes)>,
 }
@@ -256,38 +261,13 @@ impl Balancer {
                 )
             })
             .collect();
+        let standing = standing::follow(old, &snapshot);
         Self {
             snapshot,
             listeners,
             pools,
+            standing,
             told: ArcSwapOption::empty(),
-        }
-    }
-
-    /// This load balancer in the terms of the contract.
-    #[must_use]
-    pub fn report(&self) -> LoadBalancerReport {
-        LoadBalancerReport {
-            id: self.snapshot.load_balancer(),
-            generation: self.snapshot.generation(),
-            listeners: self
-                .listeners
-                .iter()
-                .map(|state| ListenerReport {
-                    id: state.listener.id,
-                    state: state.serving(),
-                    counters: state.shared.meter.counters(),
-                    failures: state.shared.meter.failures().named(),
-                })
-                .collect(),
-            pools: self
-                .pools
-                .iter()
-                .map(|state| PoolReport {
-                    id: state.pool.id,
-                    members: state.members.iter().map(|member| member.report()).collect(),
-                })
-                .collect(),
         }
     }
 }

@@ -192,6 +192,7 @@ impl State {
             out: false,
         };
         LoadBalancerReport {
+            announcement: None,
             id: spec.load_balancer,
             generation: spec.generation,
             listeners: listeners

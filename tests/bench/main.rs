@@ -10,6 +10,7 @@ mod peer;
 mod scale;
 mod soak;
 mod table;
+mod takeover;
 mod tree;
 mod writers;
 
@@ -118,6 +119,12 @@ enum What {
         #[arg(long, default_value_t = 16)]
         clients: usize,
     },
+    /// How long nobody answers when addresses pass from one host to another, by why.
+    Takeover {
+        /// How often each is done.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
     /// Serves the SPEC.json of a comparison of load balancers with `krater-amphora run`, until SIGTERM.
     Peer {
         /// What to serve; read again on SIGHUP.
@@ -168,6 +175,7 @@ fn main() -> anyhow::Result<()> {
             rate,
             clients,
         }),
+        What::Takeover { runs } => takeover::measure(runs),
         What::Crash { count, seed } => crash::measure(count, seed),
     };
     match arguments.output {

@@ -193,6 +193,7 @@ fn report(
     };
     let pools = tree.pools.iter().enumerate().filter(|(at, _)| said(*at));
     LoadBalancerReport {
+        announcement: None,
         id: tree.id(),
         generation: tree.generation(),
         listeners: listeners

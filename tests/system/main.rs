@@ -35,3 +35,4 @@ mod tls_causes;
 mod tokens;
 mod traffic;
 mod treatment;
+mod turns;

@@ -30,16 +30,16 @@ pub use id::{
 };
 pub use rejection::{Applied, ApplyError, Rejection, Subject};
 pub use report::{
-    Counters, Info, ListenerReport, ListenerState, LoadBalancerReport, MemberHealth, MemberReport,
-    PoolReport, Report, ReportReceipt,
+    AnnouncementReport, AnnouncementState, Counters, Info, ListenerReport, ListenerState,
+    LoadBalancerReport, MemberHealth, MemberReport, PoolReport, Report, ReportReceipt,
 };
 pub use secret::PrivateKeyPem;
 pub use spec::{
-    AccessLogSpec, Algorithm, AlpnProtocol, CertificateSpec, CipherSuite, ClientCertificatesSpec,
-    Comparison, ExpectedCodes, HstsSpec, HttpProbeSpec, HttpVersion, InsertHeadersSpec,
-    ListenerProtocol, ListenerSpec, ListenerTlsSpec, MemberSpec, MonitorSpec, PATTERN_BYTES_MAX,
-    PERSISTENCE_SECONDS_MAX, PassiveHealthSpec, PersistenceSpec, PolicyAction, PolicySpec,
-    PoolProtocol, PoolSpec, PoolTlsSpec, ProbeSpec, RuleSpec, RuleSubject, SnapshotSpec,
-    TimeoutsSpec, TlsVersion, VipSpec,
+    AccessLogSpec, Algorithm, AlpnProtocol, AnnouncementSpec, CertificateSpec, CipherSuite,
+    ClientCertificatesSpec, Comparison, ExpectedCodes, HstsSpec, HttpProbeSpec, HttpVersion,
+    InsertHeadersSpec, ListenerProtocol, ListenerSpec, ListenerTlsSpec, MemberSpec, MonitorSpec,
+    PATTERN_BYTES_MAX, PERSISTENCE_SECONDS_MAX, PassiveHealthSpec, PersistenceSpec, PolicyAction,
+    PolicySpec, PoolProtocol, PoolSpec, PoolTlsSpec, ProbeSpec, RuleSpec, RuleSubject,
+    SnapshotSpec, TimeoutsSpec, TlsVersion, VipSpec,
 };
 pub use version::ContractVersion;

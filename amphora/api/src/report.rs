@@ -58,6 +58,31 @@ pub struct LoadBalancerReport {
     pub listeners: Vec<ListenerReport>,
     /// Its pools.
     pub pools: Vec<PoolReport>,
+    /// Whether it has its addresses here, if it takes turns at them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announcement: Option<AnnouncementReport>,
+}
+
+/// Whether an amphora has the addresses of a load balancer at which it takes turns with others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnnouncementReport {
+    /// Whether it has.
+    pub state: AnnouncementState,
+    /// Why it cannot have them, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Whose turn it is, as one amphora sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnnouncementState {
+    /// Its own: it has the addresses.
+    Active,
+    /// Another's, whose silence it listens for.
+    Standby,
+    /// It takes no part.
+    Down,
 }
 
 /// One listener on one amphora.

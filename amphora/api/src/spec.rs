@@ -9,8 +9,10 @@ use crate::{
     Generation, HealthMonitorId, L7PolicyId, ListenerId, LoadBalancerId, MemberId, PoolId,
 };
 
+mod announcement;
 mod tls;
 
+pub use announcement::AnnouncementSpec;
 pub use tls::{
     AlpnProtocol, CertificateSpec, CipherSuite, ClientCertificatesSpec, HstsSpec, ListenerTlsSpec,
     PoolTlsSpec, TlsVersion,
@@ -46,6 +48,10 @@ pub struct SnapshotSpec {
     /// themselves when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member_drain_ms: Option<u32>,
+    /// How it takes turns with other amphorae at its addresses. When absent the addresses are there already, and are
+    /// nobody's to move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announcement: Option<AnnouncementSpec>,
 }
 
 /// One address of a load balancer.

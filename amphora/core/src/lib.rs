@@ -2,8 +2,8 @@
 //! ([`snapshot`]), which member serves a client ([`roster`]) and keeps it ([`affinity`]), what becomes of a request
 //! ([`l7`]), whether a member is healthy ([`monitor`]), who may connect ([`gate`]), to whom a client's datagrams go
 //! ([`flow`]), what it is told if nobody takes them ([`icmp`]), what changes between two snapshots ([`transition`]),
-//! which thread serves a connection ([`spread`]), what members are told of clients ([`forwarded`], [`certificate`])
-//! and browsers of listeners ([`hsts`]).
+//! which thread serves a connection ([`spread`]), whose turn it is at an address ([`vrrp`]), what members are told of
+//! clients ([`forwarded`], [`certificate`]) and browsers of listeners ([`hsts`]).
 //!
 //! Time comes in as [`time::Instant`], chance as a number; both are the edge's to take.
 #![no_std]
@@ -34,6 +34,7 @@ pub mod succession;
 pub mod time;
 pub mod trace;
 pub mod transition;
+pub mod vrrp;
 
 #[cfg(test)]
 mod sample;

@@ -157,3 +157,9 @@ pub const UNREACHABLES_AT_ONCE_MAX: u64 = 50;
 /// So many connections more than a thread that rests, and a thread may be crowded: fewer are no load, and passing them
 /// on costs more than it gains.
 pub const CROWD_MIN: u64 = 8;
+
+/// Others that take turns at one load balancer's addresses: a pair, with room for who is about to replace one.
+pub const PEERS_MAX: usize = 8;
+
+/// The shortest time between two adverts, in milliseconds: what a thread of a busy host keeps to.
+pub const ADVERT_INTERVAL_MS_MIN: u32 = 50;

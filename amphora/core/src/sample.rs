@@ -45,6 +45,7 @@ pub(crate) fn spec() -> SnapshotSpec {
         }],
         takes_over: false,
         member_drain_ms: None,
+        announcement: None,
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     proxy_protocol,
 };
 
+mod announcement;
 mod listener;
 mod parse;
 mod persistence;
@@ -32,6 +33,7 @@ mod probe;
 mod tls;
 
 pub use crate::monitor::MonitorConfig;
+pub use announcement::Announcement;
 pub use persistence::{Persistence, SourceAffinity};
 
 /// A load balancer whose settings were checked and mean something.
@@ -42,6 +44,7 @@ pub use persistence::{Persistence, SourceAffinity};
 pub struct Snapshot {
     spec: SnapshotSpec,
     vips: Vec<IpAddr>,
+    announcement: Option<Announcement>,
     listeners: Vec<Listener>,
     pools: Vec<Pool>,
     pool_positions: BTreeMap<PoolId, usize>,
@@ -98,6 +101,12 @@ impl Snapshot {
     #[must_use]
     pub fn vips(&self) -> &[IpAddr] {
         &self.vips
+    }
+
+    /// How it takes turns with others at its addresses; `None` if they are there already.
+    #[must_use]
+    pub const fn announcement(&self) -> Option<&Announcement> {
+        self.announcement.as_ref()
     }
 
     /// Its listeners, disabled ones too, in the order of the spec.

@@ -20,6 +20,7 @@ fn spec(number: u128) -> SnapshotSpec {
         pools: Vec::new(),
         takes_over: false,
         member_drain_ms: None,
+        announcement: None,
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    sync::{Arc, mpsc::TryRecvError},
+    sync::{Arc, atomic::Ordering::Relaxed, mpsc::TryRecvError},
     task::Waker,
     time::{Duration, Instant},
 };
@@ -319,6 +319,9 @@ impl Engine {
                 let member = connection.member();
                 member.is_some_and(|member| members.contains(&member.serial))
             }),
+            Order::Answer { count } => {
+                count.fetch_add(1, Relaxed);
+            }
             // The look lets go of the world that was.
             Order::Tidy => {
                 self.seats.epoch();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use krater_amphora_api::{
-    AmphoraId, BootId, ContractVersion, ListenerState as Serving, PoolProtocol,
+    AmphoraId, AnnouncementState, BootId, ContractVersion, ListenerState as Serving, PoolProtocol,
 };
 use krater_amphora_core::snapshot::Mode;
 use prometheus::{
@@ -162,12 +162,25 @@ impl Scrape {
                 out.count(metric, &[], value);
             }
         }
+        self.turns(out);
         let failed = self
             .world
             .listeners
             .values()
             .filter(|state| matches!(state.serving(), Serving::Failed { .. }));
         out.count(&table::OPEN_FAILURES, &[], failed.count() as u64);
+    }
+
+    fn turns(&self, out: &mut Families) {
+        let turns = &self.tallies.turns;
+        for (result, tally) in [
+            ("sent", &turns.sent),
+            ("heard", &turns.heard),
+            ("ignored", &turns.ignored),
+        ] {
+            out.count(&table::ADVERTS, &[result], tally.read());
+        }
+        out.count(&table::TAKEOVERS, &[], turns.takeovers.read());
     }
 
     fn balancer(&self, balancer: &Balancer, out: &mut Families) {
@@ -177,6 +190,16 @@ impl Scrape {
             &[&lb],
             balancer.snapshot.generation().number(),
         );
+        if let Some(announcement) = balancer.announcement() {
+            for (name, state) in [
+                ("active", AnnouncementState::Active),
+                ("standby", AnnouncementState::Standby),
+                ("down", AnnouncementState::Down),
+            ] {
+                let is_it = u64::from(announcement.state == state);
+                out.count(&table::ANNOUNCEMENT, &[&lb, name], is_it);
+            }
+        }
         for state in &balancer.listeners {
             listener(state, &lb, out);
         }

@@ -118,6 +118,12 @@ declare! {
         "Reasons for which the snapshot file was refused when it was last read; 0 when it was taken.";
     OPEN_FAILURES Gauge "krater_amphora_open_failures" []
         "Listeners of which a port cannot be had now.";
+    ADVERTS Counter "krater_amphora_adverts_total" ["result"]
+        "Adverts of VRRP by which amphorae take turns at addresses: sent, heard, ignored (malformed, or of nobody known).";
+    TAKEOVERS Counter "krater_amphora_takeovers_total" []
+        "Times that this amphora took over the addresses of a load balancer at which it takes turns.";
+    ANNOUNCEMENT Gauge "krater_amphora_load_balancer_announcement_state" ["lb", "state"]
+        "1 for whose turn it is at the addresses, 0 for the others: active (this amphora's), standby, down (load balancers that take turns only).";
     GENERATION Gauge "krater_amphora_load_balancer_generation" ["lb"]
         "The generation in force.";
     LISTENER_STATE Gauge "krater_amphora_listener_state" ["lb", "listener", "state"]

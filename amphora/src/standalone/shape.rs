@@ -7,9 +7,10 @@ use std::{fmt, net::IpAddr};
 
 use hashbrown::HashSet;
 use krater_amphora_api::{
-    AccessLogSpec, Algorithm, ExpectedCodes, Generation, HealthMonitorId, HttpVersion, L7PolicyId,
-    ListenerId, ListenerProtocol, ListenerTlsSpec, LoadBalancerId, MemberId, PassiveHealthSpec,
-    PersistenceSpec, PolicyAction, PoolId, PoolProtocol, PoolTlsSpec, RuleSpec,
+    AccessLogSpec, Algorithm, AnnouncementSpec, ExpectedCodes, Generation, HealthMonitorId,
+    HttpVersion, L7PolicyId, ListenerId, ListenerProtocol, ListenerTlsSpec, LoadBalancerId,
+    MemberId, PassiveHealthSpec, PersistenceSpec, PolicyAction, PoolId, PoolProtocol, PoolTlsSpec,
+    RuleSpec,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -59,6 +60,7 @@ pub(super) const LOAD_BALANCER: Shape = &[
     optional("listeners", Content::Resources(LISTENER)),
     optional("pools", Content::Resources(POOL)),
     optional("member_drain_ms", leaf::<Option<u32>>()),
+    optional("announcement", leaf::<Option<AnnouncementSpec>>()),
 ];
 
 const VIP: Shape = &[required("address", leaf::<IpAddr>(), r#""127.0.0.1""#)];

@@ -104,6 +104,7 @@ pub fn compile(tree: &LoadBalancerTree, defaults: &Defaults, secrets: &Secrets) 
         pools,
         takes_over: false,
         member_drain_ms: treatment.member_drain_ms,
+        announcement: None,
     }
 }
 

@@ -113,6 +113,7 @@ fn spec() -> SnapshotSpec {
         pools: Vec::new(),
         takes_over: false,
         member_drain_ms: None,
+        announcement: None,
     }
 }
 
@@ -126,6 +127,7 @@ fn applied() -> String {
 
 fn report_of() -> LoadBalancerReport {
     LoadBalancerReport {
+        announcement: None,
         id: spec().load_balancer,
         generation: Generation::FIRST,
         listeners: Vec::new(),

@@ -25,6 +25,7 @@ fn at(second: i64) -> Timestamp {
 fn said(number: u128, generation: u64) -> LoadBalancerReport {
     let counters = Counters::default();
     LoadBalancerReport {
+        announcement: None,
         id: lb(number),
         generation: Generation::from_number(generation).unwrap(),
         listeners: vec![ListenerReport {

@@ -10,7 +10,7 @@ use core::{net::IpAddr, time::Duration};
 
 use krater_amphora_api::{Rejection, SnapshotSpec, Subject, VipSpec};
 
-use super::{Snapshot, listener, pool};
+use super::{Snapshot, announcement, listener, pool};
 use crate::limits;
 
 /// The body of [`Snapshot::parse`]. Every check runs, whatever failed before it; a part that failed is replaced by
@@ -26,6 +26,10 @@ pub(super) fn snapshot(spec: SnapshotSpec) -> Result<Snapshot, Vec<Rejection>> {
         Subject::LoadBalancer,
         &mut reasons,
     );
+    let announcement = spec
+        .announcement
+        .as_ref()
+        .map(|wanted| announcement::parse(wanted, &vips, &mut reasons));
     let listeners = listener::parse_all(&spec, &mut reasons);
     let pools = pool::parse_all(&spec.pools, &mut reasons);
     if !reasons.rejections.is_empty() {
@@ -46,6 +50,7 @@ pub(super) fn snapshot(spec: SnapshotSpec) -> Result<Snapshot, Vec<Rejection>> {
     Ok(Snapshot {
         spec,
         vips,
+        announcement: announcement.flatten(),
         listeners,
         pools,
         pool_positions,

@@ -15,6 +15,7 @@ use crate::{
     },
 };
 
+mod announcement;
 mod arbitrary;
 mod policy;
 mod probe;

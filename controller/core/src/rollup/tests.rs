@@ -48,6 +48,7 @@ fn report(house: &House, health: &[MemberHealth]) -> LoadBalancerReport {
             .collect(),
     });
     LoadBalancerReport {
+        announcement: None,
         id: tree.id(),
         generation: tree.generation(),
         listeners: listeners.collect(),

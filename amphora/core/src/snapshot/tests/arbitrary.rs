@@ -9,19 +9,14 @@ use krater_amphora_api::{
 };
 use proptest::{prelude::*, sample::subsequence};
 
-use super::{policy::policy, *};
+use super::{
+    announcement::{self, any_address},
+    policy::policy,
+    *,
+};
 
 fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![8 => "[a-z]{0,8}", 1 => ".{0,20}", 1 => Just("n".repeat(300))]
-}
-
-fn any_address() -> impl Strategy<Value = IpAddr> {
-    prop_oneof![
-        8 => (1_u8..250).prop_map(|last| IpAddr::from([192, 0, 2, last])),
-        1 => any::<[u8; 4]>().prop_map(IpAddr::from),
-        1 => any::<[u16; 8]>().prop_map(IpAddr::from),
-        1 => Just(IpAddr::from([0_u8; 4])),
-    ]
 }
 
 fn any_algorithm() -> impl Strategy<Value = Algorithm> {
@@ -449,9 +444,11 @@ fn any_spec() -> impl Strategy<Value = SnapshotSpec> {
         prop::collection::vec(any_listener(), 0..4),
         prop::collection::vec(any_pool(), 0..4),
         prop::option::weighted(0.3, any_timer()),
+        prop::option::weighted(0.3, announcement::anything()),
     )
         .prop_map(
-            |(name, enabled, vips, listeners, pools, member_drain_ms)| SnapshotSpec {
+            |(name, enabled, vips, listeners, pools, member_drain_ms, announcement)| SnapshotSpec {
+                announcement,
                 member_drain_ms,
                 name,
                 enabled,
@@ -474,6 +471,7 @@ fn without_faults(mut spec: SnapshotSpec) -> SnapshotSpec {
                 Subject::LoadBalancer => {
                     (spec.name, spec.vips) = (String::new(), vec![sample::vip("192.0.2.1")]);
                     spec.member_drain_ms = None;
+                    spec.announcement = None;
                 }
                 Subject::Listener(id) => spec.listeners.retain(|listener| listener.id != id),
                 Subject::Pool(id) => spec.pools.retain(|pool| pool.id != id),
@@ -496,6 +494,7 @@ fn without_faults(mut spec: SnapshotSpec) -> SnapshotSpec {
 /// I1, looked at from outside.
 fn assert_valid(snapshot: &Snapshot) {
     assert!(!snapshot.vips().is_empty());
+    announcement::assert_valid(snapshot);
     let mut ports = alloc::collections::BTreeSet::new();
     for listener in snapshot.listeners() {
         assert!(listener.port > 0 && listener.connection_limit > 0);

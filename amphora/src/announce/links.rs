@@ -1,0 +1,159 @@
+//! The links of this host: what is on them, whether they carry anything, and addresses that come and go.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use futures_util::StreamExt;
+use krater_amphora_core::vrrp::neighbour::Hardware;
+use nix::{
+    ifaddrs::getifaddrs,
+    net::if_::InterfaceFlags,
+    sys::socket::{LinkAddr, SockaddrStorage},
+};
+use rtnetlink::{
+    AddressMessageBuilder, Error, Handle, MulticastGroup, new_multicast_connection,
+    packet_core::NetlinkMessage,
+    packet_route::{
+        RouteNetlinkMessage,
+        address::{AddressAttribute, AddressFlags, AddressMessage},
+    },
+    sys::SocketAddr,
+};
+
+/// One look at a link.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) name: String,
+    pub(super) index: u32,
+    pub(super) hardware: Hardware,
+    /// The link as a packet socket binds to it.
+    pub(super) place: LinkAddr,
+    /// Whether it carries anything.
+    pub(super) is_up: bool,
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+/// All links that can have neighbours, or the loopback.
+pub(super) fn look() -> io::Result<Vec<Link>> {
+    let all: Vec<_> = getifaddrs()?.collect();
+    let mut links: Vec<Link> = all
+        .iter()
+        .filter_map(|entry| {
+            let place = *entry.address.as_ref()?.as_link_addr()?;
+            let working = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
+            Some(Link {
+                name: entry.interface_name.clone(),
+                index: u32::try_from(place.ifindex()).ok()?,
+                hardware: place.addr()?,
+                place,
+                is_up: entry.flags.contains(working),
+                addresses: Vec::new(),
+            })
+        })
+        .collect();
+    for entry in &all {
+        let link = links
+            .iter_mut()
+            .find(|link| link.name == entry.interface_name);
+        if let (Some(link), Some(address)) = (link, entry.address.as_ref().and_then(ip_of)) {
+            link.addresses.push(address);
+        }
+    }
+    Ok(links)
+}
+
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
+}
+
+/// The system's table of addresses, and word of what changes in it.
+pub(super) struct Table {
+    handle: Handle,
+    changes: Box<dyn futures_util::Stream<Item = ()> + Unpin>,
+}
+
+type Message = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr);
+
+impl Table {
+    /// Opens it, on a local set.
+    pub(super) fn open() -> io::Result<Self> {
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ];
+        let (connection, handle, messages) = new_multicast_connection(&groups)?;
+        tokio::task::spawn_local(connection);
+        Ok(Self {
+            handle,
+            changes: Box::new(messages.map(|_: Message| ())),
+        })
+    }
+
+    /// Returns when something may have changed.
+    pub(super) async fn changed(&mut self) {
+        if self.changes.next().await.is_none() {
+            // What comes by itself is looked at each second all the same.
+            std::future::pending().await
+        }
+    }
+
+    /// Has an address on a link; that it is there is fine.
+    pub(super) async fn add(&self, index: u32, address: IpAddr) -> io::Result<()> {
+        let mut request = self.handle.address().add(index, address, bits(address));
+        if address.is_ipv6() {
+            // The others say who has it; waiting for objections would cost a second.
+            let flags = AddressAttribute::Flags(AddressFlags::Nodad);
+            request.message_mut().attributes.push(flags);
+        }
+        tolerate(request.execute().await, EXISTS)
+    }
+
+    /// Takes an address away from a link; that it is not there is fine.
+    pub(super) async fn remove(&self, index: u32, address: IpAddr) -> io::Result<()> {
+        let message = message(index, address);
+        tolerate(
+            self.handle.address().del(message).execute().await,
+            IS_NOT_THERE,
+        )
+    }
+}
+
+fn message(index: u32, address: IpAddr) -> AddressMessage {
+    match address {
+        IpAddr::V4(v4) => AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(index)
+            .address(v4, bits(address))
+            .build(),
+        IpAddr::V6(v6) => AddressMessageBuilder::<Ipv6Addr>::new()
+            .index(index)
+            .address(v6, bits(address))
+            .build(),
+    }
+}
+
+/// A VIP comes without a network: the own address brings that.
+const fn bits(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+fn tolerate(outcome: Result<(), Error>, fine: i32) -> io::Result<()> {
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(Error::NetlinkError(message)) => match message.code.map(|code| -code.get()) {
+            Some(code) if code == fine => Ok(()),
+            Some(code) => Err(io::Error::from_raw_os_error(code)),
+            None => Ok(()),
+        },
+        Err(error) => Err(io::Error::other(error.to_string())),
+    }
+}
+
+const EXISTS: i32 = 17;
+const IS_NOT_THERE: i32 = 99;

@@ -1,0 +1,143 @@
+//! Amphorae that take turns at addresses by VRRP, among themselves and with keepalived.
+
+use std::{thread, time::Duration};
+
+use krater_tests::{Pair, PairedAmphora, Signal, until};
+
+#[test]
+fn the_preferred_one_serves_and_the_other_one_takes_over_from_who_is_silent() {
+    let pair = Pair::new();
+    let (a, _b) = both(&pair);
+    // Stopped, it says nothing and takes nothing away.
+    a.signal_agent(Signal::STOP);
+    until("the other one has the VIPs", BOUND, || pair.has_vips(1));
+    pair.wait_served_by(1, BOUND);
+    a.signal_agent(Signal::CONT);
+    // Preferred as it is, it takes nothing from who serves.
+    pair.wait_held_by(1, BOUND);
+    thread::sleep(Duration::from_secs(1));
+    pair.wait_held_by(1, BOUND);
+    pair.wait_served_by(1, BOUND);
+}
+
+#[test]
+fn who_ends_leaves_the_addresses_to_the_other_one_and_gets_them_back_when_that_ends() {
+    let pair = Pair::new();
+    let (mut a, mut b) = both(&pair);
+    let (gap, lost) = pair.gap(
+        || {
+            a.program().terminate();
+        },
+        Duration::from_millis(500),
+    );
+    assert!(gap < Duration::from_secs(1), "{gap:?}, {lost} lost");
+    pair.wait_held_by(1, BOUND);
+    pair.wait_served_by(1, BOUND);
+    let _again = pair.amphora(0, &pair.spec(0, 100, 100));
+    thread::sleep(Duration::from_secs(1));
+    pair.wait_held_by(1, BOUND);
+    b.program().terminate();
+    pair.wait_held_by(0, BOUND);
+    pair.wait_served_by(0, BOUND);
+}
+
+#[test]
+fn an_agent_that_dies_goes_on_with_its_addresses_when_it_is_started_again() {
+    let pair = Pair::new();
+    let (a, _b) = both(&pair);
+    let before = a.agent();
+    a.signal_agent(Signal::KILL);
+    until("another agent is there", BOUND, || {
+        a.agent().is_some_and(|pid| Some(pid) != before)
+    });
+    // Either it was quick, or the other one has them: never both for long, never nobody.
+    until("one of them alone has the VIPs", BOUND, || {
+        pair.has_vips(0) != pair.has_vips(1)
+    });
+    let at = usize::from(pair.has_vips(1));
+    pair.wait_served_by(at, BOUND);
+}
+
+#[test]
+fn the_supervisor_of_an_agent_that_keeps_dying_leaves_its_addresses_to_the_other_one() {
+    let pair = Pair::new();
+    let (a, _b) = both(&pair);
+    // What is kept cannot be read by the next one, which serves nothing then, and has no certificate: it ends.
+    let kept = a.state_folder().join("load-balancers");
+    for file in std::fs::read_dir(&kept).expect("a folder").flatten() {
+        std::fs::remove_file(file.path()).expect("a file");
+    }
+    a.signal_agent(Signal::KILL);
+    pair.wait_held_by(1, BOUND);
+    pair.wait_served_by(1, BOUND);
+}
+
+#[test]
+fn who_loses_its_link_gives_the_addresses_up() {
+    let pair = Pair::new();
+    let (_a, _b) = both(&pair);
+    pair.cable(0, false);
+    pair.wait_held_by(1, BOUND);
+    pair.wait_served_by(1, BOUND);
+    pair.cable(0, true);
+    thread::sleep(Duration::from_secs(1));
+    pair.wait_held_by(1, BOUND);
+}
+
+#[test]
+fn two_that_do_not_hear_each_other_both_serve_and_agree_once_they_do() {
+    let pair = Pair::new();
+    let (_a, _b) = both(&pair);
+    pair.part(0, false);
+    until("both have the VIPs", BOUND, || {
+        pair.has_vips(0) && pair.has_vips(1)
+    });
+    pair.wait_served_by(1, BOUND);
+    pair.part(0, true);
+    pair.wait_held_by(0, BOUND);
+    pair.wait_served_by(0, BOUND);
+}
+
+#[test]
+fn an_amphora_and_keepalived_take_turns_whichever_was_first() {
+    let pair = Pair::new();
+    let mut keepalived = pair.keepalived(0, 100, 100);
+    pair.wait_held_by(0, BOUND);
+    let mut amphora = pair.amphora(1, &pair.spec(1, 150, 100));
+    thread::sleep(Duration::from_secs(1));
+    // Preferred, it leaves alone who serves.
+    pair.wait_held_by(0, BOUND);
+    // Says goodbye.
+    keepalived.program().terminate();
+    pair.wait_held_by(1, BOUND);
+    pair.wait_served_by(1, BOUND);
+    let mut keepalived = pair.keepalived(0, 200, 100);
+    thread::sleep(Duration::from_secs(1));
+    pair.wait_held_by(1, BOUND);
+    // Silent.
+    amphora.program().signal(Signal::STOP);
+    amphora.signal_agent(Signal::STOP);
+    until("keepalived has the VIPs", BOUND, || pair.has_vips(0));
+    amphora.signal_agent(Signal::CONT);
+    amphora.program().signal(Signal::CONT);
+    pair.wait_held_by(0, BOUND);
+    // Silent in turn.
+    keepalived.program().kill();
+    until("the amphora has the VIPs", BOUND, || pair.has_vips(1));
+    pair.wait_served_by(1, BOUND);
+    let _keepalived = pair.keepalived(0, 200, 100);
+    amphora.program().terminate();
+    pair.wait_held_by(0, BOUND);
+}
+
+/// Both started, the first one preferred and serving.
+fn both(pair: &Pair) -> (PairedAmphora, PairedAmphora) {
+    let a = pair.amphora(0, &pair.spec(0, 100, 100));
+    pair.wait_held_by(0, BOUND);
+    let b = pair.amphora(1, &pair.spec(1, 90, 100));
+    pair.wait_served_by(0, BOUND);
+    until("the other one listens", BOUND, || b.agent().is_some());
+    (a, b)
+}
+
+const BOUND: Duration = Duration::from_secs(30);
