@@ -335,6 +335,12 @@ impl Agent {
         }
     }
 
+    /// Other keys and certificates for this host and all its amphorae, though the old ones are still good.
+    async fn renew_all(&self) -> Result<(), String> {
+        self.renew_own().await.map_err(|error| chain(&error))?;
+        self.tenants.renew_all().await
+    }
+
     async fn renew_own(&self) -> Result<(), HostError> {
         let key = keys::Key::make().map_err(EnrolError::Key)?;
         let certified = self

@@ -373,6 +373,15 @@ impl Hosts {
         self.attending.next()
     }
 
+    /// Has the host of this name make other keys, for one of its amphorae or for itself and all. The error is a sentence.
+    pub(crate) async fn renew(&self, name: &str, amphora: Option<AmphoraId>) -> Result<(), String> {
+        let host = name.parse().ok().and_then(|id| self.host(id));
+        let host = host.ok_or_else(|| format!("there is no host {name}"))?;
+        let agent = host.record().facts.agent;
+        let renewed = host.client.renew(&agent, amphora).await;
+        renewed.map_err(|error| error.to_string())
+    }
+
     /// Whether it is this controller's duty to attend to hosts.
     pub(crate) fn is_attending(&self) -> bool {
         self.attending.look(|attending| *attending)

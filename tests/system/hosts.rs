@@ -265,3 +265,47 @@ fn when_most_hosts_seem_lost_at_once_nothing_is_moved_and_operators_are_told_why
     assert!(!events(&from).contains("is given up"), "{}", events(&from));
     ask(tree.at(80), 1);
 }
+
+#[test]
+fn keys_and_certificates_are_renewed_without_a_lost_request() {
+    let (mut scene, _settings) = bare();
+    let host = HostedAmphorae::join(&host_token(&[]), "one", 9_880);
+    wait_ready("one");
+    let member = HttpMember::start("a", "127.0.0.1:0");
+    let tree = scene.http_tree(&[&member]);
+    let amphora = host.amphorae().remove(0);
+    let own = host.state_folder();
+    let folder = own.join("amphorae").join(&amphora);
+    let papers = |folder: &std::path::Path| {
+        ["key.pem", "certificate.pem"]
+            .map(|name| fs::read_to_string(folder.join(name)).expect("a file"))
+    };
+    let mut load = Load::new();
+    load.add_http(tree.at(80), 2, Duration::from_millis(5));
+    let before = [papers(&own), papers(&folder)];
+    let (status, output) = krater_host(&["renew", "one"]);
+    assert!(status.success() && output.contains("new keys"), "{output}");
+    let after = [papers(&own), papers(&folder)];
+    for (before, after) in before.iter().flatten().zip(after.iter().flatten()) {
+        assert_ne!(before, after);
+    }
+    // One amphora alone, as the amphora API has it.
+    let path = format!("/v2.0/octavia/amphorae/{amphora}/config");
+    let reply = scene.api.call("PUT", &path, None);
+    assert_eq!(reply.status, 202, "{}", reply.body);
+    assert_eq!(papers(&own), after[0]);
+    assert_ne!(papers(&folder), after[1]);
+    // Both go on being spoken to, and speak.
+    until("a change comes into force", NOTICE_MAX, || {
+        let body = serde_json::json!({"pool": {"description": "another"}});
+        scene.api.put(&format!("pools/{}", tree.pool), &body);
+        scene.api.wait_active(&tree.id, SETTLE_MAX);
+        true
+    });
+    until("both are heard of", NOTICE_MAX, || {
+        let shown = shown("one");
+        shown["status"] == "up" && shown["amphorae"][0]["status"] == "ALLOCATED"
+    });
+    let report = load.finish();
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+}

@@ -1,4 +1,4 @@
-//! What controllers ask of a host: method and path → answer, as JSON. Three routes.
+//! What controllers ask of a host: method and path → answer, as JSON. Five routes.
 
 use std::{convert::Infallible, rc::Rc};
 
@@ -26,6 +26,8 @@ pub(crate) async fn answer(
         (&Method::GET, ["v1", "amphorae"]) => json(StatusCode::OK, &agent.tenants.list()),
         (&Method::PUT, ["v1", "amphorae", id]) => put(agent, id, request.into_body()).await,
         (&Method::DELETE, ["v1", "amphorae", id]) => delete(agent, id).await,
+        (&Method::POST, ["v1", "amphorae", id, "certificate"]) => renew(agent, Some(id)).await,
+        (&Method::POST, ["v1", "certificates"]) => renew(agent, None).await,
         (_, ["v1", "info" | "amphorae"] | ["v1", "amphorae", _]) => refuse(
             StatusCode::METHOD_NOT_ALLOWED,
             "that cannot be done here".to_owned(),
@@ -77,6 +79,25 @@ async fn delete(agent: Rc<Agent>, id: &str) -> Response<Full<Bytes>> {
             StatusCode::SERVICE_UNAVAILABLE,
             "the amphora is ending: its connections get their time".to_owned(),
         ),
+    }
+}
+
+/// Gives an amphora, or the host and all its amphorae, other keys and certificates.
+async fn renew(agent: Rc<Agent>, amphora: Option<&str>) -> Response<Full<Bytes>> {
+    let id = match amphora.map(str::parse::<AmphoraId>).transpose() {
+        Ok(id) => id,
+        Err(_) => return no_id(amphora.unwrap_or_default()),
+    };
+    let renewing = tokio::task::spawn_local(async move {
+        match id {
+            Some(id) => agent.tenants.renew(id).await,
+            None => agent.renew_all().await,
+        }
+    });
+    match renewing.await {
+        Ok(Ok(())) => json(StatusCode::OK, &Vec::<AmphoraId>::new()),
+        Ok(Err(message)) => refuse(StatusCode::SERVICE_UNAVAILABLE, message),
+        Err(_) => broke(),
     }
 }
 

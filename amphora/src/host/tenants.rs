@@ -153,23 +153,33 @@ impl Tenants {
     /// Has certificates that end soon replaced, with new keys.
     pub(crate) async fn renew_due(&self) {
         let now = clock::wall_seconds();
-        for (id, slot) in self.all() {
+        for (id, _) in self.all() {
             let papers = self.papers(id);
-            if !papers.is_some_and(|its| keys::is_due(its.validity, now)) {
-                continue;
-            }
-            let _alone = slot.busy.lock().await;
-            let renewed = async {
-                let papers = self.certify(id).await?;
-                self.run(id, &slot, papers).await
-            };
-            match renewed.await {
-                Ok(()) => info!(amphora = %id, "the certificate of the amphora was renewed"),
-                Err(reason) => {
-                    warn!(amphora = %id, reason, "the certificate of the amphora could not be renewed; it is tried again")
-                }
+            if papers.is_some_and(|its| keys::is_due(its.validity, now))
+                && let Err(reason) = self.renew(id).await
+            {
+                warn!(amphora = %id, reason, "the certificate of the amphora could not be renewed; it is tried again");
             }
         }
+    }
+
+    /// Gives all another certificate, with new keys.
+    pub(crate) async fn renew_all(&self) -> Result<(), String> {
+        for (id, _) in self.all() {
+            self.renew(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives an amphora another certificate, with a new key.
+    pub(crate) async fn renew(&self, id: AmphoraId) -> Result<(), String> {
+        let slot = self.slots.borrow().get(&id).cloned();
+        let slot = slot.ok_or_else(|| format!("there is no amphora {id} here"))?;
+        let _alone = slot.busy.lock().await;
+        let papers = self.certify(id).await?;
+        self.run(id, &slot, papers).await?;
+        info!(amphora = %id, "the certificate of the amphora was renewed");
+        Ok(())
     }
 
     /// Has all trust these authorities.

@@ -47,6 +47,13 @@ pub(super) enum HostVerb {
         #[command(flatten)]
         from: From,
     },
+    /// Have it make new keys, for itself and its amphorae, and have them certified. By itself it does so in time.
+    Renew {
+        /// Its id or name.
+        id: String,
+        #[command(flatten)]
+        from: From,
+    },
     /// Remove it: its certificates count for nothing from then on.
     Remove {
         /// Its id or name.
@@ -87,6 +94,12 @@ pub(super) async fn run(verb: HostVerb) -> anyhow::Result<String> {
             let answer = ask(&from, Method::POST, &format!("/{id}/undrain"), None).await?;
             told(&from, answer, |_| {
                 format!("host {id} carries load balancers again\n")
+            })
+        }
+        HostVerb::Renew { id, from } => {
+            let answer = ask(&from, Method::POST, &format!("/{id}/renew"), None).await?;
+            told(&from, answer, |_| {
+                format!("host {id} and its amphorae have new keys and certificates\n")
             })
         }
         HostVerb::Remove { id, force, from } => {

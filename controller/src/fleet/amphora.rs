@@ -150,13 +150,17 @@ impl Amphora {
         started
     }
 
-    /// Gives it a new certificate though the old one is still good. Where its host has it certified, that looks after
-    /// itself.
+    /// Gives it a new certificate though the old one is still good.
     pub(super) async fn renew(&self, parts: &Parts) -> Result<(), String> {
         self.renewing.store(true, Ordering::Release);
-        let renewed = match parts.authority.forget(self.id) {
-            Ok(()) => self.start(parts).await,
-            Err(error) => Err(chain(&error)),
+        let host = lock(&self.record).host.clone();
+        let renewed = if host == parts.host {
+            match parts.authority.forget(self.id) {
+                Ok(()) => self.start(parts).await,
+                Err(error) => Err(chain(&error)),
+            }
+        } else {
+            parts.hosts.renew(&host, Some(self.id)).await
         };
         self.renewing.store(false, Ordering::Release);
         renewed

@@ -67,6 +67,23 @@ impl HostClient {
         Err(refused(status, &answer))
     }
 
+    /// Has the host make other keys, for an amphora or for itself and all, and have them certified.
+    pub(super) async fn renew(
+        &self,
+        agent: &str,
+        amphora: Option<AmphoraId>,
+    ) -> Result<(), DriverError> {
+        let path = match amphora {
+            Some(amphora) => format!("/v1/amphorae/{amphora}/certificate"),
+            None => "/v1/certificates".to_owned(),
+        };
+        let (status, answer) = self.call(agent, Method::POST, &path, Bytes::new()).await?;
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(refused(status, &answer))
+    }
+
     async fn call(
         &self,
         agent: &str,

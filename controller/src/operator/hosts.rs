@@ -115,6 +115,7 @@ pub(crate) fn router(desk: Desk) -> Router {
         .route("/krater/v1/hosts/{id}", get(show).delete(remove))
         .route("/krater/v1/hosts/{id}/drain", post(drain))
         .route("/krater/v1/hosts/{id}/undrain", post(undrain))
+        .route("/krater/v1/hosts/{id}/renew", post(renew))
         .with_state(desk)
 }
 
@@ -173,6 +174,19 @@ async fn drain(State(desk): State<Desk>, Path(id): Path<String>, headers: Header
 async fn undrain(State(desk): State<Desk>, Path(id): Path<String>, headers: HeaderMap) -> Response {
     let done = desk.change(&headers, &id, HostState::Active);
     reply("operator_host_undrain", StatusCode::ACCEPTED, done.await)
+}
+
+async fn renew(State(desk): State<Desk>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    let done = async {
+        let caller = desk.operator(&headers).await?;
+        let host = desk.find(&id)?;
+        let renewed = desk.hosts.renew(&host.id.to_string(), None).await;
+        renewed.map_err(|reason| (StatusCode::SERVICE_UNAVAILABLE, reason))?;
+        desk.note(&caller, Deed::Renew, "host", Some(host.id.to_string()))
+            .await;
+        Ok(desk.document(host))
+    };
+    reply("operator_host_renew", StatusCode::OK, done.await)
 }
 
 async fn remove(
