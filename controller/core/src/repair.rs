@@ -125,7 +125,7 @@ pub fn judge(sights: &[Sight], budget: Budget, spent: &mut Spent, now: Timestamp
             beyond.push((amphora, host));
             continue;
         }
-        spent.0.entry(host.clone()).or_insert(now);
+        spent.0.insert(host.clone(), now);
         judgement.lost.push((amphora, host));
     }
     if !beyond.is_empty() {
