@@ -27,7 +27,10 @@ pub(crate) use record::{Kind, Record};
 pub(crate) use settings::{Settings, Target, parse_bytes};
 use sink::Sink;
 
-use crate::limits::{FLUSH_TIME_MAX, RECORDS_BATCH_BYTES, RECORDS_MAX, RECORDS_PAUSE};
+use crate::{
+    limits::{FLUSH_TIME_MAX, RECORDS_BATCH_BYTES, RECORDS_MAX, RECORDS_PAUSE},
+    network::outside,
+};
 
 /// The log of this process, or none. Clones are the same one.
 #[derive(Clone, Debug, Default)]
@@ -84,9 +87,9 @@ impl AccessLog {
         });
         let (newcomers, come) = channel();
         let its = Arc::clone(&desk);
-        let writer = thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(move || Writer::new(its, come, settings).run())?;
+        // Servers of logs are on the host's network.
+        let writer =
+            outside::start_thread("access-log", move || Writer::new(its, come, settings).run())?;
         Ok(Self(Some(Open {
             desk,
             newcomers,

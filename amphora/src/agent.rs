@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    io,
     rc::Rc,
     time::Duration,
 };
@@ -27,6 +28,7 @@ use crate::{
     keep::{Keep, KeepError},
     limits::{HANDOVER_TIME, TOMBSTONES_MAX},
     listen::kernel_migrates,
+    network::{Addresses, Inside},
     tallies::Tallies,
     world::{Leave, Part, World},
 };
@@ -41,6 +43,8 @@ pub(crate) struct Agent {
     keep: Keep,
     id: AmphoraId,
     metrics_port: Option<u16>,
+    /// The inside of its namespace, if it has one.
+    inside: Option<Inside>,
     sequence: Cell<u64>,
     /// Who is next, per load balancer. First come, first served.
     turns: RefCell<HashMap<LoadBalancerId, Rc<Mutex<()>>>>,
@@ -89,6 +93,9 @@ pub(crate) enum Refusal {
     /// The disk did not take it.
     #[error("the spec cannot be kept: {}", chain(.0))]
     NotKept(KeepError),
+    /// An address or a way to it cannot be had. Traffic goes by the spec as far as that lets it.
+    #[error("the network of the load balancer cannot be set up: {0}")]
+    Network(io::Error),
     /// The process is ending.
     #[error(transparent)]
     Ending(#[from] Ending),
@@ -101,6 +108,7 @@ impl Agent {
         keep: Keep,
         id: AmphoraId,
         metrics_port: Option<u16>,
+        inside: Option<Inside>,
     ) -> Result<Rc<Self>, KeepError> {
         let snapshots = keep.load()?;
         let agent = Rc::new(Self {
@@ -108,6 +116,7 @@ impl Agent {
             keep,
             id,
             metrics_port,
+            inside,
             sequence: Cell::new(0),
             turns: RefCell::default(),
             tombstones: RefCell::default(),
@@ -219,6 +228,7 @@ impl Agent {
         }
         let sent = spec.generation;
         if self.refuse_stale(id, sent)? == Held::Same {
+            self.settle_network().await?;
             return self.applied(id, sent);
         }
         let snapshot = Snapshot::parse(spec).map_err(Refusal::Invalid)?;
@@ -233,6 +243,7 @@ impl Agent {
         let generation = applied.map_err(Refusal::Invalid)?;
         self.tombstones.borrow_mut().forget(id);
         self.settle_later(id, Some(generation));
+        self.settle_network().await?;
         info!(lb = %id, %generation, "applied");
         self.applied(id, generation)
     }
@@ -297,10 +308,44 @@ impl Agent {
             .borrow_mut()
             .remember(id, generation, TOMBSTONES_MAX);
         self.settle_later(id, None);
+        self.settle_network().await?;
         if was_held {
             info!(lb = %id, %generation, "deleted");
         }
         Ok(())
+    }
+
+    /// Gives the namespace the addresses of the load balancers that are in force, and what belongs to them.
+    async fn settle_network(&self) -> Result<(), Refusal> {
+        let Some(inside) = &self.inside else {
+            return Ok(());
+        };
+        let addresses = || {
+            let mut addresses = Addresses::default();
+            let world = self.housekeeper.world();
+            for balancer in world.iter().flat_map(|world| world.balancers.values()) {
+                let snapshot = &balancer.snapshot;
+                let all = match snapshot.announcement() {
+                    Some(_) => &mut addresses.apart,
+                    None => &mut addresses.own,
+                };
+                all.extend(snapshot.vips());
+            }
+            addresses
+        };
+        inside.settle(addresses).await.map_err(Refusal::Network)
+    }
+
+    /// Keeps the namespace as it is to be for as long as the process lives, whatever others do to it.
+    pub(crate) async fn keep_network(self: Rc<Self>) {
+        while self.inside.is_some() && self.housekeeper.world().is_ok() {
+            if let Err(refusal) = self.settle_network().await {
+                error!(error = %refusal, "addresses are not as they are to be; it is tried again");
+                sleep(NETWORK_RETRY).await;
+            } else {
+                sleep(NETWORK_CHECK).await;
+            }
+        }
     }
 
     /// Makes what is kept durable once applies of the load balancer pause: a burst of them costs the disk once.
@@ -395,11 +440,16 @@ impl Refusal {
             Self::Stale { .. } => tallies.refusals.stale.inc(),
             Self::Invalid(_) => tallies.refusals.invalid.inc(),
             Self::NotKept(_) => tallies.refusals.not_kept.inc(),
+            Self::Network(_) => tallies.refusals.network.inc(),
             Self::Ending(_) => {}
         }
     }
 }
 
+/// Between two looks at the addresses of the namespace.
+const NETWORK_CHECK: Duration = Duration::from_secs(30);
+/// After one that went wrong.
+const NETWORK_RETRY: Duration = Duration::from_secs(1);
 /// How long applies of a load balancer pause before what is kept of it is made durable.
 const SETTLE_DELAY: Duration = Duration::from_millis(100);
 
@@ -446,7 +496,7 @@ mod tests {
         let keep = Keep::open(folder.path()).unwrap();
         crate::housekeeper::run(1, Duration::ZERO, Default::default(), |housekeeper| async {
             let id = AmphoraId::new(Uuid::from_u128(1));
-            let agent = Agent::restore(housekeeper, keep.clone(), id, None).unwrap();
+            let agent = Agent::restore(housekeeper, keep.clone(), id, None, None).unwrap();
             let ((one, first), (two, second)) = (spec(1), spec(2));
             // Both are on their way to the disk before either is in force.
             let (first, second) = tokio::join!(agent.apply(one, first), agent.apply(two, second));

@@ -11,6 +11,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use krater_amphora_api::AmphoraId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
@@ -25,6 +26,7 @@ use crate::{
     identity::Identity,
     log::Log,
     managed::{Managed, StartError},
+    network,
     standalone::{Standalone, file::Plan},
     strict::Flaw,
     supervise::{End, Supervisor},
@@ -60,6 +62,9 @@ enum Verb {
         #[arg(long, value_name = "DIR", default_value = HOST_STATE_DIR)]
         state_dir: PathBuf,
     },
+    /// Remove what amphorae have left of networks on this host.
+    #[command(subcommand)]
+    Network(NetworkVerb),
     /// Print or verify settings.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -127,6 +132,18 @@ struct Joining {
 }
 
 #[derive(Debug, Subcommand)]
+enum NetworkVerb {
+    /// Take an amphora that has ended off its network.
+    Leave {
+        /// Its identity, a UUID.
+        #[arg(long, value_name = "UUID")]
+        id: AmphoraId,
+    },
+    /// Remove bridges and tunnels that amphorae have made and none is joined to any more; prints their names.
+    Sweep,
+}
+
+#[derive(Debug, Subcommand)]
 enum ConfigVerb {
     /// Print every setting with its default and its meaning.
     Default,
@@ -167,6 +184,16 @@ pub fn main() -> ExitCode {
         Verb::Supervise(managing) => run_supervisor(&managing),
         Verb::Join(joining) => conclude_host(joining.run()),
         Verb::Host { state_dir } => conclude_host(Host::open(state_dir).and_then(Host::run)),
+        Verb::Network(NetworkVerb::Leave { id }) => conclude(network::leave(id)),
+        Verb::Network(NetworkVerb::Sweep) => match network::sweep() {
+            Ok(names) => print(
+                &names
+                    .iter()
+                    .map(|name| format!("{name}\n"))
+                    .collect::<String>(),
+            ),
+            Err(error) => conclude(Err(error)),
+        },
         Verb::Config(ConfigVerb::Default) => print(DEFAULTS),
         Verb::Config(ConfigVerb::Check {
             config,
@@ -205,6 +232,11 @@ fn run_agent(managing: &Managing) -> ExitCode {
         Err(code) => return code,
     };
     raise_descriptor_limit();
+    if let Some(network) = &config.network
+        && let Err(error) = network::move_in(config.id, network)
+    {
+        return conclude(Err(error));
+    }
     match Managed::prepare(config) {
         Ok(managed) => conclude(managed.run()),
         Err(StartError::Identity(error)) => {
@@ -233,6 +265,7 @@ fn run_supervisor(managing: &Managing) -> ExitCode {
         arguments,
         state_dir: config.state_dir,
         drain: config.drain,
+        network: config.network.map(|network| (config.id, network)),
     };
     match supervisor.run() {
         Ok(End::Done) => ExitCode::SUCCESS,

@@ -15,6 +15,7 @@ use crate::{
     limits::{
         CONFIG_BYTES_MAX, CONTROLLERS_MAX, DRAIN_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, WORKERS_MAX,
     },
+    network,
     strict::{Flaw, Object},
 };
 
@@ -33,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) heartbeat: Duration,
     pub(crate) drain: Duration,
     pub(crate) access_log: access::Settings,
+    /// The network that it lives in, if not in the host's.
+    pub(crate) network: Option<network::Settings>,
 }
 
 /// Where a controller takes reports.
@@ -130,6 +133,10 @@ impl Config {
         });
         let drain = reader.optional("drain", flags.drain.as_deref(), parse_drain);
         let access_log = reader.access_log(flags.access_log.as_deref());
+        let network = match object.take_value("network") {
+            None => Some(None),
+            Some(table) => network::read(object.path_of("network"), table, flaws).map(Some),
+        };
         object.close(flaws);
         Some(Self {
             id: id?,
@@ -144,6 +151,7 @@ impl Config {
             heartbeat: heartbeat.unwrap_or(HEARTBEAT_DEFAULT),
             drain: drain.unwrap_or(DRAIN_DEFAULT),
             access_log,
+            network: network?,
         })
     }
 }

@@ -9,10 +9,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use krater_amphora_api::ReportReceipt;
 use rustls_pki_types::ServerName;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep, sleep_until, timeout},
-};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tracing::{debug, info, warn};
 
@@ -22,6 +19,7 @@ use crate::{
     housekeeper::Housekeeper,
     identity::{Identity, Refresh},
     limits::{RECEIPT_BYTES_MAX, REPORT_DEBOUNCE, REPORT_GAP_MIN, REPORT_TIME_MAX},
+    network::outside,
 };
 
 /// Reports to whichever of the controllers answers.
@@ -152,7 +150,7 @@ impl Heartbeat {
         &self,
         controller: &Controller,
     ) -> Result<SendRequest<Full<Bytes>>, ReportError> {
-        let stream = TcpStream::connect((controller.host.as_str(), controller.port))
+        let stream = outside::connect(&controller.host, controller.port)
             .await
             .map_err(ReportError::Connect)?;
         // Best effort: without it a report may wait for the next one's acknowledgement.

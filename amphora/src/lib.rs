@@ -27,6 +27,7 @@ mod log;
 mod managed;
 pub mod meter;
 mod metrics;
+mod network;
 mod order;
 pub mod plane;
 mod probe;

@@ -17,6 +17,7 @@ use crate::{
     identity::Identity,
     keep::{Keep, KeepError, StateLock},
     metrics::Endpoint,
+    network::Inside,
 };
 
 /// A managed amphora that holds its state folder and is ready to start.
@@ -78,10 +79,15 @@ impl Managed {
                 // It cannot be ending: it is only just beginning.
                 let _ = housekeeper.entrust(Custody::of_supervisor());
                 housekeeper.turns().note_in(&config.state_dir);
-                let agent = Agent::restore(Rc::clone(&housekeeper), keep, config.id, port)
+                let inside = config.network.clone().map(Inside::open).transpose()?;
+                let agent = Agent::restore(Rc::clone(&housekeeper), keep, config.id, port, inside)
                     .map_err(io::Error::other)?;
+                let keeping = Rc::clone(&agent);
                 let _ = housekeeper.renounce();
                 let tallies = Arc::clone(housekeeper.tallies());
+                persist("network", &tallies, move || {
+                    Rc::clone(&keeping).keep_network()
+                });
                 if let Some(address) = config.metrics {
                     let endpoint = Endpoint {
                         housekeeper: Rc::clone(&housekeeper),

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use krater_amphora_api::AmphoraId;
 use rustix::process::{Pid, kill_process, setsid};
 use tokio::{
     process::{Child, Command},
@@ -28,6 +29,7 @@ use crate::{
     custody::Custodian,
     keep::{Holder, StateLock},
     limits::{RESTART_PAUSE_MAX, RESTART_PAUSE_MIN, RESUME_TIME_MAX},
+    network::{self, Lodging},
 };
 
 /// What to keep alive.
@@ -38,6 +40,8 @@ pub(crate) struct Supervisor {
     pub(crate) state_dir: PathBuf,
     /// How long the child needs to end when asked to.
     pub(crate) drain: Duration,
+    /// Who lives in a namespace of its own, and on which network.
+    pub(crate) network: Option<(AmphoraId, network::Settings)>,
 }
 
 /// How supervision ended.
@@ -65,19 +69,40 @@ impl Supervisor {
         let mut orders = Orders::watch()?;
         let mut backoff = Backoff::default();
         let mut custodian = Custodian::default();
+        let mut lodging = None;
+        let end = self
+            .supervise_agents(&mut orders, &mut backoff, &mut custodian, &mut lodging)
+            .await;
+        // Whoever lives on there, if this fails, has the namespace still.
+        if let Some(lodging) = &lodging
+            && end.is_ok()
+        {
+            lodging.leave()?;
+        }
+        end
+    }
+
+    async fn supervise_agents(
+        &self,
+        orders: &mut Orders,
+        backoff: &mut Backoff,
+        custodian: &mut Custodian,
+        lodging: &mut Option<Lodging>,
+    ) -> io::Result<End> {
         loop {
-            if self.wait_for_living_agent(&mut orders).await? == Living::AskedToEnd {
+            if self.wait_for_living_agent(orders).await? == Living::AskedToEnd {
                 return Ok(End::Done);
             }
             let began = Instant::now();
             let (agent, input) = Custodian::connect()?;
-            let mut child = self.start(input)?;
+            self.provide(lodging)?;
+            let mut child = self.start(input, lodging.as_ref())?;
             info!(pid = child.id(), "the agent was started");
             let serving = custodian.serve(agent);
             let (status, asked) = {
                 // What the one before had is kept for this one, as long as it comes up.
                 let mut let_go = pin!(let_go_for(&self.state_dir, child.id(), RESUME_TIME_MAX));
-                let attending = self.attend(&mut child, &mut orders, serving);
+                let attending = self.attend(&mut child, orders, serving);
                 let mut attending = pin!(attending);
                 tokio::select! {
                     ended = &mut attending => ended?,
@@ -110,8 +135,20 @@ impl Supervisor {
         }
     }
 
+    /// Makes the namespace that the agent is to live in, or sees to it that the one before it had is as it was.
+    fn provide(&self, lodging: &mut Option<Lodging>) -> io::Result<()> {
+        match (&self.network, &lodging) {
+            (Some(_), Some(lodging)) => lodging.join(),
+            (Some((id, network)), None) => {
+                *lodging = Some(Lodging::make(*id, network)?);
+                Ok(())
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
     /// Starts the agent, with its end of the socket over which listening sockets are held for it.
-    fn start(&self, input: OwnedFd) -> io::Result<Child> {
+    fn start(&self, input: OwnedFd, lodging: Option<&Lodging>) -> io::Result<Child> {
         // The link and not its target: a binary that was replaced is the one to be started.
         let program = std::env::current_exe()?;
         let program = match program
@@ -123,6 +160,7 @@ impl Supervisor {
         };
         Command::new(program)
             .args(&self.arguments)
+            .envs(lodging.map(Lodging::for_child).transpose()?)
             .stdin(Stdio::from(input))
             .spawn()
     }

@@ -88,6 +88,7 @@ pub(crate) struct Refusals {
     pub(crate) stale: Tally,
     pub(crate) invalid: Tally,
     pub(crate) not_kept: Tally,
+    pub(crate) network: Tally,
 }
 
 /// Adverts and what came of them.

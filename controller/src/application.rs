@@ -14,6 +14,7 @@ use krater_controller_core::{
     command::{Command, NewLoadBalancer, Operation, QuotaCommand},
     envelope::Envelope,
     model::{ListenerId, ProjectId},
+    network::Located,
     policy::{self, Action},
     query::{AmphoraView, Answer, Caller, ListenerStatistics, Query, ResourceId, TreeFilter},
     quota::Limits,
@@ -146,7 +147,7 @@ impl Application {
             self.note_secrets(&mut change, &secrets);
             match self.store(caller, &change, envelope).await? {
                 Committed::Done => return Ok(self.committed(change, Observed::default())),
-                Committed::AddressTaken(address) => claim(&mut contested, address)?,
+                Committed::AddressTaken(address) => claim(&mut contested, address, &change)?,
                 // Who has it is told at the next look.
                 Committed::PortTaken => {}
                 Committed::QuotaMet(kind) => return Err(Refusal::QuotaMet(kind.name())),
@@ -573,8 +574,13 @@ fn visible(caller: &Caller, asked: Option<ProjectId>) -> Result<Option<ProjectId
 }
 
 /// Notes an address that the store says is taken. Once more for the same one means that store and driver disagree.
-fn claim(contested: &mut BTreeSet<IpAddr>, address: IpAddr) -> Result<(), Refusal> {
-    if contested.insert(address) {
+fn claim(
+    contested: &mut BTreeSet<Located>,
+    address: IpAddr,
+    change: &Change,
+) -> Result<(), Refusal> {
+    let network = change.tree.load_balancer.value.vip.network_id;
+    if contested.insert((address, network)) {
         return Ok(());
     }
     Err(Refusal::AddressInUse {

@@ -13,8 +13,8 @@ use krater_amphora_api::Report;
 use krater_controller_api::{self as api, Healthcheck};
 use krater_controller_core::{carried::Carried, compile, query::TreeFilter};
 use krater_controller_store::{Store, StoreError};
-use krater_driver::{Authenticator, DriverError, NetworkDriver, SecretStore};
-use krater_driver_local::{ConfigError, FileSecrets, LocalNetwork, NoAuth, NoopNetwork, TokenFile};
+use krater_driver::{Authenticator, DriverError, SecretStore};
+use krater_driver_local::{FileSecrets, NoAuth, TokenFile};
 use krater_driver_openstack::{Barbican, BarbicanSettings, Keystone};
 use tokio::{
     net::TcpListener,
@@ -27,7 +27,7 @@ use crate::{
     application::{self, Application},
     cause::chain,
     clock,
-    config::{Config, NetworkDriverName, StoreConfig, auth::Auth, secrets::SecretsDriver},
+    config::{Config, StoreConfig, auth::Auth, secrets::SecretsDriver},
     fleet::Fleet,
     hearing,
     hosts::Hosts,
@@ -264,7 +264,7 @@ impl Foundation {
         let hosts = hosting::parts(config, &known, &world.authority, &credentials);
         let hosts = Hosts::gather(hosts).await?;
         let its = (known.clone(), Arc::clone(&hosts));
-        let fleet = world.fleet(config, its, reports_to, report_sender);
+        let fleet = world.fleet(config, its, reports_to, report_sender)?;
         let fleet = Arc::new(Fleet::gather(fleet).await?);
         let vault = Vault::new(secrets(config)?);
         let reconciler = Reconciler::new(reconcile::Parts {
@@ -542,19 +542,6 @@ fn secrets(config: &Config) -> Result<Arc<dyn SecretStore>, StartError> {
             let barbican = Barbican::new(&settings);
             Arc::new(barbican.map_err(|error| StartError::Secrets(error.to_string()))?)
         }
-    })
-}
-
-fn network(config: &Config) -> Result<Arc<dyn NetworkDriver>, StartError> {
-    let unusable = |errors: Vec<ConfigError>| {
-        let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        StartError::Network(reasons.join("; "))
-    };
-    Ok(match config.network.driver {
-        NetworkDriverName::Local => {
-            Arc::new(LocalNetwork::new(&config.network.networks).map_err(unusable)?)
-        }
-        NetworkDriverName::Noop => Arc::new(NoopNetwork::new().map_err(unusable)?),
     })
 }
 

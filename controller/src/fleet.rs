@@ -20,12 +20,13 @@ use krater_controller_core::{
     repair::Sight,
 };
 use krater_controller_store::StoreError;
-use krater_driver::ComputeDriver;
+use krater_driver::{ComputeDriver, Segment};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
+use uuid::Uuid;
 
 use self::amphora::{Amphora, Kept};
 use crate::{
@@ -84,6 +85,8 @@ pub(crate) struct Parts {
     pub(crate) load_balancers_max: u32,
     /// Which amphorae are this controller's to start and end, those of other hosts aside.
     pub(crate) host: String,
+    /// The networks that load balancers live on, where those are not their hosts'.
+    pub(crate) segments: BTreeMap<Uuid, Arc<Segment>>,
 }
 
 /// Whether amphorae are to be on the controller's own host.
@@ -325,8 +328,13 @@ impl Fleet {
 
 #[async_trait]
 impl Agents for Fleet {
-    async fn place(&self, id: LoadBalancerId, wish: &Steering) -> Result<Placed, StoreError> {
-        self.find_place(id, wish).await
+    async fn place(
+        &self,
+        id: LoadBalancerId,
+        wish: &Steering,
+        vip_network: Uuid,
+    ) -> Result<Placed, StoreError> {
+        self.find_place(id, wish, vip_network).await
     }
 
     async fn ensure(&self, amphora: AmphoraId) -> Result<(), String> {

@@ -23,6 +23,7 @@ use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit},
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
+use uuid::Uuid;
 
 use self::converge::Verdict;
 use crate::{
@@ -43,11 +44,14 @@ mod converge;
 mod refresh;
 mod renewal;
 
+/// What became of looking for a place.
+pub(crate) type Placing = Result<Placed, StoreError>;
+
 /// What the reconciler needs of the fleet.
 #[async_trait]
 pub(crate) trait Agents: Send + Sync + 'static {
     /// Finds a place for a load balancer, another one than it has, and stores it.
-    async fn place(&self, id: LoadBalancerId, wish: &Steering) -> Result<Placed, StoreError>;
+    async fn place(&self, id: LoadBalancerId, wish: &Steering, vip_network: Uuid) -> Placing;
     /// Has the amphora started or found. The error is a sentence.
     async fn ensure(&self, amphora: AmphoraId) -> Result<(), String>;
     /// Ships the wanted state of one load balancer. Fails at once while the amphora is not connected.

@@ -22,7 +22,7 @@ use krater_controller_core::{
         Chosen, Description, LbAlgorithm, Name, PoolProtocol, ProjectId, Steering, Tags, Tenancy,
         VipRequest,
     },
-    place::{self, Candidate, Choice, Deployment, HostRoom},
+    place::{self, Candidate, Choice, Deployment, HostRoom, Wish},
     plan::Agent,
     query::{AmphoraStatus, AmphoraView, Answer, Caller, Persona, Query, ResourceId},
     refusal::Refusal,
@@ -43,7 +43,7 @@ use crate::{
     metrics::Metrics,
     networking::Networking,
     placements::Placements,
-    reconcile::{self, Agents, Placed, Reconciler, Urgency},
+    reconcile::{self, Agents, Placed, Placing, Reconciler, Urgency},
     vault::Vault,
 };
 
@@ -217,7 +217,7 @@ impl State {
 
 #[async_trait]
 impl Agents for Pretended {
-    async fn place(&self, id: LoadBalancerId, wish: &Steering) -> Result<Placed, StoreError> {
+    async fn place(&self, id: LoadBalancerId, wish: &Steering, _on: Uuid) -> Placing {
         let candidates = {
             let state = self.state();
             let all = [AMPHORA]
@@ -230,6 +230,7 @@ impl Agents for Pretended {
                     status: AmphoraStatus::Allocated,
                     zone: "local".to_owned(),
                     tenancy: Tenancy::Shared,
+                    network: None,
                     load_balancers_max: None,
                     host: String::new(),
                     host_room: None,
@@ -243,7 +244,7 @@ impl Agents for Pretended {
             amphorae: 1,
             hosts: vec![HostRoom::unbounded(String::new(), vec!["local".into()], 1)],
         };
-        match place::choose(wish, &candidates, &deployment) {
+        match place::choose(Wish::on_hosts(wish), &candidates, &deployment) {
             Choice::NoRoom(no_room) => Ok(Placed::Nowhere(no_room)),
             Choice::New { zone, .. } => panic!("there is no other amphora in {zone}"),
             Choice::Existing(amphora) => {
@@ -436,6 +437,7 @@ impl House {
                 fate: Fate::Stays,
                 updated_at: None,
                 host: String::new(),
+                network: None,
             };
             store.put_amphora(&record).await.unwrap();
         }

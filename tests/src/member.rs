@@ -153,6 +153,8 @@ impl TcpMember {
 #[derive(Debug)]
 struct Server {
     address: SocketAddr,
+    /// The same socket as the thread's.
+    listener: Option<TcpListener>,
     stopped: Arc<AtomicBool>,
     open: Arc<Mutex<HashMap<u64, TcpStream>>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -164,17 +166,19 @@ impl Server {
         serve: fn(TcpStream, &Shared) -> Result<()>,
         shared: &Arc<Shared>,
     ) -> Self {
-        let listener = TcpListener::bind(address)
+        let accepting = TcpListener::bind(address)
             .unwrap_or_else(|error| panic!("a member at {address}: {error}"));
-        let address = listener
+        let listener = accepting.try_clone().ok();
+        let address = accepting
             .local_addr()
             .expect("a bound socket has an address");
         let stopped = Arc::new(AtomicBool::new(false));
         let open = Arc::new(Mutex::new(HashMap::new()));
         let (stop, table, shared) = (Arc::clone(&stopped), Arc::clone(&open), Arc::clone(shared));
-        let thread = thread::spawn(move || accept(&listener, serve, &stop, &table, &shared));
+        let thread = thread::spawn(move || accept(&accepting, serve, &stop, &table, &shared));
         Self {
             address,
+            listener,
             stopped,
             open,
             thread: Some(thread),
@@ -186,8 +190,10 @@ impl Server {
             return;
         };
         self.stopped.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread; it sees the flag and lets the socket go.
-        let _ = TcpStream::connect_timeout(&self.wake_address(), Duration::from_secs(1));
+        // Wakes the accepting thread, from whatever network; it sees the flag and lets the socket go.
+        if let Some(listener) = self.listener.take() {
+            let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
+        }
         let _ = thread.join();
         for stream in self
             .open
@@ -197,14 +203,6 @@ impl Server {
         {
             let _ = stream.shutdown(Shutdown::Both);
         }
-    }
-
-    fn wake_address(&self) -> SocketAddr {
-        let mut address = self.address;
-        if address.ip().is_unspecified() {
-            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-        }
-        address
     }
 }
 

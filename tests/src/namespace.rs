@@ -172,7 +172,7 @@ fn remove(name: &str) {
     let _ = ip(&["netns", "del", name]);
 }
 
-/// Every process inside, this one apart.
+/// Every process inside and those that it has started, which may live in networks of their own; this one apart.
 fn pids(name: &str) -> Vec<Pid> {
     let identity = |path: PathBuf| {
         fs::metadata(path)
@@ -186,10 +186,20 @@ fn pids(name: &str) -> Vec<Pid> {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let own = i32::try_from(process::id()).unwrap_or_default();
-    let inside = numbers.filter(|pid| {
-        *pid != own && identity(format!("/proc/{pid}/ns/net").into()) == Some(wanted)
-    });
-    inside.filter_map(Pid::from_raw).collect()
+    let others: Vec<i32> = numbers.filter(|pid| *pid != own).collect();
+    let is_inside =
+        |pid: &i32| *pid != own && identity(format!("/proc/{pid}/ns/net").into()) == Some(wanted);
+    let ours = others
+        .into_iter()
+        .filter(|pid| is_inside(pid) || parent(*pid).as_ref().is_some_and(is_inside));
+    ours.filter_map(Pid::from_raw).collect()
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mut lines = status.lines();
+    let parent = lines.find_map(|line| line.strip_prefix("PPid:"))?;
+    parent.trim().parse().ok()
 }
 
 fn path_of(name: &str) -> PathBuf {

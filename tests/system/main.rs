@@ -26,6 +26,7 @@ mod prometheus;
 mod protocols;
 mod refusal;
 mod scene;
+mod segments;
 mod several;
 mod standalone;
 mod statistics;

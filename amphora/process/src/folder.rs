@@ -14,7 +14,11 @@ use std::{
 use krater_amphora_api::AmphoraId;
 use serde::{Deserialize, Serialize};
 
-use crate::{AccessLogSettings, Endpoint, Order, ProcessError, ProcessSettings, supervisor};
+use crate::{
+    AccessLogSettings, Endpoint, Order, ProcessError, ProcessSettings,
+    segment::{HEADING, quoted},
+    supervisor,
+};
 
 /// The folder of one amphora.
 #[derive(Clone, Debug)]
@@ -135,7 +139,16 @@ impl Folder {
                 quoted(to),
             );
         }
+        if let Some(segment) = &order.segment {
+            segment.print(&mut text);
+        }
         text
+    }
+
+    /// Whether the amphora was started on a network that is not the host's.
+    pub(crate) fn has_segment(&self) -> bool {
+        let config = fs::read_to_string(self.config_path()).unwrap_or_default();
+        config.lines().any(|line| line == HEADING.trim_end())
     }
 
     pub(crate) fn has_config(&self, config: &str) -> bool {
@@ -379,13 +392,6 @@ fn ephemeral_first() -> u16 {
         .next()
         .and_then(|first| first.parse().ok())
         .unwrap_or(32_768)
-}
-
-/// A text as TOML wants it. JSON's escapes are TOML's, but for DEL.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text)
-        .to_string()
-        .replace('\u{7f}', "\\u007f")
 }
 
 /// Above the ports that services commonly have.

@@ -5,6 +5,7 @@
 
 mod folder;
 mod processes;
+mod segment;
 mod settings;
 mod supervisor;
 
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use krater_amphora_api::AmphoraId;
 
 pub use processes::Processes;
+pub use segment::{Segment, Subnet, Tunnel, Underlay};
 pub use settings::{AccessLogSettings, Conduct, ProcessSettings};
 
 /// What an amphora is started with. The key material is the amphora's own identity, issued by the fleet's CA.
@@ -30,6 +32,8 @@ pub struct Order {
     pub controllers: Vec<String>,
     /// How it is run; as the settings say when `None`.
     pub conduct: Option<Conduct>,
+    /// The network that it lives on; its host's when `None`.
+    pub segment: Option<Segment>,
 }
 
 /// Where a running amphora is reached.

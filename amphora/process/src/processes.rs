@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     hash::{BuildHasher as _, RandomState},
     path::PathBuf,
     sync::{
@@ -16,7 +17,7 @@ use std::{
 };
 
 use krater_amphora_api::AmphoraId;
-use tokio::sync::watch;
+use tokio::{process::Command, sync::watch};
 
 use crate::{
     Endpoint, Order, ProcessError, ProcessSettings,
@@ -137,6 +138,9 @@ impl Processes {
         let folder = self.folder(id);
         if folder.exists() {
             self.stop(&mut locked, &folder).await?;
+            if folder.has_segment() {
+                self.leave_network(id).await?;
+            }
             folder.remove()?;
             tracing::info!(amphora = %id, "the amphora was stopped and forgotten");
         }
@@ -187,6 +191,7 @@ impl Processes {
             &order.key_pem,
             &order.controllers,
             &order.conduct,
+            &order.segment,
         ))
     }
 
@@ -256,6 +261,22 @@ impl Processes {
             ended,
             asked,
         }
+    }
+
+    /// Takes an amphora that has ended off its network, which its supervisor does unless it was killed.
+    async fn leave_network(&self, id: AmphoraId) -> Result<(), ProcessError> {
+        let mut command = Command::new(&self.settings.binary);
+        command.args(["network", "leave", "--id", &id.to_string()]);
+        let failed = |what: &dyn Display| {
+            ProcessError::Transient(format!(
+                "amphora {id} cannot be taken off its network: {what}"
+            ))
+        };
+        let done = command.output().await.map_err(|error| failed(&error))?;
+        if done.status.success() {
+            return Ok(());
+        }
+        Err(failed(&String::from_utf8_lossy(&done.stderr).trim()))
     }
 
     /// Stops the supervisor and its agent, with force when they do not go by themselves.

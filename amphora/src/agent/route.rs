@@ -148,6 +148,7 @@ fn or_refusal<T: Serialize>(outcome: Result<T, Refusal>) -> Response<Full<Bytes>
                 Refusal::Unreadable(_) => StatusCode::BAD_REQUEST,
                 Refusal::Stale { .. } => StatusCode::CONFLICT,
                 Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                Refusal::Network(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 Refusal::NotKept(_) => StatusCode::INSUFFICIENT_STORAGE,
                 Refusal::Ending(_) => StatusCode::SERVICE_UNAVAILABLE,
             };

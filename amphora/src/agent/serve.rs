@@ -28,6 +28,7 @@ use super::{Agent, route};
 use crate::{
     identity::Identity,
     limits::{AGENT_CONNECTIONS_MAX, AGENT_STREAMS_MAX, HANDSHAKE_TIME_MAX},
+    network::outside,
 };
 
 /// Serves controllers for as long as the process lives.
@@ -67,7 +68,7 @@ pub(crate) async fn serve_with<A, F>(
 /// Listens on `address`. Traffic does not wait for the port: while it cannot be had, it is tried again.
 pub(crate) async fn listen(address: SocketAddr, purpose: &'static str) -> TcpListener {
     loop {
-        match TcpListener::bind(address).await {
+        match outside::bind(address).await {
             Ok(listener) => {
                 let address = listener.local_addr().unwrap_or(address);
                 info!(%address, purpose, "listening");

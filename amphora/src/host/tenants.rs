@@ -226,6 +226,8 @@ impl Tenants {
         };
         let until = papers.validity.1;
         let order = Order {
+            // Agents of hosts do not build networks.
+            segment: None,
             id,
             authority_pem: papers.authority_pem,
             certificate_pem: papers.certificate_pem,

@@ -131,6 +131,7 @@ impl Scrape {
             ("stale", &tallies.refusals.stale),
             ("invalid", &tallies.refusals.invalid),
             ("not_kept", &tallies.refusals.not_kept),
+            ("network", &tallies.refusals.network),
         ] {
             out.count(&table::APPLIES, &[result], tally.read());
         }

@@ -99,7 +99,7 @@ declare! {
     ACCESS_RECORDS Counter "krater_amphora_access_log_records_total" ["result"]
         "Records of access logs: written, dropped (the sink was too slow for them, or failed).";
     APPLIES Counter "krater_amphora_applies_total" ["result"]
-        "Snapshots by what became of them: applied, unreadable, stale, invalid, not_kept.";
+        "Snapshots by what became of them: applied, unreadable, stale, invalid, not_kept, network.";
     REMOVALS Counter "krater_amphora_removals_total" []
         "Load balancers taken out of service.";
     SETTLE_FAILURES Counter "krater_amphora_settle_failures_total" []

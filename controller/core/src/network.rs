@@ -7,6 +7,9 @@ use uuid::Uuid;
 
 use crate::model::ProjectId;
 
+/// An address, and the network that it is on: other networks may have the same one.
+pub type Located = (IpAddr, Uuid);
+
 /// A network a VIP may be on, as the network driver knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkView {

@@ -3,11 +3,42 @@
 use alloc::{format, string::String, vec::Vec};
 
 use krater_amphora_api::AmphoraId;
+use uuid::Uuid;
 
 use crate::{
     model::{Steering, Tenancy},
     query::AmphoraStatus,
 };
+
+/// What a load balancer wants of its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish<'a> {
+    /// What it asked for.
+    pub steering: &'a Steering,
+    /// The network that it lives on, if that is not its host's.
+    pub network: Option<Uuid>,
+}
+
+impl<'a> Wish<'a> {
+    /// That of one that lives on its host's network.
+    #[must_use]
+    pub const fn on_hosts(steering: &'a Steering) -> Self {
+        Self {
+            steering,
+            network: None,
+        }
+    }
+
+    /// Whether it is to have an amphora of its own. On a network of tenants it always has: what leaves the amphora then
+    /// leaves from its addresses, and goes with it.
+    #[must_use]
+    pub const fn tenancy(&self) -> Tenancy {
+        match self.network {
+            Some(_) => Tenancy::Dedicated,
+            None => self.steering.tenancy,
+        }
+    }
+}
 
 /// An amphora that could carry a load balancer. Those that are to go are none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +53,8 @@ pub struct Candidate {
     pub zone: String,
     /// Whether it was made for one load balancer.
     pub tenancy: Tenancy,
+    /// The network that it lives on, if that is not its host's.
+    pub network: Option<Uuid>,
     /// The most load balancers that those it carries agree to be among.
     pub load_balancers_max: Option<u32>,
     /// The host it is on.
@@ -144,7 +177,7 @@ impl NoRoom {
 /// an amphora is served there, so it does not go to a silent one at all. A new one is started on the host that has the
 /// fewest.
 #[must_use]
-pub fn choose(wish: &Steering, candidates: &[Candidate], deployment: &Deployment) -> Choice {
+pub fn choose(wish: Wish<'_>, candidates: &[Candidate], deployment: &Deployment) -> Choice {
     let suitable = || {
         candidates
             .iter()
@@ -164,7 +197,7 @@ pub fn choose(wish: &Steering, candidates: &[Candidate], deployment: &Deployment
     if let Some(candidate) = best(false) {
         return Choice::Existing(candidate.amphora);
     }
-    let no_room = match ground_of_new(wish, candidates, deployment) {
+    let no_room = match ground_of_new(wish.steering, candidates, deployment) {
         Ok((zone, host)) if deployment.amphorae < deployment.amphorae_max => {
             return Choice::New { zone, host };
         }
@@ -174,7 +207,7 @@ pub fn choose(wish: &Steering, candidates: &[Candidate], deployment: &Deployment
         Err(no_zone @ NoRoom::NoSuchZone(_)) => return Choice::NoRoom(no_zone),
         Err(no_room) => no_room,
     };
-    match best(true).filter(|_| wish.avoid.is_none()) {
+    match best(true).filter(|_| wish.steering.avoid.is_none()) {
         Some(candidate) => Choice::Existing(candidate.amphora),
         None => Choice::NoRoom(no_room),
     }
@@ -192,13 +225,15 @@ pub fn host_for_new<'a>(zone: &str, hosts: &'a [HostRoom]) -> Option<&'a HostRoo
     fitting.min_by_key(|host| (host.amphorae, &host.host))
 }
 
-fn suits(wish: &Steering, candidate: &Candidate, deployment: &Deployment) -> bool {
+fn suits(wish: Wish<'_>, candidate: &Candidate, deployment: &Deployment) -> bool {
+    let (tenancy, network) = (wish.tenancy(), wish.network);
+    let wish = wish.steering;
     let right_zone = match &wish.zone {
         Some(zone) => candidate.zone == *zone,
         // A zone that was taken out of the settings gets nothing new.
         None => deployment.zones.contains(&candidate.zone),
     };
-    let room = match wish.tenancy {
+    let room = match tenancy {
         Tenancy::Dedicated => candidate.load == 0,
         Tenancy::Shared => {
             let limits = [wish.load_balancers_max, candidate.load_balancers_max];
@@ -210,7 +245,8 @@ fn suits(wish: &Steering, candidate: &Candidate, deployment: &Deployment) -> boo
         }
     };
     let room = room && candidate.host_room != Some(0);
-    right_zone && room && candidate.tenancy == wish.tenancy && wish.avoid != Some(candidate.amphora)
+    let right_kind = candidate.tenancy == tenancy && candidate.network == network;
+    right_zone && room && right_kind && wish.avoid != Some(candidate.amphora)
 }
 
 /// The zone asked for, or else the one whose load balancers are fewest, the first of equals; and a host in it.

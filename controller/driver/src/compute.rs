@@ -1,9 +1,13 @@
 //! Where amphorae run.
 
-use std::net::SocketAddr;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use krater_amphora_api::AmphoraId;
+use uuid::Uuid;
 
 use crate::DriverError;
 
@@ -18,6 +22,8 @@ pub struct AmphoraOrder {
     pub identity: Option<AmphoraIdentity>,
     /// Where it sends its reports, `host:port`.
     pub controllers: Vec<String>,
+    /// The network that it lives on, and nothing else of its host's; the host's own when `None`.
+    pub segment: Option<Arc<Segment>>,
 }
 
 /// Key material of an amphora. A secret: it has no `Debug` (I13).
@@ -27,6 +33,35 @@ pub struct AmphoraIdentity {
     pub certificate_pem: String,
     /// Its private key, PEM. Never logged.
     pub key_pem: String,
+}
+
+/// A network of tenants, as a host has to build it. Whatever is on it has its addresses to itself: another one may have
+/// the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Segment {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name, for people.
+    pub name: String,
+    /// The bridge it is on a host; made where there is none of that name.
+    pub bridge: String,
+    /// Its number in tunnels between hosts, if it spans several.
+    pub vni: Option<u32>,
+    /// The largest packet.
+    pub mtu: u32,
+    /// Its subnets.
+    pub subnets: Vec<SegmentSubnet>,
+}
+
+/// A subnet of a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SegmentSubnet {
+    /// In CIDR notation.
+    pub cidr: String,
+    /// The router by which all other addresses are reached.
+    pub gateway: Option<IpAddr>,
+    /// What is reached by another router: addresses in CIDR notation, and the router.
+    pub routes: Vec<(String, IpAddr)>,
 }
 
 /// Where a running amphora is reached.

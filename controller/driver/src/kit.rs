@@ -303,12 +303,12 @@ async fn check_any(driver: &dyn NetworkDriver) -> Result<(), Breach> {
 /// `named` asks for an address, the `only` one of its subnet or not.
 async fn check_wanted(
     driver: &dyn NetworkDriver,
-    named: &VipRequest,
+    (named, network): (&VipRequest, Uuid),
     only: bool,
 ) -> Result<(), Breach> {
     let rule = "an address that somebody wants is not chosen, but given to whoever asks for it";
     let wanted = Taken {
-        wanted: named.address.into_iter().collect(),
+        wanted: named.address.into_iter().map(|it| (it, network)).collect(),
         ..Taken::default()
     };
     let given = ask(driver, named, &wanted).await;
@@ -348,7 +348,7 @@ async fn check_subnet(
 
     let rule = "an address that is taken is not given again, and refused when asked for";
     let taken = Taken {
-        addresses: Arc::new(BTreeSet::from([vip.address])),
+        addresses: Arc::new(BTreeSet::from([(vip.address, network.id)])),
         ..Taken::default()
     };
     match ask(driver, &request, &taken).await {
@@ -368,7 +368,7 @@ async fn check_subnet(
         matches!(&answer, Err(AllocateError::InUse { address, .. }) if *address == vip.address);
     hold(rule, refused, || format!("{answer:?}"))?;
 
-    check_wanted(driver, &wanted, low == high).await?;
+    check_wanted(driver, (&wanted, network.id), low == high).await?;
 
     let rule = "an address asked for is given when it is free";
     let given = ask(driver, &wanted, &Taken::default())

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use krater_amphora_api::LoadBalancerId;
 use krater_controller_core::{
     model::{AdditionalVip, ProjectId, Vip, VipRequest},
-    network::{NetworkView, Viewer},
+    network::{Located, NetworkView, Viewer},
 };
 use thiserror::Error;
 use uuid::Uuid;
@@ -16,10 +16,10 @@ use crate::DriverError;
 /// What load balancers hold, as the store knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// Their addresses, on any network of the driver.
-    pub addresses: Arc<BTreeSet<IpAddr>>,
+    /// Their addresses, each with its network.
+    pub addresses: Arc<BTreeSet<Located>>,
     /// Addresses that may be taken in a moment: not to be chosen, but whoever asks for one of them by name may try.
-    pub wanted: BTreeSet<IpAddr>,
+    pub wanted: BTreeSet<Located>,
     /// Who holds the port that is asked for.
     pub port: Option<PortHolder>,
 }

@@ -2,13 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use krater_amphora_api::LoadBalancerId;
 use krater_controller_core::{
-    model::VipRequest, network::NetworkView, query::Caller, refusal::Refusal,
+    model::VipRequest,
+    network::{Located, NetworkView},
+    query::Caller,
+    refusal::Refusal,
 };
 use krater_driver::{AllocatedVip, PortHolder, Taken};
 use uuid::Uuid;
@@ -22,18 +24,18 @@ pub(super) struct Choices {
     /// One chooses at a time.
     turn: tokio::sync::Mutex<()>,
     /// Each with how many want it: whoever names an address may want what another one has chosen.
-    wanted: Mutex<BTreeMap<IpAddr, usize>>,
+    wanted: Mutex<BTreeMap<Located, usize>>,
 }
 
 /// Addresses that are wanted as long as this lives.
 #[derive(Debug)]
 pub(super) struct Wanted<'a> {
     choices: &'a Choices,
-    addresses: Vec<IpAddr>,
+    addresses: Vec<Located>,
 }
 
 impl Choices {
-    fn want(&self, addresses: Vec<IpAddr>) -> Wanted<'_> {
+    fn want(&self, addresses: Vec<Located>) -> Wanted<'_> {
         let mut wanted = self.lock();
         for address in &addresses {
             let count = wanted.entry(*address).or_default();
@@ -45,7 +47,7 @@ impl Choices {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Located, usize>> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,7 +73,7 @@ impl Application {
         caller: &Caller,
         (id, port_id): (LoadBalancerId, Uuid),
         request: &VipRequest,
-        contested: &BTreeSet<IpAddr>,
+        contested: &BTreeSet<Located>,
     ) -> Result<(AllocatedVip, Wanted<'_>), Refusal> {
         let _turn = self.choices.turn.lock().await;
         if !contested.is_empty() {
@@ -100,6 +102,7 @@ impl Application {
         };
         let additional = allocated.additional.iter().map(|vip| vip.address);
         let addresses = std::iter::once(allocated.vip.address).chain(additional);
+        let addresses = addresses.map(|address| (address, allocated.vip.network_id));
         let wanted = self.choices.want(addresses.collect());
         Ok((allocated, wanted))
     }

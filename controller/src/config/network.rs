@@ -1,9 +1,11 @@
 //! `[network]` and `[[networks]]`: where VIPs come from, and what tenants may say about it.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{collections::BTreeSet, fmt::Write as _, net::IpAddr};
 
 use krater_controller_core::vips::{VipReference, VipRules};
-use krater_driver_local::{ConfigError, LocalNetwork, NetworkConfig, NoopNetwork};
+use krater_driver_local::{
+    ConfigError, LocalNetwork, NetworkConfig, NoopNetwork, SegmentConfig, Underlay,
+};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -16,6 +18,8 @@ pub(crate) struct Network {
     pub(crate) rules: VipRules,
     /// Checked: the driver accepts them. None of a driver that has its own.
     pub(crate) networks: Vec<NetworkConfig>,
+    /// Where this host is reached by others on behalf of networks that span several.
+    pub(crate) underlay: Option<Underlay>,
     /// The lists of networks as they were written.
     valid: Option<Vec<String>>,
     denied: Vec<String>,
@@ -50,6 +54,22 @@ pub(super) struct NetworkFile {
     allow_vip_subnet_id: Option<bool>,
     valid_vip_networks: Option<Vec<String>>,
     denylist_vip_networks: Vec<String>,
+    vxlan: Option<VxlanFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VxlanFile {
+    local: IpAddr,
+    #[serde(default)]
+    peers: Vec<IpAddr>,
+    #[serde(default = "vxlan_port")]
+    port: u16,
+}
+
+/// As IANA has it.
+const fn vxlan_port() -> u16 {
+    4_789
 }
 
 /// Takes both parts of the settings.
@@ -66,11 +86,17 @@ pub(super) fn parse(
             .ok_or_else(|| format!("{text:?} is neither \"local\" nor \"noop\"")),
     };
     let references = parse_references(&file, flaws);
+    let underlay = file.vxlan.map(|vxlan| Underlay {
+        local: vxlan.local,
+        peers: vxlan.peers,
+        port: vxlan.port,
+    });
     let driver = flaws.keep("network.driver", driver)?;
     let (networks, ids) = match driver {
         NetworkDriverName::Local => {
             let networks = networks.unwrap_or_else(|| vec![NetworkConfig::loopback()]);
             let local = check(LocalNetwork::new(&networks), flaws)?;
+            require_underlay(&local, underlay.as_ref(), flaws);
             (networks, Ids::Local(local))
         }
         NetworkDriverName::Noop => {
@@ -105,9 +131,26 @@ pub(super) fn parse(
             denied_networks: denied?,
         },
         networks,
+        underlay,
         valid: file.valid_vip_networks,
         denied: file.denylist_vip_networks,
     })
+}
+
+/// Networks that span several hosts need to know where those are.
+fn require_underlay(local: &LocalNetwork, underlay: Option<&Underlay>, flaws: &mut Flaws) {
+    let segments = local.segments();
+    let spans = segments.iter().find(|segment| segment.vni.is_some());
+    match (spans, underlay) {
+        (Some(segment), None) => flaws.0.push(format!(
+            "network.vxlan: is missing: network {} has a vni, and hosts have to know where they reach each other",
+            segment.name
+        )),
+        (_, Some(underlay)) if underlay.peers.iter().any(|peer| peer.is_ipv4() != underlay.local.is_ipv4()) => {
+            flaws.0.push("network.vxlan: peers have to be of the family of local".to_owned());
+        }
+        _ => {}
+    }
 }
 
 fn parse_references(file: &NetworkFile, flaws: &mut Flaws) -> Option<BTreeSet<VipReference>> {
@@ -178,6 +221,14 @@ pub(super) fn print(network: &Network, out: &mut String) {
         "denylist_vip_networks = {}",
         quoted_list(&network.denied)
     );
+    if let Some(Underlay { local, peers, port }) = &network.underlay {
+        let peers: Vec<String> = peers.iter().map(IpAddr::to_string).collect();
+        let peers = quoted_list(&peers);
+        let _ = write!(
+            out,
+            "\n[network.vxlan]\nlocal = \"{local}\"\npeers = {peers}\nport = {port}\n"
+        );
+    }
     for network in &network.networks {
         print_network(network, out);
     }
@@ -187,6 +238,15 @@ fn print_network(network: &NetworkConfig, out: &mut String) {
     let _ = write!(out, "\n[[networks]]\nname = {}\n", quoted(&network.name));
     if let Some(projects) = &network.projects {
         let _ = writeln!(out, "projects = {}", quoted_list(projects));
+    }
+    if let Some(SegmentConfig { bridge, vni, mtu }) = &network.segment {
+        let _ = writeln!(out, "[networks.segment]");
+        let _ = bridge
+            .as_ref()
+            .map(|bridge| writeln!(out, "bridge = {}", quoted(bridge)));
+        for (name, number) in [("vni", vni), ("mtu", mtu)] {
+            let _ = number.map(|number| writeln!(out, "{name} = {number}"));
+        }
     }
     for subnet in &network.subnets {
         let _ = write!(
@@ -201,6 +261,14 @@ fn print_network(network: &NetworkConfig, out: &mut String) {
             ("last", subnet.last),
         ] {
             let _ = address.map(|address| writeln!(out, "{name} = \"{address}\""));
+        }
+        let routes = subnet.host_routes.iter().map(|route| {
+            let to = quoted(&route.destination);
+            format!("{{ destination = {to}, nexthop = \"{}\" }}", route.nexthop)
+        });
+        let routes: Vec<String> = routes.collect();
+        if !routes.is_empty() {
+            let _ = writeln!(out, "host_routes = [{}]", routes.join(", "));
         }
     }
     for port in &network.ports {

@@ -27,7 +27,8 @@ pub(super) fn compute(config: &Config) -> Result<ProcessCompute, StartError> {
         access_log: access_log(&config.access_log),
         address: Ipv4Addr::LOCALHOST.into(),
     };
-    ProcessCompute::new(settings).map_err(StartError::Compute)
+    let compute = ProcessCompute::new(settings).map_err(StartError::Compute)?;
+    Ok(compute.over(config.network.underlay.clone()))
 }
 
 fn access_log(log: &AccessLog) -> Option<AccessLogSettings> {

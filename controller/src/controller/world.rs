@@ -1,21 +1,22 @@
 //! What a controller is given of the world around it. A simulation gives it another one.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use krater_amphora_api::Report;
 use krater_controller_store::Store;
-use krater_driver::{ComputeDriver, NetworkDriver};
+use krater_driver::{ComputeDriver, NetworkDriver, Segment};
+use krater_driver_local::{ConfigError, LocalNetwork, NoopNetwork};
 use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
 
 use super::{
     StartError, authority,
     hosting::{here, host},
-    network,
     processes::compute,
 };
 use crate::{
     clock,
-    config::Config,
+    config::{Config, NetworkDriverName},
     dial::{Dialer, Tls},
     fleet,
     hosts::Hosts,
@@ -62,8 +63,8 @@ impl World {
         (known, hosts): (Knowledge, Arc<Hosts>),
         controllers: Vec<String>,
         reports: mpsc::Sender<Report>,
-    ) -> fleet::Parts {
-        fleet::Parts {
+    ) -> Result<fleet::Parts, StartError> {
+        Ok(fleet::Parts {
             known,
             hosts,
             here: here(config),
@@ -79,8 +80,32 @@ impl World {
             zones: config.fleet.zones.clone(),
             amphorae_max: config.fleet.amphorae_max,
             load_balancers_max: config.fleet.load_balancers_max,
-        }
+            segments: segments(config)?,
+        })
     }
+}
+
+fn network(config: &Config) -> Result<Arc<dyn NetworkDriver>, StartError> {
+    Ok(match config.network.driver {
+        NetworkDriverName::Local => {
+            Arc::new(LocalNetwork::new(&config.network.networks).map_err(unusable)?)
+        }
+        NetworkDriverName::Noop => Arc::new(NoopNetwork::new().map_err(unusable)?),
+    })
+}
+
+/// The networks that load balancers live on, where those are not their hosts'.
+fn segments(config: &Config) -> Result<BTreeMap<Uuid, Arc<Segment>>, StartError> {
+    let local = LocalNetwork::new(&config.network.networks).map_err(unusable)?;
+    let segments = local.segments().into_iter();
+    Ok(segments
+        .map(|segment| (segment.id, Arc::new(segment)))
+        .collect())
+}
+
+fn unusable(errors: Vec<ConfigError>) -> StartError {
+    let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    StartError::Network(reasons.join("; "))
 }
 
 /// What a simulation may leave out of a controller, to see that somebody notices.

@@ -15,7 +15,7 @@ use krater_controller_core::{
     retry,
 };
 use krater_controller_store::{AmphoraRecord, Fate, Heard, StoreError};
-use krater_driver::{AmphoraIdentity, AmphoraOrder};
+use krater_driver::{AmphoraIdentity, AmphoraOrder, Segment};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -272,6 +272,7 @@ impl Amphora {
             authority_pem: authority.certificate_pem().to_owned(),
             identity,
             controllers: parts.controllers.clone(),
+            segment: self.segment(parts)?,
         };
         let endpoint = parts
             .compute(&host)?
@@ -300,6 +301,19 @@ impl Amphora {
                 .await
                 .map_err(|error| chain(&error)),
             None => Ok(()),
+        }
+    }
+
+    /// The network that it lives on.
+    fn segment(&self, parts: &Parts) -> Result<Option<Arc<Segment>>, String> {
+        let Some(id) = lock(&self.record).network else {
+            return Ok(None);
+        };
+        match parts.segments.get(&id) {
+            Some(segment) => Ok(Some(Arc::clone(segment))),
+            None => Err(format!(
+                "the network {id} that it lives on is not in the settings any more"
+            )),
         }
     }
 

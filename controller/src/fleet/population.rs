@@ -8,13 +8,14 @@ use std::sync::{Arc, PoisonError};
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
 use krater_controller_core::{
     model::{Steering, Tenancy},
-    place::{self, Candidate, Choice, Deployment, HostRoom},
+    place::{self, Candidate, Choice, Deployment, HostRoom, Wish},
     query::AmphoraStatus,
 };
 use krater_controller_store::{
     AmphoraRecord, Fate, HostRecord, HostState, Placement, Put, PutTerms, StoreError,
 };
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{Fleet, Here, amphora::Amphora, lock};
 use crate::{
@@ -38,21 +39,32 @@ impl Fleet {
         &self,
         id: LoadBalancerId,
         wish: &Steering,
+        vip_network: Uuid,
     ) -> Result<Placed, StoreError> {
         let _alone = self.deciding.lock().await;
         let placements = &self.parts.known.placements;
+        let segments = &self.parts.segments;
+        let wish = Wish {
+            steering: wish,
+            network: Some(vip_network).filter(|network| segments.contains_key(network)),
+        };
         for _ in 0..PLACE_RACES_MAX {
-            let (amphora, new) = match place::choose(wish, &self.candidates(), &self.deployment()) {
+            let mut deployment = self.deployment();
+            if wish.network.is_some() {
+                // Agents of hosts do not build networks: they are this host's.
+                deployment.hosts.retain(|room| room.host == self.parts.host);
+            }
+            let (amphora, new) = match place::choose(wish, &self.candidates(), &deployment) {
                 Choice::Existing(amphora) => (amphora, None),
                 Choice::New { zone, host } => {
-                    let record = self.decide(zone, host, wish.tenancy);
+                    let record = self.decide(zone, host, wish.tenancy(), wish.network);
                     (record.id, Some(record))
                 }
                 Choice::NoRoom(no_room) => return Ok(Placed::Nowhere(no_room)),
             };
             let placement = Placement {
                 amphora,
-                load_balancers_max: wish.load_balancers_max,
+                load_balancers_max: wish.steering.load_balancers_max,
             };
             let terms = self.terms(id, wish);
             match placements.put(id, placement, new.as_ref(), terms).await? {
@@ -82,10 +94,10 @@ impl Fleet {
     }
 
     /// What has to hold still when a placement is stored; alone it does.
-    fn terms(&self, id: LoadBalancerId, wish: &Steering) -> Option<PutTerms> {
+    fn terms(&self, id: LoadBalancerId, wish: Wish<'_>) -> Option<PutTerms> {
         self.parts.known.neighbours.may_be().then(|| PutTerms {
             from: self.parts.known.placements.of(id),
-            load_balancers_max: match wish.tenancy {
+            load_balancers_max: match wish.tenancy() {
                 Tenancy::Dedicated => 1,
                 Tenancy::Shared => self.parts.load_balancers_max,
             },
@@ -105,7 +117,8 @@ impl Fleet {
                 let Some(room) = place::host_for_new(&zone.name, &rooms) else {
                     break;
                 };
-                let record = self.decide(zone.name.clone(), room.host.clone(), Tenancy::Shared);
+                let record =
+                    self.decide(zone.name.clone(), room.host.clone(), Tenancy::Shared, None);
                 // Another controller may be faster: its own are learned of with the next look.
                 if !self.add(record, zone.amphorae).await? {
                     break;
@@ -151,7 +164,7 @@ impl Fleet {
             let Some(zone) = room.zones.first().filter(|_| is_free) else {
                 continue;
             };
-            let record = self.decide(zone.clone(), room.host, Tenancy::Shared);
+            let record = self.decide(zone.clone(), room.host, Tenancy::Shared, None);
             self.add(record, usize::MAX).await?;
         }
         Ok(())
@@ -197,7 +210,13 @@ impl Fleet {
             .insert(amphora.id, amphora);
     }
 
-    fn decide(&self, zone: String, host: String, tenancy: Tenancy) -> AmphoraRecord {
+    fn decide(
+        &self,
+        zone: String,
+        host: String,
+        tenancy: Tenancy,
+        network: Option<Uuid>,
+    ) -> AmphoraRecord {
         AmphoraRecord {
             id: AmphoraId::new(chance::random_uuid()),
             created_at: clock::now(),
@@ -212,6 +231,7 @@ impl Fleet {
             fate: Fate::Stays,
             updated_at: None,
             host,
+            network,
         }
     }
 
@@ -236,6 +256,7 @@ impl Fleet {
                     },
                     zone: record.zone,
                     tenancy: record.tenancy,
+                    network: record.network,
                     load_balancers_max: self.parts.known.placements.limit(id),
                     host: record.host,
                     host_room,

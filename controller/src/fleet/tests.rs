@@ -73,6 +73,7 @@ pub(crate) fn parts(house: &House, folder: &tempfile::TempDir, amphorae: usize) 
         amphorae_max: 64,
         load_balancers_max: 1_000,
         host: String::new(),
+        segments: BTreeMap::new(),
     }
 }
 
@@ -139,7 +140,10 @@ impl Field {
 
     async fn placed(&self, fleet: &Fleet, wish: &Steering) -> AmphoraId {
         let id = self.load_balancer().await;
-        assert_eq!(fleet.place(id, wish).await.unwrap(), Placed::On);
+        assert_eq!(
+            fleet.place(id, wish, Uuid::nil()).await.unwrap(),
+            Placed::On
+        );
         self.house.known.placements.of(id).unwrap()
     }
 
@@ -191,7 +195,10 @@ async fn a_dedicated_load_balancer_has_an_amphora_of_its_own_that_ends_with_it()
     let base = fleet.ids()[0];
     let keeping = keep(&fleet);
     let id = field.load_balancer().await;
-    assert_eq!(fleet.place(id, &dedicated()).await.unwrap(), Placed::On);
+    assert_eq!(
+        fleet.place(id, &dedicated(), Uuid::nil()).await.unwrap(),
+        Placed::On
+    );
     let own = field.house.known.placements.of(id).unwrap();
     assert_ne!(own, base);
     let shared = field.placed(&fleet, &Steering::default()).await;
@@ -226,7 +233,7 @@ async fn more_amphorae_are_decided_on_when_those_there_are_are_full_up_to_the_mo
     assert_eq!(amphorae.len(), 2);
     let id = field.load_balancer().await;
     let full = Placed::Nowhere(NoRoom::Full { amphorae_max: 2 });
-    assert_eq!(fleet.place(id, &any).await.unwrap(), full);
+    assert_eq!(fleet.place(id, &any, Uuid::nil()).await.unwrap(), full);
     assert_eq!(field.house.known.placements.of(id), None);
 }
 
@@ -274,7 +281,7 @@ async fn a_zone_is_kept_to_and_has_as_many_amphorae_as_it_should() {
     };
     let id = field.load_balancer().await;
     assert_eq!(
-        fleet.place(id, &nowhere).await.unwrap(),
+        fleet.place(id, &nowhere, Uuid::nil()).await.unwrap(),
         Placed::Nowhere(NoRoom::NoSuchZone("east".to_owned()))
     );
 }
@@ -324,7 +331,10 @@ async fn the_end_of_an_amphora_is_gone_through_with_by_the_next_controller() {
         avoid: Some(own),
         ..dedicated()
     };
-    assert_eq!(fleet.place(id, &wish).await.unwrap(), Placed::On);
+    assert_eq!(
+        fleet.place(id, &wish, Uuid::nil()).await.unwrap(),
+        Placed::On
+    );
     let new = field.house.known.placements.of(id).unwrap();
     // It is not heard of, so nobody waits for it to say that it let go.
     field.until_there_are(&[base, new]).await;

@@ -24,6 +24,12 @@ impl HostCompute {
 #[async_trait]
 impl ComputeDriver for HostCompute {
     async fn ensure(&self, order: AmphoraOrder) -> Result<Endpoint, DriverError> {
+        if let Some(segment) = &order.segment {
+            return Err(DriverError::Permanent(format!(
+                "the agent of this host does not build networks, and network {:?} is one",
+                segment.name
+            )));
+        }
         let agent = self.host.record().facts.agent;
         let wanted = self.hosts.order();
         let hosted = self.host.client.ensure(&agent, order.id, &wanted).await?;

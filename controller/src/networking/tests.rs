@@ -26,6 +26,7 @@ use crate::testbed::{House, Setting, new_listener, new_member, pool_of};
 /// A network with a wide and a narrow subnet, an IPv6 one and ports; and one that only the project `own` sees.
 fn networks() -> Vec<NetworkConfig> {
     let subnet = |name: &str, cidr: &str| SubnetConfig {
+        host_routes: Vec::new(),
         name: name.into(),
         cidr: cidr.into(),
         gateway: None,
@@ -46,6 +47,7 @@ fn networks() -> Vec<NetworkConfig> {
     };
     vec![
         NetworkConfig {
+            segment: None,
             name: "net".into(),
             projects: None,
             subnets: vec![
@@ -66,6 +68,7 @@ fn networks() -> Vec<NetworkConfig> {
             ],
         },
         NetworkConfig {
+            segment: None,
             name: "secret".into(),
             projects: Some(vec!["own".into()]),
             subnets: vec![subnet("hidden", "10.2.0.0/24")],
@@ -545,10 +548,12 @@ async fn race(
 async fn a_network_is_full_when_all_its_subnets_are() {
     let house = House::build_with(Setting {
         networks: vec![NetworkConfig {
+            segment: None,
             name: "small".into(),
             projects: None,
             subnets: ["2001:db8::/127", "192.0.2.0/31"]
                 .map(|cidr| SubnetConfig {
+                    host_routes: Vec::new(),
                     name: cidr.into(),
                     cidr: cidr.into(),
                     gateway: None,

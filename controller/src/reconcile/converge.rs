@@ -224,8 +224,9 @@ impl Reconciler {
 
     async fn place(self: &Arc<Self>, view: &TreeView) -> Result<Progress, StoreError> {
         let id = view.tree.id();
-        let wish = &view.tree.load_balancer.value.steering;
-        let Placed::Nowhere(no_room) = self.parts.agents.place(id, wish).await? else {
+        let root = &view.tree.load_balancer.value;
+        let (wish, on) = (&root.steering, root.vip.network_id);
+        let Placed::Nowhere(no_room) = self.parts.agents.place(id, wish, on).await? else {
             return Ok(Progress::Replan);
         };
         if let Some(carrier) = self

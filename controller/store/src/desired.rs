@@ -10,6 +10,7 @@ use krater_controller_core::{
     change::Change,
     envelope::Once,
     model::ProjectId,
+    network::Located,
     query::{ResourceId, TreeFilter},
     quota::{Counted, Limits},
     tree::{LoadBalancerTree, Row, Touch, TreeView},
@@ -221,13 +222,13 @@ impl Store {
         Ok(Committed::Done)
     }
 
-    /// All addresses that load balancers have, on any network.
+    /// All addresses that load balancers have, each with its network.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn taken_addresses(&self) -> Result<Arc<BTreeSet<IpAddr>>, StoreError> {
-        let statement = sqlx::query("SELECT address FROM vip");
-        self.addresses("list the addresses in use", statement, row::read_address)
+    pub async fn taken_addresses(&self) -> Result<Arc<BTreeSet<Located>>, StoreError> {
+        let statement = sqlx::query("SELECT address, network_id FROM vip");
+        self.addresses("list the addresses in use", statement, row::read_located)
             .await
     }
 
@@ -287,7 +288,7 @@ impl Store {
 async fn claim(
     transaction: &mut Transaction,
     change: &Change,
-    addresses: &[IpAddr],
+    addresses: &[Located],
 ) -> Result<Option<Committed>, StoreError> {
     if change.basis.is_some() {
         return Ok(None);
@@ -300,9 +301,9 @@ async fn claim(
     if transaction.run(APPLYING, statement).await? == 0 {
         return Ok(Some(Committed::PortTaken));
     }
-    for address in addresses {
+    for (address, network) in addresses {
         let statement = sqlx::query(CLAIM_ADDRESS)
-            .bind(row::id_text(vip.network_id))
+            .bind(row::id_text(*network))
             .bind(address.to_string())
             .bind(load_balancer.clone());
         if transaction.run(APPLYING, statement).await? == 0 {
@@ -323,11 +324,12 @@ async fn claim_name(
     once::claim(transaction, tree.project(), once, change.subject, now).await
 }
 
-fn addresses_of(change: &Change) -> Vec<IpAddr> {
+fn addresses_of(change: &Change) -> Vec<Located> {
     let root = &change.tree.load_balancer.value;
     let additional = root.additional_vips.iter().map(|vip| vip.address);
     std::iter::once(root.vip.address)
         .chain(additional)
+        .map(|address| (address, root.vip.network_id))
         .collect()
 }
 

@@ -8,8 +8,9 @@ mod embedded;
 mod server;
 mod simulated;
 
-use std::{borrow::Cow, collections::BTreeSet, fmt, net::IpAddr, path::Path, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, fmt, path::Path, sync::Arc};
 
+use krater_controller_core::network::Located;
 use sqlx::{
     Any,
     any::{AnyArguments, AnyRow},
@@ -244,8 +245,8 @@ impl Store {
         &self,
         doing: &'static str,
         load: Statement,
-        read: impl Fn(&AnyRow) -> Result<IpAddr, StoreError>,
-    ) -> Result<Arc<BTreeSet<IpAddr>>, StoreError> {
+        read: impl Fn(&AnyRow) -> Result<Located, StoreError>,
+    ) -> Result<Arc<BTreeSet<Located>>, StoreError> {
         match &self.engine {
             Engine::Embedded(it) => it.addresses(doing, load, read).await,
             Engine::Server(it) => it.addresses(doing, load, read).await,
@@ -376,8 +377,8 @@ impl Transaction {
     pub(crate) async fn commit_addresses(
         self,
         doing: &'static str,
-        claimed: Vec<IpAddr>,
-        released: Vec<IpAddr>,
+        claimed: Vec<Located>,
+        released: Vec<Located>,
     ) -> Result<(), StoreError> {
         match self {
             Self::Embedded(it) => it.commit(doing, claimed, released).await,

@@ -1,6 +1,6 @@
 //! How values rest in columns: ids and documents as text, times as microseconds, generations as numbers.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use krater_amphora_api::{
@@ -8,6 +8,7 @@ use krater_amphora_api::{
 };
 use krater_controller_core::{
     model::{HealthMonitor, L7Policy, L7Rule, Listener, LoadBalancer, Member, Pool},
+    network::Located,
     query::ResourceId,
     quota::Counted,
     status::{OperatingStatus, Reason},
@@ -58,11 +59,13 @@ pub(crate) fn read_id(row: &AnyRow, index: usize, what: &str) -> Result<Uuid, St
     Uuid::parse_str(text).map_err(|error| StoreError::unreadable(what, &error))
 }
 
-/// Reads the address that is a row's first column.
-pub(crate) fn read_address(row: &AnyRow) -> Result<IpAddr, StoreError> {
+/// Reads the address that is a row's first column, and its network, which is the second.
+pub(crate) fn read_located(row: &AnyRow) -> Result<Located, StoreError> {
     let text: &str = column(row, 0, "an address")?;
-    text.parse()
-        .map_err(|error| StoreError::unreadable("an address", &error))
+    let address = text
+        .parse()
+        .map_err(|error| StoreError::unreadable("an address", &error))?;
+    Ok((address, read_id(row, 1, "a network id")?))
 }
 
 /// A time as it is stored.

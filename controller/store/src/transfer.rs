@@ -339,6 +339,7 @@ const TABLES: &[Table] = &[
             "#retiring",
             "#updated_us",
             "host",
+            "network",
         ],
         key: 1,
     },

@@ -112,6 +112,7 @@ fn order(n: u128) -> Order {
         authority_pem: "authority".into(),
         certificate_pem: "certificate".into(),
         key_pem: "key".into(),
+        segment: None,
         controllers: vec!["127.0.0.1:9877".into(), "[::1]:\"quoted\"".into()],
         conduct: None,
     }

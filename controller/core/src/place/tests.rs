@@ -18,6 +18,7 @@ fn candidate(number: u128, load: u64, status: AmphoraStatus) -> Candidate {
         status,
         zone: "a".into(),
         tenancy: Tenancy::Shared,
+        network: None,
         load_balancers_max: None,
         host: "own".into(),
         host_room: None,
@@ -70,11 +71,11 @@ fn new(zone: &str) -> Choice {
 const SERVES: AmphoraStatus = AmphoraStatus::Allocated;
 
 fn chosen(wish: &Steering, candidates: &[Candidate], deployment: &Deployment) -> Choice {
-    let chosen = choose(wish, candidates, deployment);
+    let chosen = choose(Wish::on_hosts(wish), candidates, deployment);
     let mut backwards = candidates.to_vec();
     backwards.reverse();
     assert_eq!(
-        choose(wish, &backwards, deployment),
+        choose(Wish::on_hosts(wish), &backwards, deployment),
         chosen,
         "the order does not matter"
     );
@@ -305,6 +306,43 @@ fn status() -> impl Strategy<Value = AmphoraStatus> {
     ])
 }
 
+#[test]
+fn on_a_network_of_tenants_each_has_an_amphora_of_its_own_there() {
+    let network = |number: u128| Some(Uuid::from_u128(number));
+    let lives_on = |number, on, load| Candidate {
+        tenancy: Tenancy::Dedicated,
+        network: on,
+        ..candidate(number, load, SERVES)
+    };
+    let there = [
+        candidate(1, 0, SERVES),
+        lives_on(2, None, 0),
+        lives_on(3, network(8), 0),
+        lives_on(4, network(7), 1),
+    ];
+    let shared = Steering::default();
+    let wish = Wish {
+        steering: &shared,
+        network: network(7),
+    };
+    assert_eq!(wish.tenancy(), Tenancy::Dedicated);
+    assert_eq!(choose(wish, &there, &deployment()), new("b"));
+    let free = [there.to_vec(), vec![lives_on(5, network(7), 0)]].concat();
+    assert_eq!(
+        choose(wish, &free, &deployment()),
+        Choice::Existing(amphora(5))
+    );
+    // And nobody else goes there.
+    assert_eq!(
+        choose(Wish::on_hosts(&dedicated()), &free, &deployment()),
+        Choice::Existing(amphora(2))
+    );
+    assert_eq!(
+        choose(Wish::on_hosts(&shared), &free, &deployment()),
+        Choice::Existing(amphora(1))
+    );
+}
+
 prop_compose! {
     fn candidates()(found in prop::collection::btree_map(
         0..8_u128,
@@ -321,6 +359,7 @@ prop_compose! {
             tenancy,
             host: "own".into(),
             host_room: None,
+            network: None,
         };
         found.into_iter().map(candidate).collect()
     }

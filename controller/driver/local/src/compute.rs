@@ -2,13 +2,18 @@
 
 use async_trait::async_trait;
 use krater_amphora_api::AmphoraId;
-use krater_amphora_process::{Order, ProcessError, ProcessSettings, Processes};
+use krater_amphora_process::{
+    Order, ProcessError, ProcessSettings, Processes, Segment, Subnet, Tunnel, Underlay,
+};
 use krater_driver::{AmphoraOrder, ComputeDriver, DriverError, Endpoint};
 use tokio::sync::watch;
 
 /// Starts amphorae as processes of this host and finds those that an earlier controller started.
 #[derive(Debug)]
-pub struct ProcessCompute(Processes);
+pub struct ProcessCompute {
+    processes: Processes,
+    underlay: Option<Underlay>,
+}
 
 impl ProcessCompute {
     /// Prepares to run amphorae under `settings.directory`; starts none.
@@ -16,14 +21,54 @@ impl ProcessCompute {
     /// # Errors
     /// [`DriverError::Permanent`] when the folder cannot be made.
     pub fn new(settings: ProcessSettings) -> Result<Self, DriverError> {
-        Processes::new(settings).map(Self).map_err(failure)
+        let processes = Processes::new(settings).map_err(failure)?;
+        Ok(Self {
+            processes,
+            underlay: None,
+        })
+    }
+
+    /// Has networks that span several hosts reach them there.
+    #[must_use]
+    pub fn over(self, underlay: Option<Underlay>) -> Self {
+        Self { underlay, ..self }
+    }
+
+    fn segment(&self, segment: &krater_driver::Segment) -> Result<Segment, DriverError> {
+        let subnets = segment.subnets.iter().cloned();
+        let tunnel = match (segment.vni, &self.underlay) {
+            (None, _) => None,
+            (Some(vni), Some(underlay)) => Some(Tunnel {
+                vni,
+                underlay: underlay.clone(),
+            }),
+            (Some(_), None) => {
+                return Err(DriverError::Permanent(format!(
+                    "network {:?} spans several hosts, but this one does not know where it is reached by them",
+                    segment.name
+                )));
+            }
+        };
+        Ok(Segment {
+            name: segment.name.clone(),
+            bridge: segment.bridge.clone(),
+            mtu: segment.mtu,
+            tunnel,
+            subnets: subnets
+                .map(|subnet| Subnet {
+                    cidr: subnet.cidr,
+                    gateway: subnet.gateway,
+                    routes: subnet.routes,
+                })
+                .collect(),
+        })
     }
 
     /// Counts supervisors that ended without having been asked to: a change is the time to call
     /// [`ComputeDriver::ensure`] again.
     #[must_use]
     pub fn deaths(&self) -> watch::Receiver<u64> {
-        self.0.deaths()
+        self.processes.deaths()
     }
 }
 
@@ -35,10 +80,12 @@ impl ComputeDriver for ProcessCompute {
             authority_pem,
             identity,
             controllers,
+            segment,
         } = order;
         let identity = identity.ok_or_else(|| {
             DriverError::Permanent("an amphora of this host is given its identity".to_owned())
         })?;
+        let segment = segment.map(|segment| self.segment(&segment)).transpose()?;
         let order = Order {
             id,
             authority_pem,
@@ -46,8 +93,9 @@ impl ComputeDriver for ProcessCompute {
             key_pem: identity.key_pem,
             controllers,
             conduct: None,
+            segment,
         };
-        let found = self.0.ensure(order).await.map_err(failure)?;
+        let found = self.processes.ensure(order).await.map_err(failure)?;
         Ok(Endpoint {
             agent: found.agent,
             metrics: found.metrics,
@@ -55,11 +103,11 @@ impl ComputeDriver for ProcessCompute {
     }
 
     async fn release(&self, id: AmphoraId) -> Result<(), DriverError> {
-        self.0.release(id).await.map_err(failure)
+        self.processes.release(id).await.map_err(failure)
     }
 
     async fn stop_all(&self) -> Result<(), DriverError> {
-        self.0.stop_all().await.map_err(failure)
+        self.processes.stop_all().await.map_err(failure)
     }
 }
 
@@ -88,6 +136,7 @@ mod tests {
                 key_pem: "key".to_owned(),
             }),
             controllers: vec!["127.0.0.1:9877".to_owned()],
+            segment: None,
         }
     }
 

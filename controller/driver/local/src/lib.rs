@@ -10,9 +10,11 @@ mod tokens;
 
 pub use auth::NoAuth;
 pub use compute::ProcessCompute;
+pub use krater_amphora_process::Underlay;
 pub use krater_amphora_process::{AccessLogSettings, ProcessSettings};
 pub use network::{
-    ConfigError, FixedIpConfig, LocalNetwork, NetworkConfig, NoopNetwork, PortConfig, SubnetConfig,
+    ConfigError, FixedIpConfig, HostRouteConfig, LocalNetwork, NetworkConfig, NoopNetwork,
+    PortConfig, SegmentConfig, SubnetConfig,
 };
 pub use secrets::{Drawer, FileSecrets, Shelf, ShelfError, Shelved, name_of};
 pub use tokens::{TokenFile, TokenFileError};

@@ -3,29 +3,35 @@
 mod choice;
 mod config;
 mod noop;
+mod segment;
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use krater_amphora_api::LoadBalancerId;
 use krater_controller_core::{
     model::{Vip, VipRequest},
-    network::{NetworkView, PortView, SubnetView, Viewer},
+    network::{Located, NetworkView, PortView, SubnetView, Viewer},
 };
-use krater_driver::{AllocateError, AllocatedVip, DriverError, NetworkDriver, Taken};
+use krater_driver::{
+    AllocateError, AllocatedVip, DriverError, NetworkDriver, Segment, SegmentSubnet, Taken,
+};
 use uuid::Uuid;
 
 use self::choice::Choice;
-pub use self::config::{ConfigError, FixedIpConfig, NetworkConfig, PortConfig, SubnetConfig};
+pub use self::config::{
+    ConfigError, FixedIpConfig, HostRouteConfig, NetworkConfig, PortConfig, SubnetConfig,
+};
 use self::config::{Network, Port, Subnet};
 pub use self::noop::NoopNetwork;
+pub use self::segment::SegmentConfig;
 
 /// Addresses from configured ranges and ports. It remembers nothing: what is taken the store tells.
 #[derive(Clone, Debug)]
 pub struct LocalNetwork {
     networks: Vec<Network>,
     /// The addresses of ports.
-    reserved: BTreeSet<IpAddr>,
+    reserved: BTreeSet<Located>,
 }
 
 impl LocalNetwork {
@@ -35,11 +41,12 @@ impl LocalNetwork {
     /// Every reason against the configuration at once.
     pub fn new(networks: &[NetworkConfig]) -> Result<Self, Vec<ConfigError>> {
         let networks = config::parse(networks)?;
-        let ports = networks.iter().flat_map(|network| &network.ports);
-        let reserved = ports
-            .flat_map(|port| &port.fixed_ips)
-            .map(|fixed_ip| fixed_ip.address)
-            .collect();
+        let reserved_in = |network: &Network| {
+            let fixed_ips = network.ports.iter().flat_map(|port| &port.fixed_ips);
+            let located = fixed_ips.map(|fixed_ip| (fixed_ip.address, network.id));
+            located.collect::<Vec<_>>()
+        };
+        let reserved = networks.iter().flat_map(reserved_in).collect();
         Ok(Self { networks, reserved })
     }
 
@@ -47,6 +54,13 @@ impl LocalNetwork {
     #[must_use]
     pub fn network_id(&self, text: &str) -> Option<Uuid> {
         network_id(&self.networks, text)
+    }
+
+    /// The networks that load balancers do not share with this host, as it has to build them.
+    #[must_use]
+    pub fn segments(&self) -> Vec<Segment> {
+        let networks = self.networks.iter();
+        networks.filter_map(Network::to_segment).collect()
     }
 
     fn choice<'a>(&'a self, viewer: &'a Viewer, taken: &'a Taken) -> Choice<'a> {
@@ -126,6 +140,23 @@ fn network_id(networks: &[Network], text: &str) -> Option<Uuid> {
 }
 
 impl Network {
+    fn to_segment(&self) -> Option<Segment> {
+        let segment = self.segment.as_ref()?;
+        let subnets = self.subnets.iter().map(|subnet| SegmentSubnet {
+            cidr: subnet.cidr.to_string(),
+            gateway: subnet.gateway,
+            routes: subnet.host_routes.clone(),
+        });
+        Some(Segment {
+            id: self.id,
+            name: self.name.clone(),
+            bridge: segment.bridge.clone(),
+            vni: segment.vni,
+            mtu: segment.mtu,
+            subnets: subnets.collect(),
+        })
+    }
+
     fn view(&self) -> NetworkView {
         NetworkView {
             id: self.id,

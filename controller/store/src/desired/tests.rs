@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use krater_controller_core::{
     model::{Name, ProjectId},
+    network::Located,
     query::{ResourceId, TreeFilter},
     tree::Touch,
 };
@@ -216,7 +217,7 @@ async fn an_address_is_had_by_one_load_balancer_only_primary_or_additional() {
         store.apply(&creation(extra.clone())).await.unwrap(),
         Committed::Done
     );
-    let taken = BTreeSet::from([address(0), address(1), address(8), address(20)]);
+    let taken = BTreeSet::from([0, 1, 8, 20].map(located));
     assert_eq!(*store.taken_addresses().await.unwrap(), taken);
 
     let mut elsewhere = tree(9, 0);
@@ -237,7 +238,7 @@ async fn an_address_is_had_by_one_load_balancer_only_primary_or_additional() {
             .taken_addresses()
             .await
             .unwrap()
-            .contains(&address(20))
+            .contains(&located(20))
     );
     store.forget(lb_id(8)).await.unwrap();
     assert!(
@@ -245,7 +246,7 @@ async fn an_address_is_had_by_one_load_balancer_only_primary_or_additional() {
             .taken_addresses()
             .await
             .unwrap()
-            .contains(&address(20))
+            .contains(&located(20))
     );
 }
 
@@ -268,7 +269,7 @@ async fn a_port_is_one_load_balancers_until_that_is_forgotten() {
             .unwrap()
             .is_none()
     );
-    assert!(!store.taken_addresses().await.unwrap().contains(&address(7)));
+    assert!(!store.taken_addresses().await.unwrap().contains(&located(7)));
 
     let going = store
         .tree(ResourceId::LoadBalancer(lb_id(1)))
@@ -288,10 +289,15 @@ async fn a_port_is_one_load_balancers_until_that_is_forgotten() {
     );
 }
 
+/// An address on the network of all trees here.
+fn located(n: u32) -> Located {
+    (address(n), tree(n, 0).load_balancer.value.vip.network_id)
+}
+
 #[tokio::test]
 async fn the_addresses_in_use_are_those_of_the_table_whatever_happened() {
     let store = store_with(3).await;
-    let asked = |numbers: &[u32]| numbers.iter().map(|n| address(*n)).collect::<BTreeSet<_>>();
+    let asked = |numbers: &[u32]| numbers.iter().map(|n| located(*n)).collect::<BTreeSet<_>>();
     assert_eq!(*store.taken_addresses().await.unwrap(), asked(&[0, 1, 2]));
     // Claimed and released after they were first asked for, on two networks, and by changes that fail.
     let mut elsewhere = tree(9, 0);
@@ -311,10 +317,9 @@ async fn the_addresses_in_use_are_those_of_the_table_whatever_happened() {
         store.apply(&creation(tree(4, 0))).await.unwrap(),
         Committed::Done
     );
-    assert_eq!(
-        *store.taken_addresses().await.unwrap(),
-        asked(&[0, 1, 2, 4])
-    );
+    let mut all = asked(&[0, 1, 2, 4]);
+    all.insert((address(1), uuid::Uuid::from_u128(0xbb)));
+    assert_eq!(*store.taken_addresses().await.unwrap(), all);
     for (lb, gone) in [(elsewhere, &[0, 1, 2, 4][..]), (tree(1, 2), &[0, 2, 4])] {
         let id = lb.load_balancer.value.id;
         store.forget(id).await.unwrap();
@@ -334,7 +339,10 @@ async fn the_addresses_in_use_are_those_of_the_table_whatever_happened() {
     let stored = store.views(&TreeFilter::default()).await.unwrap();
     let expected: BTreeSet<_> = stored
         .iter()
-        .map(|view| view.tree.load_balancer.value.vip.address)
+        .map(|view| {
+            let vip = &view.tree.load_balancer.value.vip;
+            (vip.address, vip.network_id)
+        })
         .collect();
     assert_eq!(*store.taken_addresses().await.unwrap(), expected);
 }

@@ -3,28 +3,29 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    net::IpAddr,
     sync::Arc,
 };
+
+use krater_controller_core::network::Located;
 
 /// What the table of addresses holds. This is changed with each commit of this process, and read again from time to time
 /// where others write too, so that it cannot differ from the table for long; what it lags behind, the table's key refuses.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
-    /// Each with the number of networks it is in use on.
-    counts: BTreeMap<IpAddr, usize>,
+    /// Each with how often it is in use: more than once for the moment between one who gives it back and the next.
+    counts: BTreeMap<Located, usize>,
     /// What is handed out, copied only when somebody still looks at it while it changes.
-    in_use: Arc<BTreeSet<IpAddr>>,
+    in_use: Arc<BTreeSet<Located>>,
 }
 
 impl Addresses {
     /// All of them, as they are now.
-    pub(super) fn in_use(&self) -> Arc<BTreeSet<IpAddr>> {
+    pub(super) fn in_use(&self) -> Arc<BTreeSet<Located>> {
         Arc::clone(&self.in_use)
     }
 
-    /// Notes that an address is in use on one more network.
-    pub(super) fn claim(&mut self, address: IpAddr) {
+    /// Notes that an address is in use once more.
+    pub(super) fn claim(&mut self, address: Located) {
         let count = self.counts.entry(address).or_default();
         *count = count.saturating_add(1);
         if *count == 1 {
@@ -32,8 +33,8 @@ impl Addresses {
         }
     }
 
-    /// Notes that an address is in use on one network less.
-    pub(super) fn release(&mut self, address: IpAddr) {
+    /// Notes that an address is in use once less.
+    pub(super) fn release(&mut self, address: Located) {
         if let Entry::Occupied(mut entry) = self.counts.entry(address) {
             *entry.get_mut() = entry.get().saturating_sub(1);
             if *entry.get() == 0 {
@@ -44,8 +45,8 @@ impl Addresses {
     }
 }
 
-impl FromIterator<IpAddr> for Addresses {
-    fn from_iter<T: IntoIterator<Item = IpAddr>>(all: T) -> Self {
+impl FromIterator<Located> for Addresses {
+    fn from_iter<T: IntoIterator<Item = Located>>(all: T) -> Self {
         let mut addresses = Self::default();
         for address in all {
             addresses.claim(address);
@@ -59,8 +60,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_in_use_until_it_is_so_on_no_network() {
-        let address = IpAddr::from([10, 0, 0, 1]);
+    fn an_address_is_in_use_until_everybody_has_given_it_back() {
+        let address = (std::net::IpAddr::from([10, 0, 0, 1]), uuid::Uuid::nil());
         let mut addresses: Addresses = [address, address].into_iter().collect();
         let before = addresses.in_use();
         addresses.release(address);

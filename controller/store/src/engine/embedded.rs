@@ -6,7 +6,6 @@ use std::{
     collections::BTreeSet,
     fmt,
     io::ErrorKind,
-    net::IpAddr,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     str::FromStr as _,
@@ -16,6 +15,7 @@ use std::{
     },
 };
 
+use krater_controller_core::network::Located;
 use sqlx::{
     AnyConnection, ConnectOptions as _, Connection as _, Row as _, SqlSafeStr,
     any::{AnyConnectOptions, AnyRow},
@@ -224,8 +224,8 @@ impl Embedded {
         &self,
         doing: &'static str,
         load: Statement,
-        read: impl Fn(&AnyRow) -> Result<IpAddr, StoreError>,
-    ) -> Result<Arc<BTreeSet<IpAddr>>, StoreError> {
+        read: impl Fn(&AnyRow) -> Result<Located, StoreError>,
+    ) -> Result<Arc<BTreeSet<Located>>, StoreError> {
         if let Some(known) = &*self.inner.addresses() {
             return Ok(known.in_use());
         }
@@ -421,8 +421,8 @@ impl Transaction {
     pub(super) async fn commit(
         self,
         doing: &'static str,
-        claimed: Vec<IpAddr>,
-        released: Vec<IpAddr>,
+        claimed: Vec<Located>,
+        released: Vec<Located>,
     ) -> Result<(), StoreError> {
         self.commit_share(doing, Share { claimed, released }).await
     }

@@ -11,12 +11,12 @@ mod settings;
 use std::{
     collections::BTreeSet,
     fmt,
-    net::IpAddr,
     str::FromStr as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use krater_controller_core::network::Located;
 use sqlx::{
     Any, AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Pool, Row as _,
     any::{AnyConnectOptions, AnyRow},
@@ -175,8 +175,8 @@ impl Server {
         &self,
         doing: &'static str,
         load: Statement,
-        read: impl Fn(&AnyRow) -> Result<IpAddr, StoreError>,
-    ) -> Result<Arc<BTreeSet<IpAddr>>, StoreError> {
+        read: impl Fn(&AnyRow) -> Result<Located, StoreError>,
+    ) -> Result<Arc<BTreeSet<Located>>, StoreError> {
         let at = Instant::now();
         if let Some(known) = &*self.known()
             && at.saturating_duration_since(known.at) < ADDRESSES_AGE_MAX
@@ -347,8 +347,8 @@ impl Transaction {
     pub(super) async fn commit(
         self,
         doing: &'static str,
-        claimed: &[IpAddr],
-        released: &[IpAddr],
+        claimed: &[Located],
+        released: &[Located],
     ) -> Result<(), StoreError> {
         let Self { server, open } = self;
         let committed = open.commit().await;

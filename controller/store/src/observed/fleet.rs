@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use krater_amphora_api::{AmphoraId, BootId, LoadBalancerId};
 use krater_controller_core::model::Tenancy;
+use uuid::Uuid;
 
 use crate::{
     Store, StoreError,
@@ -41,6 +42,8 @@ pub struct AmphoraRecord {
     pub updated_at: Option<Timestamp>,
     /// Whose it is to start and end it, where there are several controllers.
     pub host: String,
+    /// The network that it lives on, if that is not its host's.
+    pub network: Option<Uuid>,
 }
 
 /// What was heard of an amphora.
@@ -129,6 +132,8 @@ impl Store {
                     },
                     updated_at: updated.map(|us| read_time(us, "a time")).transpose()?,
                     host: column(found, 12, "a host")?,
+                    network: column::<Option<&str>>(found, 13, "a network")?
+                        .and_then(|text| text.parse().ok()),
                 })
             })
             .collect()
@@ -451,6 +456,7 @@ fn put_amphora(amphora: &AmphoraRecord) -> Statement {
         .bind(i64::from(amphora.fate == Fate::Retires))
         .bind(amphora.updated_at.map(row::time_us))
         .bind(amphora.host.clone())
+        .bind(amphora.network.map(row::id_text))
 }
 
 const PLACING: &str = "place a load balancer";
@@ -473,13 +479,14 @@ const WHEREABOUTS: &str = "SELECT amphora_id, CAST(1 AS BIGINT), load_balancers_
 
 const AMPHORAE: &str =
     "SELECT id, created_us, agent, metrics, boot, version, pid, last_seen_us, zone, tenancy, retiring, updated_us,
-        host
+        host, network
     FROM amphora ORDER BY created_us, id";
 
 /// What is to go stays so, whoever writes down something else of it.
 const PUT_AMPHORA: &str = "INSERT INTO amphora
-    (id, created_us, agent, metrics, boot, version, pid, last_seen_us, zone, tenancy, retiring, updated_us, host)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+    (id, created_us, agent, metrics, boot, version, pid, last_seen_us, zone, tenancy, retiring, updated_us, host,
+        network)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
     ON CONFLICT (id) DO UPDATE SET agent = excluded.agent, metrics = excluded.metrics, boot = excluded.boot,
         version = excluded.version, pid = excluded.pid, last_seen_us = CASE
             WHEN excluded.last_seen_us IS NULL OR amphora.last_seen_us > excluded.last_seen_us

@@ -176,7 +176,7 @@ impl Store {
         let rows = transaction.all(doing, statement).await?;
         let released: Vec<_> = rows
             .iter()
-            .map(row::read_address)
+            .map(row::read_located)
             .collect::<Result<_, _>>()?;
         transaction.run(doing, sqlx::query(FORGET).bind(id)).await?;
         transaction
@@ -254,7 +254,7 @@ const FORGET_CHILDREN: &str = "DELETE FROM resource
     WHERE load_balancer_id = $1 AND touch = 'delete' AND generation <= $2 AND kind <> 'load_balancer'";
 
 const ADDRESSES_TO_FORGET: &str =
-    "SELECT v.address FROM vip v JOIN resource r ON r.id = v.load_balancer_id
+    "SELECT v.address, v.network_id FROM vip v JOIN resource r ON r.id = v.load_balancer_id
     WHERE v.load_balancer_id = $1 AND r.touch = 'delete'";
 
 /// Everything about it hangs on this row and goes with it.

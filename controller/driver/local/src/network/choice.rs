@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use krater_controller_core::{
     model::{AdditionalVip, Vip, VipRequest},
-    network::Viewer,
+    network::{Located, Viewer},
 };
 use krater_driver::{AllocateError, AllocatedVip, Taken};
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use super::config::{Network, Port, Subnet, from_number, to_number};
 pub(crate) struct Choice<'a> {
     pub(crate) networks: &'a [Network],
     /// Addresses that are not handed out: those of configured ports.
-    pub(crate) reserved: &'a BTreeSet<IpAddr>,
+    pub(crate) reserved: &'a BTreeSet<Located>,
     /// What load balancers have.
     pub(crate) taken: &'a Taken,
     /// What they may not see is not there.
@@ -42,7 +42,8 @@ impl<'a> Choice<'a> {
         let place = self.resolve(request)?;
         let additional = self.resolve_additional(&place, request)?;
         let mut given = BTreeSet::new();
-        let address = self.address_in(place.subnet, place.address, place.port, &given)?;
+        let on = place.network;
+        let address = self.address_in(on, place.subnet, (place.address, place.port), &given)?;
         let vip = Vip {
             address,
             port_id: place.port.map_or(port_id, |port| port.id),
@@ -53,7 +54,7 @@ impl<'a> Choice<'a> {
             .into_iter()
             .map(|(subnet, wanted)| {
                 given.insert(address);
-                let address = self.address_in(subnet, wanted, place.port, &given)?;
+                let address = self.address_in(on, subnet, (wanted, place.port), &given)?;
                 given.insert(address);
                 Ok(AdditionalVip {
                     address,
@@ -188,7 +189,10 @@ impl<'a> Choice<'a> {
         };
         let mut by_preference = family(true).chain(family(false));
         by_preference
-            .find(|subnet| self.lowest_free(subnet, &BTreeSet::new()).is_some())
+            .find(|subnet| {
+                self.lowest_free(network, subnet, &BTreeSet::new())
+                    .is_some()
+            })
             .ok_or_else(exhausted)
     }
 
@@ -223,13 +227,15 @@ impl<'a> Choice<'a> {
     /// The address asked for, which need not be in the range handed out from, or the lowest free one of that range.
     fn address_in(
         &self,
+        network: &Network,
         subnet: &Subnet,
-        wanted: Option<IpAddr>,
-        port: Option<&Port>,
+        (wanted, port): (Option<IpAddr>, Option<&Port>),
         given: &BTreeSet<IpAddr>,
     ) -> Result<IpAddr, AllocateError> {
         let Some(address) = wanted else {
-            return self.lowest_free(subnet, given).ok_or_else(exhausted);
+            return self
+                .lowest_free(network, subnet, given)
+                .ok_or_else(exhausted);
         };
         if !subnet.cidr.has_host(address) || subnet.gateway == Some(address) {
             return Err(invalid(&format!(
@@ -237,8 +243,13 @@ impl<'a> Choice<'a> {
                 subnet.id, subnet.cidr
             )));
         }
-        let reserved = port.is_none() && self.reserved.contains(&address);
-        if reserved || given.contains(&address) || self.taken.addresses.contains(&address) {
+        let is_in = |set| {
+            self.within(set, network, (address, address))
+                .next()
+                .is_some()
+        };
+        let reserved = port.is_none() && is_in(self.reserved);
+        if reserved || given.contains(&address) || is_in(&self.taken.addresses) {
             let reason = format!(
                 "IP address {address} already allocated in subnet {}",
                 subnet.id
@@ -249,25 +260,57 @@ impl<'a> Choice<'a> {
     }
 
     /// Walks along what is not free, or `given` to this very request, until there is a gap.
-    fn lowest_free(&self, subnet: &Subnet, given: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+    fn lowest_free(
+        &self,
+        network: &Network,
+        subnet: &Subnet,
+        given: &BTreeSet<IpAddr>,
+    ) -> Option<IpAddr> {
         let (first, last) = subnet.allocation;
         let mut candidate = to_number(first);
-        let mut taken = self.taken.addresses.range(first..=last).peekable();
-        let mut reserved = self.reserved.range(first..=last).peekable();
+        let within = |set| self.within(set, network, (first, last)).peekable();
+        let (mut taken, mut reserved) = (within(&self.taken.addresses), within(self.reserved));
+        let mut wanted = within(&self.taken.wanted);
         let gateway = subnet.gateway.map(to_number);
         while candidate <= to_number(last) {
-            let is_candidate = |address: &&IpAddr| to_number(**address) == candidate;
+            let is_candidate = |address: &IpAddr| to_number(*address) == candidate;
             let is_taken = taken.next_if(is_candidate).is_some();
             let is_reserved = reserved.next_if(is_candidate).is_some();
-            if !is_taken && !is_reserved && gateway != Some(candidate) {
+            let is_wanted = wanted.next_if(is_candidate).is_some();
+            if !is_taken && !is_reserved && !is_wanted && gateway != Some(candidate) {
                 let free = from_number(candidate, first);
-                if !given.contains(&free) && !self.taken.wanted.contains(&free) {
+                if !given.contains(&free) {
                     return Some(free);
                 }
             }
             candidate = candidate.checked_add(1)?;
         }
         None
+    }
+
+    /// Which of the addresses from the first to the last are in a set as far as a network is concerned, each once.
+    ///
+    /// What lives on this host shares one set of addresses, whatever network they are of, known still or not; a
+    /// segment has its own.
+    fn within(
+        &self,
+        set: &'a BTreeSet<Located>,
+        network: &Network,
+        (first, last): (IpAddr, IpAddr),
+    ) -> impl Iterator<Item = IpAddr> + use<'a> {
+        let (id, is_segment) = (network.id, network.segment.is_some());
+        let networks = self.networks;
+        let mut before = None;
+        let found = set.range((first, Uuid::nil())..=(last, Uuid::max()));
+        found.filter_map(move |&(address, on)| {
+            let concerns = match is_segment {
+                true => on == id,
+                false => !networks
+                    .iter()
+                    .any(|it| it.id == on && it.segment.is_some()),
+            };
+            (concerns && before.replace(address) != Some(address)).then_some(address)
+        })
     }
 
     fn visible(&self) -> impl Iterator<Item = &'a Network> {

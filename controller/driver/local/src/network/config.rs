@@ -10,6 +10,8 @@ use serde::Deserialize;
 use thiserror::Error;
 use uuid::{Builder, Uuid};
 
+use super::segment::{Segment, SegmentConfig};
+
 /// A network as configured.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +23,9 @@ pub struct NetworkConfig {
     pub projects: Option<Vec<String>>,
     /// Its subnets, at least one.
     pub subnets: Vec<SubnetConfig>,
+    /// How it is built on hosts, if load balancers on it live on it alone; without it their addresses are this host's.
+    #[serde(default)]
+    pub segment: Option<SegmentConfig>,
     /// Its ports: places for load balancers that are known before any is created.
     #[serde(default)]
     pub ports: Vec<PortConfig>,
@@ -43,6 +48,19 @@ pub struct SubnetConfig {
     /// The last one; without it the last usable one.
     #[serde(default)]
     pub last: Option<IpAddr>,
+    /// What is reached by another router than the gateway. Of segments only.
+    #[serde(default)]
+    pub host_routes: Vec<HostRouteConfig>,
+}
+
+/// A way to other addresses, as configured.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostRouteConfig {
+    /// The addresses, in CIDR notation.
+    pub destination: String,
+    /// The router, an address of the subnet.
+    pub nexthop: IpAddr,
 }
 
 /// A port as configured.
@@ -80,6 +98,7 @@ impl NetworkConfig {
         Self {
             name: "local".to_owned(),
             projects: None,
+            segment: None,
             ports: Vec::new(),
             subnets: vec![
                 SubnetConfig {
@@ -88,6 +107,7 @@ impl NetworkConfig {
                     gateway: None,
                     first: v4([0, 2]),
                     last: v4([255, 254]),
+                    host_routes: Vec::new(),
                 },
                 SubnetConfig {
                     name: "local-v6".to_owned(),
@@ -95,6 +115,7 @@ impl NetworkConfig {
                     gateway: None,
                     first: None,
                     last: None,
+                    host_routes: Vec::new(),
                 },
             ],
         }
@@ -117,6 +138,7 @@ pub(crate) struct Network {
     pub(crate) id: Uuid,
     pub(crate) name: String,
     pub(crate) audience: Audience,
+    pub(crate) segment: Option<Segment>,
     pub(crate) subnets: Vec<Subnet>,
     pub(crate) ports: Vec<Port>,
 }
@@ -129,6 +151,7 @@ pub(crate) struct Subnet {
     pub(crate) cidr: Cidr,
     pub(crate) gateway: Option<IpAddr>,
     pub(crate) allocation: (IpAddr, IpAddr),
+    pub(crate) host_routes: Vec<(String, IpAddr)>,
 }
 
 /// A port, parsed: its addresses are of its network, and of no other port.
@@ -246,8 +269,8 @@ pub(crate) fn parse(configs: &[NetworkConfig]) -> Result<Vec<Network>, Vec<Confi
 #[derive(Default)]
 struct Parser {
     networks: Vec<Network>,
-    /// Addresses of ports.
-    addresses: BTreeSet<IpAddr>,
+    /// Addresses of ports, with their segment if they are on one.
+    addresses: BTreeSet<(IpAddr, Option<Uuid>)>,
     errors: Vec<ConfigError>,
 }
 
@@ -265,6 +288,7 @@ impl Parser {
             id: derive_id(&[&config.name]),
             name: config.name.clone(),
             audience: self.take_audience(&place, config.projects.as_deref()),
+            segment: self.take_segment(&place, config),
             subnets: Vec::new(),
             ports: Vec::new(),
         };
@@ -292,6 +316,30 @@ impl Parser {
         Audience::Projects(parsed)
     }
 
+    fn take_segment(&mut self, place: &str, config: &NetworkConfig) -> Option<Segment> {
+        let segment = match Segment::parse(derive_id(&[&config.name]), config.segment.as_ref()?) {
+            Ok(segment) => segment,
+            Err(reasons) => {
+                for reason in reasons {
+                    self.complain(place, reason);
+                }
+                return None;
+            }
+        };
+        let mut others = self.networks.iter();
+        let clash = others.find_map(|other| {
+            let shared = segment.clash(other.segment.as_ref()?)?;
+            Some(format!(
+                "it cannot share {shared} with network {}",
+                other.name
+            ))
+        });
+        if let Some(reason) = clash {
+            self.complain(place, reason);
+        }
+        Some(segment)
+    }
+
     fn take_project(&mut self, place: &str, project: &str) -> Option<ProjectId> {
         let parsed = ProjectId::parse(project);
         if parsed.is_none() {
@@ -307,21 +355,30 @@ impl Parser {
             Ok(subnet) => subnet,
             Err(reason) => return self.complain(&place, reason),
         };
-        let known = self.networks.iter().flat_map(|network| &network.subnets);
+        let is_apart = network.segment.is_some();
+        let known = self.networks.iter().flat_map(|network| {
+            let is_apart = is_apart || network.segment.is_some();
+            network.subnets.iter().map(move |subnet| (subnet, is_apart))
+        });
+        let own = network.subnets.iter().map(|subnet| (subnet, false));
         let reasons: Vec<String> = known
-            .chain(&network.subnets)
-            .filter_map(|other| {
+            .chain(own)
+            .filter_map(|(other, is_apart)| {
                 if other.id == subnet.id {
                     return Some("the name is used twice".to_owned());
                 }
                 let (ours, theirs) = (subnet.cidr, other.cidr);
-                theirs
-                    .overlaps(&ours)
+                (!is_apart && theirs.overlaps(&ours))
                     .then(|| format!("{ours} overlaps with {theirs} of {}", other.name))
             })
             .collect();
         for reason in reasons {
             self.complain(&place, reason);
+        }
+        if !is_apart && !subnet.host_routes.is_empty() {
+            let reason =
+                "its network is this host's, which has its own routes: leave host_routes out";
+            self.complain(&place, reason.to_owned());
         }
         network.subnets.push(subnet);
     }
@@ -386,7 +443,8 @@ impl Parser {
             return None;
         }
         let subnet_id = known.id;
-        if !self.addresses.insert(*address) {
+        let segment = network.segment.as_ref().map(|_| network.id);
+        if !self.addresses.insert((*address, segment)) {
             self.complain(place, format!("the address {address} is used twice"));
             return None;
         }
@@ -414,6 +472,20 @@ fn parse_subnet(network: &str, config: &SubnetConfig) -> Result<Subnet, String> 
             return Err(format!("{end} is not an address that {cidr} can hand out"));
         }
     }
+    let mut host_routes = Vec::with_capacity(config.host_routes.len());
+    for HostRouteConfig {
+        destination,
+        nexthop,
+    } in &config.host_routes
+    {
+        let to = Cidr::parse(destination)?;
+        if to.first.is_ipv4() != nexthop.is_ipv4() || !cidr.has_host(*nexthop) {
+            return Err(format!(
+                "{nexthop} is no router of {cidr} that leads to {to}"
+            ));
+        }
+        host_routes.push((to.to_string(), *nexthop));
+    }
     if allocation.0 > allocation.1 {
         return Err(format!(
             "the first address {} is behind the last {}",
@@ -426,6 +498,7 @@ fn parse_subnet(network: &str, config: &SubnetConfig) -> Result<Subnet, String> 
         cidr,
         gateway: config.gateway,
         allocation,
+        host_routes,
     })
 }
 

@@ -2,7 +2,7 @@
 //! for a subnet, a network or a port of its own, and hands out addresses that are reserved for benchmarks and
 //! documentation (RFC 2544, RFC 3849).
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use krater_amphora_api::LoadBalancerId;
@@ -31,6 +31,7 @@ impl NoopNetwork {
     /// None that its own configuration has.
     pub fn new() -> Result<Self, Vec<ConfigError>> {
         let subnet = |name: &str, cidr: &str| SubnetConfig {
+            host_routes: Vec::new(),
             name: name.to_owned(),
             cidr: cidr.to_owned(),
             gateway: None,
@@ -38,6 +39,7 @@ impl NoopNetwork {
             last: None,
         };
         let network = NetworkConfig {
+            segment: None,
             name: "noop".to_owned(),
             projects: None,
             subnets: vec![
@@ -160,7 +162,7 @@ impl NetworkDriver for NoopNetwork {
         }
         Choice {
             networks: &self.made_up_for(&request),
-            reserved: &BTreeSet::<IpAddr>::new(),
+            reserved: &BTreeSet::new(),
             taken,
             viewer,
         }
@@ -277,7 +279,11 @@ mod tests {
     #[tokio::test]
     async fn additional_addresses_differ_and_taken_ones_are_not_given() {
         let taken = Taken {
-            addresses: std::sync::Arc::new([[198, 18, 0, 1].into(), [198, 18, 0, 3].into()].into()),
+            addresses: std::sync::Arc::new(
+                [1, 3]
+                    .map(|last| ([198, 18, 0, last].into(), Uuid::nil()))
+                    .into(),
+            ),
             ..Taken::default()
         };
         let given = ask(&request(0, 0, 1, "", &[2, 3]), &taken).await.unwrap();

@@ -24,6 +24,7 @@ fn loopback() -> LocalNetwork {
 /// A network with a subnet of two addresses to hand out, and one IPv6 subnet before it.
 fn small() -> NetworkConfig {
     NetworkConfig {
+        segment: None,
         name: "small".into(),
         projects: None,
         subnets: vec![
@@ -36,6 +37,7 @@ fn small() -> NetworkConfig {
 
 fn subnet(name: &str, cidr: &str) -> SubnetConfig {
     SubnetConfig {
+        host_routes: Vec::new(),
         name: name.into(),
         cidr: cidr.into(),
         gateway: None,
@@ -60,6 +62,7 @@ fn port(name: &str, fixed_ips: &[(&str, &str)]) -> PortConfig {
 /// A network with ports of every sort, one for a project of its own, and one that only this project sees.
 fn furnished() -> LocalNetwork {
     let office = NetworkConfig {
+        segment: None,
         name: "office".into(),
         projects: None,
         subnets: vec![
@@ -91,6 +94,7 @@ fn furnished() -> LocalNetwork {
         ],
     };
     let hidden = NetworkConfig {
+        segment: None,
         name: "hidden".into(),
         projects: Some(vec!["p1".into()]),
         subnets: vec![subnet("h4", "10.1.0.0/24")],
@@ -109,7 +113,8 @@ fn taken(texts: &[&str]) -> Taken {
 
 fn all_of(addresses: impl Iterator<Item = IpAddr>) -> Taken {
     Taken {
-        addresses: std::sync::Arc::new(addresses.collect()),
+        // Of whatever network: what lives on this host shares one set.
+        addresses: std::sync::Arc::new(addresses.map(|it| (it, Uuid::nil())).collect()),
         ..Taken::default()
     }
 }
@@ -676,6 +681,7 @@ fn everything_wrong_with_a_configuration_is_told_at_once() {
     };
     let networks = [
         NetworkConfig {
+            segment: None,
             name: "a".into(),
             projects: None,
             subnets: vec![
@@ -696,6 +702,7 @@ fn everything_wrong_with_a_configuration_is_told_at_once() {
             ports: vec![],
         },
         NetworkConfig {
+            segment: None,
             name: "a".into(),
             projects: None,
             subnets: vec![],
@@ -725,6 +732,7 @@ fn everything_wrong_with_ports_and_projects_is_told_at_once() {
     let long = "p".repeat(37);
     let networks = [
         NetworkConfig {
+            segment: None,
             name: "a".into(),
             projects: Some(vec!["p1".into(), long.clone()]),
             subnets: vec![
@@ -749,6 +757,7 @@ fn everything_wrong_with_ports_and_projects_is_told_at_once() {
             ],
         },
         NetworkConfig {
+            segment: None,
             name: "b".into(),
             projects: Some(vec![]),
             subnets: vec![subnet("b", "10.9.0.0/24")],
@@ -779,6 +788,7 @@ fn everything_wrong_with_ports_and_projects_is_told_at_once() {
 fn prefixes_at_both_ends_hold() {
     let driver = |cidr: &str| {
         LocalNetwork::new(&[NetworkConfig {
+            segment: None,
             name: "n".into(),
             projects: None,
             subnets: vec![subnet("s", cidr)],

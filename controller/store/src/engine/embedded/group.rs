@@ -6,11 +6,9 @@
 //! ever. The line for the connection is first come, first served: a group is no larger than the line was when its first
 //! one was done.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
+use krater_controller_core::network::Located;
 use tokio::sync::watch;
 
 use super::{
@@ -30,9 +28,9 @@ pub(super) struct Group {
 #[derive(Debug, Default)]
 pub(super) struct Share {
     /// Addresses, one for each network on which they came into use.
-    pub(super) claimed: Vec<IpAddr>,
+    pub(super) claimed: Vec<Located>,
     /// The same of those that came out of use.
-    pub(super) released: Vec<IpAddr>,
+    pub(super) released: Vec<Located>,
 }
 
 /// What those who wait are told.

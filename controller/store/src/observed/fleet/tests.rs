@@ -24,6 +24,7 @@ fn record(n: u128) -> AmphoraRecord {
         fate: Fate::Stays,
         updated_at: None,
         host: "here".into(),
+        network: None,
     }
 }
 

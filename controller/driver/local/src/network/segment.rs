@@ -1,0 +1,230 @@
+//! Networks of tenants that live on this host without touching its own: bridges and tunnels as configured, and as parsed.
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+/// How a network is built on hosts, as configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentConfig {
+    /// The bridge of this host that it is on; made when there is none of that name. One that is ours alone unless set.
+    #[serde(default)]
+    pub bridge: Option<String>,
+    /// Its number in tunnels (VXLAN) to other hosts; without one it is on this host only.
+    #[serde(default)]
+    pub vni: Option<u32>,
+    /// The largest packet; 1500 unless set, 1450 in tunnels.
+    #[serde(default)]
+    pub mtu: Option<u32>,
+}
+
+/// How a network is built on hosts, parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) bridge: String,
+    pub(crate) vni: Option<u32>,
+    pub(crate) mtu: u32,
+}
+
+impl Segment {
+    /// The segment of a network, or everything that is wrong with it.
+    pub(super) fn parse(network: Uuid, config: &SegmentConfig) -> Result<Self, Vec<String>> {
+        let mut reasons = Vec::new();
+        if let Some(bridge) = &config.bridge
+            && !is_interface_name(bridge)
+        {
+            reasons.push(format!("{bridge:?} is not the name of a bridge"));
+        }
+        if let Some(vni) = config.vni
+            && !(1..VNI_END).contains(&vni)
+        {
+            reasons.push(format!("vni {vni} is not between 1 and 16777215"));
+        }
+        let default = if config.vni.is_some() {
+            MTU_TUNNEL
+        } else {
+            MTU
+        };
+        let mtu = config.mtu.unwrap_or(default);
+        if !(MTU_MIN..=MTU_MAX).contains(&mtu) {
+            reasons.push(format!("mtu {mtu} is not between {MTU_MIN} and {MTU_MAX}"));
+        }
+        if !reasons.is_empty() {
+            return Err(reasons);
+        }
+        Ok(Self {
+            bridge: config.bridge.clone().unwrap_or_else(|| own_bridge(network)),
+            vni: config.vni,
+            mtu,
+        })
+    }
+
+    /// What two networks cannot share.
+    pub(super) fn clash(&self, other: &Self) -> Option<String> {
+        if self.bridge == other.bridge {
+            return Some(format!("the bridge {}", self.bridge));
+        }
+        let vni = self.vni.filter(|vni| other.vni == Some(*vni))?;
+        Some(format!("vni {vni}"))
+    }
+}
+
+/// A bridge that nobody else calls anything so.
+fn own_bridge(network: Uuid) -> String {
+    let id = network.simple().to_string();
+    format!("kb-{}", id.get(..12).unwrap_or(&id))
+}
+
+/// What the kernel takes as the name of an interface.
+fn is_interface_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
+    (1..16).contains(&text.len()) && text != "." && text != ".." && text.bytes().all(plain)
+}
+
+const MTU: u32 = 1_500;
+/// What a tunnel leaves of it.
+const MTU_TUNNEL: u32 = 1_450;
+/// The least that IPv6 lives with.
+const MTU_MIN: u32 = 1_280;
+const MTU_MAX: u32 = 65_535;
+const VNI_END: u32 = 1 << 24;
+
+#[cfg(test)]
+mod tests {
+    use krater_controller_core::{model::VipRequest, network::Viewer};
+    use krater_driver::{AllocateError, NetworkDriver as _, Taken};
+
+    use super::*;
+    use crate::network::{FixedIpConfig, LocalNetwork, NetworkConfig, PortConfig, SubnetConfig};
+
+    fn network(name: &str, cidr: &str, segment: Option<SegmentConfig>) -> NetworkConfig {
+        NetworkConfig {
+            name: name.to_owned(),
+            projects: None,
+            subnets: vec![SubnetConfig {
+                name: name.to_owned(),
+                cidr: cidr.to_owned(),
+                gateway: None,
+                first: None,
+                last: None,
+                host_routes: Vec::new(),
+            }],
+            segment,
+            ports: vec![PortConfig {
+                name: "kept".to_owned(),
+                fixed_ips: vec![FixedIpConfig {
+                    subnet: name.to_owned(),
+                    address: [10, 0, 0, 2].into(),
+                }],
+                project: None,
+                device_id: None,
+            }],
+        }
+    }
+
+    fn plain() -> Option<SegmentConfig> {
+        Some(SegmentConfig::default())
+    }
+
+    #[tokio::test]
+    async fn on_segments_the_very_same_addresses_are_given_and_each_once() {
+        let all = ["blue", "red", "host"].map(|name| {
+            let segment = plain().filter(|_| name != "host");
+            network(name, "10.0.0.0/29", segment)
+        });
+        let driver = LocalNetwork::new(&all).unwrap();
+        let ids = ["blue", "red", "host"].map(|name| driver.network_id(name).unwrap());
+        let mut taken = Taken::default();
+        let mut given = Vec::new();
+        for id in ids.into_iter().chain(ids) {
+            let request = VipRequest {
+                network_id: Some(id),
+                ..VipRequest::default()
+            };
+            let nobody = krater_amphora_api::LoadBalancerId::new(Uuid::nil());
+            let vip = driver
+                .allocate_vip(nobody, &Viewer::Operator, &request, Uuid::nil(), &taken)
+                .await
+                .unwrap()
+                .vip;
+            std::sync::Arc::make_mut(&mut taken.addresses).insert((vip.address, id));
+            given.push(vip.address.to_string());
+            let again = VipRequest {
+                address: Some(vip.address),
+                ..request
+            };
+            let refused = driver
+                .allocate_vip(nobody, &Viewer::Operator, &again, Uuid::nil(), &taken)
+                .await;
+            assert!(
+                matches!(refused, Err(AllocateError::InUse { .. })),
+                "{refused:?}"
+            );
+        }
+        // The second one is kept for a port of each.
+        let each = [
+            "10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.3", "10.0.0.3", "10.0.0.3",
+        ];
+        assert_eq!(given, each);
+    }
+
+    #[test]
+    fn a_segment_is_what_a_host_has_to_build() {
+        let wanted = SegmentConfig {
+            vni: Some(7),
+            ..SegmentConfig::default()
+        };
+        let driver = LocalNetwork::new(&[
+            network("host", "10.0.0.0/29", None),
+            network("blue", "10.0.0.0/24", Some(wanted)),
+        ]);
+        let segments = driver.unwrap().segments();
+        assert_eq!(segments.len(), 1);
+        let blue = &segments[0];
+        assert_eq!(
+            (blue.name.as_str(), blue.vni, blue.mtu),
+            ("blue", Some(7), 1450)
+        );
+        assert!(
+            blue.bridge.starts_with("kb-") && blue.bridge.len() == 15,
+            "{}",
+            blue.bridge
+        );
+        assert_eq!(blue.subnets[0].cidr, "10.0.0.0/24");
+    }
+
+    #[test]
+    fn what_cannot_be_built_is_told_at_once() {
+        let segment = |bridge: &str, vni, mtu| {
+            Some(SegmentConfig {
+                bridge: Some(bridge.to_owned()),
+                vni: Some(vni),
+                mtu: Some(mtu),
+            })
+        };
+        let mut routed = network("d", "10.9.0.0/24", None);
+        routed.ports.clear();
+        routed.subnets[0].host_routes.push(crate::HostRouteConfig {
+            destination: "10.8.0.0/16".to_owned(),
+            nexthop: [10, 9, 0, 1].into(),
+        });
+        let errors = LocalNetwork::new(&[
+            network("a", "10.0.0.0/24", segment("br 0", 0, 9)),
+            network("b", "10.0.0.0/24", segment("br0", 7, 1500)),
+            network("c", "10.0.0.0/24", segment("br1", 7, 1500)),
+            routed,
+        ])
+        .unwrap_err();
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "network a: \"br 0\" is not the name of a bridge",
+                "network a: vni 0 is not between 1 and 16777215",
+                "network a: mtu 9 is not between 1280 and 65535",
+                "network c: it cannot share vni 7 with network b",
+                "network d, subnet d: its network is this host's, which has its own routes: leave host_routes out",
+            ]
+        );
+    }
+}
