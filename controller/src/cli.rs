@@ -18,6 +18,7 @@ use crate::{
 
 mod amphora;
 mod audit;
+mod ca;
 mod config;
 mod db;
 mod host;
@@ -55,6 +56,9 @@ enum Command {
     /// Let hosts in that amphorae are to run on, look at them, drain and remove them.
     #[command(subcommand)]
     Host(Box<host::HostVerb>),
+    /// Look at the authority that certifies the fleet, and have another one take over.
+    #[command(subcommand)]
+    Ca(ca::CaVerb),
     /// Look at load balancers.
     #[command(subcommand)]
     Lb(lb::LbVerb),
@@ -221,6 +225,7 @@ impl Cli {
             Command::Controller { settings } => settings.with(|config, _| run::controller(config)),
             Command::Amphora(look) => look.run(amphora::list, amphora::show),
             Command::Host(verb) => show(host::run(*verb)),
+            Command::Ca(verb) => show(ca::run(verb)),
             Command::Lb(lb::LbVerb::Look(look)) => look.run(lb::list, lb::show),
             Command::Lb(lb::LbVerb::Members { id, from }) => show(lb::members(from, id)),
             Command::Lb(lb::LbVerb::Causes { id, from }) => show(lb::causes(from, id)),

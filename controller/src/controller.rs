@@ -42,6 +42,7 @@ use crate::{
     reconcile::{self, Reconciler, Urgency},
     repair::Repair,
     request_log,
+    rotation::Rotation,
     scrape::Scrape,
     serve::{Site, Stop, listen, serve},
     state_lock::{LockError, StateLock},
@@ -242,6 +243,7 @@ pub(crate) struct Foundation {
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) intake: Arc<Intake>,
     hosts: Arc<Hosts>,
+    rotation: Arc<Rotation>,
     credentials: Arc<Credentials>,
     reports: mpsc::Receiver<Report>,
     trail: Arc<Trail>,
@@ -264,8 +266,19 @@ impl Foundation {
         let hosts = hosting::parts(config, &known, &world.authority, &credentials);
         let hosts = Hosts::gather(hosts).await?;
         let its = (known.clone(), Arc::clone(&hosts));
+        let authority = Arc::clone(&world.authority);
         let fleet = world.fleet(config, its, reports_to, report_sender)?;
         let fleet = Arc::new(Fleet::gather(fleet).await?);
+        let rotation = Rotation {
+            authority,
+            credentials: Arc::clone(&credentials),
+            fleet: Arc::clone(&fleet),
+            hosts: Arc::clone(&hosts),
+            home: hosting::home(config, &known)?,
+            heartbeat: config.fleet.heartbeat,
+            progress: tokio::sync::Mutex::default(),
+        };
+        let rotation = Arc::new(rotation);
         let vault = Vault::new(secrets(config)?);
         let reconciler = Reconciler::new(reconcile::Parts {
             known: known.clone(),
@@ -306,6 +319,7 @@ impl Foundation {
             reconciler,
             intake,
             hosts,
+            rotation,
             credentials,
             reports,
             vault,
@@ -322,6 +336,7 @@ impl Foundation {
             reconciler,
             intake,
             hosts,
+            rotation,
             reports,
             refusals,
             ..
@@ -339,6 +354,7 @@ impl Foundation {
             let repair = Repair::new(known, Arc::clone(&fleet), hosts, Arc::clone(&reconciler));
             run(&mut tasks, repair.keep());
         }
+        run(&mut tasks, rotation.keep_up());
         run(&mut tasks, hosts.keep());
         run(&mut tasks, fleet.keep());
         run(&mut tasks, renewal.keep());
@@ -371,7 +387,7 @@ impl Foundation {
         let settings = api_settings(config);
         let tenants = api::router(self.application.clone(), settings);
         let router = operator::router(self.application.clone())
-            .merge(operator::hosts::router(self.desk()))
+            .merge(hosting::router(self))
             .fallback_service(tenants)
             .layer(middleware::from_fn_with_state(
                 request_log::Book {
@@ -385,15 +401,6 @@ impl Foundation {
             connections_max: config.api.connections_max,
             header_timeout: config.api.header_timeout,
             credentials: None,
-        }
-    }
-
-    fn desk(&self) -> operator::hosts::Desk {
-        operator::hosts::Desk {
-            application: self.application.clone(),
-            hosts: Arc::clone(&self.hosts),
-            fleet: Arc::clone(&self.fleet),
-            known: self.known.clone(),
         }
     }
 

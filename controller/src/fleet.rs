@@ -242,6 +242,16 @@ impl Fleet {
             .collect()
     }
 
+    /// Has the amphorae of this host take what they are to show and to trust at present.
+    pub(crate) async fn refresh_identities(&self) {
+        for (_, amphora) in self.all() {
+            if amphora.record().host == self.parts.host {
+                // Why it fails is told where it happens, and it is tried again.
+                let _ = amphora.start(&self.parts).await;
+            }
+        }
+    }
+
     /// What is seen of each amphora, by both signals.
     pub(crate) fn sights(&self) -> Vec<Sight> {
         let sight = |(id, amphora): (AmphoraId, Arc<Amphora>)| {

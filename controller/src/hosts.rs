@@ -267,7 +267,7 @@ impl Hosts {
         Ok(Enrolled {
             host,
             certificate_pem,
-            authority_pem: authority.certificate_pem().to_owned(),
+            authority_pem: authority.certificate_pem(),
             controllers: self.parts.conduct.controllers.clone(),
         })
     }
@@ -290,7 +290,7 @@ impl Hosts {
         };
         Ok(Certified {
             certificate_pem: certificate.map_err(NotGiven::Certificate)?,
-            authority_pem: authority.certificate_pem().to_owned(),
+            authority_pem: authority.certificate_pem(),
         })
     }
 
@@ -317,7 +317,7 @@ impl Hosts {
             }
         }
         Ok(HostReceipt {
-            authority_pem: self.parts.authority.certificate_pem().to_owned(),
+            authority_pem: self.parts.authority.certificate_pem(),
             controllers: self.parts.conduct.controllers.clone(),
             unwanted: Vec::new(),
         })

@@ -22,6 +22,7 @@ mod operator;
 mod reconcile;
 mod repair;
 mod request_log;
+mod rotation;
 mod scrape;
 mod trail;
 mod vault;

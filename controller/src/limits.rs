@@ -52,6 +52,9 @@ pub(crate) const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long requests in progress get to end when the process is asked to.
 pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(3);
 
+/// How long after all hosts have followed a step of the authority's succession the next one may be taken, beside three
+/// heartbeats of amphorae, at which these read their files: other controllers look once a second.
+pub(crate) const FOLLOW_TIME: Duration = Duration::from_secs(3);
 /// How often it is looked for amphorae of hosts that are lost: a small part of the time in which they are to be replaced.
 pub(crate) const REPAIR_INTERVAL: Duration = Duration::from_millis(200);
 /// Hosts that may be given up within [`REPAIR_WINDOW`]: a host dies alone, as a rule.

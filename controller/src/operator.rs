@@ -21,6 +21,7 @@ use krater_controller_core::{
 use serde::{Deserialize, Serialize};
 
 mod audit;
+pub(crate) mod authority;
 mod failures;
 pub(crate) mod hosts;
 mod members;

@@ -12,6 +12,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -19,21 +20,22 @@ use jiff::Timestamp;
 use krater_amphora_api::{AmphoraId, HostId};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 use zeroize::Zeroizing;
 
+use self::succession::Succession;
+
 pub(crate) mod request;
+pub(crate) mod succession;
 pub(crate) mod tls;
 
-/// The certificate authority of one deployment.
+/// The certificate authority of one deployment. While it is being replaced two are trusted ([`succession`]).
 pub(crate) struct Authority {
     directory: PathBuf,
-    certificate_pem: String,
-    expires_at: Timestamp,
-    issuer: Issuer<'static, KeyPair>,
+    present: RwLock<Arc<Succession>>,
 }
 
 /// A certificate with its key. The key is a secret: it has no `Debug` (I13).
@@ -89,8 +91,8 @@ impl Authority {
     /// Opens the authority that rests in `directory`, or makes it there the first time.
     pub(crate) fn open(directory: &Path, now: Timestamp) -> Result<Self, PkiError> {
         let path = directory.join(AUTHORITY_FILE);
-        let identity = own(directory, now)?;
-        Self::of(directory, &path, identity)
+        let text = own(directory, now)?;
+        Self::of(directory, &path, &text)
     }
 
     /// The authority that rests in `directory`, made there the first time, as it can be shared with others.
@@ -98,41 +100,49 @@ impl Authority {
         directory: &Path,
         now: Timestamp,
     ) -> Result<Zeroizing<String>, PkiError> {
-        let identity = own(directory, now)?;
-        Ok(Zeroizing::new(identity.certificate_pem + &identity.key_pem))
+        own(directory, now)
     }
 
     /// Takes an authority that is shared; what it issues rests in `directory`.
     pub(crate) fn shared(directory: &Path, text: &str) -> Result<Self, PkiError> {
         make_folder(directory)?;
-        let path = Path::new("the authority in the database");
-        let identity = parse(text, path)?;
-        Self::of(directory, path, identity)
+        Self::of(directory, Path::new(SHARED), text)
     }
 
-    fn of(directory: &Path, path: &Path, identity: Identity) -> Result<Self, PkiError> {
-        let malformed = |error: rcgen::Error| PkiError::Malformed {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        };
-        let key = KeyPair::from_pem(&identity.key_pem).map_err(malformed)?;
-        let issuer = Issuer::from_ca_cert_pem(&identity.certificate_pem, key).map_err(malformed)?;
+    fn of(directory: &Path, path: &Path, text: &str) -> Result<Self, PkiError> {
+        let present = Succession::parse(text, path)?;
         Ok(Self {
             directory: directory.to_owned(),
-            certificate_pem: identity.certificate_pem,
-            expires_at: identity.not_after,
-            issuer,
+            present: RwLock::new(Arc::new(present)),
         })
     }
 
-    /// The certificate that everything of this deployment trusts, PEM.
-    pub(crate) fn certificate_pem(&self) -> &str {
-        &self.certificate_pem
+    /// Goes on as `text` says. What was issued stays good as long as its issuer is trusted.
+    pub(crate) fn take(&self, text: &str) -> Result<(), PkiError> {
+        let found = Succession::parse(text, Path::new(SHARED))?;
+        *self.present.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(found);
+        Ok(())
     }
 
-    /// When the authority's own certificate ends.
-    pub(crate) const fn expires_at(&self) -> Timestamp {
-        self.expires_at
+    /// Writes `text` where the authority rests that is not shared.
+    pub(crate) fn keep(&self, text: &str) -> Result<(), PkiError> {
+        write_text(&self.directory.join(AUTHORITY_FILE), text)
+    }
+
+    /// Who signs and who is trusted at present.
+    pub(crate) fn present(&self) -> Arc<Succession> {
+        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&present)
+    }
+
+    /// The certificates that everything of this deployment trusts, PEM.
+    pub(crate) fn certificate_pem(&self) -> String {
+        self.present().trusted_pem()
+    }
+
+    /// When the certificate of the authority that signs ends.
+    pub(crate) fn expires_at(&self) -> Timestamp {
+        self.present().signing.not_after
     }
 
     /// The controller's identity: the one issued before, or a new one when a third of its time or less is left.
@@ -179,14 +189,15 @@ impl Authority {
             return Ok(identity);
         }
         let identity = self.issue(uri, dns, now)?;
-        write(&path, &identity)?;
+        write_text(&path, &identity.text())?;
         Ok(identity)
     }
 
     /// Whether the identity was signed by this authority rather than one that was here before it.
     fn has_issued(&self, identity: &Identity) -> bool {
+        let present = self.present();
         let (Ok(own), Ok(theirs)) = (
-            CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()),
+            CertificateDer::from_pem_slice(present.signing.certificate_pem.as_bytes()),
             CertificateDer::from_pem_slice(identity.certificate_pem.as_bytes()),
         ) else {
             return false;
@@ -208,7 +219,8 @@ impl Authority {
         let key = KeyPair::generate().map_err(failed)?;
         let validity = Validity::starting(now, IDENTITY_LIFETIME);
         let params = identity_params(uri, dns, validity).map_err(failed)?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
+        let certificate = params.signed_by(&key, &self.present().issuer);
+        let certificate = certificate.map_err(failed)?;
         Ok(Identity {
             certificate_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
@@ -219,6 +231,11 @@ impl Authority {
 }
 
 impl Identity {
+    /// As it rests: certificate and key.
+    fn text(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!("{}{}", self.certificate_pem, self.key_pem))
+    }
+
     /// Whether a third of its time or less is left, so that another should be issued.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         let lifetime = self.not_after.duration_since(self.not_before).as_secs();
@@ -320,16 +337,16 @@ fn make_folder(directory: &Path) -> Result<(), PkiError> {
         })
 }
 
-/// The authority's identity as it rests in a folder, made there the first time.
-fn own(directory: &Path, now: Timestamp) -> Result<Identity, PkiError> {
+/// The authority as it rests in a folder, made there the first time.
+fn own(directory: &Path, now: Timestamp) -> Result<Zeroizing<String>, PkiError> {
     make_folder(directory)?;
     let path = directory.join(AUTHORITY_FILE);
-    if let Some(identity) = read(&path)? {
-        return Ok(identity);
+    if let Some(text) = read_text(&path)? {
+        return Ok(text);
     }
-    let identity = make_authority(now)?;
-    write(&path, &identity)?;
-    Ok(identity)
+    let text = make_authority(now)?.text();
+    write_text(&path, &text)?;
+    Ok(text)
 }
 
 fn make_authority(now: Timestamp) -> Result<Identity, PkiError> {
@@ -362,18 +379,20 @@ fn distinguished_name(common_name: &str) -> DistinguishedName {
 
 /// Reads an identity; `None` when there is no such file.
 fn read(path: &Path) -> Result<Option<Identity>, PkiError> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            return Err(PkiError::File {
-                action: "read",
-                path: path.to_owned(),
-                source,
-            });
-        }
-    };
-    parse(&text, path).map(Some)
+    let text = read_text(path)?;
+    text.map(|text| parse(&text, path)).transpose()
+}
+
+fn read_text(path: &Path) -> Result<Option<Zeroizing<String>>, PkiError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(Zeroizing::new(text))),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(PkiError::File {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        }),
+    }
 }
 
 /// Reads an identity from text that was found at `path`.
@@ -403,7 +422,7 @@ fn parse(text: &str, path: &Path) -> Result<Identity, PkiError> {
     })
 }
 
-fn write(path: &Path, identity: &Identity) -> Result<(), PkiError> {
+fn write_text(path: &Path, text: &str) -> Result<(), PkiError> {
     let draft = path.with_extension("new");
     let failed = |action| {
         let path = path.to_owned();
@@ -420,14 +439,13 @@ fn write(path: &Path, identity: &Identity) -> Result<(), PkiError> {
         .mode(0o600)
         .open(&draft)
         .map_err(failed("create"))?;
-    file.write_all(identity.certificate_pem.as_bytes())
-        .map_err(failed("write"))?;
-    file.write_all(identity.key_pem.as_bytes())
-        .map_err(failed("write"))?;
+    file.write_all(text.as_bytes()).map_err(failed("write"))?;
     file.sync_all().map_err(failed("write"))?;
     fs::rename(&draft, path).map_err(failed("write"))
 }
 
+/// How errors call what is shared.
+const SHARED: &str = "the authority in the database";
 const AUTHORITY_FILE: &str = "authority.pem";
 const AMPHORA_URI: &str = "krater:amphora:";
 const HOST_URI: &str = "krater:host:";

@@ -309,3 +309,62 @@ fn keys_and_certificates_are_renewed_without_a_lost_request() {
     let report = load.finish();
     assert!(report.failures.is_empty(), "{:?}", report.failures);
 }
+
+#[test]
+fn another_authority_takes_over_without_a_lost_request_and_the_former_one_is_forgotten() {
+    let mut settings = tempfile::NamedTempFile::new().expect("a file for settings");
+    let words = b"[fleet]\nheartbeat = \"300ms\"\nsilence = \"5s\"\n";
+    std::io::Write::write_all(&mut settings, words).expect("settings are written");
+    let path = settings.path().to_string_lossy().into_owned();
+    // With amphorae on the controller's own host and on another one.
+    let mut scene = Scene::with("controller", &["--config", &path]);
+    let host = HostedAmphorae::join(&host_token(&[]), "one", 9_880);
+    wait_ready("one");
+    let member = HttpMember::start("a", "127.0.0.1:0");
+    let mut load = Load::new();
+    let mut trees = Vec::new();
+    for _ in 0..2 {
+        let tree = scene.http_tree(&[&member]);
+        load.add_http(tree.at(80), 2, Duration::from_millis(5));
+        trees.push(tree);
+    }
+    assert_eq!(shown("one")["load_balancers"], 1);
+    let authorities = || {
+        let mut command = std::process::Command::new(krater_tests::binary("krater"));
+        command.args(["ca", "show", "--output", "json"]);
+        let (status, output) = run_to_end(&mut command, SETTLE_MAX);
+        assert!(status.success(), "{output}");
+        let found: Value = serde_json::from_str(&output).expect("a document");
+        found["authorities"].as_array().cloned().unwrap_or_default()
+    };
+    let before = authorities();
+    let mut command = std::process::Command::new(krater_tests::binary("krater"));
+    command.args(["ca", "rotate"]);
+    let (status, output) = run_to_end(&mut command, Duration::from_secs(120));
+    assert!(status.success() && output.contains("switched"), "{output}");
+    let after = authorities();
+    assert_eq!((before.len(), after.len()), (1, 1));
+    assert_ne!(before, after);
+    // Whoever was certified before is spoken to, speaks, and trusts one authority alone.
+    until("the host has forgotten the former one", NOTICE_MAX, || {
+        let trusted = fs::read_to_string(host.state_folder().join("authority.pem"));
+        trusted.is_ok_and(|pem| pem.matches("BEGIN CERTIFICATE").count() == 1)
+    });
+    scene.krater.kill_controller();
+    scene.krater.resume();
+    scene.api = scene.krater.api();
+    for tree in &trees {
+        let body = serde_json::json!({"pool": {"description": "another"}});
+        scene.api.put(&format!("pools/{}", tree.pool), &body);
+        scene.api.wait_active(&tree.id, NOTICE_MAX);
+    }
+    until("all are heard of", NOTICE_MAX, || {
+        let shown = shown("one");
+        shown["status"] == "up" && shown["amphorae"][0]["status"] == "ALLOCATED"
+    });
+    let report = load.finish();
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    // And whoever joins now believes the present one.
+    let _other = HostedAmphorae::join(&host_token(&[]), "two", 9_881);
+    wait_ready("two");
+}

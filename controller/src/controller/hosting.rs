@@ -2,17 +2,50 @@
 
 use std::{fs, io, sync::Arc};
 
+use axum::Router;
 use krater_amphora_api::HostAccessLog;
 
-use super::{StartError, zone_names};
+use super::{AUTHORITY, Foundation, StartError, zone_names};
 use crate::{
     chance,
     config::{AccessLog, Config, StoreConfig},
     fleet::Here,
     hosts::{Conduct, Parts},
     knowledge::Knowledge,
+    operator::{
+        authority::{self, Office},
+        hosts::{self, Desk},
+    },
     pki::{Authority, tls::Credentials},
+    rotation::Home,
 };
+
+/// What operators ask of hosts, and of the authority.
+pub(super) fn router(parts: &Foundation) -> Router {
+    let desk = Desk {
+        application: parts.application.clone(),
+        hosts: Arc::clone(&parts.hosts),
+        fleet: Arc::clone(&parts.fleet),
+        known: parts.known.clone(),
+    };
+    let office = Office {
+        application: parts.application.clone(),
+        rotation: Arc::clone(&parts.rotation),
+    };
+    hosts::router(desk).merge(authority::router(office))
+}
+
+/// Where the authority rests.
+pub(super) fn home(config: &Config, known: &Knowledge) -> Result<Home, StartError> {
+    let StoreConfig::Server(server) = &config.store else {
+        return Ok(Home::Folder);
+    };
+    Ok(Home::Database {
+        store: known.store.clone(),
+        key: server.seal_key().map_err(StartError::Secret)?,
+        name: AUTHORITY,
+    })
+}
 
 pub(super) fn parts(
     config: &Config,

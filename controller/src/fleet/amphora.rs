@@ -269,7 +269,7 @@ impl Amphora {
         };
         let order = AmphoraOrder {
             id: self.id,
-            authority_pem: authority.certificate_pem().to_owned(),
+            authority_pem: authority.certificate_pem(),
             identity,
             controllers: parts.controllers.clone(),
             segment: self.segment(parts)?,

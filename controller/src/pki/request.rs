@@ -3,12 +3,11 @@
 use jiff::Timestamp;
 use krater_amphora_api::{AmphoraId, HostId};
 use rcgen::{CertificateSigningRequestParams, PublicKeyData as _};
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     AMPHORA_URI, Authority, HOST_URI, IDENTITY_LIFETIME, PkiError, Validity, amphora_dns, host_dns,
-    identity_params,
+    identity_params, succession::fingerprint,
 };
 
 /// A request for a certificate whose sender has the key: its signature was verified.
@@ -54,12 +53,9 @@ impl Authority {
         )
     }
 
-    /// What tells the authority's certificate from all others: SHA-256 of it, hexadecimal.
+    /// What tells the certificate of the authority that signs from all others: SHA-256 of it, hexadecimal.
     pub(crate) fn fingerprint(&self) -> String {
-        let der = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes());
-        // It was read when the authority was opened.
-        der.map(|der| hexadecimal(&Sha256::digest(&der)))
-            .unwrap_or_default()
+        fingerprint(&self.present().signing.certificate_pem)
     }
 
     fn certify(
@@ -75,7 +71,7 @@ impl Authority {
         };
         let validity = Validity::starting(now, IDENTITY_LIFETIME);
         let params = identity_params(uri, dns, validity).map_err(failed)?;
-        let certificate = params.signed_by(&request.0.public_key, &self.issuer);
+        let certificate = params.signed_by(&request.0.public_key, &self.present().issuer);
         Ok(certificate.map_err(failed)?.pem())
     }
 }
@@ -88,6 +84,7 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, KeyPair, SanType};
+    use rustls_pki_types::{CertificateDer, pem::PemObject as _};
     use uuid::Uuid;
 
     use super::*;

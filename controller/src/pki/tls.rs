@@ -18,6 +18,8 @@ struct Pair {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
     identity: Identity,
+    /// The authorities that are trusted, PEM.
+    trusted: String,
 }
 
 impl Credentials {
@@ -35,7 +37,8 @@ impl Credentials {
 
     /// Takes a new identity when the present one nears its end. Connections that exist are not touched.
     pub(crate) fn renew(&self, authority: &Authority, now: Timestamp) -> Result<(), PkiError> {
-        if !self.current().identity.is_due(now) {
+        let current = self.current();
+        if !current.identity.is_due(now) && current.trusted == authority.certificate_pem() {
             return Ok(());
         }
         let pair = Pair::build(authority, authority.controller(now)?)?;
@@ -70,15 +73,18 @@ impl Pair {
             server: Arc::new(server),
             client: Arc::new(client),
             identity,
+            trusted: authority.certificate_pem(),
         })
     }
 }
 
 fn roots(authority: &Authority) -> Result<RootCertStore, PkiError> {
     let mut roots = RootCertStore::empty();
-    let certificate = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes())
-        .map_err(|error| general(&error))?;
-    roots.add(certificate).map_err(PkiError::Unusable)?;
+    let trusted = authority.certificate_pem();
+    for certificate in CertificateDer::pem_slice_iter(trusted.as_bytes()) {
+        let certificate = certificate.map_err(|error| general(&error))?;
+        roots.add(certificate).map_err(PkiError::Unusable)?;
+    }
     Ok(roots)
 }
 
@@ -96,8 +102,10 @@ fn server_config(
             .map_err(|error| rustls::Error::General(error.to_string()))?;
     let (mut chain, key) = material(identity)?;
     // With the authority itself: a host that is to join knows no more of it than its fingerprint.
-    let own = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes());
-    chain.push(own.map_err(|error| rustls::Error::General(error.to_string()))?);
+    let trusted = authority.certificate_pem();
+    for own in CertificateDer::pem_slice_iter(trusted.as_bytes()) {
+        chain.push(own.map_err(|error| rustls::Error::General(error.to_string()))?);
+    }
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)

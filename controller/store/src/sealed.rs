@@ -16,6 +16,25 @@ impl Store {
             .transpose()
     }
 
+    /// Keeps another document under the name if the one there is still `before`; answers whether it was.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn replace_sealed(
+        &self,
+        name: &str,
+        before: &str,
+        document: &str,
+    ) -> Result<bool, StoreError> {
+        let statement =
+            sqlx::query("UPDATE sealed SET document = $3 WHERE name = $1 AND document = $2")
+                .bind(name.to_owned())
+                .bind(before.to_owned())
+                .bind(document.to_owned());
+        let replaced = self.run("replace a sealed secret", statement).await?;
+        Ok(replaced > 0)
+    }
+
     /// Keeps a document under the name unless there is one; answers what is there then.
     ///
     /// # Errors
@@ -45,6 +64,9 @@ mod tests {
             assert_eq!(store.keep_sealed("a", "one").await.unwrap(), "one");
             assert_eq!(store.keep_sealed("a", "two").await.unwrap(), "one");
             assert_eq!(store.sealed("a").await.unwrap().as_deref(), Some("one"));
+            assert!(!store.replace_sealed("a", "two", "three").await.unwrap());
+            assert!(store.replace_sealed("a", "one", "three").await.unwrap());
+            assert_eq!(store.sealed("a").await.unwrap().as_deref(), Some("three"));
         }
     }
 }
