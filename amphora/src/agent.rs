@@ -28,7 +28,7 @@ use crate::{
     keep::{Keep, KeepError},
     limits::{HANDOVER_TIME, TOMBSTONES_MAX},
     listen::kernel_migrates,
-    network::{Addresses, Inside},
+    network::{Addresses, Inside, rules},
     tallies::Tallies,
     world::{Leave, Part, World},
 };
@@ -331,6 +331,8 @@ impl Agent {
                 };
                 all.extend(snapshot.vips());
             }
+            let balancers = world.iter().flat_map(|world| world.balancers.values());
+            addresses.rules = rules(balancers.map(|balancer| &*balancer.snapshot));
             addresses
         };
         inside.settle(addresses).await.map_err(Refusal::Network)

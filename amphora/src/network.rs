@@ -6,6 +6,7 @@
 
 use std::{fmt, net::IpAddr};
 
+mod filter;
 mod host;
 mod inside;
 mod kernel;
@@ -15,6 +16,7 @@ pub(crate) mod outside;
 mod privileges;
 mod settings;
 
+pub(crate) use filter::rules;
 pub(crate) use inside::{Addresses, Inside};
 pub(crate) use lodging::{Lodging, leave, move_in, sweep};
 pub(crate) use settings::read;

@@ -356,6 +356,7 @@ impl Foundation {
         }
         run(&mut tasks, rotation.keep_up());
         run(&mut tasks, hosts.keep());
+        run(&mut tasks, Arc::clone(&fleet).watch_orphans());
         run(&mut tasks, fleet.keep());
         run(&mut tasks, renewal.keep());
         run(&mut tasks, Arc::clone(&intake).take_asked(reports));

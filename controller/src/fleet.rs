@@ -44,6 +44,7 @@ use crate::{
 };
 
 mod amphora;
+mod orphans;
 mod population;
 
 /// All amphorae of this deployment.

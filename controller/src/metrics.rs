@@ -24,6 +24,8 @@ pub(crate) struct Metrics {
     pub(crate) request_seconds: HistogramVec,
     /// Reports of amphorae.
     pub(crate) reports: IntCounterVec,
+    /// Amphorae that were on no record and were ended.
+    pub(crate) orphans: IntCounter,
     /// Failures of the store.
     pub(crate) store_errors: IntCounter,
     /// Refusals that the audit trail lacks.
@@ -57,6 +59,7 @@ impl Metrics {
             request_seconds: keep(&registry, HistogramVec::new(seconds(REQUESTS), REQUESTS.2)?)?,
             reports: keep(&registry, IntCounterVec::new(opts(REPORTS), REPORTS.2)?)?,
             audit_dropped: keep(&registry, IntCounter::with_opts(opts(AUDIT_DROPPED))?)?,
+            orphans: keep(&registry, IntCounter::with_opts(opts(ORPHANS))?)?,
             store_errors: keep(&registry, IntCounter::with_opts(opts(STORE_ERRORS))?)?,
             registry,
         })
@@ -141,6 +144,11 @@ const REPORTS: Row = (
     "krater_controller_reports_total",
     "Reports of amphorae by what became of them.",
     &["outcome"],
+);
+const ORPHANS: Row = (
+    "krater_controller_orphans_total",
+    "Amphorae of this host that were on no record and were ended.",
+    &[],
 );
 const STORE_ERRORS: Row = (
     "krater_controller_store_errors_total",

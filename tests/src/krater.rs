@@ -173,6 +173,23 @@ impl Krater {
         pids
     }
 
+    /// Ends an amphora or a supervisor of its without a warning.
+    pub fn kill(&self, pid: u32) {
+        kill(pid);
+    }
+
+    /// Which of its amphorae a supervisor has started.
+    pub fn children_of(&self, supervisor: u32) -> Vec<u32> {
+        let mut pids = self.amphorae();
+        pids.retain(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let mut lines = status.lines();
+            let parent = lines.find_map(|line| line.strip_prefix("PPid:"));
+            parent.is_some_and(|parent| parent.trim() == supervisor.to_string())
+        });
+        pids
+    }
+
     /// Sends a signal to every amphora that carries traffic.
     pub fn signal_amphorae(&self, signal: Signal) {
         for pid in self.amphorae() {

@@ -2,11 +2,13 @@
 
 use std::{
     fs,
-    net::{IpAddr, SocketAddr},
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr, TcpStream},
     path::Path,
+    time::Instant,
 };
 
-use krater_tests::{HttpMember, Krater, Namespace, Octavia, fetch};
+use krater_tests::{HttpMember, Krater, Namespace, Octavia, fetch, until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -78,27 +80,219 @@ fn what_leaves_an_address_leaves_by_the_router_of_its_subnet() {
     }
 }
 
+#[test]
+fn of_a_deleted_load_balancer_nothing_is_left_whoever_was_killed_meanwhile() {
+    let own_bridge = network("blue", "br-blue").replace("bridge = \"br-blue\"", "");
+    let mut ground = Ground::with(&[own_bridge]);
+    let listeners = json!([{"name": "l", "protocol": "HTTP", "protocol_port": 80}]);
+    let created = ground.create("blue", None, &listeners);
+    ground.api.wait_active(&text(&created["id"]), SETTLE_MAX);
+    let inside = ground.inside();
+    assert_eq!(
+        (ground.devices("kv-"), ground.devices("kb-"), inside.len()),
+        (1, 1, 1)
+    );
+
+    // Without a word from anybody: the namespace goes with its processes, and is there again.
+    ground.krater.kill_controller();
+    let mut supervisors = ground.krater.supervisors();
+    supervisors.retain(|pid| ground.krater.children_of(*pid).contains(&inside[0]));
+    for pid in supervisors.iter().chain(&inside) {
+        ground.krater.kill(*pid);
+    }
+    until("the cable went with the namespace", SETTLE_MAX, || {
+        ground.devices("kv-") == 0
+    });
+    ground.krater.resume();
+    ground.api = ground.krater.api();
+    until(
+        "the load balancer has its namespace again",
+        SETTLE_MAX,
+        || ground.devices("kv-") == 1 && ground.inside().len() == 1 && ground.inside() != inside,
+    );
+
+    // A controller that is killed while it deletes finishes when it is back.
+    ground.api.delete(&format!(
+        "loadbalancers/{}?cascade=true",
+        text(&created["id"])
+    ));
+    ground.krater.kill_controller();
+    ground.krater.resume();
+    ground.api = ground.krater.api();
+    ground.until_nothing_is_left();
+
+    // And one that is not needs no time.
+    let again = ground.create("blue", None, &listeners);
+    ground.api.wait_active(&text(&again["id"]), SETTLE_MAX);
+    assert_eq!(again["vip_address"], created["vip_address"]);
+    assert_eq!(ground.devices("kb-"), 1);
+    let began = Instant::now();
+    ground.api.delete(&format!(
+        "loadbalancers/{}?cascade=true",
+        text(&again["id"])
+    ));
+    ground.until_nothing_is_left();
+    println!("gone after {:?}", began.elapsed());
+}
+
+#[test]
+fn what_no_record_knows_of_is_told_of_and_ended_and_nothing_else_is() {
+    let own_bridge = network("blue", "br-blue").replace("bridge = \"br-blue\"", "");
+    let mut ground = Ground::with(&[own_bridge]);
+    // A database of before the load balancer was there is put back.
+    assert!(ground.krater.interrupt().success());
+    let state = ground.krater.state_folder();
+    let database = |name: &str| state.join(format!("krater.db{name}"));
+    fs::copy(database(""), database(".before")).expect("a copy");
+    ground.krater.resume();
+    ground.api = ground.krater.api();
+    let listeners = json!([{"name": "l", "protocol": "HTTP", "protocol_port": 80}]);
+    let created = ground.create("blue", None, &listeners);
+    ground.api.wait_active(&text(&created["id"]), SETTLE_MAX);
+    ground.krater.kill_controller();
+    for journal in ["-wal", "-shm"] {
+        let _ = fs::remove_file(database(journal));
+    }
+    fs::rename(database(".before"), database("")).expect("the old database is put back");
+    let others: Vec<u32> = ground
+        .krater
+        .amphorae()
+        .into_iter()
+        .filter(|pid| !ground.inside().contains(pid))
+        .collect();
+    ground.krater.resume();
+    ground.until_nothing_is_left();
+    assert!(
+        ground
+            .krater
+            .output()
+            .contains("an amphora runs that is on no record")
+    );
+    assert_eq!(ground.krater.amphorae(), others);
+}
+
+#[test]
+fn a_network_spans_hosts_in_a_tunnel() {
+    let (one, other) = (Namespace::enter_new(), Namespace::new());
+    one.link(
+        "under",
+        &["192.0.2.1/24"],
+        &other,
+        "under",
+        &["192.0.2.2/24"],
+    );
+    // The other host has a member of the tenant and no krater: its side of the tunnel is made by hand.
+    let tenant = Namespace::new();
+    other.ip(&["link", "add", "br-blue", "type", "bridge"]);
+    other.ip(&[
+        "link",
+        "add",
+        "vx",
+        "type",
+        "vxlan",
+        "id",
+        "42",
+        "local",
+        "192.0.2.2",
+        "remote",
+        "192.0.2.1",
+        "dstport",
+        "4789",
+    ]);
+    tenant.link("eth0", &["10.0.0.20/24"], &other, "port", &[]);
+    for device in ["vx", "port"] {
+        other.ip(&["link", "set", device, "master", "br-blue"]);
+    }
+    for device in ["vx", "br-blue"] {
+        other.ip(&["link", "set", device, "up"]);
+    }
+    let tunnels = "[network.vxlan]\nlocal = \"192.0.2.1\"\npeers = [\"192.0.2.2\"]\n";
+    let blue = network("blue", "br-blue").replace("bridge = ", "vni = 42, bridge = ");
+    let mut ground = Ground::on(one, &[tunnels.to_owned(), blue]);
+    let member = tenant.run(|| HttpMember::start("far", "10.0.0.20:8080"));
+    let pool = json!({"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": [member_json(member.address())]});
+    let created = ground.create(
+        "blue",
+        Some("10.0.0.10"),
+        &json!([listener_json("HTTP", 80, &pool)]),
+    );
+    ground.api.wait_active(&text(&created["id"]), SETTLE_MAX);
+    let answers = tenant.run(|| ask(SocketAddr::new(VIP, 80), 5));
+    assert_eq!(answers.get("far"), Some(&5));
+}
+
+#[test]
+fn whom_a_listener_refuses_the_kernel_refuses() {
+    let mut ground = Ground::with(&[network("blue", "br-blue")]);
+    let tenant = Tenant::on(&ground.host, "blue");
+    let pool = json!({"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": [member_json(tenant.member.address())]});
+    let mut listener = listener_json("HTTP", 80, &pool);
+    listener["allowed_cidrs"] = json!(["10.0.0.0/24"]);
+    let created = ground.create("blue", Some("10.0.0.10"), &json!([listener]));
+    let (id, listener) = (text(&created["id"]), text(&created["listeners"][0]["id"]));
+    ground.api.wait_active(&id, SETTLE_MAX);
+    let vip = SocketAddr::new(VIP, 80);
+    assert_eq!(tenant.members.run(|| ask(vip, 3)).get("blue"), Some(&3));
+    // A connection is not even made: no process has seen it.
+    let refused = tenant
+        .beyond
+        .run(|| TcpStream::connect(vip))
+        .expect_err("a refusal");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let wider = json!({"listener": {"allowed_cidrs": ["10.0.0.0/24", "10.50.0.2/32"]}});
+    ground.api.put(&format!("listeners/{listener}"), &wider);
+    ground.api.wait_active(&id, SETTLE_MAX);
+    assert_eq!(tenant.beyond.run(|| ask(vip, 3)).get("blue"), Some(&3));
+}
+
 /// A host with krater on it, and networks of tenants.
 struct Ground {
     api: Octavia,
-    _krater: Krater,
+    krater: Krater,
     host: Namespace,
     _folder: TempDir,
 }
 
 impl Ground {
     fn with(networks: &[String]) -> Self {
-        let host = Namespace::enter_new();
+        Self::on(Namespace::enter_new(), networks)
+    }
+
+    /// On a host that this thread is on.
+    fn on(host: Namespace, networks: &[String]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("krater.toml");
         fs::write(&config, networks.concat()).expect("the settings can be written");
         let krater = Krater::start("up", &["--config", &config.to_string_lossy()]);
         Self {
             api: krater.api(),
-            _krater: krater,
+            krater,
             host,
             _folder: folder,
         }
+    }
+
+    /// How many devices of the host have names that begin so.
+    fn devices(&self, prefix: &str) -> usize {
+        let all = fs::read_to_string("/proc/thread-self/net/dev").expect("the devices of the host");
+        all.lines()
+            .filter(|line| line.trim().starts_with(prefix))
+            .count()
+    }
+
+    /// The amphorae that live in namespaces of their own.
+    fn inside(&self) -> Vec<u32> {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        let host = namespace("thread-self");
+        let mut all = self.krater.amphorae();
+        all.retain(|pid| namespace(&pid.to_string()) != host);
+        all
+    }
+
+    fn until_nothing_is_left(&self) {
+        until("nothing is left of the load balancer", SETTLE_MAX, || {
+            self.inside().is_empty() && self.devices("kv-") + self.devices("kb-") == 0
+        });
     }
 
     /// Creates a load balancer on the subnet of a tenant.

@@ -58,6 +58,19 @@ impl Cidrs {
         }
     }
 
+    /// The networks as first and last address of each, in order, none of them twice.
+    pub fn ranges(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+        let v4 = self.v4.iter().map(|range| {
+            let address = |bits| IpAddr::V4(Ipv4Addr::from_bits(bits));
+            (address(range.first), address(range.last))
+        });
+        let v6 = self.v6.iter().map(|range| {
+            let address = |bits| IpAddr::V6(Ipv6Addr::from_bits(bits));
+            (address(range.first), address(range.last))
+        });
+        v4.chain(v6)
+    }
+
     /// `true` if nobody is refused because no network was named.
     #[must_use]
     pub const fn is_everybody(&self) -> bool {

@@ -155,6 +155,14 @@ impl Processes {
         Ok(())
     }
 
+    /// The amphorae that have a folder here.
+    ///
+    /// # Errors
+    /// [`ProcessError`]
+    pub fn found(&self) -> Result<Vec<AmphoraId>, ProcessError> {
+        folder::amphorae_in(&self.directory)
+    }
+
     /// Stops all amphorae but keeps what they need to resume.
     ///
     /// # Errors

@@ -7,9 +7,10 @@ use std::{
 };
 
 use tokio::sync::Mutex;
+use tracing::warn;
 
 use super::{
-    INTERFACE, Prefix, Route, Settings, Subnet,
+    INTERFACE, Prefix, Route, Settings, Subnet, filter,
     kernel::{Kernel, Rule},
 };
 
@@ -18,8 +19,8 @@ use super::{
 pub(crate) struct Inside {
     settings: Settings,
     kernel: Kernel,
-    /// One at a time changes anything.
-    turn: Mutex<()>,
+    /// One at a time changes anything. The rules that are in force, if it is known which.
+    turn: Mutex<Option<String>>,
 }
 
 /// The addresses of load balancers.
@@ -29,6 +30,8 @@ pub(crate) struct Addresses {
     pub(crate) own: BTreeSet<IpAddr>,
     /// Turns are taken at them: they come and go without us.
     pub(crate) apart: BTreeSet<IpAddr>,
+    /// Who may come to them, as the kernel takes it.
+    pub(crate) rules: String,
 }
 
 /// What is to be there.
@@ -56,8 +59,9 @@ impl Inside {
 
     /// Brings addresses, routes and rules to what is wanted; `addresses` is asked when it is this one's turn.
     pub(crate) async fn settle(&self, addresses: impl FnOnce() -> Addresses) -> io::Result<()> {
-        let _turn = self.turn.lock().await;
+        let mut in_force = self.turn.lock().await;
         let addresses = addresses();
+        filter_by(addresses.rules, &mut in_force).await;
         let mut wanted = Wanted::by(&self.settings, &addresses.own)?;
         wanted.apart = addresses.apart;
         let missing = || io::Error::other("its interface is gone");
@@ -153,6 +157,23 @@ impl Wanted {
             }
         }
         Ok(wanted)
+    }
+}
+
+/// Has the kernel refuse whom listeners refuse. Where it cannot be told, they do.
+async fn filter_by(rules: String, in_force: &mut Option<String>) {
+    if in_force.as_ref() == Some(&rules) {
+        return;
+    }
+    match filter::load(&rules).await {
+        Ok(()) => *in_force = Some(rules),
+        Err(error) => {
+            warn!(%error, "allowed CIDRs are not in the kernel (nft): clients are refused once they are connected");
+            // Not tried again until there are other ones: what is there may let in whom these refuse, which is looked
+            // at again, but must not refuse whom they let in.
+            let _ = filter::load(&filter::rules(std::iter::empty())).await;
+            *in_force = Some(rules);
+        }
     }
 }
 

@@ -89,6 +89,14 @@ pub trait ComputeDriver: Send + Sync + 'static {
     /// [`DriverError`]
     async fn release(&self, id: AmphoraId) -> Result<(), DriverError>;
 
+    /// The amphorae that are there, wanted or not, as far as the driver can tell.
+    ///
+    /// # Errors
+    /// [`DriverError`]
+    async fn found(&self) -> Result<Vec<AmphoraId>, DriverError> {
+        Ok(Vec::new())
+    }
+
     /// Stops all amphorae of this driver but keeps what they need to resume. For `krater up`, which ends whole.
     ///
     /// # Errors

@@ -106,6 +106,10 @@ impl ComputeDriver for ProcessCompute {
         self.processes.release(id).await.map_err(failure)
     }
 
+    async fn found(&self) -> Result<Vec<AmphoraId>, DriverError> {
+        self.processes.found().map_err(failure)
+    }
+
     async fn stop_all(&self) -> Result<(), DriverError> {
         self.processes.stop_all().await.map_err(failure)
     }
