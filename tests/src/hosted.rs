@@ -35,8 +35,13 @@ impl HostedAmphorae {
 
     /// A host that joins the krater of the usual ports, and goes on; its agent is at `port`.
     pub fn join(token: &str, name: &str, port: u16) -> Self {
+        Self::join_at("https://127.0.0.1:9877", token, name, port)
+    }
+
+    /// The same, through this controller.
+    pub fn join_at(controller: &str, token: &str, name: &str, port: u16) -> Self {
         let mut host = Self::prepare();
-        let mut command = host.join_command(token);
+        let mut command = host.join_command_at(controller, token);
         command.args(["--name", name, "--port", &port.to_string()]);
         host.start(command);
         host
@@ -44,9 +49,13 @@ impl HostedAmphorae {
 
     /// What joins the krater of the usual ports.
     pub fn join_command(&self, token: &str) -> Command {
+        self.join_command_at("https://127.0.0.1:9877", token)
+    }
+
+    fn join_command_at(&self, controller: &str, token: &str) -> Command {
         let mut command = Command::new(binary("krater-amphora"));
         command
-            .args(["join", "--controller", "https://127.0.0.1:9877"])
+            .args(["join", "--controller", controller])
             .args(["--token", token, "--state-dir"])
             .arg(self.state_folder())
             .args(["--workers", "1"]);

@@ -3,7 +3,8 @@
 use std::{io::Write as _, process::Command, thread, time::Duration};
 
 use krater_tests::{
-    HttpMember, Krater, Load, Namespace, Octavia, Postgres, Signal, binary, run_to_end, until,
+    HostedAmphorae, HttpMember, Krater, Load, Namespace, Octavia, Postgres, Signal, binary,
+    krater_host_json, run_to_end, until,
 };
 use serde_json::{Value, json};
 
@@ -19,6 +20,10 @@ struct House {
 
 impl House {
     fn of(count: u16) -> Self {
+        Self::with(count, "[fleet]\nheartbeat = \"500ms\"\nsilence = \"30s\"\n")
+    }
+
+    fn with(count: u16, fleet: &str) -> Self {
         let network = Namespace::enter_new();
         let database = Postgres::start();
         let (url, _) = database.database();
@@ -29,8 +34,7 @@ impl House {
             .collect();
         let mut settings = tempfile::NamedTempFile::new().expect("a file for settings");
         let text = format!(
-            "[store]\nurl = \"{url}\"\n[intake]\ncontrollers = [{}]\n\
-            [fleet]\nheartbeat = \"500ms\"\nsilence = \"30s\"\n",
+            "[store]\nurl = \"{url}\"\n[intake]\ncontrollers = [{}]\n{fleet}",
             intakes.join(", ")
         );
         settings
@@ -138,6 +142,58 @@ fn what_one_controller_creates_is_served_and_active_at_the_others() {
             total == 12
         });
     }
+}
+
+#[test]
+fn hosts_are_attended_to_by_another_controller_when_one_dies_and_so_is_what_a_lost_one_carried() {
+    let fleet = "[fleet]\non_this_host = false\nheartbeat = \"500ms\"\nsilence = \"3s\"\n";
+    let mut house = House::with(2, fleet);
+    let krater = |controller: u16, arguments: &[&str]| {
+        let endpoint = format!("http://127.0.0.1:{}", 9_900 + controller * 10);
+        let mut all = arguments.to_vec();
+        all.extend(["--endpoint", &endpoint]);
+        krater_host_json(&all)
+    };
+    // Through one and the other: either lets hosts in, and both know them.
+    let mut hosts: Vec<(&str, HostedAmphorae)> = Vec::new();
+    for (number, name) in (0..).zip(["one", "two", "three"]) {
+        let made = krater(number % 2, &["token"]);
+        let controller = format!("https://127.0.0.1:{}", 9_901 + (number % 2) * 10);
+        let token = text(&made["token"]);
+        let host = HostedAmphorae::join_at(&controller, &token, name, 9_880 + number);
+        hosts.push((name, host));
+    }
+    let carriers = |controller: u16| -> Vec<(String, u64)> {
+        let listed = krater(controller, &["list"]);
+        let all = listed["hosts"].as_array().cloned().unwrap_or_default();
+        let ready = all
+            .iter()
+            .filter(|host| host["amphorae"][0]["status"] == "ALLOCATED");
+        ready
+            .map(|host| {
+                let count = host["load_balancers"].as_u64().unwrap_or_default();
+                (text(&host["name"]), count)
+            })
+            .collect()
+    };
+    until("all hosts have an amphora ready", NOTICE_MAX, || {
+        carriers(0).len() == 3 && carriers(1).len() == 3
+    });
+    let member = HttpMember::start("a", "127.0.0.1:0");
+    let (id, vip, _) = create(&mut house.api(0), "lb", &member);
+    house.api(1).wait_active(&id, SETTLE_MAX);
+    house.controllers[0].kill_controller();
+    let carrier = carriers(1).into_iter().find(|(_, count)| *count == 1);
+    let (from, _) = carrier.expect("a host carries it");
+    let lost = hosts.iter_mut().find(|(name, _)| *name == from);
+    lost.expect("the host").1.die();
+    until("it is served elsewhere", NOTICE_MAX, || {
+        krater_tests::fetch((vip, 80).into(), "/").is_ok_and(|answer| answer.status == 200)
+    });
+    house.api(1).wait_active(&id, NOTICE_MAX);
+    house.controllers[0].resume();
+    house.api(0).wait_active(&id, NOTICE_MAX);
+    assert_eq!(ask((vip, 80).into(), 1).get("a"), Some(&1));
 }
 
 #[test]
