@@ -24,6 +24,7 @@ use tokio::{sync::Mutex, time::sleep};
 use tracing::{error, info, warn};
 
 use crate::{
+    announce::own_addresses,
     housekeeper::{Ending, Housekeeper},
     keep::{Keep, KeepError},
     limits::{HANDOVER_TIME, TOMBSTONES_MAX},
@@ -162,6 +163,7 @@ impl Agent {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             workers: u32::try_from(self.housekeeper.workers()).unwrap_or(u32::MAX),
+            addresses: own_addresses(),
         }
     }
 

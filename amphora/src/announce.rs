@@ -24,6 +24,7 @@ mod turns;
 
 use desk::Desk;
 
+pub(crate) use links::own_addresses;
 pub(crate) use notes::let_go_for;
 pub(crate) use pulse::Pulse;
 pub(crate) use turns::Turns;

@@ -420,3 +420,6 @@ pub(crate) const PULSE_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// How often links are looked at although nothing was heard of them, and what failed there is tried again.
 pub(crate) const LOOK_EACH: Duration = Duration::from_secs(1);
+
+/// Addresses of its host that an amphora tells its controllers: more than that are VIPs for the most part.
+pub(crate) const OWN_ADDRESSES_MAX: usize = 4_096;

@@ -13,7 +13,7 @@ use krater_controller_core::{
     change::Change,
     command::{Command, NewLoadBalancer, Operation, QuotaCommand},
     envelope::Envelope,
-    model::{ListenerId, ProjectId},
+    model::{ListenerId, ProjectId, Topology},
     network::Located,
     policy::{self, Action},
     query::{AmphoraView, Answer, Caller, ListenerStatistics, Query, ResourceId, TreeFilter},
@@ -69,6 +69,8 @@ pub(crate) struct Parts {
     pub(crate) rules: Rules,
     /// The zones that the fleet has.
     pub(crate) zones: BTreeSet<String>,
+    /// Of load balancers without a flavor.
+    pub(crate) topology: Topology,
 }
 
 impl Application {
@@ -267,31 +269,22 @@ impl Application {
     /// so that asking twice moves it once.
     fn resolved(&self, command: Command) -> Command {
         match command {
-            Command::FailOver(id, _) => {
+            Command::FailOver(id, None, _) => {
                 let placements = &self.parts.known.placements;
                 let is_settled = placements.departures(id).is_empty();
-                Command::FailOver(id, placements.of(id).filter(|_| is_settled))
+                // Of two the one first that is the less likely to serve.
+                let mut places = placements.places(id).into_iter().rev();
+                let from = places.next().filter(|_| is_settled).map(|(_, from)| from);
+                let then = places.next().filter(|_| is_settled).map(|(_, then)| then);
+                Command::FailOver(id, from, then)
             }
             other => other,
         }
     }
 
-    fn amphorae(&self) -> Vec<AmphoraView> {
+    pub(super) fn amphorae(&self) -> Vec<AmphoraView> {
         let behind = |id| self.parts.reconciler.behind(id);
         self.parts.agents.views(&behind)
-    }
-
-    async fn amphorae_with_projects(&self) -> Result<Vec<AmphoraView>, Refusal> {
-        let mut views = self.amphorae();
-        for (amphora, project) in
-            self.stored(self.parts.known.store.projects_of_amphorae().await)?
-        {
-            let view = views.iter_mut().find(|view| view.id == amphora);
-            if let (Some(view), Some(project)) = (view, ProjectId::parse(&project)) {
-                view.projects.push(project);
-            }
-        }
-        Ok(views)
     }
 
     fn amphora(&self, id: AmphoraId) -> Result<AmphoraView, Refusal> {

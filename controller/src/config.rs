@@ -40,6 +40,7 @@ mod rules;
 pub(crate) mod secrets;
 mod store;
 mod treatment;
+mod turns;
 
 pub(crate) use self::retention::Retention;
 
@@ -64,6 +65,7 @@ pub(crate) struct Config {
     pub(crate) retention: Retention,
     /// How members and clients are treated where a flavor says nothing.
     pub(crate) treatment: UsualTreatment,
+    pub(crate) turns: turns::Turns,
     pub(crate) access_log: AccessLog,
     pub(crate) log: Log,
 }
@@ -186,6 +188,7 @@ struct ConfigFile {
     secrets: secrets::SecretsFile,
     retention: retention::RetentionFile,
     treatment: treatment::TreatmentFile,
+    turns: turns::TurnsFile,
     access_log: access_log::AccessLogFile,
     log: log::LogFile,
 }
@@ -261,6 +264,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
     let access_log = access_log::parse(file.access_log, flaws);
     let one_in = access_log.as_ref().and_then(AccessLog::usual_one_in);
     let treatment = treatment::parse(file.treatment, one_in, flaws);
+    let turns = turns::parse(file.turns, flaws);
     let log = log::parse(file.log, overrides, flaws);
     Some(Config {
         state_dir: state_dir?,
@@ -277,6 +281,7 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
         secrets: secrets?,
         retention: retention?,
         treatment: treatment?,
+        turns: turns?,
         access_log: access_log?,
         log: log?,
     })
@@ -547,6 +552,7 @@ fn print(config: &Config) -> String {
     quota::print(&config.quota, &mut out);
     rules::print(&config.rules, &mut out);
     treatment::print(&config.treatment, &mut out);
+    turns::print(&config.turns, &mut out);
     access_log::print(&config.access_log, &mut out);
     retention::print(&config.retention, &mut out);
     log::print(&config.log, &mut out);

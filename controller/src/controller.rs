@@ -301,6 +301,7 @@ impl Foundation {
             quota_defaults: config.quota,
             rules: config.rules.clone(),
             zones: zone_names(config),
+            topology: config.turns.topology,
         }));
         let intake = Arc::new(Intake {
             known: known.clone(),
@@ -482,6 +483,8 @@ fn compile_defaults(config: &Config) -> compile::Defaults {
     compile::Defaults {
         treatment: config.treatment,
         ciphers_prohibited: config.rules.ciphers_prohibited.clone(),
+        advert_interval_ms: u32::try_from(config.turns.advert_interval.as_millis())
+            .unwrap_or(u32::MAX),
         ..compile::Defaults::default()
     }
 }

@@ -14,7 +14,7 @@ use krater_amphora_api::{
     AmphoraId, Applied, BootId, Generation, LoadBalancerId, Report, SnapshotSpec,
 };
 use krater_controller_core::{
-    model::Steering,
+    model::{Seat, Steering},
     plan::Agent,
     query::{AmphoraStatus, AmphoraView},
     repair::Sight,
@@ -342,10 +342,11 @@ impl Agents for Fleet {
     async fn place(
         &self,
         id: LoadBalancerId,
+        seat: Seat,
         wish: &Steering,
         vip_network: Uuid,
     ) -> Result<Placed, StoreError> {
-        self.find_place(id, wish, vip_network).await
+        self.find_place(id, seat, wish, vip_network).await
     }
 
     async fn ensure(&self, amphora: AmphoraId) -> Result<(), String> {
@@ -388,7 +389,7 @@ impl Agents for Fleet {
         // It is not wanted there at any generation: the database may be older than the amphora. Or another controller
         // has it back there since this one looked.
         let sure = self.parts.known.placements.be_sure_of(id).await;
-        if sure.is_err() || self.parts.known.placements.of(id) == Some(amphora) {
+        if sure.is_err() || self.parts.known.placements.is_on(id, amphora) {
             return Err(AgentError::Holds(held));
         }
         found.client.remove(id, held, departure).await

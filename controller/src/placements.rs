@@ -7,6 +7,7 @@ use std::{
 };
 
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
+use krater_controller_core::model::Seat;
 use krater_controller_store::{AmphoraRecord, Placement, Put, PutTerms, Store, StoreError};
 
 use crate::neighbours::Neighbours;
@@ -21,7 +22,7 @@ pub(crate) struct Placements {
 
 #[derive(Default)]
 struct Tables {
-    of: BTreeMap<LoadBalancerId, Placement>,
+    of: BTreeMap<LoadBalancerId, BTreeMap<Seat, Placement>>,
     on: BTreeMap<AmphoraId, BTreeSet<LoadBalancerId>>,
     /// With how many others the load balancers of an amphora want to be at most: how many say so.
     limits: BTreeMap<AmphoraId, BTreeMap<u32, usize>>,
@@ -59,15 +60,15 @@ impl Placements {
 
     /// Reads those of one load balancer again.
     pub(crate) async fn refresh(&self, load_balancer: LoadBalancerId) -> Result<(), StoreError> {
-        let (placement, departures) = self.store.whereabouts(load_balancer).await?;
+        let whereabouts = self.store.whereabouts(load_balancer).await?;
         let mut tables = self.write();
-        tables.remove(load_balancer);
-        if let Some(placement) = placement {
+        tables.forget(load_balancer);
+        for placement in whereabouts.placements {
             tables.put(load_balancer, placement);
         }
         tables.departures.remove(&load_balancer);
-        if !departures.is_empty() {
-            let departures = departures.into_iter().collect();
+        if !whereabouts.departures.is_empty() {
+            let departures = whereabouts.departures.into_iter().collect();
             tables.departures.insert(load_balancer, departures);
         }
         Ok(())
@@ -81,12 +82,31 @@ impl Placements {
         Ok(())
     }
 
-    /// Where the load balancer is.
+    /// Where the load balancer is, in that place.
+    pub(crate) fn at(&self, load_balancer: LoadBalancerId, seat: Seat) -> Option<AmphoraId> {
+        let tables = self.read();
+        let placement = tables.of.get(&load_balancer)?.get(&seat)?;
+        Some(placement.amphora)
+    }
+
+    /// Where the load balancer is, in its first place.
+    #[cfg(test)]
     pub(crate) fn of(&self, load_balancer: LoadBalancerId) -> Option<AmphoraId> {
-        self.read()
-            .of
-            .get(&load_balancer)
-            .map(|placement| placement.amphora)
+        self.at(load_balancer, Seat::First)
+    }
+
+    /// Everywhere the load balancer is, its first place first.
+    pub(crate) fn places(&self, load_balancer: LoadBalancerId) -> Vec<(Seat, AmphoraId)> {
+        let tables = self.read();
+        let places = tables.of.get(&load_balancer).into_iter().flatten();
+        places
+            .map(|(seat, placement)| (*seat, placement.amphora))
+            .collect()
+    }
+
+    /// Whether the load balancer is on the amphora.
+    pub(crate) fn is_on(&self, load_balancer: LoadBalancerId, amphora: AmphoraId) -> bool {
+        self.with(amphora, |placed| placed.contains(&load_balancer))
     }
 
     /// The amphorae that the load balancer was moved away from and that may hold it still.
@@ -180,7 +200,7 @@ impl Placements {
     /// Forgets a load balancer that the store has forgotten.
     pub(crate) fn forget(&self, load_balancer: LoadBalancerId) {
         let mut tables = self.write();
-        tables.remove(load_balancer);
+        tables.forget(load_balancer);
         tables.departures.remove(&load_balancer);
     }
 
@@ -189,9 +209,10 @@ impl Placements {
         let mut tables = self.write();
         tables.on.remove(&amphora);
         tables.limits.remove(&amphora);
-        tables
-            .of
-            .retain(|_, placement| placement.amphora != amphora);
+        tables.of.retain(|_, places| {
+            places.retain(|_, placement| placement.amphora != amphora);
+            !places.is_empty()
+        });
         tables.departures.retain(|_, left| {
             left.remove(&amphora);
             !left.is_empty()
@@ -212,9 +233,10 @@ impl Tables {
         let Placement {
             amphora,
             load_balancers_max,
+            seat,
         } = placement;
         if let Some(left) = self
-            .remove(load_balancer)
+            .remove(load_balancer, seat)
             .filter(|left| left.amphora != amphora)
         {
             self.departures
@@ -223,7 +245,10 @@ impl Tables {
                 .insert(left.amphora);
         }
         self.arrive(load_balancer, amphora);
-        self.of.insert(load_balancer, placement);
+        self.of
+            .entry(load_balancer)
+            .or_default()
+            .insert(seat, placement);
         self.on.entry(amphora).or_default().insert(load_balancer);
         if let Some(most) = load_balancers_max {
             *self
@@ -235,8 +260,15 @@ impl Tables {
         }
     }
 
-    fn remove(&mut self, load_balancer: LoadBalancerId) -> Option<Placement> {
-        let placement = self.of.remove(&load_balancer)?;
+    fn forget(&mut self, load_balancer: LoadBalancerId) {
+        for seat in [Seat::First, Seat::Second] {
+            self.remove(load_balancer, seat);
+        }
+        self.of.remove(&load_balancer);
+    }
+
+    fn remove(&mut self, load_balancer: LoadBalancerId, seat: Seat) -> Option<Placement> {
+        let placement = self.of.get_mut(&load_balancer)?.remove(&seat)?;
         if let Some(placed) = self.on.get_mut(&placement.amphora) {
             placed.remove(&load_balancer);
         }

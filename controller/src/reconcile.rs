@@ -15,7 +15,11 @@ use std::{
 use async_trait::async_trait;
 use krater_amphora_api::{AmphoraId, Applied, BootId, Generation, LoadBalancerId, SnapshotSpec};
 use krater_controller_core::{
-    compile, model::Steering, place::NoRoom, plan::Agent, query::AmphoraView,
+    compile,
+    model::{Seat, Steering},
+    place::NoRoom,
+    plan::Agent,
+    query::AmphoraView,
 };
 use krater_controller_store::StoreError;
 use krater_driver::NetworkDriver;
@@ -41,6 +45,7 @@ use crate::{
 };
 
 mod converge;
+mod lead;
 mod refresh;
 mod renewal;
 
@@ -50,8 +55,14 @@ pub(crate) type Placing = Result<Placed, StoreError>;
 /// What the reconciler needs of the fleet.
 #[async_trait]
 pub(crate) trait Agents: Send + Sync + 'static {
-    /// Finds a place for a load balancer, another one than it has, and stores it.
-    async fn place(&self, id: LoadBalancerId, wish: &Steering, vip_network: Uuid) -> Placing;
+    /// Finds a place of that kind for a load balancer, another one than it has, and stores it.
+    async fn place(
+        &self,
+        id: LoadBalancerId,
+        seat: Seat,
+        wish: &Steering,
+        vip_network: Uuid,
+    ) -> Placing;
     /// Has the amphora started or found. The error is a sentence.
     async fn ensure(&self, amphora: AmphoraId) -> Result<(), String>;
     /// Ships the wanted state of one load balancer. Fails at once while the amphora is not connected.

@@ -8,9 +8,9 @@ use std::{
 
 use async_trait::async_trait;
 use krater_amphora_api::{
-    AmphoraId, Applied, BootId, ContractVersion, Counters, Generation, Info, ListenerReport,
-    ListenerState, LoadBalancerId, LoadBalancerReport, MemberHealth, MemberReport, PoolReport,
-    Rejection, Report, SnapshotSpec,
+    AmphoraId, Applied, BootId, Counters, Generation, ListenerReport, ListenerState,
+    LoadBalancerId, LoadBalancerReport, MemberHealth, MemberReport, PoolReport, Rejection, Report,
+    SnapshotSpec,
 };
 use krater_controller_api::{Application as _, Executed};
 use krater_controller_core::{
@@ -19,8 +19,8 @@ use krater_controller_core::{
     compile,
     envelope::Envelope,
     model::{
-        Chosen, Description, LbAlgorithm, Name, PoolProtocol, ProjectId, Steering, Tags, Tenancy,
-        VipRequest,
+        Chosen, Description, LbAlgorithm, Name, PoolProtocol, ProjectId, Seat, Steering, Tags,
+        Tenancy, Topology, VipRequest,
     },
     place::{self, Candidate, Choice, Deployment, HostRoom, Wish},
     plan::Agent,
@@ -43,12 +43,14 @@ use crate::{
     metrics::Metrics,
     networking::Networking,
     placements::Placements,
-    reconcile::{self, Agents, Placed, Placing, Reconciler, Urgency},
+    reconcile::{self, Agents, Placed, Placing, Reconciler},
     vault::Vault,
 };
 
+mod pair;
 mod wishes;
 
+pub(crate) use pair::{THIRD, info};
 pub(crate) use wishes::{new_listener, new_member, pool_of};
 
 /// The amphora there is.
@@ -68,6 +70,7 @@ pub(crate) struct Pretended {
 struct State {
     held: BTreeMap<(AmphoraId, LoadBalancerId), SnapshotSpec>,
     room_elsewhere: bool,
+    room_for_three: bool,
     retiring: BTreeSet<AmphoraId>,
     /// What was pushed to and removed from where, in order.
     story: Vec<(&'static str, AmphoraId)>,
@@ -163,18 +166,6 @@ impl Pretended {
     }
 }
 
-/// What a run of the pretended amphora says of itself.
-pub(crate) fn info(boot: u128) -> Info {
-    Info {
-        amphora: AMPHORA,
-        boot: BootId::new(Uuid::from_u128(boot)),
-        contract: ContractVersion::CURRENT,
-        version: "0.0.0".to_owned(),
-        pid: 1,
-        workers: 1,
-    }
-}
-
 impl State {
     fn report_of(&self, spec: &SnapshotSpec) -> LoadBalancerReport {
         let state = || match &self.port_trouble {
@@ -217,13 +208,19 @@ impl State {
 
 #[async_trait]
 impl Agents for Pretended {
-    async fn place(&self, id: LoadBalancerId, wish: &Steering, _on: Uuid) -> Placing {
+    async fn place(&self, id: LoadBalancerId, seat: Seat, wish: &Steering, _on: Uuid) -> Placing {
         let candidates = {
             let state = self.state();
             let all = [AMPHORA]
                 .into_iter()
-                .chain(state.room_elsewhere.then_some(OTHER));
+                .chain(state.room_elsewhere.then_some(OTHER))
+                .chain(state.room_for_three.then_some(THIRD));
             all.filter(|amphora| !state.retiring.contains(amphora))
+                .filter(|amphora| {
+                    let places = self.placements.places(id).into_iter();
+                    let mut others = places.filter(|(taken, _)| *taken != seat);
+                    others.all(|(_, other)| other != *amphora)
+                })
                 .map(|amphora| Candidate {
                     amphora,
                     load: self.placements.count(amphora),
@@ -251,6 +248,7 @@ impl Agents for Pretended {
                 let placement = Placement {
                     amphora,
                     load_balancers_max: wish.load_balancers_max,
+                    seat,
                 };
                 let placed = self.placements.put(id, placement, None, None).await?;
                 Ok(if placed == Put::Done {
@@ -375,6 +373,7 @@ impl Agents for Pretended {
             updated_at: None,
             certified_until: None,
             is_renewing: false,
+            turn: None,
         };
         [AMPHORA, OTHER].map(view).into()
     }
@@ -389,6 +388,7 @@ pub(crate) struct Setting {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) carried: Carried,
     pub(crate) secrets: Arc<dyn SecretStore>,
+    pub(crate) topology: Topology,
 }
 
 impl Default for Setting {
@@ -399,6 +399,7 @@ impl Default for Setting {
             authenticator: Arc::new(NoAuth::new(ProjectId::parse("house").unwrap())),
             carried: Carried::release(),
             secrets: Arc::new(FileSecrets::new("/nonexistent".into())),
+            topology: Topology::Single,
         }
     }
 }
@@ -471,6 +472,7 @@ impl House {
             quota_defaults: krater_controller_core::quota::Limits::default(),
             rules: krater_controller_core::rules::Rules::default(),
             zones: ["local".to_owned()].into(),
+            topology: setting.topology,
         });
         let caller = Caller::new("anybody", Some(project), Persona::Admin);
         Self {
@@ -583,16 +585,6 @@ impl House {
         tokio::time::timeout(BOUND, wait)
             .await
             .expect("it never was gone");
-    }
-
-    /// Has the controller hear a report of the amphora.
-    pub(crate) fn hear(&self, report: Report) {
-        let take = |placed: &_| self.known.sightings.take(report, placed, clock::now());
-        if let Some(news) = self.known.placements.with(AMPHORA, take) {
-            news.changed
-                .into_iter()
-                .for_each(|id| self.reconciler.poke(id, Urgency::Background));
-        }
     }
 }
 

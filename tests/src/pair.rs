@@ -82,6 +82,19 @@ impl Pair {
         }
     }
 
+    /// Puts one more on the link: `10.9.0.LAST`.
+    pub fn attach(&self, namespace: &Namespace, last: u8) {
+        let (port, address) = (format!("p{last}"), format!("10.9.0.{last}/24"));
+        self.hub
+            .link(&port, &[], namespace, "eth0", &[address.as_str()]);
+        self.hub.ip(&["link", "set", &port, "master", "br0"]);
+    }
+
+    /// Does something on host `at`.
+    pub fn on<T: Send>(&self, at: usize, action: impl FnOnce() -> T + Send) -> T {
+        self.hosts[at].run(action)
+    }
+
     /// What an amphora of host `at` serves: datagrams at port 53 of the VIPs, by the member of its host.
     pub fn spec(&self, at: usize, priority: u8, interval_ms: u32) -> Value {
         let id = |number: u8| format!("00000000-0000-4000-8000-0000000000{number:02}");

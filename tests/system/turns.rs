@@ -1,8 +1,14 @@
 //! Amphorae that take turns at addresses by VRRP, among themselves and with keepalived.
 
-use std::{thread, time::Duration};
+use std::{io::Write as _, thread, time::Duration};
 
-use krater_tests::{Pair, PairedAmphora, Signal, until};
+use krater_tests::{
+    HostedAmphorae, Krater, Namespace, Pair, PairedAmphora, Signal, host_token, until, until_some,
+    vips,
+};
+use serde_json::json;
+
+use crate::scene::{NOTICE_MAX, SETTLE_MAX, text};
 
 #[test]
 fn the_preferred_one_serves_and_the_other_one_takes_over_from_who_is_silent() {
@@ -129,6 +135,102 @@ fn an_amphora_and_keepalived_take_turns_whichever_was_first() {
     amphora.program().terminate();
     pair.wait_held_by(0, BOUND);
 }
+
+#[test]
+fn a_load_balancer_on_two_hosts_is_served_on_when_either_dies() {
+    let network = Namespace::enter_new();
+    let pair = Pair::new();
+    pair.attach(&network, 3);
+    let mut settings = tempfile::NamedTempFile::new().expect("a file for settings");
+    settings
+        .write_all(OF_TWO.as_bytes())
+        .expect("settings are written");
+    let path = settings.path().to_string_lossy().into_owned();
+    let krater = Krater::start("controller", &["--config", &path]);
+    let mut api = krater.api();
+    let mut hosts = ["one", "two"].map(|name| {
+        let token = host_token(&[]);
+        let at = usize::from(name == "two");
+        pair.on(at, || {
+            HostedAmphorae::join_at("https://10.9.0.3:9877", &token, name, 9_880)
+        })
+    });
+    until("each host has an amphora", NOTICE_MAX, || {
+        let amphorae = api.get("/v2.0/octavia/amphorae");
+        let all = amphorae["amphorae"].as_array().cloned().unwrap_or_default();
+        let there = all.iter().filter(|one| one["status"] == "ALLOCATED");
+        there.count() == 2
+    });
+    let pool = json!({
+        "name": "p", "protocol": "UDP", "lb_algorithm": "ROUND_ROBIN",
+        "members": [{"address": "127.0.0.1", "protocol_port": 7000}],
+    });
+    let listener = json!({"protocol": "UDP", "protocol_port": 53, "default_pool": pool});
+    let body = json!({"loadbalancer": {
+        "vip_subnet_id": api.subnet("flat"), "vip_address": "10.9.0.100", "listeners": [listener],
+    }});
+    let created = api.post("loadbalancers", &body)["loadbalancer"].clone();
+    let id = text(&created["id"]);
+    api.wait_active(&id, SETTLE_MAX);
+    let amphorae = api.get("/v2.0/octavia/amphorae")["amphorae"].clone();
+    let of_role = |role: &str| {
+        let mut all = amphorae.as_array().expect("a list").iter();
+        let found = all.find(|amphora| amphora["role"] == role);
+        found
+            .unwrap_or_else(|| panic!("no {role}: {amphorae}"))
+            .clone()
+    };
+    let (master, backup) = (of_role("MASTER"), of_role("BACKUP"));
+    assert_eq!(
+        (&master["vrrp_priority"], &backup["vrrp_priority"]),
+        (&json!(100), &json!(90))
+    );
+    assert_eq!(master["vrrp_id"], backup["vrrp_id"]);
+    assert_eq!(master["ha_ip"], "10.9.0.100");
+    let own = |amphora: &serde_json::Value| text(&amphora["vrrp_ip"]);
+    let mut addresses = [own(&master), own(&backup)];
+    addresses.sort();
+    assert_eq!(addresses, ["10.9.0.1", "10.9.0.2"]);
+
+    let serving = || pair.ask(vips()[0]);
+    let before = until_some("it is served", SETTLE_MAX, serving);
+    let at = usize::from(before == "b");
+    hosts[at].die();
+    let other = if at == 0 { "b" } else { "a" };
+    until("the other host serves", SETTLE_MAX, || {
+        serving().as_deref() == Some(other)
+    });
+    // What is wanted meanwhile comes into force where it can, and everywhere once the host is back.
+    let dead = &mut hosts[at];
+    pair.on(at, || dead.resume());
+    api.wait_active(&id, NOTICE_MAX);
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(serving().as_deref(), Some(other));
+    api.delete(&format!("loadbalancers/{id}?cascade=true"));
+    until("nobody serves", SETTLE_MAX, || serving().is_none());
+}
+
+/// Amphorae on hosts that join, two for each load balancer.
+const OF_TWO: &str = r#"
+[fleet]
+on_this_host = false
+heartbeat = "500ms"
+silence = "60s"
+drain = "1s"
+[intake]
+listen = "0.0.0.0:9877"
+controllers = ["10.9.0.3:9877"]
+[turns]
+topology = "ACTIVE_STANDBY"
+advert_interval = "100ms"
+[[networks]]
+name = "flat"
+[[networks.subnets]]
+name = "flat"
+cidr = "10.9.0.0/24"
+first = "10.9.0.100"
+last = "10.9.0.120"
+"#;
 
 /// Both started, the first one preferred and serving.
 fn both(pair: &Pair) -> (PairedAmphora, PairedAmphora) {

@@ -30,8 +30,9 @@ pub use id::{
 };
 pub use rejection::{Applied, ApplyError, Rejection, Subject};
 pub use report::{
-    AnnouncementReport, AnnouncementState, Counters, Info, ListenerReport, ListenerState,
-    LoadBalancerReport, MemberHealth, MemberReport, PoolReport, Report, ReportReceipt,
+    AnnouncementReport, AnnouncementState, Counters, Info, LinkAddress, ListenerReport,
+    ListenerState, LoadBalancerReport, MemberHealth, MemberReport, PoolReport, Report,
+    ReportReceipt,
 };
 pub use secret::PrivateKeyPem;
 pub use spec::{

@@ -1,6 +1,7 @@
 //! What an amphora says of itself. Reports are whole, not differences: a lost one costs nothing.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,37 @@ pub struct Info {
     pub pid: u32,
     /// Number of workers.
     pub workers: u32,
+    /// The addresses of its host, or of the network namespace that it lives in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<LinkAddress>,
+}
+
+/// An address on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LinkAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// How many of its bits tell the network that the link leads to.
+    pub prefix_bits: u8,
+}
+
+impl LinkAddress {
+    /// Whether `other` is on that network.
+    #[must_use]
+    pub fn reaches(&self, other: IpAddr) -> bool {
+        let bits = u32::from(self.prefix_bits);
+        match (self.address, other) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                let differ = u32::from(own) ^ u32::from(other);
+                bits <= 32 && differ.checked_shr(32 - bits).unwrap_or_default() == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let differ = u128::from(own) ^ u128::from(other);
+                bits <= 128 && differ.checked_shr(128 - bits).unwrap_or_default() == 0
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A heartbeat.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
+use krater_amphora_api::LinkAddress;
 use krater_amphora_core::vrrp::neighbour::Hardware;
 use nix::{
     ifaddrs::getifaddrs,
@@ -21,6 +22,8 @@ use rtnetlink::{
     },
     sys::SocketAddr,
 };
+
+use crate::limits::OWN_ADDRESSES_MAX;
 
 /// One look at a link.
 #[derive(Clone, Debug)]
@@ -62,6 +65,32 @@ pub(super) fn look() -> io::Result<Vec<Link>> {
         }
     }
     Ok(links)
+}
+
+/// The addresses of this host's links, but for those that are its own alone.
+pub(crate) fn own_addresses() -> Vec<LinkAddress> {
+    let mut own: Vec<_> = getifaddrs()
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            Some(LinkAddress {
+                address: ip_of(entry.address.as_ref()?)?,
+                prefix_bits: bits_of(ip_of(entry.netmask.as_ref()?)?),
+            })
+        })
+        .filter(|own| !own.address.is_loopback())
+        .take(OWN_ADDRESSES_MAX)
+        .collect();
+    own.sort_unstable();
+    own
+}
+
+fn bits_of(mask: IpAddr) -> u8 {
+    let ones = match mask {
+        IpAddr::V4(mask) => u32::from(mask).count_ones(),
+        IpAddr::V6(mask) => u128::from(mask).count_ones(),
+    };
+    u8::try_from(ones).unwrap_or_default()
 }
 
 fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {

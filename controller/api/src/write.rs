@@ -124,7 +124,7 @@ pub(crate) async fn fail_over(context: &Context<'_>, id: &str) -> Result<Reply, 
         return Err(Refusal::NotPermitted.into());
     }
     let id = view.tree.id();
-    context.execute(Command::FailOver(id, None)).await?;
+    context.execute(Command::FailOver(id, None, None)).await?;
     Ok(Reply::Empty(StatusCode::ACCEPTED))
 }
 

@@ -104,7 +104,7 @@ pub fn admit(
         )),
         Command::UpdateLoadBalancer(id, update) => load_balancer::update(draft, id, update),
         Command::DeleteLoadBalancer(id, cascade) => load_balancer::delete(draft, id, cascade),
-        Command::FailOver(id, from) => load_balancer::fail_over(draft, id, from),
+        Command::FailOver(id, from, then) => load_balancer::fail_over(draft, id, from, then),
         Command::CreateListener(balancer, new) => listener::create(draft, balancer, *new, rules),
         Command::UpdateListener(id, update) => listener::update(draft, id, *update, rules),
         Command::DeleteListener(id) => listener::delete(draft, id),

@@ -10,7 +10,7 @@ use crate::{
     change::Change,
     model::{
         HealthMonitor, L7Rule, Listener, ListenerProtocol, Member, MonitorType, Pool, PoolProtocol,
-        Profile, Terms, Topology, VnicType,
+        VnicType,
     },
     refusal::Refusal,
     tree::{LoadBalancerTree, Row},
@@ -19,8 +19,6 @@ use crate::{
 /// Something tenants can ask for that a data plane may not carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Feature {
-    /// Two amphorae for a load balancer, of which one takes over.
-    ActiveStandby,
     /// Listeners and pools of SCTP.
     Sctp,
     /// TLS around what is passed on as it comes: pools of TCP, HTTPS, UDP and SCTP.
@@ -37,8 +35,7 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::ActiveStandby,
+    pub const ALL: [Self; 6] = [
         Self::Sctp,
         Self::TlsAroundStreams,
         Self::TlsBelowStreams,
@@ -51,7 +48,6 @@ impl Feature {
     #[must_use]
     pub const fn subject(self) -> &'static str {
         match self {
-            Self::ActiveStandby => "loadbalancer_topology ACTIVE_STANDBY",
             Self::Sctp => "the protocol SCTP",
             Self::TlsAroundStreams => "tls_enabled on TCP, HTTPS, UDP and SCTP pools",
             Self::TlsBelowStreams => "tls_enabled on PROXY pools of TCP and HTTPS listeners",
@@ -98,17 +94,6 @@ impl Carried {
         self.refuse(needs(change))
     }
 
-    /// Refuses a profile that could only make load balancers that are refused.
-    ///
-    /// # Errors
-    /// As [`Carried::check`].
-    pub fn check_profile(&self, profile: &Profile) -> Result<(), Refusal> {
-        self.refuse(match &profile.terms {
-            Terms::Flavor(terms) => standby(terms.topology),
-            Terms::Zone(_) => None,
-        })
-    }
-
     fn refuse(&self, needs: impl IntoIterator<Item = Feature>) -> Result<(), Refusal> {
         match needs
             .into_iter()
@@ -127,9 +112,6 @@ impl Carried {
 /// What the touched rows of a change need.
 fn needs(change: &Change) -> impl Iterator<Item = Feature> {
     let tree = &change.tree;
-    let root = &tree.load_balancer;
-    let root = (!root.is_leaving()).then_some(&root.value);
-    let root = root.and_then(|root| standby(root.steering.topology));
     let listeners = touched(change, &tree.listeners).filter_map(of_listener);
     let pools = touched(change, &tree.pools).flat_map(of_pool);
     // Whatever brings the two together touches the listener: a pool that changes touches those that send to it.
@@ -141,8 +123,7 @@ fn needs(change: &Change) -> impl Iterator<Item = Feature> {
     let rules = touched(change, &tree.l7_rules)
         .filter(|rule| rule.rule_type.looks_at_certificates() && !ends_tls(tree, rule))
         .map(|_| Feature::L7CertificateRules);
-    root.into_iter()
-        .chain(listeners)
+    listeners
         .chain(pools)
         .chain(sealed)
         .chain(members)
@@ -157,10 +138,6 @@ fn touched<'a, T>(change: &'a Change, rows: &'a [Row<T>]) -> impl Iterator<Item 
     rows.iter()
         .filter(move |row| any && row.generation == generation && !row.is_leaving())
         .map(|row| &row.value)
-}
-
-fn standby(topology: Topology) -> Option<Feature> {
-    (topology == Topology::ActiveStandby).then_some(Feature::ActiveStandby)
 }
 
 /// Whether the listener of a rule's policy ends TLS.

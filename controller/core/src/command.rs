@@ -38,7 +38,7 @@ pub enum Command {
     DeleteLoadBalancer(LoadBalancerId, Cascade),
     /// PUT /loadbalancers/{id}/failover: away from this amphora. Nothing is left while it is on none, or on its way;
     /// then, and when it was there no more, nothing changes.
-    FailOver(LoadBalancerId, Option<AmphoraId>),
+    FailOver(LoadBalancerId, Option<AmphoraId>, Option<AmphoraId>),
     /// POST /listeners
     CreateListener(LoadBalancerId, Box<NewListener>),
     /// PUT /listeners/{id}
@@ -88,7 +88,7 @@ impl Command {
             Self::CreateLoadBalancer(_) => return None,
             Self::UpdateLoadBalancer(id, _)
             | Self::DeleteLoadBalancer(id, _)
-            | Self::FailOver(id, _)
+            | Self::FailOver(id, ..)
             | Self::CreateListener(id, _) => ResourceId::LoadBalancer(*id),
             Self::UpdateListener(id, _)
             | Self::DeleteListener(id)

@@ -38,6 +38,8 @@ pub struct Defaults {
     pub treatment: UsualTreatment,
     /// Ciphers, by their names in OpenSSL, that are not spoken.
     pub ciphers_prohibited: BTreeSet<String>,
+    /// Time between two adverts of amphorae that take turns, in milliseconds.
+    pub advert_interval_ms: u32,
 }
 
 impl Default for Defaults {
@@ -47,6 +49,7 @@ impl Default for Defaults {
             connection_limit: 50_000,
             treatment: UsualTreatment::default(),
             ciphers_prohibited: BTreeSet::new(),
+            advert_interval_ms: 1_000,
         }
     }
 }

@@ -41,4 +41,5 @@ pub mod secret;
 pub mod status;
 pub mod tally;
 pub mod tree;
+pub mod turns;
 pub mod vips;

@@ -36,7 +36,7 @@ pub use profile::{
     PASSIVE_SHARE_KEY, Profile, ProfileId, SLOW_START_KEY, SOURCE_RATE_KEY, TENANCY_KEY,
     TOPOLOGY_KEY, Terms, VIP_NETWORKS_KEY, ZoneTerms,
 };
-pub use steering::{Steering, Tenancy, Topology};
+pub use steering::{Seat, Steering, Tenancy, Topology, Turns};
 pub use tags::{TagError, Tags};
 pub use tls::{
     AlpnProtocol, Ciphers, ClientAuthentication, Hsts, ListenerTls, PoolTls, SecretRef, TlsTerms,

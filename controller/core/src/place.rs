@@ -138,6 +138,8 @@ pub enum NoRoom {
         /// In this zone, if one was asked for.
         zone: Option<String>,
     },
+    /// No other host has room for the second of two.
+    OneHost,
 }
 
 impl NoRoom {
@@ -148,6 +150,7 @@ impl NoRoom {
             Self::Full { .. } => "no_capacity",
             Self::NoSuchZone(_) => "no_such_zone",
             Self::NoHost { .. } => "no_host",
+            Self::OneHost => "no_second_host",
         }
     }
 
@@ -165,6 +168,9 @@ impl NoRoom {
             Self::NoHost { zone: None } => {
                 "no amphora has room for the load balancer, and no host for another amphora".into()
             }
+            Self::OneHost => String::from(
+                "of two amphorae that take turns the second has to be on another host, and none has room",
+            ),
         }
     }
 }

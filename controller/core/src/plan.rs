@@ -8,6 +8,7 @@ use krater_amphora_api::{AmphoraId, Generation};
 
 use crate::{
     blame::Failure,
+    model::Seat,
     tree::{LoadBalancerTree, Observed, Touch},
 };
 
@@ -20,6 +21,8 @@ pub struct Desired {
     pub intent: Intent,
     /// The amphora it is not to be on.
     pub avoid: Option<AmphoraId>,
+    /// Where it is to be.
+    pub seats: &'static [Seat],
 }
 
 /// Whether a load balancer is to be there.
@@ -43,6 +46,7 @@ impl Desired {
             generation: tree.generation(),
             intent,
             avoid: tree.load_balancer.value.steering.avoid,
+            seats: tree.load_balancer.value.steering.topology.seats(),
         }
     }
 }
@@ -63,6 +67,8 @@ pub struct Actual {
 pub struct Carrier {
     /// Which amphora.
     pub amphora: AmphoraId,
+    /// In which place.
+    pub seat: Seat,
     /// Whether it is known where its agent is.
     pub agent: Agent,
     /// The generation it is known to have in force. `None` when unknown, or after it was seen without.
@@ -119,8 +125,9 @@ impl Settled {
 /// One action, which may be repeated without harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Choose an amphora and record it as carrier; one it leaves by that becomes a stray. Plan again afterwards.
-    Place,
+    /// Choose an amphora for that place and record it as carrier; one it leaves by that becomes a stray. Plan again
+    /// afterwards.
+    Place(Seat),
     /// Have the compute driver start or find the amphora, and record where its agent is.
     EnsureAmphora(AmphoraId),
     /// Ship the newest generation to the amphora.
@@ -181,9 +188,13 @@ pub fn concede(
 }
 
 fn plan_presence(desired: &Desired, actual: &Actual) -> Vec<Step> {
-    let leaves = |carrier: &Carrier| desired.avoid == Some(carrier.amphora);
-    if actual.carriers.is_empty() || actual.carriers.iter().any(leaves) {
-        return alloc::vec![Step::Place];
+    let stays = |carrier: &&Carrier| desired.avoid != Some(carrier.amphora);
+    let is_taken = |seat: &Seat| {
+        let mut carriers = actual.carriers.iter().filter(stays);
+        carriers.any(|carrier| carrier.seat == *seat)
+    };
+    if let Some(seat) = desired.seats.iter().find(|seat| !is_taken(seat)) {
+        return alloc::vec![Step::Place(*seat)];
     }
     let mut steps = Vec::new();
     for carrier in &actual.carriers {

@@ -1,6 +1,7 @@
 //! All that tenants and operators may ask to be told, and who asks.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use core::net::IpAddr;
 
 use jiff::Timestamp;
 use krater_amphora_api::{AmphoraId, Counters, ListenerId, LoadBalancerId, MemberReport, PoolId};
@@ -8,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     audit::{AuditFilter, Kept},
-    model::{Family, Listener, Member, Offer, Profile, ProjectId, Tenancy},
+    model::{Family, Listener, Member, Offer, Profile, ProjectId, Seat, Tenancy},
     quota::Limits,
     scan::{Excerpt, Scan},
     tree::TreeView,
@@ -144,6 +145,26 @@ pub struct AmphoraView {
     pub certified_until: Option<Timestamp>,
     /// Whether it is being given another certificate.
     pub is_renewing: bool,
+    /// How it takes turns at the addresses of the only load balancer that it carries, if it does; filled in for who
+    /// asks.
+    pub turn: Option<TurnView>,
+}
+
+/// How an amphora takes turns at the addresses of a load balancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnView {
+    /// Whether it is the preferred one.
+    pub seat: Seat,
+    /// Its own address toward the other one.
+    pub address: IpAddr,
+    /// The address at which they take turns.
+    pub vip: IpAddr,
+    /// The network's port that holds that one.
+    pub vip_port: Uuid,
+    /// The number of the virtual router.
+    pub router: u8,
+    /// How much it is preferred.
+    pub priority: u8,
 }
 
 /// A member as an amphora sees it.

@@ -89,6 +89,7 @@ fn info(id: AmphoraId) -> Info {
         version: "0.0.0".to_owned(),
         pid: 1,
         workers: 1,
+        addresses: Vec::new(),
     }
 }
 

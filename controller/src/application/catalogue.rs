@@ -32,9 +32,6 @@ impl Application {
                 chance::random_uuid(),
                 clock::now(),
             )?;
-            if let Edit::PutProfile(profile) = &change.edit {
-                self.parts.carried.check_profile(profile)?;
-            }
             match self.stored(self.parts.known.store.apply_catalogue(&change).await)? {
                 Arranged::Done => {
                     let entry = record::of_catalogue(caller, &change.edit, envelope);
@@ -74,7 +71,13 @@ impl Application {
     }
 
     /// The new load balancer with what its flavor and zone make of it.
-    pub(super) async fn resolve(&self, new: NewLoadBalancer) -> Result<NewLoadBalancer, Refusal> {
+    pub(super) async fn resolve(
+        &self,
+        mut new: NewLoadBalancer,
+    ) -> Result<NewLoadBalancer, Refusal> {
+        if new.flavor_id.is_none() {
+            new.chosen.steering.topology = self.parts.topology;
+        }
         if new.flavor_id.is_none() && new.availability_zone.is_none() {
             return Ok(new);
         }

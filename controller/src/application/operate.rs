@@ -2,20 +2,50 @@
 
 use std::collections::BTreeMap;
 
-use krater_amphora_api::LoadBalancerId;
+use krater_amphora_api::{AmphoraId, LoadBalancerId};
 use krater_controller_core::{
     command::{Command, Operation},
     envelope::{Envelope, Precondition},
+    model::ProjectId,
     policy::{self, Action},
-    query::{AmphoraStatus, Answer, Caller, FailureView, MemberView, ResourceId},
+    query::{AmphoraStatus, AmphoraView, Answer, Caller, FailureView, MemberView, ResourceId},
     refusal::Refusal,
     tree::LoadBalancerTree,
+    turns,
 };
 
 use super::{Application, record};
 use crate::{clock, reconcile::Urgency};
 
 impl Application {
+    /// The fleet, with whose load balancers are where and how two take turns.
+    pub(super) async fn amphorae_with_projects(&self) -> Result<Vec<AmphoraView>, Refusal> {
+        let mut views = self.amphorae();
+        for (amphora, project) in
+            self.stored(self.parts.known.store.projects_of_amphorae().await)?
+        {
+            let view = views.iter_mut().find(|view| view.id == amphora);
+            if let (Some(view), Some(project)) = (view, ProjectId::parse(&project)) {
+                view.projects.push(project);
+            }
+        }
+        for view in &mut views {
+            if let [only] = view.load_balancers.as_slice()
+                && self.parts.known.placements.places(*only).len() > 1
+                && let Some(found) = self.stored(
+                    self.parts
+                        .known
+                        .store
+                        .view(ResourceId::LoadBalancer(*only))
+                        .await,
+                )?
+            {
+                view.turn = turns::view(&found.tree.load_balancer.value, view.id);
+            }
+        }
+        Ok(views)
+    }
+
     /// The members of a load balancer as those see them that carry it: its own amphora, and what it is moving from.
     pub(super) async fn members_seen(
         &self,
@@ -26,7 +56,12 @@ impl Application {
         let tree = self.find(caller, target, Action::Administer).await?.tree;
         let placements = &self.parts.known.placements;
         let mut carriers = placements.departures(id);
-        carriers.extend(placements.of(id));
+        carriers.extend(
+            placements
+                .places(id)
+                .into_iter()
+                .map(|(_, amphora)| amphora),
+        );
         let mut seen = Vec::new();
         for amphora in carriers {
             let Some(report) = self.parts.known.sightings.report(amphora, id) else {
@@ -103,7 +138,8 @@ impl Application {
                 self.stored(self.parts.agents.retire(id).await)?;
                 self.note(record::of_amphora(caller, id, envelope)).await;
                 for load_balancer in view.load_balancers {
-                    self.send_away(caller, load_balancer, envelope).await?;
+                    self.send_away(caller, load_balancer, view.id, envelope)
+                        .await?;
                 }
             }
             Operation::RefreshSecrets => {}
@@ -141,9 +177,10 @@ impl Application {
         &self,
         caller: &Caller,
         id: LoadBalancerId,
+        from: AmphoraId,
         envelope: &Envelope,
     ) -> Result<(), Refusal> {
-        let command = Command::FailOver(id, None);
+        let command = Command::FailOver(id, Some(from), None);
         let target = ResourceId::LoadBalancer(id);
         let envelope = Envelope {
             precondition: Precondition::Any,

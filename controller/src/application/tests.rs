@@ -375,7 +375,7 @@ async fn what_an_amphora_counted_is_told_by_listener_and_to_operators_alone() {
             .await,
         Err(Refusal::NotPermitted)
     );
-    let command = Command::FailOver(view.tree.id(), None);
+    let command = Command::FailOver(view.tree.id(), None, None);
     assert_eq!(
         house
             .application

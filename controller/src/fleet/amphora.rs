@@ -237,6 +237,7 @@ impl Amphora {
             updated_at: record.updated_at,
             certified_until: self.certified_until(parts),
             is_renewing: self.renewing.load(Ordering::Acquire),
+            turn: None,
         }
     }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError};
 
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
 use krater_controller_core::{
-    model::{Steering, Tenancy},
-    place::{self, Candidate, Choice, Deployment, HostRoom, Wish},
+    model::{Seat, Steering, Tenancy},
+    place::{self, Candidate, Choice, Deployment, HostRoom, NoRoom, Wish},
     query::AmphoraStatus,
 };
 use krater_controller_store::{
@@ -38,6 +38,7 @@ impl Fleet {
     pub(super) async fn find_place(
         &self,
         id: LoadBalancerId,
+        seat: Seat,
         wish: &Steering,
         vip_network: Uuid,
     ) -> Result<Placed, StoreError> {
@@ -49,32 +50,41 @@ impl Fleet {
             network: Some(vip_network).filter(|network| segments.contains_key(network)),
         };
         for _ in 0..PLACE_RACES_MAX {
-            let mut deployment = self.deployment();
+            let other = self.other_host(id, seat);
+            let (mut candidates, mut deployment) = (self.candidates(), self.deployment());
+            if let Some(other) = &other {
+                candidates.retain(|candidate| !self.is_at(candidate.amphora, other));
+                deployment.hosts.retain(|host| host.host != *other);
+            }
             if wish.network.is_some() {
                 // Agents of hosts do not build networks: they are this host's.
                 deployment.hosts.retain(|room| room.host == self.parts.host);
             }
-            let (amphora, new) = match place::choose(wish, &self.candidates(), &deployment) {
+            let (amphora, new) = match place::choose(wish, &candidates, &deployment) {
                 Choice::Existing(amphora) => (amphora, None),
                 Choice::New { zone, host } => {
                     let record = self.decide(zone, host, wish.tenancy(), wish.network);
                     (record.id, Some(record))
+                }
+                Choice::NoRoom(_) if other.is_some() => {
+                    return Ok(Placed::Nowhere(NoRoom::OneHost));
                 }
                 Choice::NoRoom(no_room) => return Ok(Placed::Nowhere(no_room)),
             };
             let placement = Placement {
                 amphora,
                 load_balancers_max: wish.steering.load_balancers_max,
+                seat,
             };
-            let terms = self.terms(id, wish);
+            let terms = self.terms(id, seat, wish);
             match placements.put(id, placement, new.as_ref(), terms).await? {
                 Put::Gone => return Ok(Placed::Gone),
                 Put::LostRace => {
                     // Another controller has placed it, or others where it was to go.
-                    let before = placements.of(id);
+                    let before = placements.at(id, seat);
                     placements.reload().await?;
                     self.sync().await?;
-                    if placements.of(id) != before {
+                    if placements.at(id, seat) != before {
                         return Ok(Placed::On);
                     }
                 }
@@ -93,10 +103,24 @@ impl Fleet {
         Ok(Placed::Gone)
     }
 
+    /// The host of the amphora in the other place of a load balancer: of two that take turns none may be on the host of
+    /// the other one.
+    fn other_host(&self, id: LoadBalancerId, seat: Seat) -> Option<String> {
+        let places = self.parts.known.placements.places(id).into_iter();
+        let mut others = places.filter(|(taken, _)| *taken != seat);
+        let (_, amphora) = others.next()?;
+        Some(self.amphora(amphora)?.record().host)
+    }
+
+    fn is_at(&self, amphora: AmphoraId, host: &str) -> bool {
+        let found = self.amphora(amphora);
+        found.is_some_and(|found| found.record().host == host)
+    }
+
     /// What has to hold still when a placement is stored; alone it does.
-    fn terms(&self, id: LoadBalancerId, wish: Wish<'_>) -> Option<PutTerms> {
+    fn terms(&self, id: LoadBalancerId, seat: Seat, wish: Wish<'_>) -> Option<PutTerms> {
         self.parts.known.neighbours.may_be().then(|| PutTerms {
-            from: self.parts.known.placements.of(id),
+            from: self.parts.known.placements.at(id, seat),
             load_balancers_max: match wish.tenancy() {
                 Tenancy::Dedicated => 1,
                 Tenancy::Shared => self.parts.load_balancers_max,

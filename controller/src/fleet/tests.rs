@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
 use krater_controller_core::{
     command::{Cascade, Command},
-    model::{Steering, Tenancy},
+    model::{Seat, Steering, Tenancy},
     place::NoRoom,
 };
 use krater_controller_store::{AmphoraRecord, Fate};
@@ -141,7 +141,10 @@ impl Field {
     async fn placed(&self, fleet: &Fleet, wish: &Steering) -> AmphoraId {
         let id = self.load_balancer().await;
         assert_eq!(
-            fleet.place(id, wish, Uuid::nil()).await.unwrap(),
+            fleet
+                .place(id, Seat::First, wish, Uuid::nil())
+                .await
+                .unwrap(),
             Placed::On
         );
         self.house.known.placements.of(id).unwrap()
@@ -196,7 +199,10 @@ async fn a_dedicated_load_balancer_has_an_amphora_of_its_own_that_ends_with_it()
     let keeping = keep(&fleet);
     let id = field.load_balancer().await;
     assert_eq!(
-        fleet.place(id, &dedicated(), Uuid::nil()).await.unwrap(),
+        fleet
+            .place(id, Seat::First, &dedicated(), Uuid::nil())
+            .await
+            .unwrap(),
         Placed::On
     );
     let own = field.house.known.placements.of(id).unwrap();
@@ -233,7 +239,13 @@ async fn more_amphorae_are_decided_on_when_those_there_are_are_full_up_to_the_mo
     assert_eq!(amphorae.len(), 2);
     let id = field.load_balancer().await;
     let full = Placed::Nowhere(NoRoom::Full { amphorae_max: 2 });
-    assert_eq!(fleet.place(id, &any, Uuid::nil()).await.unwrap(), full);
+    assert_eq!(
+        fleet
+            .place(id, Seat::First, &any, Uuid::nil())
+            .await
+            .unwrap(),
+        full
+    );
     assert_eq!(field.house.known.placements.of(id), None);
 }
 
@@ -281,7 +293,10 @@ async fn a_zone_is_kept_to_and_has_as_many_amphorae_as_it_should() {
     };
     let id = field.load_balancer().await;
     assert_eq!(
-        fleet.place(id, &nowhere, Uuid::nil()).await.unwrap(),
+        fleet
+            .place(id, Seat::First, &nowhere, Uuid::nil())
+            .await
+            .unwrap(),
         Placed::Nowhere(NoRoom::NoSuchZone("east".to_owned()))
     );
 }
@@ -332,7 +347,10 @@ async fn the_end_of_an_amphora_is_gone_through_with_by_the_next_controller() {
         ..dedicated()
     };
     assert_eq!(
-        fleet.place(id, &wish, Uuid::nil()).await.unwrap(),
+        fleet
+            .place(id, Seat::First, &wish, Uuid::nil())
+            .await
+            .unwrap(),
         Placed::On
     );
     let new = field.house.known.placements.of(id).unwrap();

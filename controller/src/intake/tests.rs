@@ -65,6 +65,7 @@ fn report(amphora: AmphoraId) -> Report {
         version: "9.9.9".to_owned(),
         pid: 77,
         workers: 1,
+        addresses: Vec::new(),
     };
     Report {
         info,

@@ -8,12 +8,13 @@ use krater_controller_core::{
     blame::{self, Failure},
     change::Change,
     compile,
-    model::Steering,
+    model::{Seat, Steering, Topology},
     plan::{self, Actual, Carrier, Desired, Intent, Outcome, Settled, Step},
     query::ResourceId,
     quota::Growth,
     retry,
     tree::{Touch, TreeView},
+    turns,
 };
 use krater_controller_store::{self as store, Settlement, StoreError};
 use krater_driver::DriverError;
@@ -66,7 +67,7 @@ impl Reconciler {
             }
             self.parts.known.placements.be_sure_of(id).await?;
             // Before the tree is read: what is in force cannot be newer than what is stored, unless the store is old.
-            let carrier = self.carrier(id);
+            let carriers = self.carriers(id);
             let Some(view) = self
                 .parts
                 .known
@@ -79,26 +80,24 @@ impl Reconciler {
             };
             self.parts.known.census.note(&view);
             self.parts.vault.note(&view.tree);
-            if self.is_left_to_others(&view, carrier) {
+            if self.is_left_to_others(&view, &carriers) {
                 return Ok(Verdict::Elsewhere);
             }
             let desired = Desired::of(&view.tree);
-            if let Some(held) = carrier
-                .and_then(|carrier| carrier.applied)
-                .filter(|held| *held > desired.generation)
-            {
+            let steering = &view.tree.load_balancer.value.steering;
+            let held = carriers.iter().filter_map(|carrier| carrier.applied).max();
+            if let Some(held) = held.filter(|held| *held > desired.generation) {
                 self.overtake(&view, held).await?;
-                continue;
-            }
-            if let Some(carrier) = carrier.filter(|carrier| self.must_leave(&desired, carrier)) {
-                self.send_away(&view, carrier.amphora).await?;
                 continue;
             }
             let actual = Actual {
                 settled: Settled::of(&view.observed),
-                carriers: carrier.into_iter().collect(),
+                carriers,
                 strays: self.strays(id),
             };
+            if self.lead_on(&view, &desired, &actual).await? {
+                continue;
+            }
             match self
                 .carry_out(&view, &plan::plan(&desired, &actual))
                 .await?
@@ -108,6 +107,7 @@ impl Reconciler {
                     self.refresh(&view).await?;
                     return Ok(Verdict::Rest);
                 }
+                Progress::Settled if steering.avoid_then.is_some() => {}
                 Progress::Settled => {
                     // Not by a push alone: one that failed may have arrived, and a report tells.
                     lock(&self.behind).remove(&id);
@@ -127,10 +127,10 @@ impl Reconciler {
     }
 
     /// Whether its amphora is of another host and not connected: who reaches it is to attend to it, for a while.
-    fn is_left_to_others(&self, view: &TreeView, carrier: Option<Carrier>) -> bool {
+    fn is_left_to_others(&self, view: &TreeView, carriers: &[Carrier]) -> bool {
         let id = view.tree.id();
         let agents = &self.parts.agents;
-        let is_foreign = carrier.is_some_and(|Carrier { amphora, .. }| {
+        let is_foreign = carriers.iter().any(|&Carrier { amphora, .. }| {
             !agents.is_ours(amphora) && agents.boot(amphora).is_none() && !agents.is_silent(amphora)
         });
         let mut left = lock(&self.left);
@@ -141,27 +141,23 @@ impl Reconciler {
         left.entry(id).or_insert_with(Instant::now).elapsed() < FOREIGN_PATIENCE
     }
 
-    fn carrier(&self, id: LoadBalancerId) -> Option<Carrier> {
-        let amphora = self.parts.known.placements.of(id)?;
-        Some(Carrier {
-            amphora,
-            agent: self.parts.agents.agent(amphora),
-            applied: self.parts.known.sightings.applied(amphora, id),
-        })
-    }
-
-    /// Whether it is on an amphora that is to go and was not told to leave it yet.
-    fn must_leave(&self, desired: &Desired, carrier: &Carrier) -> bool {
-        desired.intent == Intent::Present
-            && desired.avoid != Some(carrier.amphora)
-            && self.parts.agents.is_retiring(carrier.amphora)
+    fn carriers(&self, id: LoadBalancerId) -> Vec<Carrier> {
+        let places = self.parts.known.placements.places(id).into_iter();
+        places
+            .map(|(seat, amphora)| Carrier {
+                amphora,
+                seat,
+                agent: self.parts.agents.agent(amphora),
+                applied: self.parts.known.sightings.applied(amphora, id),
+            })
+            .collect()
     }
 
     /// Amphorae that hold it though it is placed elsewhere, or may.
     fn strays(&self, id: LoadBalancerId) -> Vec<AmphoraId> {
         let mut strays = self.parts.known.placements.departures(id);
         strays.extend(self.parts.known.sightings.strays(id));
-        if let Some(carrier) = self.parts.known.placements.of(id) {
+        for (_, carrier) in self.parts.known.placements.places(id) {
             strays.remove(&carrier);
         }
         strays.into_iter().collect()
@@ -172,19 +168,28 @@ impl Reconciler {
         view: &TreeView,
         steps: &[Step],
     ) -> Result<Progress, StoreError> {
+        let mut failed = None;
         for step in steps {
+            let is_push = |step: &Step| matches!(step, Step::Push { .. } | Step::EnsureAmphora(_));
+            if failed.is_some() && !is_push(step) {
+                break;
+            }
             match self.take(view, *step).await? {
                 Progress::Done => {}
+                // What one of two cannot have the other one can.
+                Progress::Failed(failure) if is_push(step) => {
+                    failed.get_or_insert(failure);
+                }
                 other => return Ok(other),
             }
         }
-        Ok(Progress::Done)
+        Ok(failed.map_or(Progress::Done, Progress::Failed))
     }
 
     async fn take(self: &Arc<Self>, view: &TreeView, step: Step) -> Result<Progress, StoreError> {
         let id = view.tree.id();
         match step {
-            Step::Place => self.place(view).await,
+            Step::Place(seat) => self.place(view, seat).await,
             Step::EnsureAmphora(amphora) => match self.parts.agents.ensure(amphora).await {
                 Ok(()) => Ok(Progress::Done),
                 Err(detail) => Ok(Progress::Failed(Failure::NotStarted { amphora, detail })),
@@ -222,17 +227,15 @@ impl Reconciler {
         }
     }
 
-    async fn place(self: &Arc<Self>, view: &TreeView) -> Result<Progress, StoreError> {
+    async fn place(self: &Arc<Self>, view: &TreeView, seat: Seat) -> Result<Progress, StoreError> {
         let id = view.tree.id();
         let root = &view.tree.load_balancer.value;
         let (wish, on) = (&root.steering, root.vip.network_id);
-        let Placed::Nowhere(no_room) = self.parts.agents.place(id, wish, on).await? else {
+        let Placed::Nowhere(no_room) = self.parts.agents.place(id, seat, wish, on).await? else {
             return Ok(Progress::Replan);
         };
-        if let Some(carrier) = self
-            .carrier(id)
-            .filter(|carrier| carrier.applied < Some(view.tree.generation()))
-        {
+        let carriers = self.carriers(id).into_iter();
+        for carrier in carriers.filter(|carrier| carrier.applied < Some(view.tree.generation())) {
             // It cannot leave: until it can, what tenants change comes into force where it is. If not even that works,
             // that there is no room is still what is to be told.
             self.push(view, carrier.amphora).await?;
@@ -246,6 +249,17 @@ impl Reconciler {
         amphora: AmphoraId,
     ) -> Result<Progress, StoreError> {
         let id = view.tree.id();
+        let balancer = &view.tree.load_balancer.value;
+        let interval = self.parts.defaults.advert_interval_ms;
+        let announcement = turns::announcement(balancer, amphora, interval);
+        if balancer.steering.topology == Topology::ActiveStandby && announcement.is_none() {
+            lock(&self.behind).insert(id, amphora);
+            let detail = format!(
+                "it is not known yet where it and the other one reach each other: neither may be silent, and each has to have an address on the subnet of {}",
+                balancer.vip.address
+            );
+            return Ok(Progress::Failed(Failure::Unreachable { amphora, detail }));
+        }
         let secrets = match self.parts.vault.gather(&view.tree).await {
             Ok(secrets) => secrets,
             Err(failure) => {
@@ -254,7 +268,9 @@ impl Reconciler {
             }
         };
         let spec = SnapshotSpec {
-            takes_over: !self.strays(id).is_empty(),
+            // Who takes turns hands over by that.
+            takes_over: announcement.is_none() && !self.strays(id).is_empty(),
+            announcement,
             ..compile::compile(&view.tree, &self.parts.defaults, &secrets)
         };
         let boot = self.parts.agents.boot(amphora);
@@ -462,14 +478,6 @@ impl Reconciler {
             "the amphora holds a newer generation than the database: the database wins"
         );
         self.advance(view, held.next(), |_| ()).await
-    }
-
-    /// Tells a load balancer to leave its amphora, which is to go. Whoever asked for that told those they knew of; this
-    /// is for the ones that a controller which died did not get to.
-    async fn send_away(&self, view: &TreeView, from: AmphoraId) -> Result<(), StoreError> {
-        let next = view.tree.generation().next();
-        self.advance(view, next, |steering| steering.avoid = Some(from))
-            .await
     }
 
     /// Makes a generation that no tenant asked for.

@@ -43,10 +43,15 @@ impl Reconciler {
 
     pub(super) async fn refresh_operating(&self, view: &TreeView) -> Result<(), StoreError> {
         let id = view.tree.id();
-        let Some(amphora) = self.parts.known.placements.of(id) else {
+        let places = self.parts.known.placements.places(id);
+        let Some((_, amphora)) = places.first().copied() else {
             return Ok(());
         };
-        let (news, as_of) = if self.parts.agents.is_surely_silent(amphora).await? {
+        let mut silent = true;
+        for (_, amphora) in &places {
+            silent = silent && self.parts.agents.is_surely_silent(*amphora).await?;
+        }
+        let (news, as_of) = if silent {
             (rollup::unserved(&view.tree), clock::now())
         } else {
             let (reports, as_of) = self.reports_with_time(id);
@@ -82,14 +87,18 @@ impl Reconciler {
         self.reports_with_time(id).0
     }
 
-    /// What is known from its amphora, and as of when. Where nothing is known anything else that is stored is newer.
+    /// What is known from its amphorae, and as of when. Where nothing is known anything else that is stored is newer.
+    /// What one said that is silent now nobody knows any more, as long as another one is there.
     fn reports_with_time(&self, id: LoadBalancerId) -> (Vec<LoadBalancerReport>, Timestamp) {
-        let carrier = self.parts.known.placements.of(id);
-        let found =
-            carrier.and_then(|amphora| self.parts.known.sightings.report_with_time(amphora, id));
-        match found {
-            Some((report, at)) => (vec![report], at),
-            None => (Vec::new(), Timestamp::UNIX_EPOCH),
-        }
+        let places = self.parts.known.placements.places(id);
+        let is_alone = places.len() == 1;
+        let heard = places
+            .into_iter()
+            .filter(|(_, amphora)| is_alone || !self.parts.agents.is_silent(*amphora));
+        let known = heard
+            .filter_map(|(_, amphora)| self.parts.known.sightings.report_with_time(amphora, id));
+        let (reports, times): (Vec<_>, Vec<_>) = known.unzip();
+        let as_of = times.into_iter().min().unwrap_or(Timestamp::UNIX_EPOCH);
+        (reports, as_of)
     }
 }

@@ -17,6 +17,8 @@ use crate::{
     testbed::{AMPHORA, House, OTHER, new_listener},
 };
 
+mod pair;
+
 fn status(view: &TreeView) -> ProvisioningStatus {
     view.provisioning_status(view.tree.id().uuid(), &view.tree.load_balancer)
 }
@@ -390,7 +392,7 @@ async fn a_push_that_arrived_though_its_answer_was_lost_is_not_behind_once_repor
 }
 
 fn fail_over(view: &TreeView) -> Command {
-    Command::FailOver(view.tree.id(), None)
+    Command::FailOver(view.tree.id(), None, None)
 }
 
 #[tokio::test]

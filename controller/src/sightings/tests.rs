@@ -64,6 +64,7 @@ fn report(boot: u128, sequence: u64, load_balancers: Vec<LoadBalancerReport>) ->
         version: "0.0.0".to_owned(),
         pid: 1,
         workers: 1,
+        addresses: Vec::new(),
     };
     Report {
         info,

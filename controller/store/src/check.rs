@@ -166,6 +166,18 @@ const QUESTIONS: &[Question] = &[
         advice: "remove these rows: the load balancers are placed anew",
     },
     Question {
+        what: "second placements on amphorae that are not there",
+        example: "p.load_balancer_id",
+        from: "companion p LEFT JOIN amphora a ON a.id = p.amphora_id WHERE a.id IS NULL",
+        advice: "remove these rows: the load balancers are placed anew",
+    },
+    Question {
+        what: "load balancers that are on one amphora twice",
+        example: "c.load_balancer_id",
+        from: "companion c JOIN placement p ON p.load_balancer_id = c.load_balancer_id AND p.amphora_id = c.amphora_id",
+        advice: "remove these rows of companion: the load balancers are placed anew",
+    },
+    Question {
         what: "load balancers that have left the amphora they are on",
         example: "d.load_balancer_id",
         from: "departure d JOIN placement p ON p.load_balancer_id = d.load_balancer_id AND p.amphora_id = d.amphora_id",

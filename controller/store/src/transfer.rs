@@ -379,6 +379,11 @@ const TABLES: &[Table] = &[
         key: 1,
     },
     Table {
+        name: "companion",
+        columns: &["load_balancer_id", "amphora_id", "#load_balancers_max"],
+        key: 1,
+    },
+    Table {
         name: "departure",
         columns: &["load_balancer_id", "amphora_id"],
         key: 2,
@@ -521,7 +526,8 @@ mod tests {
             embedded.views(&Default::default()).await.unwrap()
         );
         assert_eq!(again.taken_addresses().await.unwrap().len(), 3);
-        let _: Option<Placement> = again.whereabouts(lb_id(0)).await.unwrap().0;
+        let places: Vec<Placement> = again.whereabouts(lb_id(0)).await.unwrap().placements;
+        assert_eq!(places, []);
     }
 
     #[tokio::test]

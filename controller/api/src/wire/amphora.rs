@@ -1,6 +1,9 @@
 //! Amphorae as JSON (reference 16).
 
-use krater_controller_core::query::{AmphoraView, ListenerStatistics};
+use krater_controller_core::{
+    model::Seat,
+    query::{AmphoraView, ListenerStatistics},
+};
 use serde_json::{Map, Value, json};
 
 use super::row::{Item, references, time};
@@ -23,15 +26,16 @@ pub(crate) fn render(view: &AmphoraView) -> Item {
         "lb_network_ip",
         json!(host.map(|host| host.trim_matches(['[', ']']))),
     );
-    // Neither ports nor addresses are its own, and there is nobody to take turns with.
+    let turn = view.turn.as_ref();
+    put("vrrp_ip", json!(turn.map(|turn| turn.address)));
+    put("ha_ip", json!(turn.map(|turn| turn.vip)));
+    put("ha_port_id", json!(turn.map(|turn| turn.vip_port)));
+    put("vrrp_id", json!(turn.map(|turn| turn.router)));
+    put("vrrp_priority", json!(turn.map(|turn| turn.priority)));
+    // Its own ports are its host's, and it finds its link by its address.
     for name in [
-        "vrrp_ip",
-        "ha_ip",
         "vrrp_port_id",
-        "ha_port_id",
         "vrrp_interface",
-        "vrrp_id",
-        "vrrp_priority",
         "image_id",
         "compute_flavor",
     ] {
@@ -39,7 +43,12 @@ pub(crate) fn render(view: &AmphoraView) -> Item {
     }
     put("cert_expiration", json!(view.certified_until.map(time)));
     put("cert_busy", json!(view.is_renewing));
-    put("role", json!("STANDALONE"));
+    let role = match turn.map(|turn| turn.seat) {
+        None => "STANDALONE",
+        Some(Seat::First) => "MASTER",
+        Some(Seat::Second) => "BACKUP",
+    };
+    put("role", json!(role));
     put("status", json!(view.status.name()));
     put("cached_zone", json!(view.zone));
     put("created_at", json!(time(view.created_at)));

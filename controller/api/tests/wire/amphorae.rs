@@ -192,7 +192,7 @@ async fn a_load_balancer_fails_over() {
     let path = format!("/v2/lbaas/loadbalancers/{id}/failover");
     let reply = api.call(Method::PUT, &path).await;
     assert_eq!((reply.status.as_u16(), reply.text.as_str()), (202, ""));
-    assert_eq!(api.command(), Command::FailOver(id, None));
+    assert_eq!(api.command(), Command::FailOver(id, None, None));
     api.refuse(Refusal::BeingDeleted(
         krater_controller_core::query::ResourceId::LoadBalancer(id),
     ));

@@ -344,6 +344,7 @@ pub(crate) fn amphorae() -> Vec<AmphoraView> {
         updated_at: None,
         certified_until: Some("2025-04-03T10:11:12Z".parse().unwrap()),
         is_renewing: false,
+        turn: None,
     };
     let [first, second, third] = AMPHORAE;
     vec![

@@ -279,18 +279,20 @@ pub(super) fn delete(
     Ok(draft.finish_balancer(Mark::Leaves))
 }
 
-/// Leaves the amphora `from`. Told so again before it has left, nothing changes.
+/// Leaves the amphora `from`, and `then` the other one. Told so again before it has left, nothing changes.
 pub(super) fn fail_over(
     mut draft: Draft<'_>,
     id: LoadBalancerId,
     from: Option<AmphoraId>,
+    then: Option<AmphoraId>,
 ) -> Result<Change, Refusal> {
     require(&draft.tree, id)?;
     draft.require_balancer()?;
     if from.is_none() || draft.tree.load_balancer.value.steering.avoid == from {
         return Ok(draft.unchanged(ResourceId::LoadBalancer(id)));
     }
-    draft.balancer_mut().steering.avoid = from;
+    let steering = &mut draft.balancer_mut().steering;
+    (steering.avoid, steering.avoid_then) = (from, then);
     Ok(draft.finish_balancer(Mark::Named))
 }
 

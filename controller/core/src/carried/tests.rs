@@ -4,12 +4,12 @@ use alloc::{boxed::Box, collections::BTreeMap, string::ToString, vec, vec::Vec};
 
 use super::*;
 use crate::{
-    command::{Cascade, Command, LoadBalancerUpdate, NewListener, NewPool, PoolRef, PoolUpdate},
+    command::{Command, NewListener, NewPool, PoolRef, PoolUpdate},
     model::{
         HttpMonitor, InsertHeaders, MonitorKind, PersistenceType, PoolTls, SecretRef,
         SessionPersistence,
     },
-    sample::{House, http_kind, new_balancer, new_listener, new_member, new_monitor, new_pool},
+    sample::{House, http_kind, new_listener, new_member, new_monitor, new_pool},
 };
 
 fn listener(protocol: ListenerProtocol) -> NewListener {
@@ -194,24 +194,4 @@ fn a_refusal_names_what_is_lacking() {
         Carried::release().check(&change).unwrap_err().to_string(),
         "the protocol SCTP cannot be had in this release."
     );
-}
-
-#[test]
-fn two_amphorae_for_one_load_balancer_are_needed_as_long_as_it_is_there() {
-    let mut new = new_balancer();
-    new.chosen.steering.topology = Topology::ActiveStandby;
-    let mut house = House::of(new).unwrap();
-    house.settle();
-    let id = house.id();
-    let update = Command::UpdateLoadBalancer(id, LoadBalancerUpdate::default());
-    let change = house.ask(update).unwrap();
-    assert_eq!(
-        Carried::release().check(&change),
-        Err(Refusal::NotSupported(
-            "loadbalancer_topology ACTIVE_STANDBY cannot be had in this release.".into()
-        ))
-    );
-    assert!(Carried::everything().check(&change).is_ok());
-    let leaving = Command::DeleteLoadBalancer(id, Cascade::WithChildren);
-    assert_eq!(needed(&mut house, leaving), []);
 }

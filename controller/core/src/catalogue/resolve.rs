@@ -5,7 +5,7 @@ use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
 use super::{Catalogue, OfferKey};
 use crate::{
     command::NewLoadBalancer,
-    model::{Chosen, Offer, OfferId, Profile, Steering, Terms},
+    model::{Offer, OfferId, Profile, Steering, Terms},
     refusal::Refusal,
 };
 
@@ -20,7 +20,7 @@ pub fn resolve(
     zones: &BTreeSet<String>,
 ) -> Result<NewLoadBalancer, Refusal> {
     let mut provider = new.provider.clone();
-    let mut chosen = Chosen::default();
+    let mut chosen = new.chosen.clone();
     if let Some(id) = new.flavor_id {
         let key = OfferKey::Flavor(OfferId::new(id));
         let profile = choose(catalogue, &key, &mut chosen.offers)?;

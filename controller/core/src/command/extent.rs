@@ -17,7 +17,7 @@ impl Command {
             | Self::CreateL7Rule(..) => return None,
             Self::UpdateLoadBalancer(id, _)
             | Self::DeleteLoadBalancer(id, _)
-            | Self::FailOver(id, _) => ResourceId::LoadBalancer(*id),
+            | Self::FailOver(id, ..) => ResourceId::LoadBalancer(*id),
             Self::UpdateListener(id, _) | Self::DeleteListener(id) => ResourceId::Listener(*id),
             Self::UpdatePool(id, _) | Self::DeletePool(id) | Self::BatchMembers(id, _, _) => {
                 ResourceId::Pool(*id)

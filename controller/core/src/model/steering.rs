@@ -1,6 +1,7 @@
 //! What a load balancer's flavor and availability zone ask of its placement (reference 14, 15, 20.8).
 
 use alloc::string::String;
+use core::net::IpAddr;
 
 use krater_amphora_api::AmphoraId;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,21 @@ pub struct Steering {
     /// The amphora that a failover told it to leave: no wish of a flavor, but of whoever asked for the failover. Not
     /// undone by arriving elsewhere; only being on it means that there is still something to do.
     pub avoid: Option<AmphoraId>,
+    /// The one that it leaves once it has left that: of two that take turns never both at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub avoid_then: Option<AmphoraId>,
+    /// How the two that carry it take turns: as above no wish of a flavor, but what was found when they were there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turns: Option<Turns>,
+}
+
+/// Two amphorae that take turns at a load balancer's addresses, with the address of each toward the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turns {
+    /// The preferred one.
+    pub first: (AmphoraId, IpAddr),
+    /// The other one.
+    pub second: (AmphoraId, IpAddr),
 }
 
 /// How many amphorae carry a load balancer.
@@ -40,6 +56,26 @@ pub enum Topology {
     Single,
     /// Two, one of which takes over.
     ActiveStandby,
+}
+
+impl Topology {
+    /// The places of a load balancer.
+    #[must_use]
+    pub const fn seats(self) -> &'static [Seat] {
+        match self {
+            Self::Single => &[Seat::First],
+            Self::ActiveStandby => &[Seat::First, Seat::Second],
+        }
+    }
+}
+
+/// One of the places of a load balancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Seat {
+    /// On the amphora that is preferred, or the only one.
+    First,
+    /// On the one that takes over.
+    Second,
 }
 
 /// With whom a load balancer shares its amphora.

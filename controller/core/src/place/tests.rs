@@ -412,7 +412,9 @@ proptest! {
             }
             Choice::NoRoom(NoRoom::NoSuchZone(zone)) => prop_assert_eq!(Some(zone), wish.zone),
             Choice::NoRoom(NoRoom::Full { .. }) => prop_assert_eq!(spare, 0),
-            Choice::NoRoom(NoRoom::NoHost { .. }) => prop_assert!(false, "there is a host"),
+            Choice::NoRoom(NoRoom::NoHost { .. } | NoRoom::OneHost) => {
+                prop_assert!(false, "there is a host");
+            }
         }
     }
 }

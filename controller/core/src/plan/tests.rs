@@ -17,6 +17,7 @@ fn present(number: u64) -> Desired {
         generation: generation(number),
         intent: Intent::Present,
         avoid: None,
+        seats: &[Seat::First],
     }
 }
 
@@ -25,6 +26,7 @@ fn absent(number: u64) -> Desired {
         generation: generation(number),
         intent: Intent::Absent,
         avoid: None,
+        seats: &[Seat::First],
     }
 }
 
@@ -38,6 +40,7 @@ fn in_force(number: u64) -> Option<Settled> {
 fn carrier(agent: Agent, applied: Option<u64>) -> Carrier {
     Carrier {
         amphora: amphora(1),
+        seat: Seat::First,
         agent,
         applied: applied.and_then(Generation::from_number),
     }
@@ -59,7 +62,10 @@ const REMOVE: fn(u128) -> Step = |number| Step::Remove {
 
 #[test]
 fn what_is_nowhere_is_placed_first() {
-    assert_eq!(plan(&present(1), &Actual::default()), [Step::Place]);
+    assert_eq!(
+        plan(&present(1), &Actual::default()),
+        [Step::Place(Seat::First)]
+    );
 }
 
 #[test]
@@ -118,6 +124,38 @@ fn it_is_removed_from_an_old_place_only_after_the_new_one_has_it() {
 }
 
 #[test]
+fn of_two_places_each_is_taken_and_both_are_needed() {
+    let desired = Desired {
+        seats: &[Seat::First, Seat::Second],
+        ..present(1)
+    };
+    let second = Carrier {
+        amphora: amphora(2),
+        seat: Seat::Second,
+        ..carrier(Agent::Known, Some(1))
+    };
+    let of = |carriers| Actual {
+        carriers,
+        ..Actual::default()
+    };
+    let place = |seat| [Step::Place(seat)];
+    assert_eq!(plan(&desired, &of(vec![])), place(Seat::First));
+    let first = carrier(Agent::Known, None);
+    assert_eq!(plan(&desired, &of(vec![first])), place(Seat::Second));
+    assert_eq!(plan(&desired, &of(vec![second])), place(Seat::First));
+    assert_eq!(
+        plan(&desired, &of(vec![first, second])),
+        [PUSH(1), settle(1)]
+    );
+    let leaving = Desired {
+        avoid: Some(amphora(2)),
+        ..desired
+    };
+    let both = of(vec![first, second]);
+    assert_eq!(plan(&leaving, &both), place(Seat::Second));
+}
+
+#[test]
 fn what_is_to_leave_its_amphora_is_placed_anew_and_served_there_before_the_old_one_lets_go() {
     let moving = Desired {
         avoid: Some(amphora(1)),
@@ -128,7 +166,7 @@ fn what_is_to_leave_its_amphora_is_placed_anew_and_served_there_before_the_old_o
         settled: in_force(1),
         ..Actual::default()
     };
-    assert_eq!(plan(&moving, &old), [Step::Place]);
+    assert_eq!(plan(&moving, &old), [Step::Place(Seat::First)]);
     let new = Carrier {
         amphora: amphora(2),
         ..carrier(Agent::Known, None)
@@ -221,7 +259,7 @@ impl World {
         }
         let generation = self.desired.generation;
         match step {
-            Step::Place => {
+            Step::Place(seat) => {
                 let left = self
                     .actual
                     .carriers
@@ -232,6 +270,7 @@ impl World {
                 self.actual.strays.retain(|stray| *stray != amphora(9));
                 self.actual.carriers.push(Carrier {
                     amphora: amphora(9),
+                    seat,
                     agent: Agent::Unknown,
                     applied: None,
                 });
@@ -305,13 +344,14 @@ prop_compose! {
     fn worlds()(
         newest in 1..6_u64,
         wanted in any::<bool>(),
-        carriers in prop::collection::btree_map(0..4_u128, (any::<bool>(), 0..9_u64), 0..3),
+        carriers in prop::collection::btree_map(0..4_u128, (any::<bool>(), 0..9_u64), 0..2),
         strays in prop::collection::btree_set(0..4_u128, 0..3),
         settled in prop::option::of((1..6_u64, any::<bool>())),
         avoid in prop::option::of(0..4_u128),
     ) -> World {
         let carriers = carriers.into_iter().map(|(id, (known, applied))| Carrier {
             amphora: amphora(id),
+            seat: Seat::First,
             agent: if known { Agent::Known } else { Agent::Unknown },
             applied: Generation::from_number(applied),
         });

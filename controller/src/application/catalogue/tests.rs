@@ -218,21 +218,15 @@ async fn a_zone_limits_the_networks_of_vips() {
 }
 
 #[tokio::test]
-async fn what_this_release_does_not_carry_is_refused_with_the_profile() {
+async fn what_this_deployment_does_not_have_is_refused_with_the_profile() {
     let house = House::build().await;
-    let standby = Terms::Flavor(FlavorTerms {
-        topology: Topology::ActiveStandby,
-        ..FlavorTerms::default()
-    });
     let nowhere = Terms::Zone(ZoneTerms {
         compute_zone: Some("moon".to_owned()),
         vip_networks: None,
     });
-    for terms in [standby, nowhere] {
-        let command = CatalogueCommand::CreateProfile(terms.family(), new_profile(terms));
-        let refusal = arrange(&house, command).await.unwrap_err();
-        assert!(matches!(refusal, Refusal::NotSupported(_)), "{refusal:?}");
-    }
+    let command = CatalogueCommand::CreateProfile(nowhere.family(), new_profile(nowhere));
+    let refusal = arrange(&house, command).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::NotSupported(_)), "{refusal:?}");
 }
 
 #[tokio::test]

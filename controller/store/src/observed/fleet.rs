@@ -1,10 +1,8 @@
 //! The amphorae, and which load balancer is on which.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use krater_amphora_api::{AmphoraId, BootId, LoadBalancerId};
-use krater_controller_core::model::Tenancy;
+use krater_controller_core::model::{Seat, Tenancy};
 use uuid::Uuid;
 
 use crate::{
@@ -73,6 +71,17 @@ pub struct Placement {
     pub amphora: AmphoraId,
     /// With how many others at most it wants to be there, itself included.
     pub load_balancers_max: Option<u32>,
+    /// Which of its places that is.
+    pub seat: Seat,
+}
+
+/// Everything known of where a load balancer is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// Its places, the first one first.
+    pub placements: Vec<Placement>,
+    /// The amphorae it may still be on.
+    pub departures: Vec<AmphoraId>,
 }
 
 /// On which terms a load balancer is placed, beside that it and the amphora are there.
@@ -243,24 +252,27 @@ impl Store {
     pub async fn whereabouts(
         &self,
         load_balancer: LoadBalancerId,
-    ) -> Result<(Option<Placement>, Vec<AmphoraId>), StoreError> {
+    ) -> Result<Whereabouts, StoreError> {
         let statement = sqlx::query(WHEREABOUTS).bind(row::id_text(load_balancer.uuid()));
-        let mut placement = None;
-        let mut departures = Vec::new();
+        let mut whereabouts = Whereabouts::default();
         for found in &self.all("look up a placement", statement).await? {
             let amphora = read_id(found, 0, "an id").map(AmphoraId::new)?;
-            if column::<i64>(found, 1, "whether it is there")? == 0 {
-                departures.push(amphora);
-            } else {
-                let most: Option<i64> = column(found, 2, "a limit")?;
-                let load_balancers_max = most.and_then(|most| u32::try_from(most).ok());
-                placement = Some(Placement {
-                    amphora,
-                    load_balancers_max,
-                });
+            match seat(column(found, 1, "a place")?) {
+                None => whereabouts.departures.push(amphora),
+                Some(seat) => {
+                    let most: Option<i64> = column(found, 2, "a limit")?;
+                    whereabouts.placements.push(Placement {
+                        amphora,
+                        load_balancers_max: most.and_then(|most| u32::try_from(most).ok()),
+                        seat,
+                    });
+                }
             }
         }
-        Ok((placement, departures))
+        whereabouts
+            .placements
+            .sort_by_key(|placement| placement.seat);
+        Ok(whereabouts)
     }
 
     /// Places a load balancer, on a `new` amphora if there is one, which is remembered by that too; all of it or nothing.
@@ -301,13 +313,17 @@ impl Store {
         if let Some(new) = new {
             transaction.run(PLACING, put_amphora(new)).await?;
         }
-        for sql in [DEPART, ARRIVE] {
+        let (depart, put_placement) = match placement.seat {
+            Seat::First => (DEPART, PUT_PLACEMENT),
+            Seat::Second => (DEPART_SECOND, PUT_COMPANION),
+        };
+        for sql in [depart, ARRIVE] {
             let statement = sqlx::query(sql)
                 .bind(row::id_text(load_balancer.uuid()))
                 .bind(row::id_text(placement.amphora.uuid()));
             transaction.run(PLACING, statement).await?;
         }
-        let statement = sqlx::query(PUT_PLACEMENT)
+        let statement = sqlx::query(put_placement)
             .bind(row::id_text(load_balancer.uuid()))
             .bind(row::id_text(placement.amphora.uuid()))
             .bind(placement.load_balancers_max.map(i64::from));
@@ -375,16 +391,17 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn placements(&self) -> Result<BTreeMap<LoadBalancerId, Placement>, StoreError> {
-        let statement =
-            sqlx::query("SELECT load_balancer_id, amphora_id, load_balancers_max FROM placement");
-        let rows = self.all("look up placements", statement).await?;
+    pub async fn placements(&self) -> Result<Vec<(LoadBalancerId, Placement)>, StoreError> {
+        let rows = self
+            .all("look up placements", sqlx::query(PLACEMENTS))
+            .await?;
         rows.iter()
             .map(|found| {
                 let most: Option<i64> = column(found, 2, "a limit")?;
                 let placement = Placement {
                     amphora: read_id(found, 1, "an id").map(AmphoraId::new)?,
                     load_balancers_max: most.and_then(|most| u32::try_from(most).ok()),
+                    seat: seat(column(found, 3, "a place")?).unwrap_or(Seat::First),
                 };
                 Ok((
                     read_id(found, 0, "an id").map(LoadBalancerId::new)?,
@@ -392,6 +409,15 @@ impl Store {
                 ))
             })
             .collect()
+    }
+}
+
+/// A place as it is numbered; none for what was left.
+const fn seat(number: i64) -> Option<Seat> {
+    match number {
+        1 => Some(Seat::First),
+        2 => Some(Seat::Second),
+        _ => None,
     }
 }
 
@@ -416,7 +442,10 @@ async fn is_as_decided(
     transaction
         .lock(PLACING, &format!("placement {id}"))
         .await?;
-    let statement = sqlx::query("SELECT amphora_id FROM placement WHERE load_balancer_id = $1");
+    let statement = sqlx::query(match placement.seat {
+        Seat::First => "SELECT amphora_id FROM placement WHERE load_balancer_id = $1",
+        Seat::Second => "SELECT amphora_id FROM companion WHERE load_balancer_id = $1",
+    });
     let rows = transaction.all(PLACING, statement.bind(id.clone())).await?;
     let from = rows.first().map(|found| read_id(found, 0, "an id"));
     if from.transpose()?.map(AmphoraId::new) != terms.from {
@@ -467,14 +496,21 @@ const FLEET_COUNT: &str = "SELECT COUNT(*),
         COALESCE(CAST(SUM(CASE WHEN zone = $1 AND tenancy = 'shared' AND retiring = 0 THEN 1 ELSE 0 END) AS BIGINT), 0)
     FROM amphora";
 
-const LOAD: &str = "SELECT COUNT(*), MIN(load_balancers_max) FROM placement
+/// The second place of the same load balancer on the amphora is one too many.
+const LOAD: &str = "SELECT COUNT(*), MIN(load_balancers_max) FROM
+    (SELECT load_balancer_id, amphora_id, load_balancers_max FROM placement
+        UNION ALL SELECT load_balancer_id, amphora_id, load_balancers_max FROM companion) AS place
     WHERE amphora_id = $1 AND load_balancer_id <> $2";
+
+const PLACEMENTS: &str = "SELECT load_balancer_id, amphora_id, load_balancers_max, CAST(1 AS BIGINT) FROM placement
+    UNION ALL SELECT load_balancer_id, amphora_id, load_balancers_max, CAST(2 AS BIGINT) FROM companion";
 
 const HEARD: &str = "UPDATE amphora SET last_seen_us = $2, boot = COALESCE($3, boot), version = COALESCE($4, version),
         pid = COALESCE($5, pid), updated_us = CASE WHEN $3 IS NULL OR boot = $3 THEN updated_us ELSE $2 END
     WHERE id = $1 AND (last_seen_us IS NULL OR last_seen_us < $2)";
 
 const WHEREABOUTS: &str = "SELECT amphora_id, CAST(1 AS BIGINT), load_balancers_max FROM placement WHERE load_balancer_id = $1
+    UNION ALL SELECT amphora_id, CAST(2 AS BIGINT), load_balancers_max FROM companion WHERE load_balancer_id = $1
     UNION ALL SELECT amphora_id, CAST(0 AS BIGINT), CAST(NULL AS BIGINT) FROM departure WHERE load_balancer_id = $1";
 
 const AMPHORAE: &str =
@@ -495,10 +531,16 @@ const PUT_AMPHORA: &str = "INSERT INTO amphora
         updated_us = excluded.updated_us";
 
 const PROJECTS: &str = "SELECT DISTINCT p.amphora_id, r.project_id
-    FROM placement p JOIN resource r ON r.id = p.load_balancer_id ORDER BY p.amphora_id, r.project_id";
+    FROM (SELECT load_balancer_id, amphora_id FROM placement
+        UNION ALL SELECT load_balancer_id, amphora_id FROM companion) AS p
+    JOIN resource r ON r.id = p.load_balancer_id ORDER BY p.amphora_id, r.project_id";
 
 const DEPART: &str = "INSERT INTO departure (load_balancer_id, amphora_id)
     SELECT load_balancer_id, amphora_id FROM placement WHERE load_balancer_id = $1 AND amphora_id <> $2
+    ON CONFLICT (load_balancer_id, amphora_id) DO NOTHING";
+
+const DEPART_SECOND: &str = "INSERT INTO departure (load_balancer_id, amphora_id)
+    SELECT load_balancer_id, amphora_id FROM companion WHERE load_balancer_id = $1 AND amphora_id <> $2
     ON CONFLICT (load_balancer_id, amphora_id) DO NOTHING";
 
 const ARRIVE: &str = "DELETE FROM departure WHERE load_balancer_id = $1 AND amphora_id = $2";
@@ -507,6 +549,16 @@ const PUT_PLACEMENT: &str =
     "INSERT INTO placement (load_balancer_id, amphora_id, load_balancers_max)
     SELECT r.id, a.id, CAST($3 AS BIGINT) FROM resource r, amphora a
     WHERE r.id = $1 AND r.kind = 'load_balancer' AND a.id = $2 AND a.retiring = 0
+        AND NOT EXISTS (SELECT 1 FROM companion c WHERE c.load_balancer_id = $1 AND c.amphora_id = $2)
+    ON CONFLICT (load_balancer_id) DO UPDATE SET amphora_id = excluded.amphora_id,
+        load_balancers_max = excluded.load_balancers_max";
+
+/// Never where the first place is.
+const PUT_COMPANION: &str =
+    "INSERT INTO companion (load_balancer_id, amphora_id, load_balancers_max)
+    SELECT r.id, a.id, CAST($3 AS BIGINT) FROM resource r, amphora a
+    WHERE r.id = $1 AND r.kind = 'load_balancer' AND a.id = $2 AND a.retiring = 0
+        AND NOT EXISTS (SELECT 1 FROM placement p WHERE p.load_balancer_id = $1 AND p.amphora_id = $2)
     ON CONFLICT (load_balancer_id) DO UPDATE SET amphora_id = excluded.amphora_id,
         load_balancers_max = excluded.load_balancers_max";
 

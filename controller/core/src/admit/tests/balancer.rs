@@ -264,7 +264,7 @@ fn a_monitor_in_a_graph_is_checked_too() {
 fn a_failover_touches_the_load_balancer_alone_and_once_until_it_has_left() {
     let mut house = House::furnished();
     let from = |number| Some(AmphoraId::new(Uuid::from_u128(number)));
-    let fail_over = |house: &House, from| Command::FailOver(house.id(), from);
+    let fail_over = |house: &House, from| Command::FailOver(house.id(), from, None);
     let change = house.run(fail_over(&house, from(1))).unwrap();
     assert_eq!(change.touched, [ResourceId::LoadBalancer(house.id())]);
     assert_eq!(house.tree.load_balancer.value.steering.avoid, from(1));
@@ -283,7 +283,7 @@ fn what_is_being_deleted_does_not_fail_over() {
         .unwrap();
     let from = Some(AmphoraId::new(Uuid::from_u128(1)));
     assert_eq!(
-        house.run(Command::FailOver(id, from)).unwrap_err(),
+        house.run(Command::FailOver(id, from, None)).unwrap_err(),
         Refusal::BeingDeleted(ResourceId::LoadBalancer(id))
     );
 }

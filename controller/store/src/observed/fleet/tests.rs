@@ -1,5 +1,7 @@
 //! Tests of the fleet.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use super::*;
@@ -72,7 +74,12 @@ fn on(n: u128) -> Placement {
     Placement {
         amphora: amphora(n),
         load_balancers_max: None,
+        seat: Seat::First,
     }
+}
+
+fn sorted(placements: Vec<(LoadBalancerId, Placement)>) -> BTreeMap<LoadBalancerId, Placement> {
+    placements.into_iter().collect()
 }
 
 async fn with_load_balancers(count: u32) -> Store {
@@ -110,7 +117,7 @@ async fn a_placement_needs_both_ends_moves_and_goes_with_either() {
     };
     assert!(put(2, choosy).await);
     assert_eq!(
-        store.placements().await.unwrap(),
+        sorted(store.placements().await.unwrap()),
         BTreeMap::from([(lb_id(0), on(1)), (lb_id(1), on(1)), (lb_id(2), choosy)])
     );
     let project = |n: u32| format!("project-{n}");
@@ -129,7 +136,7 @@ async fn a_placement_needs_both_ends_moves_and_goes_with_either() {
     store.forget(lb_id(0)).await.unwrap();
     store.forget_amphora(amphora(2)).await.unwrap();
     assert_eq!(
-        store.placements().await.unwrap(),
+        sorted(store.placements().await.unwrap()),
         BTreeMap::from([(lb_id(1), on(1))])
     );
 }
@@ -222,7 +229,10 @@ async fn of_those_who_place_at_the_same_moment_some_are_told_to_look_again() {
     store.forget_departure(lb_id(0), amphora(1)).await.unwrap();
     assert_eq!(
         store.whereabouts(lb_id(0)).await.unwrap(),
-        (Some(on(2)), Vec::new())
+        Whereabouts {
+            placements: vec![on(2)],
+            departures: Vec::new()
+        }
     );
     store.note_retiring(amphora(1), at(7)).await.unwrap();
     let terms = Some(terms(Some(2)));
@@ -251,4 +261,47 @@ async fn what_was_heard_later_stays() {
     assert_eq!(found[0].last_seen, Some(at(6)));
     assert_eq!(found[0].boot, Some(BootId::new(Uuid::from_u128(1))));
     assert_eq!(found[0].updated_at, Some(at(5)));
+}
+
+#[tokio::test]
+async fn of_two_places_each_moves_alone_and_neither_to_where_the_other_is() {
+    let store = with_load_balancers(1).await;
+    for n in 1..=3 {
+        store.put_amphora(&record(n)).await.unwrap();
+    }
+    let second = |n| Placement {
+        seat: Seat::Second,
+        ..on(n)
+    };
+    let put = async |placement| {
+        let put = store.put_placement(lb_id(0), placement, None, None);
+        put.await.unwrap() == Put::Done
+    };
+    assert!(put(on(1)).await && put(second(2)).await);
+    assert!(!put(second(1)).await && !put(on(2)).await);
+    assert!(put(second(3)).await);
+    let there = |departures| Whereabouts {
+        placements: vec![on(1), second(3)],
+        departures,
+    };
+    let whereabouts = async || store.whereabouts(lb_id(0)).await.unwrap();
+    assert_eq!(whereabouts().await, there(vec![amphora(2)]));
+    store.forget_departure(lb_id(0), amphora(2)).await.unwrap();
+    assert_eq!(whereabouts().await, there(Vec::new()));
+    assert_eq!(store.placements().await.unwrap().len(), 2);
+    assert_eq!(store.projects_of_amphorae().await.unwrap().len(), 2);
+    // Both count where they are.
+    let terms = |from| {
+        Some(PutTerms {
+            from,
+            load_balancers_max: 1,
+            amphorae_max: 9,
+        })
+    };
+    let stale = store.put_placement(lb_id(0), second(2), None, terms(Some(amphora(2))));
+    assert_eq!(stale.await.unwrap(), Put::LostRace);
+    let fresh = store.put_placement(lb_id(0), second(2), None, terms(Some(amphora(3))));
+    assert_eq!(fresh.await.unwrap(), Put::Done);
+    store.forget_amphora(amphora(2)).await.unwrap();
+    assert_eq!(whereabouts().await.placements, [on(1)]);
 }

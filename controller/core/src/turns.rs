@@ -1,0 +1,166 @@
+//! How the two amphorae of a load balancer take turns at its addresses.
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use krater_amphora_api::{AmphoraId, AnnouncementSpec, LinkAddress, LoadBalancerId};
+
+use crate::{
+    model::{LoadBalancer, Seat, Topology, Turns},
+    query::TurnView,
+};
+
+/// What of its addresses an amphora can be heard at by others on the network of a VIP; the lowest of several, so that
+/// the answer does not depend on their order.
+#[must_use]
+pub fn own_address(addresses: &[LinkAddress], vip: IpAddr) -> Option<IpAddr> {
+    let suits = |own: &&LinkAddress| own.address != vip && own.reaches(vip);
+    let own = addresses.iter().filter(suits).map(|own| own.address);
+    own.min()
+}
+
+/// How `amphora` takes turns, if it is one of the two of a load balancer that has two.
+#[must_use]
+pub fn announcement(
+    balancer: &LoadBalancer,
+    amphora: AmphoraId,
+    interval_ms: u32,
+) -> Option<AnnouncementSpec> {
+    if balancer.steering.topology != Topology::ActiveStandby {
+        return None;
+    }
+    let turns = balancer.steering.turns?;
+    let seat = turns.seat(amphora)?;
+    let (own, other) = match seat {
+        Seat::First => (turns.first.1, turns.second.1),
+        Seat::Second => (turns.second.1, turns.first.1),
+    };
+    Some(AnnouncementSpec {
+        virtual_router: router(balancer.id),
+        priority: priority(seat),
+        advert_interval_ms: interval_ms,
+        address: own,
+        peers: Vec::from([other]),
+        preempt: false,
+    })
+}
+
+/// The same as it is shown.
+#[must_use]
+pub fn view(balancer: &LoadBalancer, amphora: AmphoraId) -> Option<TurnView> {
+    let turns = balancer.steering.turns?;
+    let seat = turns.seat(amphora)?;
+    Some(TurnView {
+        seat,
+        address: turns.address(seat),
+        vip: balancer.vip.address,
+        vip_port: balancer.vip.port_id,
+        router: router(balancer.id),
+        priority: priority(seat),
+    })
+}
+
+/// The number of a load balancer's virtual router. Two may have the same: their addresses tell them apart.
+#[must_use]
+pub fn router(id: LoadBalancerId) -> u8 {
+    let sum = id.uuid().into_bytes().into_iter().fold(0_u32, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(u32::from(byte))
+    });
+    u8::try_from(sum % 255).unwrap_or_default() + 1
+}
+
+/// Who is preferred; as with Octavia.
+#[must_use]
+pub const fn priority(seat: Seat) -> u8 {
+    match seat {
+        Seat::First => 100,
+        Seat::Second => 90,
+    }
+}
+
+impl Turns {
+    /// The place of an amphora, if it is one of the two.
+    #[must_use]
+    pub fn seat(&self, amphora: AmphoraId) -> Option<Seat> {
+        match amphora {
+            first if first == self.first.0 => Some(Seat::First),
+            second if second == self.second.0 => Some(Seat::Second),
+            _ => None,
+        }
+    }
+
+    /// Its own address.
+    #[must_use]
+    pub const fn address(&self, seat: Seat) -> IpAddr {
+        match seat {
+            Seat::First => self.first.1,
+            Seat::Second => self.second.1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::sample::House;
+
+    fn at(address: &str, prefix_bits: u8) -> LinkAddress {
+        LinkAddress {
+            address: address.parse().unwrap(),
+            prefix_bits,
+        }
+    }
+
+    #[test]
+    fn an_amphora_is_heard_at_its_address_on_the_network_of_the_vip() {
+        let vip = "10.9.0.100".parse().unwrap();
+        let own = [
+            at("127.0.0.1", 8),
+            at("10.9.0.100", 32),
+            at("10.9.0.100", 24),
+            at("10.9.0.7", 24),
+            at("10.9.0.3", 24),
+            at("10.9.1.2", 24),
+            at("fd00::1", 64),
+        ];
+        assert_eq!(own_address(&own, vip), "10.9.0.3".parse().ok());
+        assert_eq!(own_address(&own, "10.10.0.1".parse().unwrap()), None);
+        let six = "fd00::99".parse().unwrap();
+        assert_eq!(own_address(&own, six), "fd00::1".parse().ok());
+        assert!(at("0.0.0.1", 0).reaches(vip) && !at("10.9.0.3", 33).reaches(vip));
+    }
+
+    #[test]
+    fn each_of_two_is_told_of_the_other_one() {
+        let mut balancer = House::empty().tree.load_balancer.value;
+        let amphora = |number| AmphoraId::new(Uuid::from_u128(number));
+        let address = |last| IpAddr::from([10, 9, 0, last]);
+        balancer.steering.turns = Some(Turns {
+            first: (amphora(1), address(1)),
+            second: (amphora(2), address(2)),
+        });
+        assert_eq!(announcement(&balancer, amphora(1), 1_000), None);
+        balancer.steering.topology = Topology::ActiveStandby;
+        let first = announcement(&balancer, amphora(1), 1_000).unwrap();
+        let second = announcement(&balancer, amphora(2), 1_000).unwrap();
+        assert_eq!((first.priority, second.priority), (100, 90));
+        assert_eq!(first.virtual_router, second.virtual_router);
+        assert_eq!((first.address, first.peers), (address(1), vec![address(2)]));
+        assert_eq!(
+            (second.address, second.peers),
+            (address(2), vec![address(1)])
+        );
+        assert_eq!(announcement(&balancer, amphora(3), 1_000), None);
+    }
+
+    #[test]
+    fn no_load_balancer_has_virtual_router_0() {
+        for number in 0..2_000 {
+            assert_ne!(router(LoadBalancerId::new(Uuid::from_u128(number))), 0);
+        }
+    }
+}

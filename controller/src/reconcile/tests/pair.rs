@@ -1,0 +1,148 @@
+//! Load balancers that two amphorae take turns at.
+
+use krater_amphora_api::{AmphoraId, SnapshotSpec};
+
+use super::*;
+use crate::testbed::THIRD;
+
+/// Two amphorae that have said where they are, and a load balancer in force on both.
+async fn both() -> (House, TreeView) {
+    let house = House::of_two().await;
+    house.introduce(AMPHORA, 1, 1);
+    house.introduce(OTHER, 2, 1);
+    let view = house.serving().await;
+    (house, view)
+}
+
+fn turn(spec: &SnapshotSpec) -> (u8, String, String) {
+    let turn = spec.announcement.as_ref().expect("it takes turns");
+    (
+        turn.priority,
+        turn.address.to_string(),
+        turn.peers[0].to_string(),
+    )
+}
+
+fn turn_of(priority: u8, own: u8, other: u8) -> (u8, String, String) {
+    let at = |last: u8| format!("127.0.9.{last}");
+    (priority, at(own), at(other))
+}
+
+fn places(house: &House, view: &TreeView) -> Vec<AmphoraId> {
+    let places = house.known.placements.places(view.tree.id());
+    places.into_iter().map(|(_, amphora)| amphora).collect()
+}
+
+#[tokio::test]
+async fn both_are_told_of_each_other_and_it_settles_once_both_have_it() {
+    let (house, view) = both().await;
+    assert_eq!(status(&view), ProvisioningStatus::Active);
+    assert_eq!(operating(&view), Some(OperatingStatus::Online));
+    assert_eq!(places(&house, &view), [AMPHORA, OTHER]);
+    let [first, second] = house.amphora.specs(view.tree.id(), [AMPHORA, OTHER]);
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(turn(&first), turn_of(100, 1, 2));
+    assert_eq!(turn(&second), turn_of(90, 2, 1));
+    assert_eq!(
+        (first.generation, second.generation),
+        (view.tree.generation(), view.tree.generation())
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_in_force_before_it_is_known_where_both_are() {
+    let house = House::of_two().await;
+    house.introduce(AMPHORA, 1, 1);
+    let new = Box::new(house.new_load_balancer());
+    let created = house.execute(Command::CreateLoadBalancer(new)).await;
+    let id = created.unwrap().view.tree.id();
+    house
+        .until(id, "in error", |view| {
+            status(view) == ProvisioningStatus::Error
+        })
+        .await;
+    assert_eq!(house.amphora.specs(id, [AMPHORA, OTHER]), [None, None]);
+    house.introduce(OTHER, 2, 1);
+    house.reconciler.poke(id, super::super::Urgency::Background);
+    house
+        .until(id, "healed", |view| {
+            status(view) == ProvisioningStatus::Active
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_failover_moves_one_after_the_other_and_never_both_at_once() {
+    let (house, view) = both().await;
+    let id = view.tree.id();
+    house.amphora.set_room_for_three(true);
+    house.introduce(THIRD, 3, 1);
+    let before = house.amphora.story().len();
+    house.execute(fail_over(&view)).await.unwrap();
+    let moved = house
+        .until(id, "moved twice", |found| {
+            let steering = &found.tree.load_balancer.value.steering;
+            !found.is_pending() && steering.avoid == Some(AMPHORA) && steering.avoid_then.is_none()
+        })
+        .await;
+    assert_eq!(status(&moved), ProvisioningStatus::Active);
+    // The second went to the third one, and then the first to where the second had been.
+    assert_eq!(places(&house, &moved), [OTHER, THIRD]);
+    let [left, first, second] = house.amphora.specs(id, [AMPHORA, OTHER, THIRD]);
+    assert_eq!(left, None);
+    assert_eq!(turn(&first.unwrap()), turn_of(100, 2, 3));
+    assert_eq!(turn(&second.unwrap()), turn_of(90, 3, 2));
+    let story = house.amphora.story();
+    let removed: Vec<_> = story[before..]
+        .iter()
+        .filter(|(deed, _)| *deed == "remove")
+        .map(|(_, amphora)| *amphora)
+        .collect();
+    assert_eq!(removed, [OTHER, AMPHORA]);
+}
+
+#[tokio::test]
+async fn one_that_is_to_go_is_replaced_and_the_other_one_is_told() {
+    let (house, view) = both().await;
+    let id = view.tree.id();
+    house.amphora.set_room_for_three(true);
+    house.introduce(THIRD, 3, 1);
+    house.amphora.set_retiring(AMPHORA);
+    house.reconciler.poke(id, super::super::Urgency::Background);
+    let moved = house
+        .until(id, "moved", |found| {
+            !found.is_pending() && found.tree.generation() > view.tree.generation()
+        })
+        .await;
+    assert_eq!(places(&house, &moved), [THIRD, OTHER]);
+    let [first, second] = house.amphora.specs(id, [THIRD, OTHER]);
+    assert_eq!(turn(&first.unwrap()), turn_of(100, 3, 2));
+    assert_eq!(turn(&second.unwrap()), turn_of(90, 2, 3));
+}
+
+#[tokio::test]
+async fn a_deletion_takes_both_along() {
+    let (house, view) = both().await;
+    let id = view.tree.id();
+    let deletion = Command::DeleteLoadBalancer(id, Cascade::WithChildren);
+    house.execute(deletion).await.unwrap();
+    house.until_gone(id).await;
+    assert_eq!(house.amphora.specs(id, [AMPHORA, OTHER]), [None, None]);
+    assert_eq!(house.known.placements.places(id), []);
+}
+
+#[tokio::test]
+async fn without_a_second_place_it_says_so() {
+    let house = House::of_two().await;
+    house.amphora.set_room_elsewhere(false);
+    house.introduce(AMPHORA, 1, 1);
+    let new = Box::new(house.new_load_balancer());
+    let created = house.execute(Command::CreateLoadBalancer(new)).await;
+    let id = created.unwrap().view.tree.id();
+    let failed = house
+        .until(id, "in error", |view| {
+            status(view) == ProvisioningStatus::Error
+        })
+        .await;
+    assert_eq!(failed.reason(id.uuid()).unwrap().step, "place");
+}

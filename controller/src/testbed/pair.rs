@@ -1,0 +1,98 @@
+//! What amphorae say of themselves, and load balancers that two of them take turns at.
+
+use krater_amphora_api::{
+    AmphoraId, BootId, ContractVersion, Info, LinkAddress, LoadBalancerId, Report, SnapshotSpec,
+};
+use krater_controller_core::model::Topology;
+use uuid::Uuid;
+
+use super::{AMPHORA, House, Pretended, Setting};
+use crate::{clock, reconcile::Urgency};
+
+/// One more, which load balancers may be on once [`Pretended::set_room_for_three`] says so.
+pub(crate) const THIRD: AmphoraId = AmphoraId::new(Uuid::from_u128(0xc));
+
+/// What a run of the pretended amphora says of itself.
+pub(crate) fn info(boot: u128) -> Info {
+    Info {
+        amphora: AMPHORA,
+        boot: BootId::new(Uuid::from_u128(boot)),
+        contract: ContractVersion::CURRENT,
+        version: "0.0.0".to_owned(),
+        pid: 1,
+        workers: 1,
+        addresses: Vec::new(),
+    }
+}
+
+impl Pretended {
+    pub(crate) fn set_room_for_three(&self, room: bool) {
+        self.state().room_for_three = room;
+    }
+
+    /// What an amphora says that has an address on the network of the VIPs.
+    fn introduction(&self, amphora: AmphoraId, last: u8, sequence: u64) -> Report {
+        let state = self.state();
+        let held = state.held.iter().filter(|((by, _), _)| *by == amphora);
+        Report {
+            info: Info {
+                amphora,
+                addresses: vec![LinkAddress {
+                    address: [127, 0, 9, last].into(),
+                    prefix_bits: 8,
+                }],
+                ..info(1)
+            },
+            sequence,
+            load_balancers: held.map(|(_, spec)| state.report_of(spec)).collect(),
+            metrics_port: None,
+        }
+    }
+
+    /// What each of these was sent last of a load balancer.
+    pub(crate) fn specs<const N: usize>(
+        &self,
+        id: LoadBalancerId,
+        amphorae: [AmphoraId; N],
+    ) -> [Option<SnapshotSpec>; N] {
+        amphorae.map(|amphora| self.held_by(amphora, id))
+    }
+}
+
+impl House {
+    /// With room on two amphorae, and two for each load balancer.
+    pub(crate) async fn of_two() -> Self {
+        let house = Self::build_with(Setting {
+            topology: Topology::ActiveStandby,
+            ..Setting::default()
+        })
+        .await;
+        house.amphora.set_room_elsewhere(true);
+        let mut known = house.known.store.amphorae().await.unwrap();
+        let mut third = known.pop().unwrap();
+        third.id = THIRD;
+        house.known.store.put_amphora(&third).await.unwrap();
+        house
+    }
+
+    /// Has the controller hear for the first time, or anew, what an amphora says of itself.
+    pub(crate) fn introduce(&self, amphora: AmphoraId, last: u8, sequence: u64) {
+        let report = self.amphora.introduction(amphora, last, sequence);
+        let take = |placed: &_| self.known.sightings.take(report, placed, clock::now());
+        if let Some(news) = self.known.placements.with(amphora, take) {
+            news.changed
+                .into_iter()
+                .for_each(|id| self.reconciler.poke(id, Urgency::Background));
+        }
+    }
+
+    /// Has the controller hear a report of the amphora.
+    pub(crate) fn hear(&self, report: Report) {
+        let take = |placed: &_| self.known.sightings.take(report, placed, clock::now());
+        if let Some(news) = self.known.placements.with(AMPHORA, take) {
+            news.changed
+                .into_iter()
+                .for_each(|id| self.reconciler.poke(id, Urgency::Background));
+        }
+    }
+}
