@@ -154,6 +154,20 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Returns when another process answers.
+    pub(crate) async fn left(&self) {
+        self.housekeeper.left().await;
+    }
+
+    /// Asks for a successor of this process; `false` if nobody could start one.
+    pub(crate) fn ask_for_successor(&self) -> Result<bool, Ending> {
+        let asked = self.housekeeper.ask_for_successor()?;
+        if asked {
+            info!("a controller wants this process to be succeeded");
+        }
+        Ok(asked)
+    }
+
     /// Who answers.
     pub(crate) fn info(&self) -> Info {
         Info {
@@ -512,7 +526,7 @@ mod tests {
                 .unwrap();
             agent.apply(two, spec(2).1).await.unwrap();
             assert!(agent.claims.borrow().is_empty());
-            Ok(())
+            Ok(crate::housekeeper::Finish::Stop)
         })
         .unwrap();
         let kept: Vec<_> = keep.load().unwrap();

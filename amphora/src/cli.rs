@@ -25,11 +25,11 @@ use crate::{
     host::{self, Host, HostError, Join, JoinToken},
     identity::Identity,
     log::Log,
-    managed::{Managed, StartError},
+    managed::{Managed, Order, StartError},
     network,
     standalone::{Standalone, file::Plan},
     strict::Flaw,
-    supervise::{End, Supervisor},
+    supervise::{End, Supervisor, Upgrade},
 };
 
 /// The data plane of krater: carries the traffic of load balancers.
@@ -96,6 +96,9 @@ struct Managing {
     config: Option<PathBuf>,
     #[command(flatten)]
     overrides: Overrides,
+    /// Take over from the agent that serves: a supervisor says so.
+    #[arg(long, hide = true)]
+    succeed: bool,
 }
 
 #[derive(Args, Debug)]
@@ -237,7 +240,12 @@ fn run_agent(managing: &Managing) -> ExitCode {
     {
         return conclude(Err(error));
     }
-    match Managed::prepare(config) {
+    let order = if managing.succeed {
+        Order::Succeed
+    } else {
+        Order::Begin
+    };
+    match Managed::prepare(config, order) {
         Ok(managed) => conclude(managed.run()),
         Err(StartError::Identity(error)) => {
             refuse(&managing.name(), &[Flaw::new("", chain(&error))])
@@ -246,6 +254,7 @@ fn run_agent(managing: &Managing) -> ExitCode {
             error!(error = chain(&error), "cannot start");
             ExitCode::FAILURE
         }
+        Err(StartError::Unheard(error)) => conclude(Err(error)),
     }
 }
 
@@ -266,6 +275,10 @@ fn run_supervisor(managing: &Managing) -> ExitCode {
         state_dir: config.state_dir,
         drain: config.drain,
         network: config.network.map(|network| (config.id, network)),
+        upgrade: Upgrade {
+            drain: config.upgrade_drain,
+            memory_max: config.upgrade_memory_max,
+        },
     };
     match supervisor.run() {
         Ok(End::Done) => ExitCode::SUCCESS,

@@ -33,6 +33,10 @@ pub(crate) struct Config {
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) heartbeat: Duration,
     pub(crate) drain: Duration,
+    /// How long connections may go on in a process that has a successor.
+    pub(crate) upgrade_drain: Duration,
+    /// Resident bytes that such a process may have.
+    pub(crate) upgrade_memory_max: u64,
     pub(crate) access_log: access::Settings,
     /// The network that it lives in, if not in the host's.
     pub(crate) network: Option<network::Settings>,
@@ -82,6 +86,12 @@ pub(crate) struct Overrides {
     /// Time that connections get to end by themselves, like 10s.
     #[arg(long, value_name = "DURATION")]
     pub(crate) drain: Option<String>,
+    /// Time that connections get to end in a process that has a successor, like 5m.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) upgrade_drain: Option<String>,
+    /// Memory that such a process may have, like 1GiB.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) upgrade_memory_max: Option<String>,
     /// Where access logs go: stdout, file:/PATH, syslog+udp://ADDR:PORT or syslog+tcp://ADDR:PORT.
     #[arg(long, value_name = "TARGET")]
     pub(crate) access_log: Option<String>,
@@ -132,6 +142,11 @@ impl Config {
             parse_duration_within(text, HEARTBEAT_MIN, HEARTBEAT_MAX)
         });
         let drain = reader.optional("drain", flags.drain.as_deref(), parse_drain);
+        let upgrade_drain =
+            reader.optional("upgrade_drain", flags.upgrade_drain.as_deref(), parse_drain);
+        let memory_max = flags.upgrade_memory_max.as_deref();
+        let upgrade_memory_max =
+            reader.optional("upgrade_memory_max", memory_max, access::parse_bytes);
         let access_log = reader.access_log(flags.access_log.as_deref());
         let network = match object.take_value("network") {
             None => Some(None),
@@ -150,6 +165,8 @@ impl Config {
             metrics,
             heartbeat: heartbeat.unwrap_or(HEARTBEAT_DEFAULT),
             drain: drain.unwrap_or(DRAIN_DEFAULT),
+            upgrade_drain: upgrade_drain.unwrap_or(UPGRADE_DRAIN_DEFAULT),
+            upgrade_memory_max: upgrade_memory_max.unwrap_or(UPGRADE_MEMORY_MAX_DEFAULT),
             access_log,
             network: network?,
         })
@@ -385,6 +402,8 @@ const LOG_FILE_BYTES_MIN: u64 = 1 << 20;
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(5);
 /// The time connections get to end by themselves unless set otherwise.
 pub(crate) const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
+const UPGRADE_DRAIN_DEFAULT: Duration = Duration::from_secs(300);
+const UPGRADE_MEMORY_MAX_DEFAULT: u64 = 1 << 30;
 /// The exit code of a process that refuses its settings: `EX_CONFIG` of the system's list.
 pub(crate) const BAD_CONFIGURATION: u8 = 78;
 

@@ -46,6 +46,26 @@ impl Custody {
         }
     }
 
+    /// Tells the supervisor that this process could serve, once the agent before it lets go.
+    pub(crate) fn announce_readiness() -> io::Result<()> {
+        let input = io::stdin().as_fd().try_clone_to_owned()?;
+        if !is_custodian(&input) {
+            return Err(io::Error::other("there is no supervisor"));
+        }
+        packet::send(&input, &Packet::Ready, &[])
+    }
+
+    /// Asks the supervisor for a successor. `false` if there is nobody to ask.
+    pub(crate) fn ask_for_successor(&mut self) -> bool {
+        self.tell(|supervisor| packet::send(supervisor, &Packet::Succeed, &[]));
+        self.supervisor.is_some()
+    }
+
+    /// Whether somebody holds what is open.
+    pub(crate) const fn is_held(&self) -> bool {
+        self.supervisor.is_some()
+    }
+
     fn over(socket: OwnedFd) -> Self {
         let mut custody = Self {
             supervisor: Some(socket),
@@ -70,7 +90,7 @@ impl Custody {
                     self.inherited.insert(place, descriptors);
                 }
                 (Packet::Done, _) => return Ok(()),
-                (Packet::Release(_), _) => return Err(packet::unexpected()),
+                _ => return Err(packet::unexpected()),
             }
         }
     }

@@ -27,7 +27,7 @@ use krater_amphora_core::snapshot::Snapshot;
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     task::LocalSet,
     time::{MissedTickBehavior, interval, sleep, sleep_until},
 };
@@ -57,10 +57,21 @@ pub(crate) struct Housekeeper {
     alarms: RefCell<Option<mpsc::UnboundedReceiver<Alarm>>>,
     turns: Turns,
     news: Arc<Notify>,
+    /// Another process answers controllers from now on.
+    left: watch::Sender<bool>,
     clock: Clock,
     boot: BootId,
     workers: usize,
     tallies: Arc<Tallies>,
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// Nobody serves after it.
+    Stop,
+    /// Its successor accepts on the same sockets; what is open here may go on for so long.
+    HandOver(Duration),
 }
 
 /// The process is ending, and takes nothing on.
@@ -192,6 +203,22 @@ impl Housekeeper {
     /// Waits until something happened that a controller should learn at once.
     pub(crate) async fn news(&self) {
         self.news.notified().await;
+    }
+
+    /// Whether what is open is held for a successor.
+    pub(crate) fn is_held(&self) -> Result<bool, Ending> {
+        self.with_plane(|plane| plane.is_held())
+    }
+
+    /// Asks the supervisor for a successor; `false` if there is none to ask.
+    pub(crate) fn ask_for_successor(&self) -> Result<bool, Ending> {
+        self.with_plane(Plane::ask_for_successor)
+    }
+
+    /// Returns when another process answers controllers.
+    pub(crate) async fn left(&self) {
+        // It cannot be dropped meanwhile.
+        let _ = self.left.subscribe().wait_for(|left| *left).await;
     }
 
     /// This run of the process.
@@ -392,7 +419,7 @@ enum Task {
 }
 
 /// Starts the plane and runs `body` beside the housekeeping until the process is told to end (SIGTERM, SIGINT), or
-/// until `body` ends by itself; then drains for at most `drain`. A second signal ends the draining.
+/// until `body` ends by itself and says how; then drains for at most `drain`. A second signal ends the draining.
 pub(crate) fn run<B, F>(
     workers: usize,
     drain: Duration,
@@ -401,7 +428,7 @@ pub(crate) fn run<B, F>(
 ) -> io::Result<()>
 where
     B: FnOnce(Rc<Housekeeper>) -> F,
-    F: Future<Output = io::Result<()>>,
+    F: Future<Output = io::Result<Finish>>,
 {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -425,10 +452,11 @@ where
         }
         let outcome = match select(pin!(body(Rc::clone(&housekeeper))), pin!(ends.next())).await {
             Either::Left((outcome, _)) => outcome,
-            Either::Right(((), _)) => Ok(()),
+            Either::Right(((), _)) => Ok(Finish::Stop),
         };
-        housekeeper.end(drain, &mut ends).await;
-        outcome
+        let finish = *outcome.as_ref().unwrap_or(&Finish::Stop);
+        housekeeper.end(finish, drain, &mut ends).await;
+        outcome.map(drop)
     });
     // A thread that still waits for the disk must not hold up the end.
     runtime.shutdown_background();
@@ -448,6 +476,7 @@ impl Housekeeper {
             alarms: RefCell::new(alarms),
             turns: Turns::default(),
             news: Arc::default(),
+            left: watch::Sender::new(false),
             clock: Clock::start(),
             boot,
             workers,
@@ -455,16 +484,35 @@ impl Housekeeper {
         })
     }
 
-    async fn end(&self, drain: Duration, ends: &mut Ends) {
-        // First, so that clients are served until others have the addresses.
-        if let Either::Right(_) = select(pin!(self.turns.end()), pin!(ends.next())).await {
-            warn!("told to end again: addresses are not left to anybody");
+    async fn end(&self, finish: Finish, drain: Duration, ends: &mut Ends) {
+        match finish {
+            // First, so that clients are served until others have the addresses.
+            Finish::Stop => {
+                if let Either::Right(_) = select(pin!(self.turns.end()), pin!(ends.next())).await {
+                    warn!("told to end again: addresses are not left to anybody");
+                }
+            }
+            // The successor has them.
+            Finish::HandOver(_) => self.turns.hand_over(),
         }
         let Some(plane) = self.plane.borrow_mut().take() else {
             return;
         };
-        info!(?drain, "ending: no new connections; those open may finish");
-        if let Either::Right(_) = select(pin!(plane.stop(drain)), pin!(ends.next())).await {
+        let ended = match finish {
+            Finish::Stop => {
+                info!(?drain, "ending: no new connections; those open may finish");
+                Either::Left(plane.stop(drain))
+            }
+            Finish::HandOver(drain) => {
+                self.left.send_replace(true);
+                info!(
+                    ?drain,
+                    "handed over: the successor takes new connections; those open may finish"
+                );
+                Either::Right(plane.succeeded(drain))
+            }
+        };
+        if let Either::Right(_) = select(pin!(ended), pin!(ends.next())).await {
             warn!("told to end again: open connections are cut");
         }
     }

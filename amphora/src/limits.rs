@@ -423,3 +423,10 @@ pub(crate) const LOOK_EACH: Duration = Duration::from_secs(1);
 
 /// Addresses of its host that an amphora tells its controllers: more than that are VIPs for the most part.
 pub(crate) const OWN_ADDRESSES_MAX: usize = 4_096;
+
+/// How long an agent and its successor have to change places. It takes milliseconds; who takes longer has hung, and the
+/// successor is given up.
+pub(crate) const SUCCESSION_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Between two looks whether a successor's turn has come: who connects waits meanwhile.
+pub(crate) const SUCCESSION_PAUSE: Duration = Duration::from_millis(1);

@@ -122,12 +122,7 @@ impl Local {
     /// Gives the connections of a listener that is gone until the drain timeout.
     pub(crate) fn retire(&self, listener: ListenerId, leave: Leave) {
         if let Some(roll) = self.rolls.borrow_mut().remove(&listener) {
-            let now = Instant::now();
-            let deadline = now + self.common.drain;
-            let idle_until = match leave {
-                Leave::Gone => now,
-                Leave::Moved => now + self.common.drain / 2,
-            };
+            let (idle_until, deadline) = deadlines(self.common.drain, leave);
             spawn_local(async move {
                 // Each request is answered with the word that it is the last.
                 let _ = timeout_at(idle_until, roll.emptied()).await;
@@ -144,9 +139,16 @@ impl Local {
         self.upstreams.let_go(members);
     }
 
-    /// Gives all connections until `deadline`, and returns when there is none left.
-    pub(crate) async fn drain(&self, deadline: Instant) {
+    /// Gives all connections that time, and returns when there is none left.
+    pub(crate) async fn drain(&self, grace: Duration, leave: Leave) {
+        let (idle_until, deadline) = deadlines(grace, leave);
         let rolls: Vec<_> = self.rolls.take().into_values().collect();
+        let _ = timeout_at(idle_until, async {
+            for roll in &rolls {
+                roll.emptied().await;
+            }
+        })
+        .await;
         for roll in &rolls {
             roll.end(Ending::Graceful);
         }
@@ -168,6 +170,17 @@ impl Local {
     fn roll(&self, listener: ListenerId) -> Rc<Roll> {
         Rc::clone(self.rolls.borrow_mut().entry(listener).or_default())
     }
+}
+
+/// Until when connections of what is left go on that nothing is asked over, and until when all others. Where another
+/// process serves, who asks just then must not meet the end of the connection: each has time for a last request.
+fn deadlines(drain: Duration, leave: Leave) -> (Instant, Instant) {
+    let now = Instant::now();
+    let idle_until = match leave {
+        Leave::Gone => now,
+        Leave::Moved => now + drain / 2,
+    };
+    (idle_until, now + drain)
 }
 
 impl Common {

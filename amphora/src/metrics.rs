@@ -32,7 +32,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Serves scrapers for as long as the process lives.
+    /// Serves scrapers until another process does.
     pub(crate) async fn serve(self: Rc<Self>) {
         let listener = listen(self.address, "metrics").await;
         let places = Arc::new(Semaphore::new(METRICS_CONNECTIONS_MAX));
@@ -40,7 +40,10 @@ impl Endpoint {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                 return;
             };
-            let (stream, peer) = accept(&listener).await;
+            let (stream, peer) = tokio::select! {
+                accepted = accept(&listener) => accepted,
+                () = self.housekeeper.left() => return,
+            };
             let endpoint = Rc::clone(&self);
             tokio::task::spawn_local(async move {
                 let _place = place;

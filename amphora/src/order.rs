@@ -47,5 +47,5 @@ pub(crate) enum Order {
     /// The world has changed: let go of what is no longer in it.
     Tidy,
     /// Close every socket, drain every connection for at most that long, then end.
-    Stop { grace: Duration },
+    Stop { grace: Duration, leave: Leave },
 }

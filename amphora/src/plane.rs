@@ -34,6 +34,7 @@ use crate::{
 
 mod conduct;
 mod descriptors;
+mod ending;
 mod owners;
 mod threads;
 
@@ -330,20 +331,6 @@ impl Plane {
     /// What the threads share, for a metrics collector that outlives a borrow.
     pub(crate) const fn common(&self) -> &Common {
         &self.common
-    }
-
-    /// Stops accepting, lets connections end for at most `grace`, then ends.
-    pub async fn stop(mut self, grace: Duration) {
-        // Or clients would wait there for nobody.
-        self.custody.release(self.open.keys().copied());
-        // From now on they are open only as long as those who accept there have use for them.
-        self.open.clear();
-        self.order_all(|| Order::Stop { grace });
-        for core in &mut self.cores {
-            core.worker.ended().await;
-            core.streams.ended().await;
-        }
-        self.common.access.end();
     }
 
     /// Makes it so. What is claimed of `changes` is free of conflicts.

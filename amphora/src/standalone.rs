@@ -14,7 +14,7 @@ use tracing::{error, info};
 
 use crate::{
     access,
-    housekeeper::{self, Ending, Housekeeper, persist},
+    housekeeper::{self, Ending, Finish, Housekeeper, persist},
     limits::SNAPSHOT_FILE_BYTES_MAX,
     metrics::Endpoint,
     strict::Flaw,
@@ -70,7 +70,7 @@ impl Standalone {
                 while hangups.recv().await.is_some() {
                     reload(&housekeeper, &self.snapshot, &mut texts);
                 }
-                Ok(())
+                Ok(Finish::Stop)
             },
         )
     }

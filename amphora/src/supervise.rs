@@ -1,11 +1,11 @@
 //! The parent of an agent: starts it, starts it again at once when it dies, holds its listening sockets meanwhile, and
-//! stays out of its way.
+//! stays out of its way. Told to, by SIGUSR2 or by the agent, it has the program that is on disk by then take over (D53).
 //!
 //! It may itself be killed: the agent lives on, and the next supervisor waits for it instead of failing.
 
 use std::{
     ffi::OsString,
-    io,
+    io, mem,
     os::{fd::OwnedFd, unix::process::ExitStatusExt},
     path::PathBuf,
     pin::pin,
@@ -13,11 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::LocalBoxFuture;
 use krater_amphora_api::AmphoraId;
 use rustix::process::{Pid, kill_process, setsid};
 use tokio::{
+    io::unix::AsyncFd,
     process::{Child, Command},
     signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
     time::sleep,
 };
 use tracing::{error, info, warn};
@@ -32,6 +35,11 @@ use crate::{
     network::{self, Lodging},
 };
 
+mod predecessors;
+mod succession;
+
+use predecessors::Predecessors;
+
 /// What to keep alive.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
@@ -42,6 +50,16 @@ pub(crate) struct Supervisor {
     pub(crate) drain: Duration,
     /// Who lives in a namespace of its own, and on which network.
     pub(crate) network: Option<(AmphoraId, network::Settings)>,
+    pub(crate) upgrade: Upgrade,
+}
+
+/// What processes get that have a successor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upgrade {
+    /// How long their connections may go on.
+    pub(crate) drain: Duration,
+    /// Resident bytes beyond which they are ended.
+    pub(crate) memory_max: u64,
 }
 
 /// How supervision ended.
@@ -89,26 +107,30 @@ impl Supervisor {
         custodian: &mut Custodian,
         lodging: &mut Option<Lodging>,
     ) -> io::Result<End> {
+        let mut predecessors = Predecessors::new(self.upgrade);
         loop {
             if self.wait_for_living_agent(orders).await? == Living::AskedToEnd {
                 return Ok(End::Done);
             }
-            let began = Instant::now();
-            let (agent, input) = Custodian::connect()?;
             self.provide(lodging)?;
-            let mut child = self.start(input, lodging.as_ref())?;
-            info!(pid = child.id(), "the agent was started");
-            let serving = custodian.serve(agent);
+            let mut agent = self.start(Task::Begin, lodging.as_ref())?;
+            info!(pid = agent.child.id(), "the agent was started");
             let (status, asked) = {
                 // What the one before had is kept for this one, as long as it comes up.
-                let mut let_go = pin!(let_go_for(&self.state_dir, child.id(), RESUME_TIME_MAX));
-                let attending = self.attend(&mut child, orders, serving);
+                let pid = agent.child.id();
+                let mut let_go = pin!(let_go_for(&self.state_dir, pid, RESUME_TIME_MAX));
+                let lodging = lodging.as_ref();
+                let attending =
+                    self.attend_all(&mut agent, orders, custodian, lodging, &mut predecessors);
                 let mut attending = pin!(attending);
                 tokio::select! {
                     ended = &mut attending => ended?,
                     () = &mut let_go => attending.await?,
                 }
             };
+            if asked {
+                predecessors.end(self.drain).await;
+            }
             match status.code() {
                 Some(0) => return Ok(End::Done),
                 Some(code) if code == i32::from(BAD_CONFIGURATION) => {
@@ -126,7 +148,7 @@ impl Supervisor {
                     "the agent died and is started again"
                 ),
             }
-            let pause = backoff.after(began.elapsed());
+            let pause = backoff.after(agent.began.elapsed());
             if !pause.is_zero() {
                 // It keeps dying: others do better.
                 let_go_for(&self.state_dir, None, Duration::ZERO).await;
@@ -147,8 +169,29 @@ impl Supervisor {
         }
     }
 
-    /// Starts the agent, with its end of the socket over which listening sockets are held for it.
-    fn start(&self, input: OwnedFd, lodging: Option<&Lodging>) -> io::Result<Child> {
+    /// Attends to an agent and to those that take its place. Answers how the last one ended, and whether it had been asked
+    /// to.
+    async fn attend_all(
+        &self,
+        agent: &mut Agent,
+        orders: &mut Orders,
+        custodian: &mut Custodian,
+        lodging: Option<&Lodging>,
+        predecessors: &mut Predecessors,
+    ) -> io::Result<(ExitStatus, bool)> {
+        loop {
+            match self.attend(agent, orders, custodian, lodging).await? {
+                Attended::Ended { status, asked } => return Ok((status, asked)),
+                Attended::Succeeded(successor) => {
+                    predecessors.add(mem::replace(agent, *successor).child);
+                }
+            }
+        }
+    }
+
+    /// Starts an agent, with its end of the socket over which listening sockets are held for it.
+    fn start(&self, task: Task, lodging: Option<&Lodging>) -> io::Result<Agent> {
+        let (socket, input) = Custodian::connect()?;
         // The link and not its target: a binary that was replaced is the one to be started.
         let program = std::env::current_exe()?;
         let program = match program
@@ -158,23 +201,42 @@ impl Supervisor {
             Some(path) => PathBuf::from(path),
             None => program,
         };
-        Command::new(program)
+        let succeeds = (task == Task::Succeed).then_some("--succeed");
+        let child = Command::new(program)
             .args(&self.arguments)
             .envs(lodging.map(Lodging::for_child).transpose()?)
+            .args(succeeds)
             .stdin(Stdio::from(input))
-            .spawn()
+            .spawn()?;
+        Ok(Agent {
+            child,
+            socket,
+            began: Instant::now(),
+        })
     }
 
-    /// Waits for the child, passes orders on and serves it. Answers how it ended, and whether it had been asked to.
+    /// Waits for the agent, passes orders on and serves it, until it has ended or another one has taken its place.
     async fn attend(
         &self,
-        child: &mut Child,
+        agent: &mut Agent,
         orders: &mut Orders,
-        serving: impl Future<Output = ()>,
-    ) -> io::Result<(ExitStatus, bool)> {
+        custodian: &mut Custodian,
+        lodging: Option<&Lodging>,
+    ) -> io::Result<Attended> {
         let mut asked = false;
-        let mut serving = pin!(serving);
+        let wish = Notify::new();
+        let Agent { child, socket, .. } = agent;
+        let mut serving = pin!(custodian.serve(socket, &wish));
+        let mut succession: Option<LocalBoxFuture<'_, io::Result<Agent>>> = None;
         loop {
+            let mut wanted = false;
+            let is_succeeded = succession.is_some();
+            let succeeded = async {
+                match &mut succession {
+                    Some(succession) => succession.await,
+                    None => std::future::pending().await,
+                }
+            };
             // Once asked, the child gets its time and a margin, and then is not asked any more.
             let patience = async {
                 if asked {
@@ -184,16 +246,34 @@ impl Supervisor {
                 }
             };
             tokio::select! {
-                status = child.wait() => return Ok((status?, asked)),
-                order = orders.next() => {
-                    pass_on(child.id(), order);
-                    asked |= order != Order::Reread;
+                outcome = succeeded => match outcome {
+                    Ok(successor) => return Ok(Attended::Succeeded(Box::new(successor))),
+                    Err(error) => {
+                        error!(%error, "the successor does not serve: the agent goes on");
+                        succession = None;
+                    }
+                },
+                // Its death while it is succeeded is no death: its successor serves as soon as it could.
+                status = child.wait(), if !is_succeeded => {
+                    return Ok(Attended::Ended { status: status?, asked });
                 }
+                // An order that comes while they change places is for who serves then.
+                order = orders.next(), if !is_succeeded => {
+                    wanted = order == Order::Succeed;
+                    asked |= matches!(order, Order::End | Order::Interrupt);
+                    if !wanted {
+                        pass_on(child.id(), order);
+                    }
+                }
+                () = wish.notified() => wanted = true,
                 () = &mut serving => {}
                 () = patience => {
                     warn!("the agent does not end and is killed");
                     child.start_kill()?;
                 }
+            }
+            if wanted && !asked && succession.is_none() {
+                succession = Some(Box::pin(self.succeed(child.id(), lodging)));
             }
         }
     }
@@ -218,12 +298,40 @@ impl Supervisor {
             tokio::select! {
                 order = orders.next() => {
                     pass_on(pid.and_then(|pid| u32::try_from(pid).ok()), order);
-                    asked |= order != Order::Reread;
+                    asked |= matches!(order, Order::End | Order::Interrupt);
                 }
                 () = sleep(POLL) => {}
             }
         }
     }
+}
+
+/// A process that serves or is about to, and what is spoken over with it.
+#[derive(Debug)]
+struct Agent {
+    child: Child,
+    socket: AsyncFd<OwnedFd>,
+    began: Instant,
+}
+
+/// What an agent is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    /// To serve.
+    Begin,
+    /// To serve as soon as the one before it lets go.
+    Succeed,
+}
+
+/// Why an agent is attended to no longer.
+enum Attended {
+    Ended {
+        status: ExitStatus,
+        /// It had been asked to.
+        asked: bool,
+    },
+    /// This one serves now; what it had open may go on in the one before it.
+    Succeeded(Box<Agent>),
 }
 
 /// Whether an agent was there.
@@ -240,6 +348,7 @@ struct Orders {
     term: Signal,
     int: Signal,
     hangup: Signal,
+    user: Signal,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,6 +356,7 @@ enum Order {
     End,
     Interrupt,
     Reread,
+    Succeed,
 }
 
 impl Orders {
@@ -255,6 +365,7 @@ impl Orders {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -263,6 +374,7 @@ impl Orders {
             _ = self.term.recv() => Order::End,
             _ = self.int.recv() => Order::Interrupt,
             _ = self.hangup.recv() => Order::Reread,
+            _ = self.user.recv() => Order::Succeed,
         }
     }
 }
@@ -278,6 +390,7 @@ fn pass_on(pid: Option<u32>, order: Order) {
         Order::End => rustix::process::Signal::TERM,
         Order::Interrupt => rustix::process::Signal::INT,
         Order::Reread => rustix::process::Signal::HUP,
+        Order::Succeed => rustix::process::Signal::USR2,
     };
     if let Err(error) = kill_process(pid, signal) {
         warn!(%error, "a signal could not be passed on");

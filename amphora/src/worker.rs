@@ -13,13 +13,14 @@ use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{mpsc, oneshot},
     task::spawn_local,
-    time::{Instant, sleep},
+    time::sleep,
 };
 
 use crate::{
     listen::Listening,
     local::{Common, Local},
     order::Order,
+    world::Leave,
 };
 
 mod accept;
@@ -149,15 +150,14 @@ impl Worker {
         }
     }
 
-    async fn stop(self, grace: Duration) {
-        let deadline = Instant::now() + grace;
+    async fn stop(self, grace: Duration, leave: Leave) {
         for door in self.doors.values() {
             door.close(None);
         }
         for door in self.doors.values() {
             door.shut().await;
         }
-        self.local.drain(deadline).await;
+        self.local.drain(grace, leave).await;
     }
 }
 
@@ -185,7 +185,7 @@ fn run(
         spawn_local(sweep(Rc::clone(&worker.local)));
         while let Some(order) = orders.recv().await {
             match order {
-                Order::Stop { grace } => return worker.stop(grace).await,
+                Order::Stop { grace, leave } => return worker.stop(grace, leave).await,
                 order => worker.handle_order(order),
             }
         }

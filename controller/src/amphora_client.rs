@@ -147,6 +147,17 @@ impl AmphoraClient {
         Err(failure(status, &answer))
     }
 
+    /// Has the program on the amphora's disk take over. That it has shows by another boot id.
+    pub(crate) async fn succeed(&self) -> Result<(), AgentError> {
+        let (status, answer) = self
+            .call(Method::POST, "/v1/successor", Bytes::new())
+            .await?;
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(failure(status, &answer))
+    }
+
     async fn call(
         &self,
         method: Method,

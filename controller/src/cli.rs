@@ -21,6 +21,7 @@ mod audit;
 mod ca;
 mod config;
 mod db;
+mod fleet;
 mod host;
 mod lb;
 mod secret;
@@ -59,6 +60,9 @@ enum Command {
     /// Look at the authority that certifies the fleet, and have another one take over.
     #[command(subcommand)]
     Ca(ca::CaVerb),
+    /// Change all amphorae, one after another.
+    #[command(subcommand)]
+    Fleet(fleet::FleetVerb),
     /// Look at load balancers.
     #[command(subcommand)]
     Lb(lb::LbVerb),
@@ -226,6 +230,7 @@ impl Cli {
             Command::Amphora(look) => look.run(amphora::list, amphora::show),
             Command::Host(verb) => show(host::run(*verb)),
             Command::Ca(verb) => show(ca::run(verb)),
+            Command::Fleet(fleet::FleetVerb::Upgrade(wish)) => show(fleet::upgrade(*wish)),
             Command::Lb(lb::LbVerb::Look(look)) => look.run(lb::list, lb::show),
             Command::Lb(lb::LbVerb::Members { id, from }) => show(lb::members(from, id)),
             Command::Lb(lb::LbVerb::Causes { id, from }) => show(lb::causes(from, id)),

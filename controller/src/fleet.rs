@@ -441,6 +441,14 @@ impl Agents for Fleet {
         }
     }
 
+    async fn upgrade(&self, amphora: AmphoraId) -> Result<(), String> {
+        let Some(found) = self.amphora(amphora) else {
+            return Err(UNKNOWN.to_owned());
+        };
+        let asked = found.client.succeed().await;
+        asked.map_err(|error| chain(&error))
+    }
+
     async fn renew(&self, amphora: AmphoraId) -> Result<(), String> {
         match self.amphora(amphora) {
             Some(found) if !found.is_attended(&self.parts) => Err(format!(

@@ -48,6 +48,9 @@ pub(crate) struct AmphoraDocument {
     pub(crate) behind: u64,
     pub(crate) zone: String,
     pub(crate) tenancy: String,
+    /// In this minute and the one before, but for what clients are at fault for.
+    #[serde(default)]
+    pub(crate) recent_failures: u64,
 }
 
 /// The fleet as it travels to operators.
@@ -61,6 +64,7 @@ pub(crate) fn router(application: Arc<dyn Application>) -> Router {
     Router::new()
         .route("/krater/v1/amphorae", get(list))
         .route("/krater/v1/amphorae/{id}", get(show))
+        .route("/krater/v1/amphorae/{id}/upgrade", post(upgrade))
         .route("/krater/v1/audit", get(trail))
         .route("/krater/v1/secrets/refresh", post(refresh_secrets))
         .route("/krater/v1/loadbalancers/{id}/members", get(members::list))
@@ -103,24 +107,47 @@ async fn refresh_secrets(
     State(application): State<Arc<dyn Application>>,
     headers: HeaderMap,
 ) -> Response {
-    const ROUTE: &str = "operator_secrets_refresh";
-    let done = async {
-        let caller = authenticated(&*application, &headers).await?;
-        let envelope = Envelope::default();
-        let operation = Operation::RefreshSecrets;
-        let done = application.operate(&caller, operation, &envelope).await;
-        done.map_err(refused)
+    let done = operate(&*application, &headers, Operation::RefreshSecrets).await;
+    accepted(
+        "operator_secrets_refresh",
+        done,
+        "all secrets in use are read again",
+    )
+}
+
+async fn upgrade(
+    State(application): State<Arc<dyn Application>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let done = match id.parse() {
+        Ok(id) => operate(&*application, &headers, Operation::Upgrade(id)).await,
+        Err(_) => Err((StatusCode::NOT_FOUND, format!("Amphora {id} not found."))),
     };
-    match done.await {
-        Ok(()) => answer(
-            ROUTE,
-            StatusCode::ACCEPTED,
-            &Message {
-                message: "all secrets in use are read again".to_owned(),
-            },
-        ),
-        Err((status, message)) => answer(ROUTE, status, &Message { message }),
-    }
+    accepted(
+        "operator_amphora_upgrade",
+        done,
+        "the program on its host's disk takes over; it has when pid and version have changed",
+    )
+}
+
+async fn operate(
+    application: &dyn Application,
+    headers: &HeaderMap,
+    operation: Operation,
+) -> Result<(), (StatusCode, String)> {
+    let caller = authenticated(application, headers).await?;
+    let envelope = Envelope::default();
+    let done = application.operate(&caller, operation, &envelope).await;
+    done.map_err(refused)
+}
+
+fn accepted(route: &'static str, done: Result<(), (StatusCode, String)>, what: &str) -> Response {
+    let (status, message) = match done {
+        Ok(()) => (StatusCode::ACCEPTED, what.to_owned()),
+        Err(refused) => refused,
+    };
+    answer(route, status, &Message { message })
 }
 
 async fn trail(
@@ -221,6 +248,7 @@ fn document(view: AmphoraView) -> AmphoraDocument {
             Tenancy::Dedicated => "dedicated",
         }
         .to_owned(),
+        recent_failures: view.recent_failures,
     }
 }
 

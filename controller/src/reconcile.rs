@@ -93,6 +93,9 @@ pub(crate) trait Agents: Send + Sync + 'static {
     async fn retire(&self, amphora: AmphoraId) -> Result<(), StoreError>;
     /// Gives the amphora a new certificate. The error is a sentence.
     async fn renew(&self, amphora: AmphoraId) -> Result<(), String>;
+
+    /// Has the program on the amphora's disk take over from the one that runs.
+    async fn upgrade(&self, amphora: AmphoraId) -> Result<(), String>;
     /// The fleet for operators; `behind` says how many load balancers on an amphora are not up to date there.
     fn views(&self, behind: &dyn Fn(AmphoraId) -> u64) -> Vec<AmphoraView>;
 }

@@ -360,6 +360,11 @@ impl Sightings {
         self.lock().failures.of(listener, now)
     }
 
+    /// What failed lately at the listeners of an amphora that no client is at fault for.
+    pub(crate) fn failures_of(&self, amphora: AmphoraId, now: Timestamp) -> u64 {
+        self.lock().failures.of_amphora(amphora, now)
+    }
+
     /// Since when failures are counted.
     pub(crate) fn failures_since(&self) -> Option<Timestamp> {
         self.lock().failures.began()

@@ -55,7 +55,6 @@ pub(crate) use wishes::{new_listener, new_member, pool_of};
 
 /// The amphora there is.
 pub(crate) const AMPHORA: AmphoraId = AmphoraId::new(Uuid::from_u128(0xa));
-
 /// Another one, which load balancers may move to once [`Pretended::set_room_elsewhere`] says so.
 pub(crate) const OTHER: AmphoraId = AmphoraId::new(Uuid::from_u128(0xb));
 
@@ -347,6 +346,10 @@ impl Agents for Pretended {
         Ok(())
     }
 
+    async fn upgrade(&self, _: AmphoraId) -> Result<(), String> {
+        Ok(())
+    }
+
     async fn renew(&self, _: AmphoraId) -> Result<(), String> {
         Ok(())
     }
@@ -374,6 +377,7 @@ impl Agents for Pretended {
             certified_until: None,
             is_renewing: false,
             turn: None,
+            recent_failures: 0,
         };
         [AMPHORA, OTHER].map(view).into()
     }

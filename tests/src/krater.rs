@@ -261,7 +261,8 @@ fn kill(pid: u32) {
     send(pid, Signal::KILL);
 }
 
-fn send(pid: u32, signal: Signal) {
+/// Sends a signal to a process; one that is gone already is fine.
+pub fn send(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         // Gone already is as good as ended.
         let _ = kill_process(pid, signal);

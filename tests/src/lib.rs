@@ -32,7 +32,7 @@ pub use exposition::Exposition;
 pub use hosted::{HostedAmphorae, host_token, krater_host, krater_host_json};
 pub use http::{Answer, Connection, fetch};
 pub use keystone::Keystone;
-pub use krater::Krater;
+pub use krater::{Krater, send};
 pub use load::{Load, LoadReport, percentile};
 pub use member::{HttpMember, TcpMember};
 pub use namespace::Namespace;

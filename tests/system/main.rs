@@ -37,3 +37,4 @@ mod tokens;
 mod traffic;
 mod treatment;
 mod turns;
+mod upgrade;

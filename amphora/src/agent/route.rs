@@ -1,4 +1,4 @@
-//! Method and path → answer, as JSON. Six routes.
+//! Method and path → answer, as JSON. Seven routes.
 
 use std::{convert::Infallible, rc::Rc, time::Duration};
 
@@ -30,7 +30,9 @@ pub(crate) async fn answer(
         (&Method::DELETE, ["v1", "load-balancers", id]) => {
             delete(agent, id, request.uri().query()).await
         }
+        (&Method::POST, ["v1", "successor"]) => succeed(&agent),
         (_, ["v1", "info" | "report" | "load-balancers"]) => not_allowed("GET"),
+        (_, ["v1", "successor"]) => not_allowed("POST"),
         (_, ["v1", "load-balancers", _]) => not_allowed("PUT, DELETE"),
         _ => error(StatusCode::NOT_FOUND, format!("there is nothing at {path}")),
     })
@@ -50,6 +52,19 @@ fn list(agent: &Agent) -> Response<Full<Bytes>> {
             .collect::<Vec<_>>()
     });
     or_refusal(lines.map_err(Refusal::from))
+}
+
+/// Has the program that is on disk now take over. Whether it has, the next report tells by its boot id.
+fn succeed(agent: &Agent) -> Response<Full<Bytes>> {
+    match agent.ask_for_successor() {
+        Ok(true) => json(StatusCode::ACCEPTED, &agent.info()),
+        Ok(false) => error(
+            StatusCode::CONFLICT,
+            "no supervisor looks after this process, so nobody could start its successor"
+                .to_owned(),
+        ),
+        Err(ending) => or_refusal::<()>(Err(Refusal::from(ending))),
+    }
 }
 
 async fn put(agent: Rc<Agent>, id: &str, body: Incoming) -> Response<Full<Bytes>> {

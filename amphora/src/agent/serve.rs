@@ -31,21 +31,28 @@ use crate::{
     network::outside,
 };
 
-/// Serves controllers for as long as the process lives.
+/// Serves controllers until another process does.
 pub(crate) async fn serve(agent: Rc<Agent>, identity: Rc<RefCell<Identity>>, address: SocketAddr) {
-    let answer = move |request| route::answer(Rc::clone(&agent), request);
-    serve_with(identity, address, "agent", answer).await;
+    let asked = Rc::clone(&agent);
+    let answer = move |request| route::answer(Rc::clone(&asked), request);
+    let left = move || {
+        let agent = Rc::clone(&agent);
+        async move { agent.left().await }
+    };
+    serve_with(identity, address, "agent", answer, left).await;
 }
 
-/// Serves controllers with these answers for as long as the process lives.
-pub(crate) async fn serve_with<A, F>(
+/// Serves controllers with these answers until the process is `left`.
+pub(crate) async fn serve_with<A, F, L>(
     identity: Rc<RefCell<Identity>>,
     address: SocketAddr,
     purpose: &'static str,
     answer: A,
+    left: impl Fn() -> L + Clone + 'static,
 ) where
     A: Fn(Request<Incoming>) -> F + Clone + 'static,
     F: Future<Output = Result<Response<Full<Bytes>>, Infallible>> + 'static,
+    L: Future<Output = ()> + 'static,
 {
     let listener = listen(address, purpose).await;
     let places = Arc::new(Semaphore::new(AGENT_CONNECTIONS_MAX));
@@ -53,13 +60,20 @@ pub(crate) async fn serve_with<A, F>(
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
-        let (stream, peer) = accept(&listener).await;
-        let answer = answer.clone();
+        let (stream, peer) = tokio::select! {
+            accepted = accept(&listener) => accepted,
+            () = left() => return,
+        };
+        let (answer, left) = (answer.clone(), left.clone());
         let acceptor = TlsAcceptor::from(identity.borrow().server());
         tokio::task::spawn_local(async move {
             let _place = place;
-            if let Err(error) = converse(answer, acceptor, stream).await {
-                debug!(%peer, %error, "a connection to the agent failed");
+            tokio::select! {
+                outcome = converse(answer, acceptor, stream) => if let Err(error) = outcome {
+                    debug!(%peer, %error, "a connection to the agent failed");
+                },
+                // Who asks again finds the process that answers now.
+                () = left() => {}
             }
         });
     }

@@ -100,6 +100,11 @@ impl Turns {
         }
     }
 
+    /// Has nothing more to do with them: a process on this host has taken them on, by what was written down.
+    pub(crate) fn hand_over(&self) {
+        self.announcer.borrow_mut().take();
+    }
+
     fn wanted(&self, balancer: &Balancer) -> Option<Wanted> {
         let snapshot = &balancer.snapshot;
         let announcement = snapshot.announcement()?.clone();

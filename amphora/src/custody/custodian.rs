@@ -8,8 +8,8 @@ use std::{
 };
 
 use krater_amphora_core::transition::Place;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use tokio::{io::unix::AsyncFd, time::sleep};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
+use tokio::{io::unix::AsyncFd, sync::Notify, time::sleep};
 use tracing::warn;
 
 use super::packet::{self, Packet};
@@ -43,18 +43,29 @@ impl Custodian {
     /// Gives an agent what is held, then holds what it leaves. Never ends: to be dropped when the agent has died.
     ///
     /// What an agent wants that lives and has stopped speaking is not known any more, and is let go of.
-    pub(crate) async fn serve(&mut self, agent: AsyncFd<OwnedFd>) {
-        match self.converse(&agent).await {
+    ///
+    /// `wish` is notified when the agent wants to be succeeded.
+    pub(crate) async fn serve(&mut self, agent: &AsyncFd<OwnedFd>, wish: &Notify) {
+        match self.converse(agent, wish).await {
             Err(error) if is_end(&error) => sleep(CUSTODY_PATIENCE).await,
             Err(error) => warn!(%error, "listening sockets cannot be held for the agent"),
             Ok(()) => {}
         }
-        drop(agent);
         self.held.clear();
+        // It has to notice: standard input is the same socket.
+        let _ = shutdown(agent.get_ref(), Shutdown::Both);
         pending().await
     }
 
-    async fn converse(&mut self, agent: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    /// Waits until an agent says that it could serve.
+    pub(crate) async fn hear_ready(agent: &AsyncFd<OwnedFd>) -> io::Result<()> {
+        match when_readable(agent, |agent| packet::receive(agent)).await? {
+            (Packet::Ready, _) => Ok(()),
+            _ => Err(packet::unexpected()),
+        }
+    }
+
+    async fn converse(&mut self, agent: &AsyncFd<OwnedFd>, wish: &Notify) -> io::Result<()> {
         for (place, descriptors) in &self.held {
             let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
             when_writable(agent, |agent| {
@@ -73,6 +84,8 @@ impl Custodian {
                 Packet::Release(place) => {
                     self.held.remove(&place);
                 }
+                Packet::Succeed => wish.notify_one(),
+                Packet::Ready => return Err(packet::unexpected()),
                 Packet::Done => {
                     when_writable(agent, |agent| packet::send(agent, &Packet::Done, &[])).await?;
                 }

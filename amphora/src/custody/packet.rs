@@ -24,6 +24,10 @@ pub(super) enum Packet {
     Release(Place),
     /// That was all; or: all of that was done.
     Done,
+    /// Who says so could serve, and waits for the one before it to let go.
+    Ready,
+    /// Who says so wants to be succeeded by the program as it is on disk now.
+    Succeed,
 }
 
 /// The most descriptors that the kernel takes with one packet (`SCM_MAX_FD`). Of an address with more sockets, which
@@ -94,6 +98,8 @@ impl Packet {
             Self::Hold(place) => format!("hold {} {}", place.transport, place.address),
             Self::Release(place) => format!("release {} {}", place.transport, place.address),
             Self::Done => String::from("done"),
+            Self::Ready => String::from("ready"),
+            Self::Succeed => String::from("succeed"),
         }
     }
 
@@ -101,7 +107,14 @@ impl Packet {
         let mut words = line.split(' ');
         let verb = words.next()?;
         let place = match (words.next(), words.next(), words.next()) {
-            (None, ..) => return (verb == "done").then_some(Self::Done),
+            (None, ..) => {
+                return match verb {
+                    "done" => Some(Self::Done),
+                    "ready" => Some(Self::Ready),
+                    "succeed" => Some(Self::Succeed),
+                    _ => None,
+                };
+            }
             (Some(transport), Some(address), None) => Place {
                 transport: match transport {
                     "tcp" => Transport::Stream,
@@ -137,7 +150,9 @@ mod tests {
                 }
             }
         }
-        assert_eq!(Packet::read(&Packet::Done.line()), Some(Packet::Done));
+        for packet in [Packet::Done, Packet::Ready, Packet::Succeed] {
+            assert_eq!(Packet::read(&packet.line()), Some(packet));
+        }
     }
 
     #[test]

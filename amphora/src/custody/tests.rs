@@ -23,12 +23,13 @@ fn supervised<const N: usize>(agents: [fn(Custody); N]) {
         .unwrap();
     runtime.block_on(async {
         let mut custodian = Custodian::default();
+        let wish = tokio::sync::Notify::new();
         for agent in agents {
             let (socket, input) = Custodian::connect().unwrap();
             let agent = tokio::task::spawn_blocking(move || agent(Custody::over(input)));
             tokio::select! {
                 outcome = agent => outcome.unwrap(),
-                () = custodian.serve(socket) => unreachable!(),
+                () = custodian.serve(&socket, &wish) => unreachable!(),
             }
         }
     });

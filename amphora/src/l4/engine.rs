@@ -263,7 +263,7 @@ impl Engine {
     fn take_orders(&mut self) -> Course {
         loop {
             match self.inbox.orders.try_recv() {
-                Ok(Order::Stop { grace }) => self.stop(grace),
+                Ok(Order::Stop { grace, .. }) => self.stop(grace),
                 Ok(order) => self.handle_order(order),
                 Err(TryRecvError::Empty) => return Course::Onward,
                 Err(TryRecvError::Disconnected) => return Course::End,

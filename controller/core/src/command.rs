@@ -168,6 +168,8 @@ pub enum Operation {
     FailOver(AmphoraId),
     /// PUT /amphorae/{id}/config: it gets a new certificate, and everything it carries once more.
     Configure(AmphoraId),
+    /// POST /krater/v1/amphorae/{id}/upgrade: the program that is on its host's disk takes over.
+    Upgrade(AmphoraId),
     /// POST /krater/v1/secrets/refresh: all secrets in use are read again.
     RefreshSecrets,
     /// DELETE /amphorae/{id}: as a failover, but only of one that is silent or carries nothing.

@@ -148,6 +148,8 @@ pub struct AmphoraView {
     /// How it takes turns at the addresses of the only load balancer that it carries, if it does; filled in for who
     /// asks.
     pub turn: Option<TurnView>,
+    /// What failed at its listeners in this minute and the one before, and was no client's fault nor refused on purpose.
+    pub recent_failures: u64,
 }
 
 /// How an amphora takes turns at the addresses of a load balancer.

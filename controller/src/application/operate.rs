@@ -110,8 +110,10 @@ impl Application {
         if !policy::permits_everywhere(caller, Action::Administer) {
             return Err(Refusal::NotPermitted);
         }
-        let (Operation::FailOver(id) | Operation::Configure(id) | Operation::Delete(id)) =
-            operation
+        let (Operation::FailOver(id)
+        | Operation::Configure(id)
+        | Operation::Upgrade(id)
+        | Operation::Delete(id)) = operation
         else {
             self.parts.vault.ask();
             return Ok(());
@@ -121,7 +123,9 @@ impl Application {
         let may = match operation {
             Operation::FailOver(_) => !is_empty,
             Operation::RefreshSecrets => true,
-            Operation::Configure(_) => view.status != AmphoraStatus::PendingDelete,
+            Operation::Configure(_) | Operation::Upgrade(_) => {
+                view.status != AmphoraStatus::PendingDelete
+            }
             Operation::Delete(_) => {
                 is_empty
                     || matches!(
@@ -143,6 +147,11 @@ impl Application {
                 }
             }
             Operation::RefreshSecrets => {}
+            Operation::Upgrade(_) => {
+                let asked = self.parts.agents.upgrade(id).await;
+                asked.map_err(Refusal::Unavailable)?;
+                self.note(record::of_amphora(caller, id, envelope)).await;
+            }
             Operation::Configure(_) => {
                 let renewed = self.parts.agents.renew(id).await;
                 renewed.map_err(Refusal::Unavailable)?;

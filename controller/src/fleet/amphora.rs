@@ -238,6 +238,7 @@ impl Amphora {
             certified_until: self.certified_until(parts),
             is_renewing: self.renewing.load(Ordering::Acquire),
             turn: None,
+            recent_failures: parts.known.sightings.failures_of(self.id, clock::now()),
         }
     }
 

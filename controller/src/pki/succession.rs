@@ -154,14 +154,15 @@ mod tests {
         let authority = Authority::open(folder.path(), clock::now()).unwrap();
         let first = authority.present().fingerprints();
         let mut phases = Vec::new();
-        let mut identities = vec![authority.controller(clock::now()).unwrap()];
+        let certificate = || authority.controller(clock::now()).unwrap().certificate_pem;
+        let mut certificates = vec![certificate()];
         for _ in 0..3 {
             let text = authority.present().advanced(clock::now()).unwrap();
             authority.keep(&text).unwrap();
             authority.take(&text).unwrap();
             let present = authority.present();
             phases.push((present.phase(), present.fingerprints().len()));
-            identities.push(authority.controller(clock::now()).unwrap());
+            certificates.push(certificate());
             // What rests there is read back as the same.
             let again = Authority::open(folder.path(), clock::now()).unwrap();
             assert_eq!(again.certificate_pem(), authority.certificate_pem());
@@ -174,7 +175,8 @@ mod tests {
         assert_eq!(phases, expected);
         assert_ne!(authority.present().fingerprints(), first);
         // A certificate is issued anew when another authority signs, and not before.
-        assert!(identities[0] == identities[1] && identities[1] != identities[2]);
-        assert!(identities[2] == identities[3]);
+        assert_eq!(certificates[0], certificates[1]);
+        assert_ne!(certificates[1], certificates[2]);
+        assert_eq!(certificates[2], certificates[3]);
     }
 }

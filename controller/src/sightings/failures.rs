@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use krater_amphora_api::{AmphoraId, BootId, ListenerId, LoadBalancerReport};
+use krater_amphora_api::{AmphoraId, BootId, Cause, ListenerId, LoadBalancerReport, Side};
 use krater_controller_core::failures::{Heard, Hour, MINUTES};
 
 /// By listener. Nothing of it outlives this process: an hour is too short for that.
@@ -78,6 +78,22 @@ impl Failures {
             }
         }
         recent
+    }
+
+    /// What failed at the listeners of an amphora in this minute and the one before, but for what clients are at fault for
+    /// and what was refused on purpose.
+    pub(super) fn of_amphora(&self, amphora: AmphoraId, now: Timestamp) -> u64 {
+        let its = self.listeners.values();
+        let its = its.filter(|listener| listener.heard.contains_key(&amphora));
+        its.flat_map(|listener| listener.hour.over(minute(now), 1))
+            .filter(|(cause, _)| {
+                Cause::named(cause).is_none_or(|cause| {
+                    matches!(cause.side(), Side::Network | Side::Member)
+                        || matches!(cause, Cause::LbExhausted | Cause::LbPortsExhausted)
+                })
+            })
+            .map(|(_, times)| times)
+            .sum()
     }
 
     /// Since when failures are counted, as far as anything is told of them.

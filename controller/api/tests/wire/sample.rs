@@ -345,6 +345,7 @@ pub(crate) fn amphorae() -> Vec<AmphoraView> {
         certified_until: Some("2025-04-03T10:11:12Z".parse().unwrap()),
         is_renewing: false,
         turn: None,
+        recent_failures: 0,
     };
     let [first, second, third] = AMPHORAE;
     vec![
@@ -357,6 +358,7 @@ pub(crate) fn amphorae() -> Vec<AmphoraView> {
             zone: "south".into(),
             load_balancers: vec![own, LoadBalancerId::new(uuid(9))],
             is_renewing: true,
+            recent_failures: 0,
             ..amphora(second, "2025-03-04T10:11:21Z")
         },
         AmphoraView {
