@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path, time::Duration};
 
-use krater_amphora_api::{BootId, Cause, SnapshotSpec};
+use krater_amphora_api::{AnnouncementReport, AnnouncementState, BootId, Cause, SnapshotSpec};
 use krater_amphora_core::snapshot::Snapshot;
 
 use super::{
@@ -114,6 +114,7 @@ fn scrape() -> Scrape {
     let spec = serde_json::json!({
         "load_balancer": "00000000-0000-4000-8000-000000000001", "generation": 3,
         "vips": [{"address": "127.0.0.1"}],
+        "announcement": {"virtual_router": 1, "priority": 100, "address": "127.0.0.2", "peers": ["127.0.0.3"]},
         "listeners": [{"id": "00000000-0000-4000-8000-000000000002", "protocol": "http", "port": 80,
             "default_pool": "00000000-0000-4000-8000-000000000003"},
             {"id": "00000000-0000-4000-8000-000000000006", "protocol": "udp", "port": 80}],
@@ -130,6 +131,12 @@ fn scrape() -> Scrape {
     let member = snapshot.pools()[0].members[0].id;
     let world = World::default();
     let world = world.with(lb, Some(world.prepare(snapshot).unwrap()), 1);
+    let active = AnnouncementReport {
+        state: AnnouncementState::Active,
+        reason: None,
+    };
+    let standing = world.balancers[&lb].standing.as_ref().unwrap();
+    standing.store(Some(Arc::new(active)));
     let pool = world.balancers[&lb].pools[0].clone();
     let lane = pool.members[0].meter.of(0);
     lane.responses.count(200);
