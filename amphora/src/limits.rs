@@ -430,3 +430,7 @@ pub(crate) const SUCCESSION_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Between two looks whether a successor's turn has come: who connects waits meanwhile.
 pub(crate) const SUCCESSION_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long an amphora waits for others to have changed the networks of its host: each takes milliseconds, and a hundred may
+/// start at once.
+pub(crate) const NETWORK_TURN_TIME_MAX: Duration = Duration::from_secs(10);

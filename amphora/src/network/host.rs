@@ -3,10 +3,15 @@
 //! What is made here carries our mark, and only what carries it is ever removed. One process at a time changes anything.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, Permissions},
     io,
     net::IpAddr,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    },
+    path::Path,
+    time::Duration,
 };
 
 use krater_amphora_api::AmphoraId;
@@ -14,12 +19,17 @@ use rtnetlink::{
     LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan,
     packet_route::link::{InfoData, InfoVeth, LinkAttribute},
 };
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+use tokio::time::{Instant, sleep};
 
 use super::{
     INTERFACE, Settings, Vxlan,
     kernel::{Kernel, alias_of, bridge_of},
 };
+use crate::limits::{LOCK_PAUSE, NETWORK_TURN_TIME_MAX};
 
 /// The cable of an amphora, as it is called on the host.
 pub(super) fn cable(amphora: AmphoraId) -> String {
@@ -40,7 +50,7 @@ pub(super) async fn join(
     settings: &Settings,
     namespace: &OwnedFd,
 ) -> io::Result<()> {
-    let _alone = Turn::take()?;
+    let _alone = Turn::take().await?;
     let kernel = Kernel::connect()?;
     let bridge = ensure_bridge(&kernel, settings).await?;
     if let Some(vxlan) = &settings.vxlan {
@@ -65,7 +75,7 @@ pub(super) async fn join(
 
 /// Removes the cable of an amphora, and what of the network nobody uses any more.
 pub(super) async fn leave(amphora: AmphoraId) -> io::Result<()> {
-    let _alone = Turn::take()?;
+    let _alone = Turn::take().await?;
     let kernel = Kernel::connect()?;
     // Its name is ours alone, whether it was marked or the process that made it ended before that.
     if let Some(index) = kernel.index(&cable(amphora)).await? {
@@ -76,7 +86,7 @@ pub(super) async fn leave(amphora: AmphoraId) -> io::Result<()> {
 
 /// Removes bridges and tunnels of ours that nothing is joined to; their names.
 pub(super) async fn sweep() -> io::Result<Vec<String>> {
-    let _alone = Turn::take()?;
+    let _alone = Turn::take().await?;
     remove_unused(&Kernel::connect()?).await
 }
 
@@ -203,21 +213,77 @@ struct Turn {
 }
 
 impl Turn {
-    fn take() -> io::Result<Self> {
+    async fn take() -> io::Result<Self> {
+        Self::take_at(Path::new(LOCK), NETWORK_TURN_TIME_MAX).await
+    }
+
+    /// Waits for it no longer than `patience`.
+    async fn take_at(path: &Path, patience: Duration) -> io::Result<Self> {
+        let named = |doing: &str, error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot {doing} {}: {error}", path.display()),
+            )
+        };
         let file = OpenOptions::new()
             .create(true)
             .append(true)
-            .open(LOCK)
-            .map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot open {LOCK}: {error}"))
-            })?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok(Self { _file: file })
+            .mode(MODE)
+            .open(path)
+            .map_err(|error| named("open", error))?;
+        // Whoever may read it can hold it for ever. One that is not ours is for its owner to close.
+        let _ = file.set_permissions(Permissions::from_mode(MODE));
+        let deadline = Instant::now() + patience;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => sleep(LOCK_PAUSE).await,
+                Err(Errno::WOULDBLOCK) => {
+                    let reason = format!(
+                        "another process has had it for {patience:?}, and nobody else can change networks of this host"
+                    );
+                    return Err(named(
+                        "lock",
+                        io::Error::new(io::ErrorKind::TimedOut, reason),
+                    ));
+                }
+                Err(errno) => return Err(named("lock", errno.into())),
+            }
+        }
     }
 }
 
 const LOCK: &str = "/run/krater-network.lock";
+/// For us alone.
+const MODE: u32 = 0o600;
 /// What our interfaces are marked with, for people and for whoever sweeps.
 const BRIDGE: &str = "krater: bridge of a network";
 const TUNNEL: &str = "krater: tunnel of a network";
 const CABLE: &str = "krater: cable of an amphora";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_lock_of_networks_is_ours_alone_and_waited_for_no_longer_than_is_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let other = File::create(&path).unwrap();
+        other
+            .set_permissions(Permissions::from_mode(0o644))
+            .unwrap();
+        flock(&other, FlockOperation::LockShared).unwrap();
+        let refused = Turn::take_at(&path, Duration::ZERO).await.err().unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+        let (refused, name) = (refused.to_string(), path.display().to_string());
+        assert!(
+            refused.contains(&name) && refused.contains("another process"),
+            "{refused}"
+        );
+        drop(other);
+        let _turn = Turn::take_at(&path, Duration::ZERO).await.unwrap();
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, MODE);
+    }
+}
