@@ -177,7 +177,7 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    let log = match Log::start() {
+    let log = match Log::start(network::give_up_all) {
         Ok(log) => log,
         Err(reason) => return refuse("KRATER_LOG", &[Flaw::new("", reason)]),
     };

@@ -34,7 +34,9 @@ enum Line {
 impl Log {
     /// Starts logging what the filter in `KRATER_LOG` lets through; `info` and worse unless set. An error is one
     /// sentence about the filter or the system.
-    pub(crate) fn start() -> Result<Self, String> {
+    ///
+    /// The thread that writes is there before the process moves anywhere, and gives up what it may do by `renounce`.
+    pub(crate) fn start(renounce: fn() -> io::Result<()>) -> Result<Self, String> {
         let directives = std::env::var("KRATER_LOG").unwrap_or_default();
         let directives = if directives.is_empty() {
             "info"
@@ -42,7 +44,7 @@ impl Log {
             &directives
         };
         let filter = EnvFilter::try_new(directives).map_err(|error| error.to_string())?;
-        let log = Self::to(io::stderr()).map_err(|error| error.to_string())?;
+        let log = Self::to(io::stderr(), renounce).map_err(|error| error.to_string())?;
         let writer = log.clone();
         tracing_subscriber::fmt()
             .with_env_filter(filter)
@@ -55,13 +57,20 @@ impl Log {
         Ok(log)
     }
 
-    fn to(output: impl Write + Send + 'static) -> io::Result<Self> {
+    fn to(
+        output: impl Write + Send + 'static,
+        renounce: fn() -> io::Result<()>,
+    ) -> io::Result<Self> {
         let (lines, received) = sync_channel(LOG_LINES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&lost);
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write_out(&received, output, &counter))?;
+            .spawn(move || {
+                // Who cannot give up anything has nothing; this is no place to tell of it.
+                let _ = renounce();
+                write_out(&received, output, &counter);
+            })?;
         Ok(Self { lines, lost })
     }
 
@@ -137,7 +146,7 @@ mod tests {
     fn nobody_waits_for_a_hanging_reader_and_lost_lines_are_confessed() {
         let (allow, allowed) = channel();
         let (taken, seen) = channel();
-        let mut log = Log::to(Slow { allowed, taken }).unwrap();
+        let mut log = Log::to(Slow { allowed, taken }, || Ok(())).unwrap();
         for _ in 0..LOG_LINES_MAX + 10 {
             log.write_all(b"line\n").unwrap();
         }
@@ -156,7 +165,7 @@ mod tests {
     fn a_broken_pipe_is_no_error() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let mut log = Log::to(writer).unwrap();
+        let mut log = Log::to(writer, || Ok(())).unwrap();
         log.write_all(b"line\n").unwrap();
         Log::flush(&log);
         log.write_all(b"line\n").unwrap();

@@ -2,7 +2,7 @@
 //! networks of its host (D50).
 //!
 //! The supervisor makes the namespace, joins it to the network's bridge and gives it to each agent it starts; the agent
-//! enters it before it does anything else, and looks after what is inside.
+//! enters it as soon as it has the right to, and looks after what is inside.
 
 use std::{fmt, net::IpAddr};
 
@@ -19,6 +19,7 @@ mod settings;
 pub(crate) use filter::rules;
 pub(crate) use inside::{Addresses, Inside};
 pub(crate) use lodging::{Lodging, leave, move_in, sweep};
+pub(crate) use privileges::give_up_all;
 pub(crate) use settings::read;
 
 /// What a network is made of on this host.
