@@ -4,7 +4,7 @@
 //! the other threads is listed in the architecture: the world, rosters inside it, meters, limits and loads, and the
 //! inbox that the housekeeper writes to.
 
-use std::{io, rc::Rc, sync::atomic::Ordering::Relaxed, thread, time::Duration};
+use std::{io, pin::pin, rc::Rc, sync::atomic::Ordering::Relaxed, thread, time::Duration};
 
 use hashbrown::HashMap;
 use krater_amphora_core::transition::Place;
@@ -185,7 +185,16 @@ fn run(
         spawn_local(sweep(Rc::clone(&worker.local)));
         while let Some(order) = orders.recv().await {
             match order {
-                Order::Stop { grace, leave } => return worker.stop(grace, leave).await,
+                Order::Stop { grace, leave } => {
+                    // Nothing follows that order but the end of whoever gave it: then nobody is to be waited for.
+                    let mut dropped = pin!(async { while orders.recv().await.is_some() {} });
+                    let mut stopped = pin!(worker.stop(grace, leave));
+                    tokio::select! {
+                        () = &mut stopped => {}
+                        () = &mut dropped => {}
+                    }
+                    return;
+                }
                 order => worker.handle_order(order),
             }
         }
