@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 use crate::{
     announce::own_addresses,
     housekeeper::{Ending, Housekeeper},
-    keep::{Keep, KeepError},
+    keep::{Keep, KeepError, Tenure},
     limits::{HANDOVER_TIME, TOMBSTONES_MAX},
     listen::kernel_migrates,
     network::{Addresses, Inside, rules},
@@ -42,6 +42,8 @@ pub(crate) mod serve;
 pub(crate) struct Agent {
     housekeeper: Rc<Housekeeper>,
     keep: Keep,
+    /// The right to use what is kept.
+    tenure: Tenure,
     id: AmphoraId,
     metrics_port: Option<u16>,
     /// The inside of its namespace, if it has one.
@@ -106,7 +108,7 @@ impl Agent {
     /// Serves what is kept, before any contact with a controller (D10).
     pub(crate) fn restore(
         housekeeper: Rc<Housekeeper>,
-        keep: Keep,
+        (keep, tenure): (Keep, Tenure),
         id: AmphoraId,
         metrics_port: Option<u16>,
         inside: Option<Inside>,
@@ -115,6 +117,7 @@ impl Agent {
         let agent = Rc::new(Self {
             housekeeper,
             keep,
+            tenure,
             id,
             metrics_port,
             inside,
@@ -418,10 +421,13 @@ impl Agent {
         act: impl FnOnce(&Keep) -> Result<(), KeepError> + Send + 'static,
     ) -> Result<Result<(), KeepError>, Ending> {
         let keep = self.keep.clone();
+        let share = self.tenure.share().ok_or(Ending)?;
         // Only the end of the runtime cancels it.
-        tokio::task::spawn_blocking(move || act(&keep))
-            .await
-            .map_err(|_| Ending)
+        let act = move || {
+            let _share = share;
+            act(&keep)
+        };
+        tokio::task::spawn_blocking(act).await.map_err(|_| Ending)
     }
 
     fn tallies(&self) -> &Tallies {
@@ -496,25 +502,74 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::{
+        housekeeper::Finish,
+        keep::{Holder, StateLock},
+    };
+
+    fn spec(balancer: u128) -> (LoadBalancerId, Bytes) {
+        let json = serde_json::json!({
+            "load_balancer": Uuid::from_u128(balancer), "generation": 1, "vips": [{"address": "127.0.0.1"}],
+            "listeners": [{"id": Uuid::from_u128(9), "protocol": "tcp", "port": 1, "enabled": false}],
+            "pools": [],
+        });
+        (
+            LoadBalancerId::new(Uuid::from_u128(balancer)),
+            Bytes::from(json.to_string()),
+        )
+    }
+
+    #[test]
+    fn the_state_folder_is_given_up_once_the_disk_is_done_and_nothing_begins_after_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        let keep = Keep::open(&path).unwrap();
+        let tenure = Tenure::new(StateLock::acquire(&path).unwrap());
+        crate::housekeeper::run(1, Duration::ZERO, Default::default(), |housekeeper| async {
+            let id = AmphoraId::new(Uuid::from_u128(1));
+            let kept = (keep.clone(), tenure.clone());
+            let agent = Agent::restore(housekeeper, kept, id, None, None).unwrap();
+            let (finish, is_finished) = std::sync::mpsc::channel();
+            let slow = agent.on_disk(move |_| {
+                let _ = is_finished.recv();
+                Ok(())
+            });
+            let is_held = || StateLock::holder(&path).unwrap() != Holder::Nobody;
+            let hasty = async {
+                // By now the slow one has begun, and the folder is being given up.
+                let (one, body) = spec(1);
+                let refused = agent.apply(one, body.clone()).await;
+                assert!(matches!(refused, Err(Refusal::Ending(_))), "{refused:?}");
+                assert!(is_held());
+                finish.send(()).unwrap();
+                (one, body)
+            };
+            let (slow, given_up, (one, body)) =
+                tokio::join!(biased; slow, tenure.give_up(|| false), hasty);
+            slow.unwrap().unwrap();
+            assert!(!given_up && is_held());
+            assert!(keep.is_empty().unwrap());
+            // Nobody wanted it: all is as before.
+            agent.apply(one, body).await.unwrap();
+            assert!(tenure.give_up(|| true).await);
+            assert!(!is_held());
+            let (two, body) = spec(2);
+            assert!(agent.apply(two, body).await.is_err());
+            assert_eq!(keep.load().unwrap().len(), 1);
+            Ok(Finish::Stop)
+        })
+        .unwrap();
+    }
 
     #[test]
     fn of_two_applies_that_want_the_same_listener_one_is_refused_and_not_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let spec = |balancer: u128| {
-            let json = serde_json::json!({
-                "load_balancer": Uuid::from_u128(balancer), "generation": 1, "vips": [{"address": "127.0.0.1"}],
-                "listeners": [{"id": Uuid::from_u128(9), "protocol": "tcp", "port": 1, "enabled": false}],
-                "pools": [],
-            });
-            (
-                LoadBalancerId::new(Uuid::from_u128(balancer)),
-                Bytes::from(json.to_string()),
-            )
-        };
         let keep = Keep::open(folder.path()).unwrap();
+        let tenure = Tenure::new(StateLock::acquire(folder.path()).unwrap());
         crate::housekeeper::run(1, Duration::ZERO, Default::default(), |housekeeper| async {
             let id = AmphoraId::new(Uuid::from_u128(1));
-            let agent = Agent::restore(housekeeper, keep.clone(), id, None, None).unwrap();
+            let agent =
+                Agent::restore(housekeeper, (keep.clone(), tenure), id, None, None).unwrap();
             let ((one, first), (two, second)) = (spec(1), spec(2));
             // Both are on their way to the disk before either is in force.
             let (first, second) = tokio::join!(agent.apply(one, first), agent.apply(two, second));
@@ -526,7 +581,7 @@ mod tests {
                 .unwrap();
             agent.apply(two, spec(2).1).await.unwrap();
             assert!(agent.claims.borrow().is_empty());
-            Ok(crate::housekeeper::Finish::Stop)
+            Ok(Finish::Stop)
         })
         .unwrap();
         let kept: Vec<_> = keep.load().unwrap();

@@ -25,7 +25,7 @@ use crate::{
     host::{self, Host, HostError, Join, JoinToken},
     identity::Identity,
     log::Log,
-    managed::{Managed, Order, StartError},
+    managed::{Claim, Managed, Order, StartError},
     network,
     standalone::{Standalone, file::Plan},
     strict::Flaw,
@@ -235,26 +235,34 @@ fn run_agent(managing: &Managing) -> ExitCode {
         Err(code) => return code,
     };
     raise_descriptor_limit();
-    if let Some(network) = &config.network
-        && let Err(error) = network::move_in(config.id, network)
-    {
-        return conclude(Err(error));
-    }
     let order = if managing.succeed {
         Order::Succeed
     } else {
         Order::Begin
     };
-    match Managed::prepare(config, order) {
+    // Before it moves in: that would take the network from an agent that lives.
+    let claim = match Claim::take(&config.state_dir, order) {
+        Ok(claim) => claim,
+        Err(error) => return refuse_start(managing, error),
+    };
+    if let Some(network) = &config.network
+        && let Err(error) = network::move_in(config.id, network)
+    {
+        return conclude(Err(error));
+    }
+    match Managed::prepare(config, claim) {
         Ok(managed) => conclude(managed.run()),
-        Err(StartError::Identity(error)) => {
-            refuse(&managing.name(), &[Flaw::new("", chain(&error))])
-        }
-        Err(StartError::Keep(error)) => {
+        Err(error) => refuse_start(managing, error),
+    }
+}
+
+fn refuse_start(managing: &Managing, error: StartError) -> ExitCode {
+    match error {
+        StartError::Identity(error) => refuse(&managing.name(), &[Flaw::new("", chain(&error))]),
+        error => {
             error!(error = chain(&error), "cannot start");
             ExitCode::FAILURE
         }
-        Err(StartError::Unheard(error)) => conclude(Err(error)),
     }
 }
 

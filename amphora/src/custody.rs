@@ -40,19 +40,26 @@ pub(crate) struct Custody {
 impl Custody {
     /// What the supervisor holds, if standard input leads to one.
     pub(crate) fn of_supervisor() -> Self {
-        match io::stdin().as_fd().try_clone_to_owned() {
-            Ok(input) if is_custodian(&input) => Self::over(input),
-            _ => Self::default(),
-        }
+        Self::input().map_or_else(|_| Self::default(), Self::over)
+    }
+
+    /// Says whether standard input leads to a supervisor.
+    pub(crate) fn look_for_supervisor() -> io::Result<()> {
+        Self::input().map(drop)
     }
 
     /// Tells the supervisor that this process could serve, once the agent before it lets go.
     pub(crate) fn announce_readiness() -> io::Result<()> {
+        packet::send(Self::input()?, &Packet::Ready, &[])
+    }
+
+    fn input() -> io::Result<OwnedFd> {
         let input = io::stdin().as_fd().try_clone_to_owned()?;
-        if !is_custodian(&input) {
-            return Err(io::Error::other("there is no supervisor"));
+        if is_custodian(&input) {
+            Ok(input)
+        } else {
+            Err(io::Error::other("there is no supervisor"))
         }
-        packet::send(&input, &Packet::Ready, &[])
     }
 
     /// Asks the supervisor for a successor. `false` if there is nobody to ask.
@@ -61,8 +68,9 @@ impl Custody {
         self.supervisor.is_some()
     }
 
-    /// Whether somebody holds what is open.
-    pub(crate) const fn is_held(&self) -> bool {
+    /// Whether somebody holds what is open. A supervisor may have died long ago and not have been missed: it is asked.
+    pub(crate) fn is_held(&mut self) -> bool {
+        self.tell(hear_done);
         self.supervisor.is_some()
     }
 
@@ -134,11 +142,7 @@ impl Custody {
             for place in places {
                 packet::send(supervisor, &Packet::Release(place), &[])?;
             }
-            packet::send(supervisor, &Packet::Done, &[])?;
-            match packet::receive(supervisor)? {
-                (Packet::Done, _) => Ok(()),
-                _ => Err(packet::unexpected()),
-            }
+            hear_done(supervisor)
         });
     }
 
@@ -158,6 +162,15 @@ impl Custody {
             // Standard input is the same socket and stays open: without this the supervisor would not notice.
             let _ = shutdown(supervisor, Shutdown::Both);
         }
+    }
+}
+
+/// Waits until the supervisor has done all that it was told.
+fn hear_done(supervisor: &OwnedFd) -> io::Result<()> {
+    packet::send(supervisor, &Packet::Done, &[])?;
+    match packet::receive(supervisor)? {
+        (Packet::Done, _) => Ok(()),
+        _ => Err(packet::unexpected()),
     }
 }
 

@@ -207,7 +207,7 @@ impl Housekeeper {
 
     /// Whether what is open is held for a successor.
     pub(crate) fn is_held(&self) -> Result<bool, Ending> {
-        self.with_plane(|plane| plane.is_held())
+        self.with_plane(Plane::is_held)
     }
 
     /// Asks the supervisor for a successor; `false` if there is none to ask.

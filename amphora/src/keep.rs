@@ -9,12 +9,15 @@
 //! `<id>.json`. A host that loses power in between starts with the spec before, which its first report says.
 
 use std::{
+    cell::{Cell, RefCell},
     collections::BTreeMap,
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
     thread,
 };
 
@@ -23,7 +26,7 @@ use krater_amphora_core::{limits::SPEC_BODY_BYTES_MAX, snapshot::Snapshot};
 use rustix::fs::{FlockOperation, flock};
 use tracing::{info, warn};
 
-use crate::limits::{LOCK_PAUSE, LOCK_TRIES_MAX};
+use crate::limits::{LOCK_PAUSE, LOCK_TRIES_MAX, SUCCESSION_PAUSE};
 
 /// The folder of kept specs.
 #[derive(Clone, Debug)]
@@ -128,7 +131,8 @@ impl Keep {
     }
 }
 
-/// Held as long as this process may use the state folder; the kernel lets go of it when the process ends.
+/// A right that one process has in a state folder: to use it, or to be the next who may. The kernel takes it back when the
+/// process ends.
 #[derive(Debug)]
 pub(crate) struct StateLock {
     _file: File,
@@ -139,42 +143,61 @@ impl StateLock {
     ///
     /// Waits a moment for those who only [look](StateLock::holder): they hold it for as long as a look takes.
     pub(crate) fn acquire(state_dir: &Path) -> Result<Self, KeepError> {
-        let path = Self::path(state_dir);
-        let mut file = Self::open(state_dir)?;
+        Self::take(state_dir, STATE)?.map_err(|pid| KeepError::Locked {
+            state_dir: state_dir.to_owned(),
+            pid,
+        })
+    }
+
+    /// The same of the place behind the holder: whoever has it could serve, and waits for the holder to let go.
+    pub(crate) fn acquire_succession(state_dir: &Path) -> Result<Self, KeepError> {
+        Self::take(state_dir, SUCCESSOR)?.map_err(|pid| KeepError::Succeeded {
+            state_dir: state_dir.to_owned(),
+            pid,
+        })
+    }
+
+    /// Takes a lock, or says who has it.
+    fn take(state_dir: &Path, name: &str) -> Result<Result<Self, Option<i32>>, KeepError> {
+        let path = state_dir.join(name);
+        let mut file = Self::open(state_dir, name)?;
         let mut looks = 0;
         while !lock(&file, FlockOperation::NonBlockingLockExclusive, &path)? {
             looks += 1;
             if looks == LOCK_TRIES_MAX {
-                return Err(KeepError::Locked {
-                    state_dir: state_dir.to_owned(),
-                    pid: read_pid(&mut file),
-                });
+                return Ok(Err(read_pid(&mut file)));
             }
             thread::sleep(LOCK_PAUSE);
         }
         file.set_len(0)
             .and_then(|()| write!(file, "{}", std::process::id()))
             .map_err(|source| KeepError::io("write", &path, source))?;
-        Ok(Self { _file: file })
+        Ok(Ok(Self { _file: file }))
     }
 
     /// Looks who holds the lock, without taking it.
     pub(crate) fn holder(state_dir: &Path) -> Result<Holder, KeepError> {
-        let mut file = Self::open(state_dir)?;
+        Self::look(state_dir, STATE)
+    }
+
+    /// Looks who waits for the holder to let go.
+    pub(crate) fn successor(state_dir: &Path) -> Result<Holder, KeepError> {
+        Self::look(state_dir, SUCCESSOR)
+    }
+
+    fn look(state_dir: &Path, name: &str) -> Result<Holder, KeepError> {
+        let mut file = Self::open(state_dir, name)?;
         // Shared, so that those who look do not see each other.
-        if lock(
-            &file,
-            FlockOperation::NonBlockingLockShared,
-            &Self::path(state_dir),
-        )? {
+        let operation = FlockOperation::NonBlockingLockShared;
+        if lock(&file, operation, &state_dir.join(name))? {
             return Ok(Holder::Nobody);
         }
         Ok(Holder::Process(read_pid(&mut file)))
     }
 
-    fn open(state_dir: &Path) -> Result<File, KeepError> {
+    fn open(state_dir: &Path, name: &str) -> Result<File, KeepError> {
         create_private_folder(state_dir)?;
-        let path = Self::path(state_dir);
+        let path = state_dir.join(name);
         let mut options = OpenOptions::new();
         options
             .read(true)
@@ -186,9 +209,57 @@ impl StateLock {
             .open(&path)
             .map_err(|source| KeepError::io("open", &path, source))
     }
+}
 
-    fn path(state_dir: &Path) -> PathBuf {
-        state_dir.join("lock")
+/// The lock of whoever uses the folder.
+const STATE: &str = "lock";
+/// The lock of whoever is next.
+const SUCCESSOR: &str = "successor";
+
+/// The state folder as the tasks of this process have it together, until it is given up for a successor.
+///
+/// Whoever is at the disk holds a share: a write that takes long must not come after what the successor reads or writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Tenure(Rc<Shares>);
+
+#[derive(Debug)]
+struct Shares {
+    lock: RefCell<Option<Arc<StateLock>>>,
+    ending: Cell<bool>,
+}
+
+impl Tenure {
+    /// It begins with the lock.
+    pub(crate) fn new(lock: StateLock) -> Self {
+        Self(Rc::new(Shares {
+            lock: RefCell::new(Some(Arc::new(lock))),
+            ending: Cell::new(false),
+        }))
+    }
+
+    /// The right to use the folder for as long as the share lives. `None` once it is being given up.
+    pub(crate) fn share(&self) -> Option<Arc<StateLock>> {
+        let lock = self.0.lock.borrow();
+        lock.as_ref().filter(|_| !self.0.ending.get()).cloned()
+    }
+
+    /// Gives no more shares out, waits until those that are out are back, and gives the folder up; unless `is_wanted` says
+    /// no by then: all is as before, and the answer is `false`.
+    pub(crate) async fn give_up(&self, is_wanted: impl FnOnce() -> bool) -> bool {
+        self.0.ending.set(true);
+        let is_shared = |lock: &Option<Arc<StateLock>>| {
+            lock.as_ref()
+                .is_some_and(|lock| Arc::strong_count(lock) > 1)
+        };
+        while is_shared(&self.0.lock.borrow()) {
+            tokio::time::sleep(SUCCESSION_PAUSE).await;
+        }
+        if is_wanted() {
+            self.0.lock.take();
+            return true;
+        }
+        self.0.ending.set(false);
+        false
     }
 }
 
@@ -199,6 +270,16 @@ pub(crate) enum Holder {
     Nobody,
     /// A process, by the id it wrote.
     Process(Option<i32>),
+}
+
+impl Holder {
+    /// The process, if there is one and it is known.
+    pub(crate) fn process(self) -> Option<u32> {
+        match self {
+            Self::Nobody => None,
+            Self::Process(pid) => pid.and_then(|pid| u32::try_from(pid).ok()),
+        }
+    }
 }
 
 /// Whether the lock could be had.
@@ -219,6 +300,14 @@ pub enum KeepError {
         /// The folder.
         state_dir: PathBuf,
         /// The process that holds it, as it wrote itself.
+        pid: Option<i32>,
+    },
+    /// Another process is to serve from here next.
+    #[error("another process{} waits already for {} to be let go of", pid.map_or_else(String::new, |pid| format!(" (pid {pid})")), state_dir.display())]
+    Succeeded {
+        /// The folder.
+        state_dir: PathBuf,
+        /// The process that waits, as it wrote itself.
         pid: Option<i32>,
     },
     /// The file system refused.

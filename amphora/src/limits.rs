@@ -431,6 +431,10 @@ pub(crate) const SUCCESSION_TIME_MAX: Duration = Duration::from_secs(20);
 /// Between two looks whether a successor's turn has come: who connects waits meanwhile.
 pub(crate) const SUCCESSION_PAUSE: Duration = Duration::from_millis(1);
 
+/// Processes that have a successor and go on for their connections: each takes up to `upgrade_memory_max`, and whoever
+/// upgrades more often than this in `upgrade_drain` wants the older ones gone.
+pub(crate) const PREDECESSORS_MAX: usize = 4;
+
 /// How long an amphora waits for others to have changed the networks of its host: each takes milliseconds, and a hundred may
 /// start at once.
 pub(crate) const NETWORK_TURN_TIME_MAX: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     io,
+    path::Path,
     rc::Rc,
     sync::Arc,
     thread,
@@ -22,7 +23,7 @@ use crate::{
     heartbeat::Heartbeat,
     housekeeper::{self, Finish, Housekeeper, persist},
     identity::Identity,
-    keep::{Keep, KeepError, StateLock},
+    keep::{Holder, Keep, KeepError, StateLock, Tenure},
     limits::{SUCCESSION_PAUSE, SUCCESSION_TIME_MAX},
     metrics::Endpoint,
     network::Inside,
@@ -35,6 +36,15 @@ pub(crate) struct Managed {
     keep: Keep,
     identity: Option<Identity>,
     lock: StateLock,
+}
+
+/// The right to start, taken before anything is touched that another process may be using.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    /// The state folder is this process's.
+    State(StateLock),
+    /// It will be, when the one before lets go.
+    Succession(StateLock),
 }
 
 /// How an agent comes to serve.
@@ -60,19 +70,43 @@ pub(crate) enum StartError {
     Unheard(#[source] io::Error),
 }
 
+impl Claim {
+    /// Takes it, or says who has it.
+    pub(crate) fn take(state_dir: &Path, order: Order) -> Result<Self, StartError> {
+        match order {
+            Order::Begin => Ok(Self::State(StateLock::acquire(state_dir)?)),
+            Order::Succeed => {
+                Custody::look_for_supervisor().map_err(StartError::Unheard)?;
+                Ok(Self::Succession(StateLock::acquire_succession(state_dir)?))
+            }
+        }
+    }
+
+    /// Waits until the state folder is this process's.
+    fn fulfil(self, config: &Config) -> Result<StateLock, StartError> {
+        match self {
+            Self::State(lock) => Ok(lock),
+            Self::Succession(place) => {
+                // What could keep it from serving is found out while the one before it still does. What is kept is that
+                // one's to touch.
+                Identity::load(config)?;
+                Custody::announce_readiness().map_err(StartError::Unheard)?;
+                let lock = await_lock(&config.state_dir)?;
+                // Not before: the one before lets go only while somebody waits for it.
+                drop(place);
+                Ok(lock)
+            }
+        }
+    }
+}
+
 impl Managed {
-    /// Takes the state folder and reads the certificates.
+    /// Comes to have the state folder and reads the certificates.
     ///
     /// Unusable certificates are refused only while nothing is kept: a fresh start that can never be told anything is
     /// a mistake, whereas traffic that was served before goes on being served.
-    pub(crate) fn prepare(config: Config, order: Order) -> Result<Self, StartError> {
-        if order == Order::Succeed {
-            // What could keep it from serving is found out while the one before it still does. What is kept is that
-            // one's to touch.
-            Identity::load(&config)?;
-            Custody::announce_readiness().map_err(StartError::Unheard)?;
-        }
-        let lock = take_lock(&config, order)?;
+    pub(crate) fn prepare(config: Config, claim: Claim) -> Result<Self, StartError> {
+        let lock = claim.fulfil(&config)?;
         let keep = Keep::open(&config.state_dir)?;
         let identity = match Identity::load(&config) {
             Ok(identity) => Some(identity),
@@ -95,10 +129,10 @@ impl Managed {
             identity,
             lock,
         } = self;
-        // Held to the end by this function, unless it is given up for a successor.
-        let lock = Rc::new(RefCell::new(Some(lock)));
-        let given_up = Rc::clone(&lock);
-        housekeeper::run(
+        // To the end of this function, unless the folder is given up for a successor.
+        let tenure = Tenure::new(lock);
+        let shared = tenure.clone();
+        let outcome = housekeeper::run(
             config.workers,
             config.drain,
             config.access_log.clone(),
@@ -110,7 +144,8 @@ impl Managed {
                 let _ = housekeeper.entrust(Custody::of_supervisor());
                 housekeeper.turns().note_in(&config.state_dir);
                 let inside = config.network.clone().map(Inside::open).transpose()?;
-                let agent = Agent::restore(Rc::clone(&housekeeper), keep, config.id, port, inside)
+                let kept = (keep, shared.clone());
+                let agent = Agent::restore(Rc::clone(&housekeeper), kept, config.id, port, inside)
                     .map_err(io::Error::other)?;
                 let keeping = Rc::clone(&agent);
                 let _ = housekeeper.renounce();
@@ -118,15 +153,7 @@ impl Managed {
                 persist("network", &tallies, move || {
                     Rc::clone(&keeping).keep_network()
                 });
-                if let Some(address) = config.metrics {
-                    let endpoint = Endpoint {
-                        housekeeper: Rc::clone(&housekeeper),
-                        amphora: Some(config.id),
-                        address,
-                    };
-                    let endpoint = Rc::new(endpoint);
-                    persist("metrics", &tallies, move || Rc::clone(&endpoint).serve());
-                }
+                serve_metrics(&housekeeper, &config);
                 let identity = match identity {
                     Some(identity) => identity,
                     None => identity_when_usable(&config).await,
@@ -153,34 +180,73 @@ impl Managed {
                             );
                             heartbeat.renew_identity();
                         }
-                        _ = successions.recv() => if may_hand_over(&housekeeper) {
-                            drop(given_up.take());
+                        _ = successions.recv() => if hand_over(&housekeeper, &shared, &config.state_dir).await {
                             return Ok(Finish::HandOver(config.upgrade_drain));
                         },
                     }
                 }
             },
-        )
+        );
+        drop(tenure);
+        outcome
     }
 }
 
-/// Whether somebody holds the sockets: else nobody would serve.
-fn may_hand_over(housekeeper: &Housekeeper) -> bool {
-    let is_held = housekeeper.is_held() == Ok(true);
-    if !is_held {
+/// Tells scrapers how it goes, if anybody wants to know.
+fn serve_metrics(housekeeper: &Rc<Housekeeper>, config: &Config) {
+    if let Some(address) = config.metrics {
+        let endpoint = Rc::new(Endpoint {
+            housekeeper: Rc::clone(housekeeper),
+            amphora: Some(config.id),
+            address,
+        });
+        persist("metrics", housekeeper.tallies(), move || {
+            Rc::clone(&endpoint).serve()
+        });
+    }
+}
+
+/// Gives the state folder up, if somebody is there who serves from then on: a supervisor that has the sockets, and a
+/// successor that waits for them. Anybody may send the signal, and at any time.
+async fn hand_over(housekeeper: &Housekeeper, tenure: &Tenure, state_dir: &Path) -> bool {
+    if housekeeper.is_held() != Ok(true) {
         warn!("told to hand over, but no supervisor holds the listening sockets: serving on");
+        return false;
     }
-    is_held
+    if !is_awaited(state_dir) {
+        info!("told to hand over, but nobody waits to take over: a successor is asked for");
+        // Who cannot be asked was told of above.
+        let _ = housekeeper.ask_for_successor();
+        return false;
+    }
+    // The disk may take long, and who waits may have been given up by then.
+    let is_given_up = tenure.give_up(|| is_awaited(state_dir)).await;
+    if !is_given_up {
+        warn!("the successor is gone before it could take over: serving on");
+    }
+    is_given_up
 }
 
-/// Takes the state folder; a successor once the agent before it lets go.
-fn take_lock(config: &Config, order: Order) -> Result<StateLock, KeepError> {
+/// Whether a living process waits to take over.
+fn is_awaited(state_dir: &Path) -> bool {
+    match StateLock::successor(state_dir) {
+        Ok(holder) => holder != Holder::Nobody,
+        Err(error) => {
+            warn!(
+                error = crate::agent::chain(&error),
+                "it cannot be seen whether a successor waits"
+            );
+            false
+        }
+    }
+}
+
+/// Takes the state folder once the agent before lets go.
+fn await_lock(state_dir: &Path) -> Result<StateLock, KeepError> {
     let deadline = Instant::now() + SUCCESSION_TIME_MAX;
     loop {
-        match StateLock::acquire(&config.state_dir) {
-            Err(KeepError::Locked { .. })
-                if order == Order::Succeed && Instant::now() < deadline =>
-            {
+        match StateLock::acquire(state_dir) {
+            Err(KeepError::Locked { .. }) if Instant::now() < deadline => {
                 thread::sleep(SUCCESSION_PAUSE);
             }
             outcome => return outcome,

@@ -21,7 +21,7 @@ use tokio::{
     process::{Child, Command},
     signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tracing::{error, info, warn};
 
@@ -39,6 +39,7 @@ mod predecessors;
 mod succession;
 
 use predecessors::Predecessors;
+use succession::Failed;
 
 /// What to keep alive.
 #[derive(Debug)]
@@ -88,9 +89,19 @@ impl Supervisor {
         let mut backoff = Backoff::default();
         let mut custodian = Custodian::default();
         let mut lodging = None;
+        let mut predecessors = Predecessors::new(self.upgrade, self.drain);
         let end = self
-            .supervise_agents(&mut orders, &mut backoff, &mut custodian, &mut lodging)
+            .supervise_agents(
+                &mut orders,
+                &mut backoff,
+                &mut custodian,
+                &mut lodging,
+                &mut predecessors,
+            )
             .await;
+        // Nobody would look after them, or after where they live.
+        predecessors.end();
+        predecessors.ended().await;
         // Whoever lives on there, if this fails, has the namespace still.
         if let Some(lodging) = &lodging
             && end.is_ok()
@@ -106,40 +117,61 @@ impl Supervisor {
         backoff: &mut Backoff,
         custodian: &mut Custodian,
         lodging: &mut Option<Lodging>,
+        predecessors: &mut Predecessors,
     ) -> io::Result<End> {
-        let mut predecessors = Predecessors::new(self.upgrade);
+        let mut is_first = true;
         loop {
             if self.wait_for_living_agent(orders).await? == Living::AskedToEnd {
                 return Ok(End::Done);
             }
-            self.provide(lodging)?;
-            let mut agent = self.start(Task::Begin, lodging.as_ref())?;
+            let started = self
+                .provide(lodging)
+                .and_then(|()| self.start(Task::Begin, lodging.as_ref()));
+            let mut agent = match started {
+                Ok(agent) => agent,
+                // Whoever started this one is there, and has to know.
+                Err(error) if mem::take(&mut is_first) => return Err(error),
+                // What is held is wanted still, and what is missing may come back.
+                Err(error) => {
+                    error!(%error, "the agent cannot be started; it is tried again");
+                    self.let_go(None, Duration::ZERO).await;
+                    let pause = backoff.after(Duration::ZERO).max(RESTART_PAUSE_MIN);
+                    if rest(pause, orders).await == Rest::AskedToEnd {
+                        return Ok(End::Done);
+                    }
+                    continue;
+                }
+            };
+            is_first = false;
             info!(pid = agent.child.id(), "the agent was started");
-            let (status, asked) = {
+            let attended = {
                 // What the one before had is kept for this one, as long as it comes up.
-                let pid = agent.child.id();
-                let mut let_go = pin!(let_go_for(&self.state_dir, pid, RESUME_TIME_MAX));
+                let mut let_go = pin!(self.let_go(agent.child.id(), RESUME_TIME_MAX));
                 let lodging = lodging.as_ref();
                 let attending =
-                    self.attend_all(&mut agent, orders, custodian, lodging, &mut predecessors);
+                    self.attend_all(&mut agent, orders, custodian, lodging, predecessors);
                 let mut attending = pin!(attending);
                 tokio::select! {
                     ended = &mut attending => ended?,
                     () = &mut let_go => attending.await?,
                 }
             };
-            if asked {
-                predecessors.end(self.drain).await;
-            }
+            let Some((status, asked)) = attended else {
+                error!(
+                    "the agent let go of its state too late for its successor: another one is started"
+                );
+                predecessors.add(agent.child);
+                continue;
+            };
             match status.code() {
                 Some(0) => return Ok(End::Done),
                 Some(code) if code == i32::from(BAD_CONFIGURATION) => {
-                    let_go_for(&self.state_dir, None, Duration::ZERO).await;
+                    self.let_go(None, Duration::ZERO).await;
                     return Ok(End::BadConfiguration);
                 }
                 _ if asked => {
                     warn!(%status, "the agent did not end well");
-                    let_go_for(&self.state_dir, None, Duration::ZERO).await;
+                    self.let_go(None, Duration::ZERO).await;
                     return Ok(End::Done);
                 }
                 code => error!(
@@ -151,10 +183,21 @@ impl Supervisor {
             let pause = backoff.after(agent.began.elapsed());
             if !pause.is_zero() {
                 // It keeps dying: others do better.
-                let_go_for(&self.state_dir, None, Duration::ZERO).await;
+                self.let_go(None, Duration::ZERO).await;
             }
             sleep(pause).await;
         }
+    }
+
+    /// Lets go of the addresses of an agent that has died, if nobody alive has taken them on after `patience`: neither
+    /// `next`, which was started for that, nor whoever has the state folder by then.
+    async fn let_go(&self, next: Option<u32>, patience: Duration) {
+        let_go_for(&self.state_dir, patience, |process| {
+            let holder = StateLock::holder(&self.state_dir);
+            let holder = holder.ok().and_then(Holder::process);
+            [next, holder].contains(&Some(process))
+        })
+        .await;
     }
 
     /// Makes the namespace that the agent is to live in, or sees to it that the one before it had is as it was.
@@ -170,7 +213,7 @@ impl Supervisor {
     }
 
     /// Attends to an agent and to those that take its place. Answers how the last one ended, and whether it had been asked
-    /// to.
+    /// to; or `None` if it lives and has let go of its state.
     async fn attend_all(
         &self,
         agent: &mut Agent,
@@ -178,10 +221,12 @@ impl Supervisor {
         custodian: &mut Custodian,
         lodging: Option<&Lodging>,
         predecessors: &mut Predecessors,
-    ) -> io::Result<(ExitStatus, bool)> {
+    ) -> io::Result<Option<(ExitStatus, bool)>> {
         loop {
-            match self.attend(agent, orders, custodian, lodging).await? {
-                Attended::Ended { status, asked } => return Ok((status, asked)),
+            let attended = self.attend(agent, orders, custodian, lodging, predecessors);
+            match attended.await? {
+                Attended::Ended { status, asked } => return Ok(Some((status, asked))),
+                Attended::LetGo => return Ok(None),
                 Attended::Succeeded(successor) => {
                     predecessors.add(mem::replace(agent, *successor).child);
                 }
@@ -222,12 +267,16 @@ impl Supervisor {
         orders: &mut Orders,
         custodian: &mut Custodian,
         lodging: Option<&Lodging>,
+        predecessors: &mut Predecessors,
     ) -> io::Result<Attended> {
         let mut asked = false;
+        // It was told to let go, for a successor that is no more.
+        let mut in_doubt = false;
         let wish = Notify::new();
         let Agent { child, socket, .. } = agent;
+        let pid = child.id();
         let mut serving = pin!(custodian.serve(socket, &wish));
-        let mut succession: Option<LocalBoxFuture<'_, io::Result<Agent>>> = None;
+        let mut succession: Option<LocalBoxFuture<'_, Result<Agent, Failed>>> = None;
         loop {
             let mut wanted = false;
             let is_succeeded = succession.is_some();
@@ -245,22 +294,38 @@ impl Supervisor {
                     std::future::pending().await
                 }
             };
+            let let_go = async {
+                if in_doubt && !asked && !is_succeeded {
+                    self.when_let_go(pid).await
+                } else {
+                    std::future::pending().await
+                }
+            };
             tokio::select! {
                 outcome = succeeded => match outcome {
                     Ok(successor) => return Ok(Attended::Succeeded(Box::new(successor))),
-                    Err(error) => {
+                    Err(Failed { error, was_told }) => {
                         error!(%error, "the successor does not serve: the agent goes on");
                         succession = None;
+                        in_doubt |= was_told;
                     }
                 },
-                // Its death while it is succeeded is no death: its successor serves as soon as it could.
-                status = child.wait(), if !is_succeeded => {
-                    return Ok(Attended::Ended { status: status?, asked });
+                () = let_go => {
+                    // That may be because it has ended.
+                    if let Ok(status) = timeout(POLL, child.wait()).await {
+                        return Ok(Attended::Ended { status: status?, asked });
+                    }
+                    return Ok(Attended::LetGo);
                 }
+                // Its death while it is succeeded is no death: its successor serves as soon as it could.
+                status = child.wait(), if !is_succeeded => return Ok(Attended::Ended { status: status?, asked }),
                 // An order that comes while they change places is for who serves then.
                 order = orders.next(), if !is_succeeded => {
                     wanted = order == Order::Succeed;
-                    asked |= matches!(order, Order::End | Order::Interrupt);
+                    if order.is_to_end() {
+                        asked = true;
+                        predecessors.end();
+                    }
                     if !wanted {
                         pass_on(child.id(), order);
                     }
@@ -298,7 +363,7 @@ impl Supervisor {
             tokio::select! {
                 order = orders.next() => {
                     pass_on(pid.and_then(|pid| u32::try_from(pid).ok()), order);
-                    asked |= matches!(order, Order::End | Order::Interrupt);
+                    asked |= order.is_to_end();
                 }
                 () = sleep(POLL) => {}
             }
@@ -332,6 +397,8 @@ enum Attended {
     },
     /// This one serves now; what it had open may go on in the one before it.
     Succeeded(Box<Agent>),
+    /// It has let go of its state, and nobody has taken over.
+    LetGo,
 }
 
 /// Whether an agent was there.
@@ -357,6 +424,12 @@ enum Order {
     Interrupt,
     Reread,
     Succeed,
+}
+
+impl Order {
+    const fn is_to_end(self) -> bool {
+        matches!(self, Self::End | Self::Interrupt)
+    }
 }
 
 impl Orders {
@@ -397,6 +470,26 @@ fn pass_on(pid: Option<u32>, order: Order) {
     }
 }
 
+/// How a pause went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Over,
+    AskedToEnd,
+}
+
+/// Pauses while there is no agent that an order could be for.
+async fn rest(pause: Duration, orders: &mut Orders) -> Rest {
+    let mut over = pin!(sleep(pause));
+    loop {
+        tokio::select! {
+            () = &mut over => return Rest::Over,
+            order = orders.next() => if order.is_to_end() {
+                return Rest::AskedToEnd;
+            },
+        }
+    }
+}
+
 /// Starts again at once; only deaths in quick succession are slowed down.
 #[derive(Debug, Default)]
 struct Backoff {
@@ -425,6 +518,43 @@ const MARGIN: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    pub(super) fn supervisor_of(state_dir: &std::path::Path) -> Supervisor {
+        Supervisor {
+            arguments: Vec::new(),
+            state_dir: state_dir.to_owned(),
+            drain: Duration::ZERO,
+            network: None,
+            upgrade: Upgrade {
+                drain: Duration::ZERO,
+                memory_max: 0,
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn addresses_stay_with_whoever_lives_and_has_the_state_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let supervisor = supervisor_of(folder.path());
+        let own = std::process::id();
+        let note = serde_json::json!({
+            "router": 7, "address": "192.0.2.1", "peers": [], "interval_ms": 1_000, "vips": ["192.0.2.100"],
+        });
+        let notes = serde_json::json!({"process": own, "held": [note]}).to_string();
+        let path = folder.path().join("addresses.json");
+        let left = || std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, &notes).unwrap();
+        // The first agent was succeeded by this process.
+        let lock = StateLock::acquire(folder.path()).unwrap();
+        supervisor.let_go(Some(1), Duration::ZERO).await;
+        assert_eq!(left(), notes);
+        drop(lock);
+        // The first one took them on, and is being succeeded now.
+        supervisor.let_go(Some(own), Duration::ZERO).await;
+        assert_eq!(left(), notes);
+        supervisor.let_go(Some(1), Duration::ZERO).await;
+        assert_ne!(left(), notes);
+    }
 
     #[test]
     fn the_first_death_costs_no_time_and_quick_ones_ever_more_up_to_the_limit() {

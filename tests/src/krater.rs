@@ -15,7 +15,7 @@ use crate::{
     http::fetch,
     octavia::Octavia,
     process::{Program, Signal, binary, run_to_end},
-    wait::until,
+    wait::{until, until_some},
 };
 
 /// A controller with its state folder. The folder goes when this is dropped; amphorae that outlived the controller
@@ -188,6 +188,29 @@ impl Krater {
             parent.is_some_and(|parent| parent.trim() == supervisor.to_string())
         });
         pids
+    }
+
+    /// Has the program on disk take over from an agent of that supervisor; gives the process that serves then.
+    pub fn succeed(&self, supervisor: u32, bound: Duration) -> u32 {
+        let before = self.children_of(supervisor);
+        send(supervisor, Signal::USR2);
+        until_some("a successor serves", bound, || {
+            let log = self.amphora_logs();
+            let serves = |pid: &u32| log.contains(&format!("the successor serves pid={pid}"));
+            let now = self.children_of(supervisor).into_iter();
+            now.filter(|pid| !before.contains(pid)).find(serves)
+        })
+    }
+
+    /// What its amphorae and their supervisors have said.
+    pub fn amphora_logs(&self) -> String {
+        let Ok(folders) = fs::read_dir(self.state_folder().join("amphorae")) else {
+            return String::new();
+        };
+        let logs = folders
+            .flatten()
+            .filter_map(|folder| fs::read_to_string(folder.path().join("amphora.log")).ok());
+        logs.collect()
     }
 
     /// Sends a signal to every amphora that carries traffic.

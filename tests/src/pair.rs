@@ -14,14 +14,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rcgen::SanType;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
+    authority::Authority,
     datagrams::UdpMember,
+    krater::send,
     namespace::Namespace,
     process::{Program, Signal, binary},
-    wait::until,
+    wait::{until, until_some},
 };
 
 /// The network: two hosts and a router on a bridge, clients behind the router.
@@ -122,17 +125,24 @@ impl Pair {
         let path = |name: &str| folder.path().join(name);
         command
             .args(["supervise", "--listen", "127.0.0.1:9443"])
-            .args(["--id", "00000000-0000-4000-8000-0000000000aa"])
+            .args(["--id", AMPHORA])
             .args(["--drain", "1s", "--workers", "1"])
             .arg("--state-dir")
             .arg(path("state"));
-        // There is no controller, and so no need for these to be there.
-        for flag in ["--certificate", "--key", "--authority"] {
-            command.arg(flag).arg(path("none.pem"));
+        // There is no controller, and so no need for these to be there but for a successor.
+        for name in ["certificate", "key", "authority"] {
+            command
+                .arg(format!("--{name}"))
+                .arg(path(&format!("{name}.pem")));
         }
         let log = path("log");
         let program = self.hosts[at].run(|| Program::start("krater-amphora", &mut command, &log));
         PairedAmphora { folder, program }
+    }
+
+    /// Does something where clients are.
+    pub fn as_client<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
+        self.clients.run(action)
     }
 
     /// Starts keepalived on host `at`.
@@ -301,13 +311,51 @@ pub struct PairedAmphora {
 impl PairedAmphora {
     /// The process that carries traffic, while there is one.
     pub fn agent(&self) -> Option<u32> {
+        self.agents().pop()
+    }
+
+    /// Those before it that have not ended, and that one.
+    fn agents(&self) -> Vec<u32> {
         let children = format!("/proc/{0}/task/{0}/children", self.program.pid());
-        fs::read_to_string(children)
-            .ok()?
-            .split(' ')
-            .next()?
-            .parse()
-            .ok()
+        let children = fs::read_to_string(children).unwrap_or_default();
+        let pids = children.split_whitespace();
+        pids.filter_map(|pid| pid.parse().ok()).collect()
+    }
+
+    /// Gives it a certificate, which it needs for having a successor.
+    pub fn certify(&self) {
+        let authority = Authority::new("authority");
+        let issued = authority.issue_as(1, &["amphora"], |params| {
+            let name = format!("krater:amphora:{AMPHORA}");
+            let name = SanType::URI(name.try_into().expect("a name"));
+            params.subject_alt_names.push(name);
+        });
+        let files = [
+            ("authority", authority.pem()),
+            ("certificate", &issued.chain),
+            ("key", &issued.key),
+        ];
+        for (name, text) in files {
+            let path = self.folder.path().join(format!("{name}.pem"));
+            fs::write(path, text).expect("a file");
+        }
+    }
+
+    /// Has another process take over from the one that carries traffic, which is given.
+    pub fn succeed(&mut self, bound: Duration) -> u32 {
+        let before = self.agents();
+        self.program.signal(Signal::USR2);
+        until_some("a successor serves", bound, || {
+            let log = self.log();
+            let serves = |pid: &u32| log.contains(&format!("the successor serves pid={pid}"));
+            let now = self.agents().into_iter();
+            now.filter(|pid| !before.contains(pid)).find(serves)
+        })
+    }
+
+    /// What it has said.
+    pub fn log(&self) -> String {
+        self.program.output()
     }
 
     /// Sends a signal to the process that carries traffic.
@@ -331,12 +379,11 @@ impl PairedAmphora {
 
 impl Drop for PairedAmphora {
     fn drop(&mut self) {
-        if let Some(pid) = self.agent().and_then(|pid| i32::try_from(pid).ok())
-            && let Some(pid) = rustix::process::Pid::from_raw(pid)
-        {
-            self.program.kill();
+        let agents = self.agents();
+        self.program.kill();
+        for agent in agents {
             // Ended by itself is as good.
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            send(agent, Signal::KILL);
         }
     }
 }
@@ -374,5 +421,6 @@ fn address(at: usize) -> String {
     format!("10.9.0.{}", at + 1)
 }
 
+const AMPHORA: &str = "00000000-0000-4000-8000-0000000000aa";
 const VIP: &str = "10.9.0.100";
 const VIP6: &str = "fd09::100";

@@ -5,14 +5,17 @@ use std::{
     io::ErrorKind,
     net::{IpAddr, SocketAddr, TcpStream},
     path::Path,
-    time::Instant,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
-use krater_tests::{HttpMember, Krater, Namespace, Octavia, fetch, until};
+use krater_tests::{
+    HttpMember, Krater, Load, Namespace, Octavia, TcpMember, binary, fetch, run_to_end, until,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::scene::{SETTLE_MAX, ask, listener_json, member_json, monitor_json, text};
+use crate::scene::{NOTICE_MAX, SETTLE_MAX, ask, listener_json, member_json, monitor_json, text};
 
 #[test]
 fn two_tenants_with_the_very_same_addresses_reach_only_their_own() {
@@ -245,6 +248,113 @@ fn whom_a_listener_refuses_the_kernel_refuses() {
     assert_eq!(tenant.beyond.run(|| ask(vip, 3)).get("blue"), Some(&3));
 }
 
+#[test]
+fn a_new_process_takes_over_inside_a_network_and_nobody_is_refused_or_cut() {
+    let mut ground = Ground::with(&[network("blue", "br-blue")]);
+    let tenant = Tenant::on(&ground.host, "blue");
+    let stream = tenant
+        .members
+        .run(|| TcpMember::start("stream", "10.0.0.20:9090"));
+    let pool = |protocol: &str, address| {
+        let members = [member_json(address)];
+        json!({"protocol": protocol, "lb_algorithm": "ROUND_ROBIN", "members": members})
+    };
+    let listeners = json!([
+        listener_json("HTTP", 80, &pool("HTTP", tenant.member.address())),
+        listener_json("TCP", 90, &pool("TCP", stream.address())),
+    ]);
+    let created = ground.create("blue", Some("10.0.0.10"), &listeners);
+    ground.api.wait_active(&text(&created["id"]), SETTLE_MAX);
+    let supervisor = ground.supervisor();
+    let (web, stream) = (SocketAddr::new(VIP, 80), SocketAddr::new(VIP, 90));
+    let mut load = Load::new();
+    for client in [&tenant.members, &tenant.beyond] {
+        client.run(|| {
+            load.add_http(web, 2, Duration::from_millis(5));
+            load.add_connections(stream, 2, Duration::from_millis(5));
+            load.add_streams(stream, 1, Duration::from_millis(10));
+        });
+    }
+    for _ in 0..2 {
+        let serving = ground.krater.succeed(supervisor, SETTLE_MAX);
+        tenant.beyond.run(|| ask(web, 3));
+        assert!(ground.inside().contains(&serving));
+        assert_eq!(ground.devices("kv-"), 1);
+    }
+    // Changes go to the one that serves, the network's included.
+    let wider = json!({"listener": {"allowed_cidrs": ["10.0.0.0/24", "10.50.0.2/32"]}});
+    let listener = text(&created["listeners"][0]["id"]);
+    ground.api.put(&format!("listeners/{listener}"), &wider);
+    ground.api.wait_active(&text(&created["id"]), SETTLE_MAX);
+    let report = load.finish();
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert!(report.broken.is_empty(), "{:?}", report.broken);
+    assert_eq!(report.streams, 2);
+    until(
+        "those before have ended with their streams",
+        NOTICE_MAX,
+        || ground.inside().len() == 1,
+    );
+    tenant.beyond.run(|| ask(web, 3));
+}
+
+#[test]
+fn one_that_is_started_beside_a_living_one_touches_nothing_of_its() {
+    let mut ground = Ground::with(&[network("blue", "br-blue")]);
+    let tenant = Tenant::on(&ground.host, "blue");
+    let pool = json!({"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": [member_json(tenant.member.address())]});
+    let listeners = json!([listener_json("HTTP", 80, &pool)]);
+    let created = ground.create("blue", Some("10.0.0.10"), &listeners);
+    ground.api.wait_active(&text(&created["id"]), SETTLE_MAX);
+    let line = fs::read_to_string(format!("/proc/{}/cmdline", ground.supervisor()));
+    let line = line.expect("a supervisor");
+    let (_, config) = line.split_once("--config\0").expect("settings");
+    let config = config.split('\0').next().expect("a path");
+    for (arguments, refusal) in [
+        (&["agent"][..], "in use by another process"),
+        (&["agent", "--succeed"][..], "there is no supervisor"),
+    ] {
+        let mut stray = Command::new(binary("krater-amphora"));
+        let stray = stray.args(arguments).args(["--config", config]);
+        let (status, output) = run_to_end(stray.stdin(Stdio::null()), NOTICE_MAX);
+        assert!(!status.success() && output.contains(refusal), "{output}");
+        let answers = tenant.beyond.run(|| ask(SocketAddr::new(VIP, 80), 3));
+        assert_eq!(answers.get("blue"), Some(&3));
+    }
+    assert_eq!(ground.devices("kv-"), 1);
+}
+
+#[test]
+fn no_thread_inside_or_left_behind_may_do_more_than_its_work_takes() {
+    let mut ground = Ground::with(&[network("blue", "br-blue")]);
+    let listeners = json!([{"name": "l", "protocol": "HTTP", "protocol_port": 80}]);
+    let created = ground.create("blue", None, &listeners);
+    ground.api.wait_active(&text(&created["id"]), SETTLE_MAX);
+    let tasks = format!("/proc/{}/task", ground.inside()[0]);
+    let tasks = fs::read_dir(tasks).expect("threads").flatten();
+    let mut names = Vec::new();
+    for task in tasks {
+        let status = fs::read_to_string(task.path().join("status")).expect("a thread");
+        let line = |name: &str| {
+            let mut lines = status.lines();
+            let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+            line.unwrap_or_else(|| panic!("no {name}: {status}"))
+                .to_owned()
+        };
+        // What lower ports, raw sockets and the network of the namespace take.
+        let allowed = 1_u64 << 10 | 1 << 12 | 1 << 13;
+        for set in ["CapEff", "CapPrm", "CapBnd"] {
+            let has = u64::from_str_radix(&line(set), 16).expect("a set");
+            assert_eq!(has & !allowed, 0, "{}: {set} {has:x}", line("Name"));
+        }
+        assert_eq!(line("NoNewPrivs"), "1", "{}", line("Name"));
+        names.push(line("Name"));
+    }
+    for name in ["log", "outside"] {
+        assert!(names.iter().any(|one| one == name), "{names:?}");
+    }
+}
+
 /// A host with krater on it, and networks of tenants.
 struct Ground {
     api: Octavia,
@@ -287,6 +397,18 @@ impl Ground {
         let mut all = self.krater.amphorae();
         all.retain(|pid| namespace(&pid.to_string()) != host);
         all
+    }
+
+    /// The supervisor of the amphora that lives in a namespace of its own.
+    fn supervisor(&self) -> u32 {
+        let inside = self.inside();
+        let mut all = self.krater.supervisors().into_iter();
+        let found = all.find(|pid| {
+            inside
+                .iter()
+                .any(|one| self.krater.children_of(*pid).contains(one))
+        });
+        found.expect("a supervisor")
     }
 
     fn until_nothing_is_left(&self) {

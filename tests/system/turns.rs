@@ -1,10 +1,10 @@
 //! Amphorae that take turns at addresses by VRRP, among themselves and with keepalived.
 
-use std::{io::Write as _, thread, time::Duration};
+use std::{io::Write as _, net::SocketAddr, thread, time::Duration};
 
 use krater_tests::{
-    HostedAmphorae, Krater, Namespace, Pair, PairedAmphora, Signal, host_token, until, until_some,
-    vips,
+    HostedAmphorae, Krater, Load, Namespace, Pair, PairedAmphora, Signal, TcpMember, host_token,
+    until, until_some, vips,
 };
 use serde_json::json;
 
@@ -134,6 +134,64 @@ fn an_amphora_and_keepalived_take_turns_whichever_was_first() {
     let _keepalived = pair.keepalived(0, 200, 100);
     amphora.program().terminate();
     pair.wait_held_by(0, BOUND);
+}
+
+#[test]
+fn a_new_process_takes_over_and_the_addresses_stay_where_they_are() {
+    let pair = Pair::new();
+    let member = pair.on(0, || TcpMember::start("a", "127.0.0.1:0"));
+    let streams = |at: usize, priority: u8| {
+        // Long enough for an agent to be killed and back in between.
+        let mut spec = pair.spec(at, priority, 2_000);
+        let id = |number: u8| format!("00000000-0000-4000-8000-0000000000{number:02}");
+        let listener = json!({"id": id(12), "protocol": "tcp", "port": 90, "default_pool": id(13)});
+        let (to, port) = (member.address().ip(), member.address().port());
+        let members = json!([{"id": id(14), "address": to, "port": port}]);
+        let pool = json!({"id": id(13), "protocol": "tcp", "members": members});
+        for (name, one) in [("listeners", listener), ("pools", pool)] {
+            spec[name].as_array_mut().expect("a list").push(one);
+        }
+        spec
+    };
+    let mut a = pair.amphora(0, &streams(0, 100));
+    a.certify();
+    pair.wait_held_by(0, BOUND);
+    let b = pair.amphora(1, &streams(1, 90));
+    pair.wait_served_by(0, BOUND);
+    until("the other one listens", BOUND, || b.agent().is_some());
+    let mut load = Load::new();
+    pair.as_client(|| {
+        for vip in vips() {
+            let address = SocketAddr::new(vip.ip(), 90);
+            load.add_connections(address, 2, Duration::from_millis(2));
+            load.add_streams(address, 1, Duration::from_millis(10));
+        }
+    });
+    for _ in 0..2 {
+        let (gap, lost) = pair.gap(
+            || {
+                a.succeed(BOUND);
+            },
+            Duration::from_millis(300),
+        );
+        assert!(gap < Duration::from_secs(1), "{gap:?}, {lost} lost");
+        assert!(pair.has_vips(0) && !pair.has_vips(1));
+    }
+    let report = load.finish();
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert!(report.broken.is_empty(), "{:?}", report.broken);
+
+    // Nor do they move when the one that is succeeded had only just come up after a death.
+    let log = a.log().len();
+    a.signal_agent(Signal::KILL);
+    until("another agent serves", BOUND, || {
+        a.log()[log..].contains("serving what was kept")
+    });
+    a.succeed(BOUND);
+    thread::sleep(Duration::from_millis(1_500));
+    assert!(!a.log().contains("were taken away"), "{}", a.log());
+    pair.wait_served_by(0, BOUND);
+    assert!(!b.log().contains("takes over"), "{}", b.log());
 }
 
 #[test]

@@ -57,25 +57,12 @@ impl Deployment {
 
     /// Has the program on disk take over; gives the process that serves then.
     fn succeed(&self) -> u32 {
-        let before = self.scene.krater.amphorae();
-        krater_tests::send(self.supervisor(), Signal::USR2);
-        krater_tests::until_some("a successor serves", SETTLE_MAX, || {
-            let log = self.log();
-            let now = self.scene.krater.amphorae();
-            let new = now.into_iter().find(|pid| !before.contains(pid))?;
-            log.contains(&format!("the successor serves pid={new}"))
-                .then_some(new)
-        })
+        self.scene.krater.succeed(self.supervisor(), SETTLE_MAX)
     }
 
     /// What the amphora and its supervisor have said.
     fn log(&self) -> String {
-        let amphorae = self.scene.krater.state_folder().join("amphorae");
-        let folders = fs::read_dir(amphorae).expect("amphorae");
-        let logs = folders
-            .flatten()
-            .filter_map(|folder| fs::read_to_string(folder.path().join("amphora.log")).ok());
-        logs.collect()
+        self.scene.krater.amphora_logs()
     }
 }
 
@@ -191,4 +178,26 @@ fn a_successor_that_is_no_good_changes_nothing() {
     let serving = deployment.succeed();
     assert!(!before.contains(&serving));
     ask(web, 3);
+}
+
+#[test]
+fn a_supervisor_tries_until_its_agent_can_be_started() {
+    let deployment = Deployment::new();
+    let (web, supervisor) = (deployment.tree.at(80), deployment.supervisor());
+    ask(web, 3);
+    let bad = deployment.program.with_extension("bad");
+    fs::write(&bad, "#!/nowhere\n").expect("a script");
+    install(&bad, &deployment.program);
+    deployment.scene.krater.kill_amphorae();
+    until("it was tried again", NOTICE_MAX, || {
+        let log = deployment.log();
+        log.matches("the agent cannot be started").count() > 2
+    });
+    install(&binary("krater-amphora"), &deployment.program);
+    until("an agent is there again", NOTICE_MAX, || {
+        deployment.scene.krater.amphorae().len() == 1
+    });
+    ask(web, 3);
+    // It was this one all the time: the sockets were held.
+    assert_eq!(deployment.supervisor(), supervisor);
 }

@@ -65,8 +65,12 @@ pub(super) fn path_in(state_dir: &Path) -> PathBuf {
 }
 
 /// Lets go for an agent that has died and whose next one has not come up within `patience`: tells the others that it
-/// leaves, and takes its addresses away. `next` is the process that may have taken them on.
-pub(crate) async fn let_go_for(state_dir: &Path, next: Option<u32>, patience: Duration) {
+/// leaves, and takes its addresses away. They stay if the process whose they are by then is said to live.
+pub(crate) async fn let_go_for(
+    state_dir: &Path,
+    patience: Duration,
+    lives: impl FnOnce(u32) -> bool,
+) {
     let path = path_in(state_dir);
     if !path.exists() {
         return;
@@ -75,7 +79,7 @@ pub(crate) async fn let_go_for(state_dir: &Path, next: Option<u32>, patience: Du
     let Some(notes) = Notes::read(&path) else {
         return;
     };
-    if notes.held.is_empty() || Some(notes.process) == next {
+    if notes.held.is_empty() || lives(notes.process) {
         return;
     }
     // The last word on it: whoever comes up now begins anew.

@@ -65,8 +65,9 @@ impl Lodging {
     }
 }
 
-/// Moves this process into its namespace and gives up what it may not do there. Before any thread is started: only
-/// those that come later are inside. Without a supervisor the namespace is made here.
+/// Moves this process into its namespace and gives up what it may not do there. Before any thread is started but the one
+/// that writes the log, which has given up everything: only those that come later are inside. Whoever calls this has the
+/// state folder of the amphora, or the right to it, since what a living one has would be taken from it. Without a supervisor the namespace is made here.
 pub(crate) fn move_in(amphora: AmphoraId, settings: &Settings) -> io::Result<()> {
     let namespace = match env::var_os(VARIABLE) {
         Some(path) => namespace::open(Path::new(&path)),

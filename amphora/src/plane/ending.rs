@@ -32,7 +32,7 @@ impl Plane {
     }
 
     /// Whether somebody holds what is open, so that it can be handed over.
-    pub(crate) const fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&mut self) -> bool {
         self.custody.is_held()
     }
 

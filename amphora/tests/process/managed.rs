@@ -64,6 +64,13 @@ impl Bench {
         bench
     }
 
+    /// Adds settings.
+    pub(crate) fn configure(&self, settings: &str) {
+        let path = self.path("amphora.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, text + settings).unwrap();
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
