@@ -387,8 +387,15 @@ impl Application {
         let is_silent = |amphora| self.parts.agents.is_silent(amphora);
         if self.parts.known.neighbours.may_be() {
             // What was counted elsewhere.
-            let tallies = self.parts.known.store.tallies(view.tree.id()).await;
-            self.parts.known.sightings.restore(self.stored(tallies)?);
+            let (store, sightings) = (&self.parts.known.store, &self.parts.known.sightings);
+            let tallies = store.tallies(view.tree.id()).await;
+            sightings.restore(self.stored(tallies)?);
+            // What is shown here must not be more than what others show afterwards (I11).
+            let fresh = sightings.unwritten_of(&listeners);
+            if let Err(error) = store.put_tallies(&fresh).await {
+                sightings.mark_unwritten(&fresh);
+                return self.stored(Err(error));
+            }
         }
         Ok(Answer::Statistics(
             self.parts.known.sightings.totals(listeners, is_silent),

@@ -246,7 +246,7 @@ pub(crate) struct Foundation {
     rotation: Arc<Rotation>,
     credentials: Arc<Credentials>,
     reports: mpsc::Receiver<Report>,
-    trail: Arc<Trail>,
+    pub(crate) trail: Arc<Trail>,
     refusals: mpsc::Receiver<trail::Refusal>,
     vault: Arc<Vault>,
 }
@@ -479,7 +479,7 @@ fn controllers(config: &Config, own: SocketAddr) -> Vec<String> {
 }
 
 /// What the deployment fills in where tenants and flavors leave it open.
-fn compile_defaults(config: &Config) -> compile::Defaults {
+pub(crate) fn compile_defaults(config: &Config) -> compile::Defaults {
     compile::Defaults {
         treatment: config.treatment,
         ciphers_prohibited: config.rules.ciphers_prohibited.clone(),

@@ -194,7 +194,8 @@ impl Fleet {
                     self.changed.notify_one();
                 }
             }
-            self.parts.known.sightings.note_hearsay(id, last_seen);
+            let sightings = &self.parts.known.sightings;
+            sightings.note_hearsay(id, last_seen, clock::now());
         }
         for (id, amphora) in self.all() {
             // Those of this controller go when they have ended, and a new one may be younger than what was read.

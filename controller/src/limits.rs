@@ -37,6 +37,10 @@ pub(crate) const STRANGERS_MAX: usize = 16;
 /// How long one may last.
 pub(crate) const STRANGER_TIME_MAX: Duration = Duration::from_secs(15);
 
+/// How often it is looked whether what nobody hears of is shown so, where other controllers may hear of it.
+pub(crate) const SILENT_LOOK_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a report may be under way: an amphora gives one up after five seconds, and clocks are read twice.
+pub(crate) const LATE_REPORT_MAX: Duration = Duration::from_secs(10);
 /// A report, whether posted or asked for; that of a thousand load balancers is about a megabyte.
 pub(crate) const REPORT_BYTES_MAX: usize = 64 << 20;
 /// Reports asked for and not taken yet: one per amphora that connects at the same moment.

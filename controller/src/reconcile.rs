@@ -20,6 +20,7 @@ use krater_controller_core::{
     place::NoRoom,
     plan::Agent,
     query::AmphoraView,
+    retry,
 };
 use krater_controller_store::StoreError;
 use krater_driver::NetworkDriver;
@@ -122,6 +123,8 @@ pub(crate) struct Reconciler {
     behind: Mutex<HashMap<LoadBalancerId, AmphoraId>>,
     /// Since when load balancers are left to controllers that reach their amphorae.
     left: Mutex<HashMap<LoadBalancerId, Instant>>,
+    /// What the sweep found to be due and nobody has looked at since.
+    due: Mutex<BTreeSet<LoadBalancerId>>,
     /// Since when tenants wait for what they changed.
     waits: Mutex<HashMap<LoadBalancerId, Instant>>,
     urgent: Semaphore,
@@ -178,6 +181,7 @@ impl Reconciler {
             blocked: Mutex::default(),
             behind: Mutex::default(),
             left: Mutex::default(),
+            due: Mutex::default(),
             waits: Mutex::default(),
             urgent: Semaphore::new(RECONCILES_URGENT_MAX),
             background: Semaphore::new(RECONCILES_BACKGROUND_MAX),
@@ -217,9 +221,12 @@ impl Reconciler {
         loop {
             ticks.tick().await;
             match self.parts.known.store.due(clock::now(), SWEEP_MAX).await {
-                Ok(due) => due
-                    .iter()
-                    .for_each(|due| self.poke(due.load_balancer, Urgency::Sweep)),
+                Ok(due) => {
+                    for due in due {
+                        lock(&self.due).insert(due.load_balancer);
+                        self.poke(due.load_balancer, Urgency::Sweep);
+                    }
+                }
                 Err(error) => self.note_store_error(&error, "look for what is due"),
             }
         }
@@ -318,7 +325,7 @@ struct Attendance {
 
 impl Attendance {
     async fn run(mut self) {
-        let mut refused = 0;
+        let (mut refused, mut failed) = (0, 0);
         while !self.land() {
             let verdict = {
                 let _permit = self.permit().await;
@@ -326,8 +333,8 @@ impl Attendance {
                 self.reconciler.attend(self.id).await
             };
             self.rested = matches!(verdict, Ok(Verdict::Rest));
-            if !matches!(verdict, Ok(Verdict::Elsewhere)) {
-                refused = 0;
+            if matches!(verdict, Ok(Verdict::Rest | Verdict::Soon { .. })) {
+                (refused, failed) = (0, 0);
                 self.flight.own.store(false, Ordering::SeqCst);
             }
             match verdict {
@@ -347,10 +354,17 @@ impl Attendance {
                     self.flight.again.store(true, Ordering::SeqCst);
                     self.wait(blocked_by, after).await;
                 }
-                // The sweep finds it again: what has not settled is due.
-                Err(error) => self
-                    .reconciler
-                    .note_store_error(&error, "attend to a load balancer"),
+                Err(error) => {
+                    self.reconciler
+                        .note_store_error(&error, "attend to a load balancer");
+                    // What has not settled is due, and the sweep finds it again. What a report brought up nobody else
+                    // knows, and no later report says it again.
+                    if self.flight.own.load(Ordering::SeqCst) {
+                        self.flight.again.store(true, Ordering::SeqCst);
+                        failed += 1;
+                        self.wait(None, retry::backoff(failed)).await;
+                    }
+                }
             }
         }
     }

@@ -25,6 +25,7 @@ use krater_controller_store::ListenerTally;
 use crate::limits::HEARSAY_AGE_MAX;
 
 mod hearsay;
+mod trust;
 
 use crate::clock;
 
@@ -48,10 +49,12 @@ struct Inner {
 #[derive(Default)]
 struct Sighting {
     info: Option<Info>,
-    /// The run before the present one: what it still had to say comes too late.
-    previous_boot: Option<BootId>,
+    /// The run before the present one, and when the present one was first heard of.
+    previous: Option<(BootId, Timestamp)>,
     sequence: u64,
     last_seen: Option<Timestamp>,
+    /// When it last spoke to this controller, as the clock was then.
+    spoke: Option<Timestamp>,
     /// When another controller heard of it last, as far as is known.
     hearsay: Option<Timestamp>,
     /// `last_seen` as it was last written down.
@@ -167,7 +170,7 @@ impl Sightings {
             .as_ref()
             .is_none_or(|info| info.boot != report.info.boot);
         let late = if booted {
-            sighting.previous_boot == Some(report.info.boot)
+            sighting.is_over(report.info.boot, now)
         } else {
             report.sequence <= sighting.sequence
         };
@@ -224,6 +227,9 @@ impl Sightings {
             count_all(tallies, amphora, boot, &report);
             failures.take(amphora, boot, &report, clock::now());
         }
+        // Who answers is there.
+        sighting.last_seen = sighting.last_seen.map(|_| now);
+        sighting.spoke = Some(now);
         sighting.missing.remove(&report.id);
         sighting.strangers.remove(&report.id);
         let pushed_after = Some(sighting.sequence);
@@ -295,7 +301,8 @@ impl Sightings {
         now: Timestamp,
         silence: Duration,
     ) -> AmphoraStatus {
-        let last_seen = self.lock().amphorae.get(&amphora).and_then(|sighting| {
+        let last_seen = self.lock().amphorae.get_mut(&amphora).and_then(|sighting| {
+            sighting.set_back(now);
             let told = |at: Timestamp| at.checked_add(HEARSAY_AGE_MAX).unwrap_or(at);
             sighting.last_seen.max(sighting.hearsay.map(told))
         });
@@ -415,9 +422,19 @@ impl Sightings {
 
     /// The tallies that are not written down yet; they count as written from now on.
     pub(crate) fn unwritten(&self) -> Vec<ListenerTally> {
+        self.unwritten_if(|_| true)
+    }
+
+    /// [`Sightings::unwritten`] of these listeners.
+    pub(crate) fn unwritten_of(&self, listeners: &[ListenerId]) -> Vec<ListenerTally> {
+        self.unwritten_if(|listener| listeners.contains(&listener))
+    }
+
+    fn unwritten_if(&self, is_wanted: impl Fn(ListenerId) -> bool) -> Vec<ListenerTally> {
         let mut inner = self.lock();
         let mut unwritten = Vec::new();
-        for (listener, counted) in &mut inner.tallies {
+        let wanted = inner.tallies.iter_mut();
+        for (listener, counted) in wanted.filter(|(listener, _)| is_wanted(**listener)) {
             for (amphora, counted) in counted.iter_mut().filter(|(_, counted)| !counted.written) {
                 counted.written = true;
                 unwritten.push(ListenerTally {
@@ -464,7 +481,7 @@ impl Sighting {
             metrics_port,
         } = report;
         if news.booted {
-            self.previous_boot = self.info.as_ref().map(|info| info.boot);
+            self.previous = self.info.as_ref().map(|info| (info.boot, now));
         }
         // Whether this report can have been written before the push that told us better.
         let outrun = |seen: &Seen| {
@@ -524,6 +541,7 @@ impl Sighting {
         self.info = Some(info);
         self.sequence = sequence;
         self.last_seen = Some(now);
+        self.spoke = Some(now);
         self.metrics_port = metrics_port;
         self.strangers = strangers;
     }

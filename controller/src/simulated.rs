@@ -3,8 +3,9 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use krater_amphora_api::{AmphoraId, Report, ReportReceipt};
+use krater_amphora_api::{AmphoraId, Report, ReportReceipt, SnapshotSpec};
 use krater_controller_api::Application;
+use krater_controller_core::{compile, secret::Secrets, tree::LoadBalancerTree};
 use krater_controller_store::Store;
 use krater_driver::{ComputeDriver, NetworkDriver};
 use tokio::{sync::watch, task::JoinSet};
@@ -12,10 +13,11 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     clock,
     config::{Config, Overrides},
-    controller::{Foundation, World},
+    controller::{Foundation, World, compile_defaults},
     dial::Dialer,
     intake::Intake,
     pki::{Authority, tls::Credentials},
+    trail::Trail,
 };
 
 pub use crate::controller::Omission;
@@ -44,6 +46,8 @@ pub struct Surroundings {
 pub struct Controller {
     application: Arc<dyn Application>,
     intake: Arc<Intake>,
+    defaults: compile::Defaults,
+    _trail: Arc<Trail>,
     _tasks: JoinSet<()>,
 }
 
@@ -81,8 +85,16 @@ impl Controller {
         Ok(Self {
             application,
             intake,
+            defaults: compile_defaults(&config),
+            _trail: Arc::clone(&parts.trail),
             _tasks: parts.begin(&config, surroundings.omission),
         })
+    }
+
+    /// What is to be in force of a tree.
+    #[must_use]
+    pub fn wanted(&self, tree: &LoadBalancerTree) -> SnapshotSpec {
+        compile::compile(tree, &self.defaults, &Secrets::default())
     }
 
     /// What tenants ask.

@@ -197,6 +197,11 @@ impl Amphora {
         });
     }
 
+    /// Whether [`Amphora::let_end`] was said.
+    pub(super) fn may_end(&self) -> bool {
+        *self.ending.borrow()
+    }
+
     pub(super) fn record(&self) -> AmphoraRecord {
         lock(&self.record).clone()
     }

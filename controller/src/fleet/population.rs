@@ -170,11 +170,23 @@ impl Fleet {
             if !amphora.is_retiring() && self.is_spare(&amphora, spares) {
                 self.let_retire(&amphora).await?;
             }
-            if amphora.is_retiring() {
+            if amphora.is_retiring() && !amphora.may_end() && self.is_vacant(id).await? {
                 amphora.let_end();
             }
         }
         Ok(())
+    }
+
+    /// Whether the store too knows of nothing that the amphora carries. What another controller placed there, unknown to
+    /// this one, is to be seen to: it has to leave first.
+    async fn is_vacant(&self, id: AmphoraId) -> Result<bool, StoreError> {
+        let (placements, store) = (&self.parts.known.placements, &self.parts.known.store);
+        let carried = store.carried(id).await?;
+        for load_balancer in carried.placed.iter().chain(&carried.leaving) {
+            placements.refresh(*load_balancer).await?;
+        }
+        store.make_due(&carried.placed, clock::now()).await?;
+        Ok(!self.carries_anything(id))
     }
 
     /// Has a shared amphora ready on each host that has none: whoever loses another host finds it running.

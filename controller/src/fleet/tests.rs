@@ -21,7 +21,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::*;
+use super::{population::Spares, *};
 use crate::{
     dial::Tls,
     testbed::{AMPHORA, BOUND, House, OTHER},
@@ -320,6 +320,36 @@ async fn what_was_decided_on_and_never_started_is_started_or_dismissed_by_the_ne
     let keeping = keep(&fleet);
     field.until_there_are(&[base, own]).await;
     keeping.abort();
+}
+
+#[tokio::test]
+async fn an_amphora_does_not_go_before_what_another_controller_placed_there() {
+    let field = Field::open().await;
+    let fleet = field.gather(|_| ()).await;
+    let own = field.placed(&fleet, &dedicated()).await;
+    let known = &field.house.known;
+    let id = known.placements.on(own)[0];
+    // As if another had placed it, and the news of it had been lost.
+    known.placements.forget(id);
+    fleet.retire(own).await.unwrap();
+    assert_eq!(known.placements.on(own), []);
+    fleet.tend(Spares::EndNow).await.unwrap();
+    assert_eq!(known.placements.on(own), [id]);
+    let amphora = fleet.amphora(own).unwrap();
+    assert!(!amphora.may_end());
+    let due = known.store.due(clock::now(), 9).await.unwrap();
+    assert!(due.iter().any(|due| due.load_balancer == id));
+    let elsewhere = krater_controller_store::Placement {
+        amphora: fleet.ids()[0],
+        load_balancers_max: None,
+        seat: Seat::First,
+    };
+    let put = known.store.put_placement(id, elsewhere, None, None).await;
+    assert_eq!(put.unwrap(), krater_controller_store::Put::Done);
+    known.store.forget_departure(id, own).await.unwrap();
+    known.placements.refresh(id).await.unwrap();
+    fleet.tend(Spares::EndNow).await.unwrap();
+    assert!(amphora.may_end());
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ impl Reconciler {
             {
                 Progress::Done => {
                     lock(&self.behind).remove(&id);
-                    self.refresh(&view).await?;
+                    self.look(&view).await?;
                     return Ok(Verdict::Rest);
                 }
                 Progress::Settled if steering.avoid_then.is_some() => {}
@@ -344,13 +344,13 @@ impl Reconciler {
     ) -> Result<Progress, StoreError> {
         let id = view.tree.id();
         // First, so that whoever sees it settled sees how it works too.
-        self.refresh_operating(view).await?;
+        let due_at = self.refresh_operating(view).await?;
         let settlement = Settlement {
             load_balancer: id,
             generation,
             outcome: store::Outcome::Applied,
             errors: self.in_force_errors(view),
-            due_at: None,
+            due_at,
             attempts: 0,
         };
         if self.parts.known.store.settle(&settlement).await? == store::Settled::Stale {
@@ -444,7 +444,7 @@ impl Reconciler {
             self.parts.known.metrics.conceded.inc();
         }
         lock(&self.waits).remove(&id);
-        self.refresh_operating(view).await?;
+        self.refresh_operating_and_again(view).await?;
         self.parts
             .known
             .census
@@ -525,6 +525,7 @@ impl Reconciler {
                 .observe(since.elapsed().as_secs_f64());
         }
         lock(&self.left).remove(&id);
+        lock(&self.due).remove(&id);
         self.ring(id);
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use krater_amphora_api::{AmphoraId, ListenerId, Report};
-use krater_controller_store::{Heard, ListenerTally};
+use krater_controller_store::{Heard, ListenerTally, SKEW_MAX};
 
 use super::Sightings;
 
@@ -25,19 +25,26 @@ impl Sightings {
         });
     }
 
-    /// Notes when other controllers heard of an amphora.
-    pub(crate) fn note_hearsay(&self, amphora: AmphoraId, at: Option<Timestamp>) {
+    /// Notes when other controllers heard of an amphora. What none can have heard yet was noted by a clock that was ahead.
+    pub(crate) fn note_hearsay(&self, amphora: AmphoraId, at: Option<Timestamp>, now: Timestamp) {
+        let latest = now.checked_add(SKEW_MAX).unwrap_or(now);
         let mut inner = self.lock();
         let sighting = inner.amphorae.entry(amphora).or_default();
         // What this one wrote down itself is no hearsay.
-        sighting.hearsay = sighting.hearsay.max(at.filter(|_| at > sighting.written));
+        let at = at.filter(|_| at > sighting.written || sighting.written > Some(latest));
+        let both = [sighting.hearsay, at].into_iter().flatten();
+        sighting.hearsay = both.filter(|at| *at <= latest).max();
     }
 
-    /// Whether nobody else heard of the amphora later.
-    pub(crate) fn is_freshest(&self, amphora: AmphoraId) -> bool {
+    /// Whether nobody else heard of the amphora later, as far as clocks can be believed: what was heard when the own
+    /// clock was ahead may be older than anything.
+    pub(crate) fn is_freshest(&self, amphora: AmphoraId, now: Timestamp) -> bool {
         let inner = self.lock();
-        let sighting = inner.amphorae.get(&amphora);
-        sighting.is_some_and(|sighting| sighting.last_seen >= sighting.hearsay)
+        let Some(sighting) = inner.amphorae.get(&amphora) else {
+            return false;
+        };
+        sighting.spoke.is_some_and(|at| at <= now)
+            && (sighting.spoke >= sighting.hearsay || sighting.hearsay > Some(now))
     }
 
     /// What was heard of amphorae since this was asked before.
@@ -49,7 +56,7 @@ impl Sightings {
             let (Some(info), Some(at)) = (&sighting.info, sighting.last_seen) else {
                 continue;
             };
-            if sighting.written >= Some(at) {
+            if sighting.written == Some(at) {
                 continue;
             }
             sighting.written = Some(at);

@@ -179,6 +179,52 @@ fn reports_that_come_too_late_are_passed_over() {
 }
 
 #[test]
+fn a_run_that_goes_on_speaking_is_the_one_that_lives() {
+    let sightings = Sightings::default();
+    let placed = placed([1]);
+    let take = |boot, sequence, second| {
+        let report = report(boot, sequence, vec![said(1, 1)]);
+        sightings.take(report, &placed, at(second))
+    };
+    assert!(take(2, 7, 0).is_some());
+    let late = take(1, 90, 1);
+    assert!(
+        late.is_some_and(|news| news.booted),
+        "nobody knows that it was there before"
+    );
+    assert!(take(2, 8, 2).is_none());
+    assert!(take(2, 17, 11).is_some_and(|news| news.booted));
+    assert!(
+        take(1, 91, 12).is_none(),
+        "the run that was taken for the new one"
+    );
+    assert!(take(2, 18, 13).is_some_and(|news| !news.booted));
+}
+
+#[test]
+fn who_heard_when_the_clock_was_ahead_does_not_know_best() {
+    let sightings = Sightings::default();
+    let placed = placed([1]);
+    assert!(!sightings.is_freshest(AMPHORA, at(0)));
+    sightings.take(report(1, 1, vec![said(1, 1)]), &placed, at(20));
+    assert!(sightings.is_freshest(AMPHORA, at(20)));
+    for later in [5, 30] {
+        sightings.status(AMPHORA, at(later), Duration::from_secs(10));
+        assert!(
+            !sightings.is_freshest(AMPHORA, at(later)),
+            "the clock was set right"
+        );
+    }
+    sightings.take(report(1, 2, vec![said(1, 1)]), &placed, at(6));
+    assert!(sightings.is_freshest(AMPHORA, at(6)));
+    sightings.note_hearsay(AMPHORA, Some(at(7)), at(8));
+    assert!(
+        !sightings.is_freshest(AMPHORA, at(8)),
+        "it reports elsewhere by now"
+    );
+}
+
+#[test]
 fn what_does_not_belong_there_is_told_after_a_grace_and_never_counted() {
     let sightings = Sightings::default();
     let nothing = placed([]);

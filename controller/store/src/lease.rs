@@ -1,7 +1,8 @@
 //! Who attends to what while several processes share a database.
 //!
 //! A lease only keeps two from doing the same at once: whoever holds one may be stopped in the middle and wake up late,
-//! so nothing may rest on it. It ends by itself, by the clock of the database server. A process that has the database
+//! so nothing may rest on it. It ends by itself, by the clock of the database server; one that would outlast those that
+//! are taken now was taken before that clock was set back, and has ended too. A process that has the database
 //! for itself holds every lease.
 
 use std::time::Duration;
@@ -26,7 +27,7 @@ impl Store {
         let text = format!(
             "INSERT INTO lease (name, holder, until_us) VALUES ($1, $2, {now} + $3)
             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_us = excluded.until_us
-            WHERE lease.holder = excluded.holder OR lease.until_us <= {now}"
+            WHERE lease.holder = excluded.holder OR lease.until_us <= {now} OR lease.until_us > excluded.until_us"
         );
         let statement = || {
             sqlx::query(sqlx::AssertSqlSafe(text.clone()))
@@ -76,6 +77,16 @@ mod tests {
         one.release_lease("x", "one").await.unwrap();
         assert!(two.take_lease("x", "two", Duration::ZERO).await.unwrap());
         assert!(one.take_lease("x", "one", LONG).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_lease_from_before_the_clock_was_set_back_has_ended() {
+        let store = Store::connect(&new_database()).await.unwrap();
+        assert!(store.take_lease("x", "one", LONG).await.unwrap());
+        // As if it were taken now, by a clock that was ahead.
+        let shorter = LONG / 2;
+        assert!(store.take_lease("x", "two", shorter).await.unwrap());
+        assert!(!store.take_lease("x", "one", shorter).await.unwrap());
     }
 
     #[tokio::test]

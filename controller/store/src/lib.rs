@@ -31,7 +31,8 @@ pub use error::StoreError;
 pub use observed::{
     fleet::{AmphoraRecord, Fate, Heard, Placement, Put, PutTerms, Whereabouts},
     hosts::{Enrolment, HostRecord, HostState, HostToken, Newcomer},
-    settlement::{Due, Outcome, Settled, Settlement},
+    retirement::Carried,
+    settlement::{Due, Kept, Outcome, SKEW_MAX, Settled, Settlement},
     statistics::ListenerTally,
 };
 pub use once::CreatedOnce;

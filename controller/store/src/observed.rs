@@ -2,5 +2,6 @@
 
 pub(crate) mod fleet;
 pub(crate) mod hosts;
+pub(crate) mod retirement;
 pub(crate) mod settlement;
 pub(crate) mod statistics;

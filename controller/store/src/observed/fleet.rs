@@ -11,6 +11,8 @@ use crate::{
     row::{self, column, read_id, read_time},
 };
 
+use super::settlement::no_present;
+
 /// An amphora as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AmphoraRecord {
@@ -202,21 +204,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Notes that an amphora is to go.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub async fn note_retiring(&self, amphora: AmphoraId, at: Timestamp) -> Result<(), StoreError> {
-        let statement = || {
-            sqlx::query("UPDATE amphora SET retiring = 1, updated_us = $2 WHERE id = $1")
-                .bind(row::id_text(amphora.uuid()))
-                .bind(row::time_us(at))
-        };
-        retried!(self.run("note that an amphora is to go", statement())).map(drop)
-    }
-
-    /// Notes what was heard of amphorae; of one that is forgotten nothing is stored, and nothing older overwrites what
-    /// is newer.
+    /// Notes what was heard of amphorae just now; of one that is forgotten nothing is stored, and nothing older overwrites
+    /// what is newer, unless that was noted by a clock that was ahead.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -239,7 +228,8 @@ impl Store {
                 .bind(row::time_us(heard.at))
                 .bind(run.map(|(boot, ..)| row::id_text(boot.uuid())))
                 .bind(run.map(|(_, version, _)| version.clone()))
-                .bind(run.map(|(.., pid)| i64::from(*pid)));
+                .bind(run.map(|(.., pid)| i64::from(*pid)))
+                .bind(row::time_us(no_present(heard.at)));
             transaction.run(doing, statement).await?;
         }
         transaction.commit(doing).await
@@ -452,9 +442,7 @@ async fn is_as_decided(
         return Ok(false);
     }
     let amphora = row::id_text(placement.amphora.uuid());
-    transaction
-        .lock(PLACING, &format!("amphora {amphora}"))
-        .await?;
+    transaction.lock(PLACING, &amphora_key(&amphora)).await?;
     let statement = sqlx::query(LOAD).bind(amphora).bind(id);
     let found = transaction.one(PLACING, statement).await?;
     let count: i64 = column(&found, 0, "a count")?;
@@ -488,6 +476,11 @@ fn put_amphora(amphora: &AmphoraRecord) -> Statement {
         .bind(amphora.network.map(row::id_text))
 }
 
+/// Whoever places load balancers on an amphora or decides that it is to go locks this.
+pub(super) fn amphora_key(amphora: &str) -> String {
+    format!("amphora {amphora}")
+}
+
 const PLACING: &str = "place a load balancer";
 /// Whoever decides on another amphora locks this.
 const FLEET: &str = "fleet";
@@ -507,7 +500,7 @@ const PLACEMENTS: &str = "SELECT load_balancer_id, amphora_id, load_balancers_ma
 
 const HEARD: &str = "UPDATE amphora SET last_seen_us = $2, boot = COALESCE($3, boot), version = COALESCE($4, version),
         pid = COALESCE($5, pid), updated_us = CASE WHEN $3 IS NULL OR boot = $3 THEN updated_us ELSE $2 END
-    WHERE id = $1 AND (last_seen_us IS NULL OR last_seen_us < $2)";
+    WHERE id = $1 AND (last_seen_us IS NULL OR last_seen_us < $2 OR last_seen_us > $6)";
 
 const WHEREABOUTS: &str = "SELECT amphora_id, CAST(1 AS BIGINT), load_balancers_max FROM placement WHERE load_balancer_id = $1
     UNION ALL SELECT amphora_id, CAST(2 AS BIGINT), load_balancers_max FROM companion WHERE load_balancer_id = $1

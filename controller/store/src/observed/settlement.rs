@@ -1,6 +1,6 @@
 //! How far the data plane has followed: settled generations, errors, operating status, and what is due.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use krater_amphora_api::{Generation, LoadBalancerId};
@@ -50,6 +50,17 @@ pub enum Settled {
     Stale,
 }
 
+/// What became of statuses that were to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// They are stored.
+    Done,
+    /// They are stored instead of such that were said by a clock that was ahead, though others may know better by now.
+    OverWrongClock,
+    /// What is stored is of later, or the load balancer is gone: nothing was written.
+    Stale,
+}
+
 /// A load balancer that wants attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
@@ -61,14 +72,15 @@ pub struct Due {
 
 impl Store {
     /// Load balancers with a generation that has not settled, or whose time to try again has come; longest waiting
-    /// first, at most `limit`.
+    /// first, at most `limit`. A time that is further away than anybody waits was set by a clock that was ahead.
     ///
     /// # Errors
     /// [`StoreError`]
     pub async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
         let statement = sqlx::query(DUE)
             .bind(row::time_us(now))
-            .bind(i64::from(limit));
+            .bind(i64::from(limit))
+            .bind(row::time_us(no_present(now)));
         let rows = self.all("find out what is due", statement).await?;
         rows.iter()
             .map(|found| {
@@ -114,6 +126,33 @@ impl Store {
             transaction.run(doing, statement).await?;
         }
         transaction.commit(doing).await
+    }
+
+    /// Notes that a load balancer was due and nothing is to be done about it, until `again` if that is given. What is
+    /// due later stays so.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn note_looked_at(
+        &self,
+        load_balancer: LoadBalancerId,
+        now: Timestamp,
+        again: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let statement = || {
+            sqlx::query(LOOKED_AT)
+                .bind(row::id_text(load_balancer.uuid()))
+                .bind(row::time_us(now))
+                .bind(row::time_us(no_present(now)))
+                .bind(again.map(row::time_us))
+        };
+        let doing = "note that a load balancer was looked at";
+        let written = retried!(self.learn(doing, statement()))?;
+        match again {
+            // Somebody else looked too, and saw no reason to do so again.
+            Some(again) if written == 0 => self.make_due(&[load_balancer], again).await,
+            _ => Ok(()),
+        }
     }
 
     /// Stores how far the data plane has followed, and forgets the rows it let go of. Settled generations never go
@@ -185,7 +224,7 @@ impl Store {
     }
 
     /// Replaces the errors of a load balancer, if `settled` is still its settled generation and nothing is stored that
-    /// is of later than `as_of`; `false` if not.
+    /// is of later than `as_of`; `false` if not. What is of later than the present was said by a clock that was ahead.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -195,18 +234,20 @@ impl Store {
         settled: Generation,
         errors: &BTreeMap<Uuid, Reason>,
         as_of: Timestamp,
+        now: Timestamp,
     ) -> Result<bool, StoreError> {
         let statement = sqlx::query(PUT_ERRORS)
             .bind(row::id_text(load_balancer.uuid()))
             .bind(row::generation_number(settled))
             .bind(errors_document(errors)?)
-            .bind(row::time_us(as_of));
+            .bind(row::time_us(as_of))
+            .bind(row::time_us(no_present(now)));
         Ok(self.learn("store errors", statement).await? > 0)
     }
 
     /// Replaces the operating statuses of a load balancer and its children, by resource id. Of a load balancer that
-    /// is gone nothing is stored, and nothing that is of later than `as_of` is overwritten: `false`
-    /// then.
+    /// is gone nothing is stored, and nothing that is of later than `as_of` is overwritten, unless it is of later than
+    /// the present.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -215,7 +256,8 @@ impl Store {
         load_balancer: LoadBalancerId,
         statuses: &BTreeMap<Uuid, OperatingStatus>,
         as_of: Timestamp,
-    ) -> Result<bool, StoreError> {
+        now: Timestamp,
+    ) -> Result<Kept, StoreError> {
         let document = row::operating_document(statuses)?;
         let statement = || {
             sqlx::query(PUT_OPERATING)
@@ -223,8 +265,29 @@ impl Store {
                 .bind(document.clone())
                 .bind(row::time_us(as_of))
         };
-        retried!(self.learn("store operating statuses", statement())).map(|written| written > 0)
+        let doing = "store operating statuses";
+        if retried!(self.learn(doing, statement()))? > 0 {
+            return Ok(Kept::Done);
+        }
+        let statement = || {
+            sqlx::query(PUT_OPERATING_OVER_WRONG_CLOCK)
+                .bind(row::id_text(load_balancer.uuid()))
+                .bind(document.clone())
+                .bind(row::time_us(as_of))
+                .bind(row::time_us(no_present(now)))
+        };
+        let written = retried!(self.learn(doing, statement()))?;
+        Ok(if written > 0 {
+            Kept::OverWrongClock
+        } else {
+            Kept::Stale
+        })
     }
+}
+
+/// The moment from which on nothing can be present, whoever tells the time.
+pub(super) fn no_present(now: Timestamp) -> Timestamp {
+    now.checked_add(SKEW_MAX).unwrap_or(now)
 }
 
 /// Errors as they are stored: nothing when there are none, which is nearly always.
@@ -236,13 +299,20 @@ fn errors_document(errors: &BTreeMap<Uuid, Reason>) -> Result<Option<String>, St
     }
 }
 
+/// By how much the clocks of those who share a database may differ. What is said to be of later was said by a clock
+/// that is set right since, or is wrong; nobody waits until it is true.
+pub const SKEW_MAX: Duration = Duration::from_secs(30);
+
 const DUE: &str = "SELECT r.id, COALESCE(o.attempts, 0)
     FROM resource r LEFT JOIN observed o ON o.load_balancer_id = r.id
-    WHERE r.kind = 'load_balancer' AND (o.settled IS NULL OR o.settled < r.generation OR o.due_us <= $1)
+    WHERE r.kind = 'load_balancer' AND (o.settled IS NULL OR o.settled < r.generation OR o.due_us <= $1 OR o.due_us > $3)
     ORDER BY COALESCE(o.due_us, 0), r.id LIMIT $2";
 
 /// One that never settled is due anyway and has no row here.
 const MAKE_DUE: &str = "UPDATE observed SET due_us = $2 WHERE load_balancer_id = $1 AND (due_us IS NULL OR due_us > $2)";
+
+const LOOKED_AT: &str = "UPDATE observed SET due_us = $4
+    WHERE load_balancer_id = $1 AND (due_us <= $2 OR due_us > $3)";
 
 const SETTLE: &str = "INSERT INTO observed (load_balancer_id, settled, errors, due_us, attempts)
     SELECT id, $2, $3, $4, $5 FROM resource WHERE id = $1 AND kind = 'load_balancer'
@@ -263,12 +333,15 @@ const FORGET: &str =
 
 const PUT_ERRORS: &str =
     "UPDATE observed SET errors = $3 WHERE load_balancer_id = $1 AND settled = $2
-        AND (as_of_us IS NULL OR as_of_us <= $4)";
+        AND (as_of_us IS NULL OR as_of_us <= $4 OR as_of_us > $5)";
 
 const PUT_OPERATING: &str = "INSERT INTO observed (load_balancer_id, operating, attempts, as_of_us)
     SELECT id, $2, 0, $3 FROM resource WHERE id = $1 AND kind = 'load_balancer'
     ON CONFLICT (load_balancer_id) DO UPDATE SET operating = excluded.operating, as_of_us = excluded.as_of_us
     WHERE observed.as_of_us IS NULL OR observed.as_of_us <= excluded.as_of_us";
+
+const PUT_OPERATING_OVER_WRONG_CLOCK: &str = "UPDATE observed SET operating = $2, as_of_us = $3
+    WHERE load_balancer_id = $1 AND as_of_us > $4";
 
 #[cfg(test)]
 mod tests;

@@ -77,7 +77,7 @@ async fn disturb(store: &Store) {
     assert_eq!(settled, Settled::Done);
     let statuses = BTreeMap::from([(listener_id(0, 0).uuid(), OperatingStatus::Online)]);
     store
-        .put_operating(lb_id(0), &statuses, at(1))
+        .put_operating(lb_id(0), &statuses, at(1), at(1))
         .await
         .unwrap();
     let done = store.apply(&member_deletion(current, 0)).await.unwrap();

@@ -394,7 +394,7 @@ async fn what_was_promised_waits_for_the_disk_and_what_was_learned_does_not() {
         let settled = store.settle(&settlement).await.unwrap();
         assert_eq!((settled, synchronous().await), (Settled::Done, NORMAL));
         store
-            .put_operating(lb_id(0), &BTreeMap::new(), at(1))
+            .put_operating(lb_id(0), &BTreeMap::new(), at(1), at(1))
             .await
             .unwrap();
         assert_eq!(synchronous().await, NORMAL);

@@ -226,6 +226,11 @@ async fn of_those_who_place_at_the_same_moment_some_are_told_to_look_again() {
     };
     assert_eq!(new(2, 2).await, Put::Done);
     assert_eq!(put(0, 2, Some(1)).await, Put::Done);
+    let carried = store.carried(amphora(1)).await.unwrap();
+    assert_eq!(
+        (carried.placed, carried.leaving),
+        (vec![lb_id(1)], vec![lb_id(0)])
+    );
     store.forget_departure(lb_id(0), amphora(1)).await.unwrap();
     assert_eq!(
         store.whereabouts(lb_id(0)).await.unwrap(),
@@ -234,6 +239,9 @@ async fn of_those_who_place_at_the_same_moment_some_are_told_to_look_again() {
             departures: Vec::new()
         }
     );
+    let carried = store.carried(amphora(1)).await.unwrap();
+    assert_eq!(carried.placed, [lb_id(1)]);
+    assert_eq!(carried.leaving, []);
     store.note_retiring(amphora(1), at(7)).await.unwrap();
     let terms = Some(terms(Some(2)));
     let put = store.put_placement(lb_id(2), on(1), None, terms);

@@ -10,7 +10,7 @@ use krater_controller_core::{
     tree::TreeView,
 };
 
-use super::{Due, Outcome, Settled, Settlement};
+use super::{Due, Kept, Outcome, SKEW_MAX, Settled, Settlement};
 use crate::{Committed, Store, fixture::*};
 
 async fn store_with(load_balancers: u32) -> Store {
@@ -188,6 +188,48 @@ async fn settling_a_deletion_leaves_the_load_balancer_until_it_is_forgotten() {
 }
 
 #[tokio::test]
+async fn what_is_due_later_than_anybody_waits_was_written_by_a_clock_that_was_ahead() {
+    let store = store_with(2).await;
+    let skew = i64::try_from(SKEW_MAX.as_micros()).unwrap();
+    for (lb, due_us) in [(0, skew), (1, skew + 1)] {
+        let failed = Settlement {
+            due_at: Some(at(due_us)),
+            ..settlement(lb, Generation::FIRST, Outcome::Failed)
+        };
+        assert_eq!(store.settle(&failed).await.unwrap(), Settled::Done);
+    }
+    let found = due(&store, at(0)).await;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].load_balancer, lb_id(1));
+    for lb in [0, 1] {
+        let again = (lb == 1).then_some(at(7));
+        store.note_looked_at(lb_id(lb), at(0), again).await.unwrap();
+    }
+    assert_eq!(due(&store, at(0)).await, []);
+    assert_eq!(due(&store, at(7)).await[0].load_balancer, lb_id(1));
+    store.note_looked_at(lb_id(1), at(8), None).await.unwrap();
+    assert_eq!(due(&store, at(9)).await, []);
+    let again = Some(at(9));
+    store.note_looked_at(lb_id(1), at(8), again).await.unwrap();
+    assert_eq!(due(&store, at(9)).await[0].load_balancer, lb_id(1));
+    store.note_looked_at(lb_id(1), at(9), None).await.unwrap();
+    assert_eq!(due(&store, at(skew)).await[0].load_balancer, lb_id(0));
+    // The same for how things work.
+    let statuses = |status| BTreeMap::from([(lb_id(0).uuid(), status)]);
+    let put = async |status, as_of: i64, now: i64| {
+        let statuses = statuses(status);
+        let put = store.put_operating(lb_id(0), &statuses, at(as_of), at(now));
+        put.await.unwrap()
+    };
+    let wrong = put(OperatingStatus::Error, skew + 9, skew + 9).await;
+    assert_eq!(wrong, Kept::Done);
+    assert_eq!(put(OperatingStatus::Online, 9, 9).await, Kept::Stale);
+    let right = put(OperatingStatus::Online, 8, 8).await;
+    assert_eq!(right, Kept::OverWrongClock);
+    assert_eq!(put(OperatingStatus::Online, 9, 9).await, Kept::Done);
+}
+
+#[tokio::test]
 async fn making_due_only_ever_brings_it_forward() {
     let store = store_with(2).await;
     for lb in [0, 1] {
@@ -226,7 +268,7 @@ async fn errors_are_replaced_only_under_the_generation_they_are_about() {
     let errors = BTreeMap::from([(listener_id(0, 0).uuid(), reason())]);
     assert!(
         !store
-            .put_errors(lb_id(0), Generation::FIRST, &errors, at(1))
+            .put_errors(lb_id(0), Generation::FIRST, &errors, at(1), at(1))
             .await
             .unwrap(),
         "nothing settled yet"
@@ -240,20 +282,26 @@ async fn errors_are_replaced_only_under_the_generation_they_are_about() {
     );
     assert!(
         store
-            .put_errors(lb_id(0), Generation::FIRST, &errors, at(1))
+            .put_errors(lb_id(0), Generation::FIRST, &errors, at(1), at(1))
             .await
             .unwrap()
     );
     assert_eq!(view(&store, 0).await.observed.errors, errors);
     assert!(
         !store
-            .put_errors(lb_id(0), Generation::FIRST.next(), &BTreeMap::new(), at(1))
+            .put_errors(
+                lb_id(0),
+                Generation::FIRST.next(),
+                &BTreeMap::new(),
+                at(1),
+                at(1)
+            )
             .await
             .unwrap()
     );
     assert!(
         store
-            .put_errors(lb_id(0), Generation::FIRST, &BTreeMap::new(), at(1))
+            .put_errors(lb_id(0), Generation::FIRST, &BTreeMap::new(), at(1), at(1))
             .await
             .unwrap()
     );
@@ -268,7 +316,10 @@ async fn operating_statuses_are_replaced_whole_and_settle_nothing() {
         .enumerate()
         .map(|(n, status)| (uuid::Uuid::from_u128(n as u128), status))
         .collect();
-    store.put_operating(lb_id(0), &every, at(1)).await.unwrap();
+    store
+        .put_operating(lb_id(0), &every, at(1), at(1))
+        .await
+        .unwrap();
     assert_eq!(view(&store, 0).await.observed.operating, every);
     assert!(view(&store, 0).await.is_pending());
     let one = BTreeMap::from([(lb_id(0).uuid(), OperatingStatus::Online)]);
@@ -279,13 +330,19 @@ async fn operating_statuses_are_replaced_whole_and_settle_nothing() {
             .unwrap(),
         Settled::Done
     );
-    store.put_operating(lb_id(0), &one, at(1)).await.unwrap();
+    store
+        .put_operating(lb_id(0), &one, at(1), at(1))
+        .await
+        .unwrap();
     let seen = view(&store, 0).await;
     assert_eq!(
         (seen.observed.operating.clone(), seen.is_pending()),
         (one.clone(), false)
     );
-    store.put_operating(lb_id(5), &one, at(1)).await.unwrap();
+    store
+        .put_operating(lb_id(5), &one, at(1), at(1))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -299,7 +356,7 @@ async fn whoever_knows_less_overwrites_nothing() {
         (OperatingStatus::Degraded, 5),
     ] {
         store
-            .put_operating(lb_id(0), &only(status), at(as_of))
+            .put_operating(lb_id(0), &only(status), at(as_of), at(as_of))
             .await
             .unwrap();
     }
