@@ -1,0 +1,346 @@
+//! Everything of one run: machines with a controller each, amphorae, the database, the network, and who looks on.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use krater_amphora_api::{AmphoraId, ReportReceipt, SnapshotSpec};
+use krater_controller::simulated::{Controller, Omission, Surroundings};
+use krater_controller_core::tree::LoadBalancerTree;
+use krater_controller_store::Store;
+use krater_driver_local::NoopNetwork;
+use tokio::{sync::Notify, time::sleep};
+
+use crate::{
+    amphora::{Amphora, Death, Parts, Run},
+    database::{Exchange, Overview, Way},
+    dice::Dice,
+    ground::{Ground, Machine, Ways},
+    host::{Clock, Host},
+    judge::Judge,
+    mutant::Mutant,
+    net::{Net, Node},
+    scenario::Scenario,
+    trace::Trace,
+};
+
+/// A run.
+pub(crate) struct System {
+    pub(crate) scenario: Scenario,
+    pub(crate) mutant: Mutant,
+    pub(crate) trace: Arc<Trace>,
+    pub(crate) judge: Arc<Judge>,
+    pub(crate) net: Arc<Net>,
+    pub(crate) ground: Arc<Ground>,
+    /// The database as the one who looks on sees it.
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<Clock>,
+    /// Told when something settled.
+    pub(crate) settled: Arc<Notify>,
+    exchange: Arc<Exchange>,
+    folder: PathBuf,
+    places: Vec<Place>,
+    calm: Mutex<bool>,
+}
+
+/// A machine that a controller runs on.
+struct Place {
+    clock: Arc<Clock>,
+    fuse: Arc<Mutex<Option<u64>>>,
+    state: Mutex<Seat>,
+}
+
+struct Seat {
+    dice: Dice,
+    process: Option<Process>,
+}
+
+/// A controller that runs, or is about to.
+#[derive(Clone)]
+pub(crate) struct Process {
+    pub(crate) host: Arc<Host>,
+    pub(crate) controller: Option<Arc<Controller>>,
+}
+
+impl System {
+    pub(crate) async fn build(
+        scenario: Scenario,
+        mutant: Mutant,
+        folder: PathBuf,
+        dice: &mut Dice,
+        trace: Arc<Trace>,
+    ) -> Arc<Self> {
+        let judge = Judge::new(Arc::clone(&trace));
+        let net = Arc::new(Net::new(dice.fork("net")));
+        let clock = Arc::new(Clock::new());
+        let overview = Overview {
+            clock: Arc::clone(&clock),
+        };
+        let store = Store::in_memory().await.unwrap();
+        let store = store.simulated(Arc::new(overview)).unwrap();
+        let parts = Parts {
+            judge: Arc::clone(&judge),
+            trace: Arc::clone(&trace),
+            mutant,
+        };
+        let places = (0..scenario.controllers).map(|_| Place {
+            clock: Arc::new(Clock::new()),
+            fuse: Arc::default(),
+            state: Mutex::new(Seat {
+                dice: dice.fork("controller"),
+                process: None,
+            }),
+        });
+        let places = places.collect();
+        Arc::new(Self {
+            exchange: Exchange::open(Arc::clone(&net), scenario.controllers),
+            ground: Ground::new(folder.join("amphorae"), parts, dice.fork("ground")),
+            scenario,
+            mutant,
+            trace,
+            judge,
+            net,
+            store,
+            clock,
+            settled: Arc::default(),
+            folder,
+            places,
+            calm: Mutex::new(false),
+        })
+    }
+
+    /// How many controllers there are to be.
+    pub(crate) const fn controllers(&self) -> usize {
+        self.places.len()
+    }
+
+    /// A controller that runs; none while it does not.
+    pub(crate) fn controller(&self, number: usize) -> Option<(Arc<Host>, Arc<Controller>)> {
+        let process = self.seat(number).process.clone()?;
+        if process.host.is_dead() {
+            return None;
+        }
+        Some((process.host, process.controller?))
+    }
+
+    /// Starts the process of a controller, and again as long as it does not come up.
+    pub(crate) async fn start(self: &Arc<Self>, number: usize) {
+        loop {
+            let host = {
+                let mut seat = self.seat(number);
+                if seat.process.as_ref().is_some_and(|it| !it.host.is_dead()) {
+                    return;
+                }
+                let dice = seat.dice.fork("process");
+                let host = Host::boot(Arc::clone(&self.places[number].clock), dice);
+                seat.process = Some(Process {
+                    host: Arc::clone(&host),
+                    controller: None,
+                });
+                host
+            };
+            self.trace.note(format_args!("controller {number} starts"));
+            let starting = Controller::start(self.surroundings(number, &host));
+            match host.run(starting).await {
+                Some(Ok(controller)) => {
+                    let mut seat = self.seat(number);
+                    if let Some(process) = seat.process.as_mut()
+                        && Arc::ptr_eq(&process.host, &host)
+                    {
+                        process.controller = Some(Arc::new(controller));
+                    }
+                    self.trace.note(format_args!("controller {number} is up"));
+                    return;
+                }
+                Some(Err(why)) => {
+                    host.kill();
+                    self.trace
+                        .note(format_args!("controller {number} does not start: {why}"));
+                }
+                None => self
+                    .trace
+                    .note(format_args!("controller {number} dies at its start")),
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    fn surroundings(self: &Arc<Self>, number: usize, host: &Arc<Host>) -> Surroundings {
+        let way = Way {
+            controller: number,
+            host: Arc::clone(host),
+            net: Arc::clone(&self.net),
+            exchange: Arc::clone(&self.exchange),
+            clock: Arc::clone(&self.clock),
+            trace: Arc::clone(&self.trace),
+            dice: Mutex::new(self.seat(number).dice.fork("database")),
+            fuse: Arc::clone(&self.places[number].fuse),
+            settled: Arc::clone(&self.settled),
+        };
+        Surroundings {
+            settings: self.scenario.settings(),
+            state_dir: self.folder.join(format!("controller-{number}")),
+            host: format!("host-{number}"),
+            store: self.store.simulated(Arc::new(way)).unwrap(),
+            dialer: Arc::new(Ways {
+                controller: number,
+                ground: Arc::clone(&self.ground),
+                net: Arc::clone(&self.net),
+            }),
+            compute: Arc::new(Machine {
+                ground: Arc::clone(&self.ground),
+                host: number,
+                system: Arc::clone(self),
+            }),
+            network: Arc::new(NoopNetwork::new().unwrap()),
+            omission: match self.mutant {
+                Mutant::NeverSweeps => Omission::Sweep,
+                _ => Omission::Nothing,
+            },
+        }
+    }
+
+    /// Ends the process of a controller after so many steps of its way to the database.
+    pub(crate) fn light_fuse(&self, number: usize, steps: u64) {
+        *self.places[number].fuse.lock().unwrap() = Some(steps);
+    }
+
+    /// Ends the process of a controller now, if it runs.
+    pub(crate) fn kill(&self, number: usize) {
+        *self.places[number].fuse.lock().unwrap() = None;
+        let process = self.seat(number).process.take();
+        if let Some(process) = process {
+            process.host.kill();
+        }
+    }
+
+    /// It does not end there after all.
+    pub(crate) fn put_out_fuse(&self, number: usize) {
+        *self.places[number].fuse.lock().unwrap() = None;
+    }
+
+    /// What is to be in force of a tree, as far as somebody is there to say.
+    pub(crate) fn wanted(&self, tree: &LoadBalancerTree) -> Option<SnapshotSpec> {
+        let mut all = (0..self.controllers()).filter_map(|number| self.controller(number));
+        let (_, controller) = all.next()?;
+        Some(controller.wanted(tree))
+    }
+
+    pub(crate) fn process(&self, number: usize) -> Option<Process> {
+        self.seat(number).process.clone()
+    }
+
+    pub(crate) fn clock_of(&self, number: usize) -> &Clock {
+        &self.places[number].clock
+    }
+
+    /// Starts the process of an amphora, unless it runs, and has it report.
+    pub(crate) fn start_amphora(self: &Arc<Self>, amphora: &Arc<Amphora>) {
+        if amphora.run().is_some() {
+            return;
+        }
+        amphora.start();
+        if let Some(run) = amphora.run() {
+            let task = tokio::spawn(report(Arc::clone(self), Arc::clone(&run)));
+            run.adopt(task.abort_handle());
+        }
+    }
+
+    /// An amphora dies, and its supervisor, or its machine when it is back, starts it again.
+    pub(crate) async fn fell(
+        self: &Arc<Self>,
+        amphora: Arc<Amphora>,
+        death: Death,
+        back: Duration,
+    ) {
+        amphora.end(death);
+        if self.mutant == Mutant::ForgetsAtDeath {
+            amphora.forget();
+        }
+        sleep(back).await;
+        self.start_amphora(&amphora);
+    }
+
+    /// Ends everything. Its parts know each other, and would be there for ever.
+    pub(crate) fn take_apart(&self) {
+        (0..self.controllers()).for_each(|number| self.kill(number));
+        let all = self.ground.amphorae().into_iter();
+        all.for_each(|amphora| amphora.end(Death::Killed));
+    }
+
+    pub(crate) fn set_calm(&self) {
+        *self.calm.lock().unwrap() = true;
+    }
+
+    pub(crate) fn is_calm(&self) -> bool {
+        *self.calm.lock().unwrap()
+    }
+
+    fn seat(&self, number: usize) -> MutexGuard<'_, Seat> {
+        self.places[number].state.lock().unwrap()
+    }
+}
+
+/// Reports for as long as the process lives, to whichever controller answers.
+async fn report(system: Arc<System>, run: Arc<Run>) {
+    let mut current = run.amphora.host;
+    loop {
+        run.live(system.is_calm());
+        let body = serde_json::to_vec(&run.report()).unwrap();
+        for _ in 0..system.controllers() {
+            let delivered = deliver(&system, &run, current, body.clone());
+            let delivered = tokio::time::timeout(REPORT_TIME_MAX, delivered).await;
+            if matches!(delivered, Ok(Some(_))) {
+                break;
+            }
+            current = (current + 1) % system.controllers();
+        }
+        tokio::select! {
+            biased;
+            () = sleep(run.millis(900..1_100)) => {}
+            () = run.news.notified() => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Brings one report to a controller. None if it is not taken.
+async fn deliver(
+    system: &Arc<System>,
+    run: &Arc<Run>,
+    to: usize,
+    body: Vec<u8>,
+) -> Option<ReportReceipt> {
+    let (here, there) = (Node::Host(run.amphora.host), Node::Controller(to));
+    let id = run.amphora.id;
+    let arrivals = system.net.send(here, there);
+    let (first, again) = arrivals.split_first().unzip();
+    for after in again.unwrap_or_default() {
+        let (system, body, after) = (Arc::clone(system), body.clone(), *after);
+        tokio::spawn(async move {
+            sleep(after).await;
+            take(&system, to, id, body).await;
+        });
+    }
+    let Some(after) = first else {
+        return std::future::pending().await;
+    };
+    sleep(*after).await;
+    let taken = take(system, to, id, body).await;
+    system.net.cross(there, here).await;
+    taken
+}
+
+async fn take(
+    system: &Arc<System>,
+    to: usize,
+    from: AmphoraId,
+    body: Vec<u8>,
+) -> Option<ReportReceipt> {
+    let (host, controller) = system.controller(to)?;
+    let taken = host.run(async move { controller.take_report(from, &body).await });
+    taken.await?.ok()
+}
+
+const REPORT_TIME_MAX: Duration = Duration::from_secs(5);
