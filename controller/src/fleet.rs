@@ -273,6 +273,7 @@ impl Fleet {
                 heard,
                 reached: amphora.client.boot().is_some(),
                 expendable: record.is_some(),
+                retiring: amphora.is_retiring(),
                 host,
             }
         };

@@ -28,6 +28,8 @@ pub struct Sight {
     pub reached: bool,
     /// Whether it may be given up: what is another controller's to start is not.
     pub expendable: bool,
+    /// Whether it is to go already: given up before, or sent away.
+    pub retiring: bool,
 }
 
 /// How much may be given up.
@@ -103,6 +105,12 @@ pub fn judge(sights: &[Sight], budget: Budget, spent: &mut Spent, now: Timestamp
         .filter(|sight| sight.expendable)
         .map(|sight| (sight.amphora, sight.host.clone()))
         .collect();
+    // What it carries is to leave anyway. It may have nowhere to go for long, and must not hold up the others.
+    let retiring: BTreeSet<AmphoraId> = sights
+        .iter()
+        .filter(|sight| sight.retiring)
+        .map(|sight| sight.amphora)
+        .collect();
     lost.sort_unstable();
     if lost.is_empty() {
         return Judgement::default();
@@ -120,6 +128,10 @@ pub fn judge(sights: &[Sight], budget: Budget, spent: &mut Spent, now: Timestamp
     let mut judgement = Judgement::default();
     let mut beyond = Vec::new();
     for (amphora, host) in lost {
+        if retiring.contains(&amphora) {
+            judgement.lost.push((amphora, host));
+            continue;
+        }
         let is_counted = spent.0.contains_key(&host);
         if !is_counted && spent.0.len() as u64 >= most {
             beyond.push((amphora, host));
@@ -170,6 +182,7 @@ mod tests {
             heard,
             reached,
             expendable: true,
+            retiring: false,
         }
     }
 
@@ -224,6 +237,21 @@ mod tests {
         let rest = fleet(5, 2).split_off(1);
         assert!(judge(&rest, BUDGET, &mut spent, at(59)).lost.is_empty());
         assert_eq!(judge(&rest, BUDGET, &mut spent, at(61)).lost.len(), 1);
+    }
+
+    #[test]
+    fn what_is_given_up_and_has_nowhere_to_go_leaves_the_budget_to_others() {
+        let mut spent = Spent::default();
+        let mut sights = fleet(5, 1);
+        assert_eq!(judge(&sights, BUDGET, &mut spent, at(0)).lost.len(), 1);
+        sights[0].retiring = true;
+        for second in 1..70 {
+            let again = judge(&sights, BUDGET, &mut spent, at(second));
+            assert_eq!(again.lost, vec![(amphora(0), "h0".into())], "{second}");
+        }
+        sights[1] = sight(1, false, false);
+        let both = judge(&sights, BUDGET, &mut spent, at(70));
+        assert_eq!((both.lost.len(), both.held), (2, None));
     }
 
     #[test]
