@@ -129,6 +129,9 @@ struct Joining {
     /// Number of worker threads of each amphora; one per core unless set.
     #[arg(long, value_name = "N", value_parser = |text: &str| text.parse().map_err(|_| "not a number".to_owned()).and_then(parse_workers))]
     workers: Option<usize>,
+    /// Join again, as another host, though this one has joined: what it ran as the former one is ended.
+    #[arg(long)]
+    again: bool,
     /// Only join; krater-amphora host then does the rest.
     #[arg(long)]
     only: bool,
@@ -335,6 +338,7 @@ impl Joining {
             port: self.port,
             name: self.name,
             workers: self.workers,
+            again: self.again,
         };
         let host = join.run()?;
         if only { Ok(()) } else { host.run() }

@@ -20,12 +20,14 @@ use std::{
     time::Duration,
 };
 
-use krater_amphora_api::{BootId, ContractVersion, HostFacts, HostReceipt, HostReport};
-use krater_amphora_process::{ProcessError, ProcessSettings, Processes};
+use krater_amphora_api::{
+    BootId, ContractVersion, HostFacts, HostReceipt, HostReport, ShownPapers,
+};
+use krater_amphora_process::{Papers, ProcessError, ProcessSettings, Processes};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::LocalSet,
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tracing::{error, info, warn};
 use uuid::Builder;
@@ -62,6 +64,8 @@ pub(crate) struct Join {
     pub(crate) name: Option<String>,
     /// Worker threads of each amphora.
     pub(crate) workers: Option<usize>,
+    /// Join as another host, though this one has joined.
+    pub(crate) again: bool,
 }
 
 /// A host that has joined.
@@ -88,7 +92,9 @@ pub(crate) enum HostError {
     #[error(transparent)]
     Enrol(#[from] EnrolError),
     /// Its certificates cannot be used.
-    #[error(transparent)]
+    #[error(
+        "this host cannot show who it is; with a new token it joins again (krater-amphora join)"
+    )]
     Identity(#[from] IdentityError),
     /// Processes cannot be run.
     #[error("amphorae cannot be run: {0}")]
@@ -108,22 +114,65 @@ impl Join {
     pub(crate) fn run(self) -> Result<Host, HostError> {
         let lock = StateLock::acquire(&self.state_dir)?;
         let folder = Folder::new(self.state_dir.clone());
-        if folder.read()?.is_some() {
-            info!("this host has joined already: the token is not needed");
-            return Host::of(folder, lock);
+        match self.standing(&folder)? {
+            Standing::Stranger => {}
+            Standing::Good => {
+                info!(
+                    "this host has joined already: the token is not needed (--again joins as another host)"
+                );
+                return Host::of(folder, lock);
+            }
+            Standing::Over(reason) => {
+                warn!(reason, "this host joins again, as another one");
+            }
         }
         // Kept before it is used: whoever asks again after a crash is known by it.
-        let key = folder.key()?;
+        let key = folder.key_to_join()?;
         let runtime = runtime()?;
         let kept = runtime.block_on(async {
             let pinned = Pinned::new(self.token.fingerprint.clone());
             enrol::enrol(&self, &key, pinned).await
         })?;
-        folder.write_identity(&kept.certificate_pem, &kept.authority_pem)?;
-        folder.write(&kept.kept)?;
+        let papers = Papers {
+            certificate_pem: kept.certificate_pem,
+            key_pem: key.pem().to_owned(),
+        };
+        folder.write_joined(&kept.kept, &papers, &kept.authority_pem)?;
         info!(host = %kept.kept.host, agent = %kept.kept.agent, "this host has joined");
         Host::of(folder, lock)
     }
+
+    /// Whether the folder is of a host that controllers can believe still.
+    fn standing(&self, folder: &Folder) -> Result<Standing, HostError> {
+        let Some(kept) = folder.read()? else {
+            return Ok(Standing::Stranger);
+        };
+        if self.again {
+            return Ok(Standing::Over("it was told to".to_owned()));
+        }
+        Ok(match Host::identity(folder, &kept) {
+            Ok(identity) if has_ended(identity.validity()) => {
+                Standing::Over("its certificate has ended".to_owned())
+            }
+            Ok(_) => Standing::Good,
+            Err(error) => Standing::Over(chain(&error)),
+        })
+    }
+}
+
+/// What a host is to its deployment, as far as its folder tells.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// It has not joined.
+    Stranger,
+    /// It has joined.
+    Good,
+    /// It had joined, and nobody can believe it any more, for this reason.
+    Over(String),
+}
+
+fn has_ended((_, to): (i64, i64)) -> bool {
+    to <= clock::wall_seconds()
 }
 
 impl Host {
@@ -137,14 +186,23 @@ impl Host {
         let Some(kept) = folder.read()? else {
             return Err(HostError::NotJoined(folder.path().to_owned()));
         };
-        let uri = format!("krater:host:{}", kept.host);
-        let identity = Identity::read(uri, folder.identity_files())?;
+        let identity = Self::identity(&folder, &kept)?;
+        if has_ended(identity.validity()) {
+            error!("{ENDED}");
+        }
         Ok(Self {
             folder,
             kept,
             identity,
             _lock: lock,
         })
+    }
+
+    fn identity(folder: &Folder, kept: &Kept) -> Result<Identity, IdentityError> {
+        Identity::read(
+            format!("krater:host:{}", kept.host),
+            folder.identity_files(),
+        )
     }
 
     /// Runs what controllers want here, until told to end. Amphorae go on.
@@ -184,6 +242,7 @@ impl Host {
             identity,
             controllers,
             tenants: Rc::new(tenants),
+            renewing: tokio::sync::Mutex::default(),
         });
         let ended = agent.attend();
         let (mut term, mut int) = (
@@ -209,6 +268,8 @@ pub(crate) struct Agent {
     identity: Rc<RefCell<Identity>>,
     controllers: Rc<Controllers>,
     tenants: Rc<Tenants>,
+    /// Everything is renewed by one at a time.
+    renewing: tokio::sync::Mutex<()>,
 }
 
 impl Agent {
@@ -219,10 +280,13 @@ impl Agent {
             return "its address cannot be understood".to_owned();
         };
         // Heard first: what nobody wants any more must not serve again, however short.
-        match timeout(FIRST_WORD_MAX, self.report()).await {
-            Ok(Some(removed)) => return removed,
-            Ok(None) => {}
-            Err(_) => warn!("no controller answers: what was wanted here last is started"),
+        let report = self.own_report();
+        let first = self.controllers.post_to_all(REPORTS, &report).await;
+        if matches!(first, Err(AskError::Silent(_))) {
+            warn!("no controller answers: what was wanted here last is started");
+        }
+        if let Some(removed) = self.take_answer(first) {
+            return removed;
         }
         let surface = Rc::clone(self);
         let answer = move |request| route::answer(Rc::clone(&surface), request);
@@ -249,17 +313,34 @@ impl Agent {
 
     /// Sends one report and heeds the answer.
     async fn report(&self) -> Option<String> {
-        let report = HostReport {
+        let report = self.own_report();
+        let answer = self.controllers.post(REPORTS, &report).await;
+        self.take_answer(answer)
+    }
+
+    fn own_report(&self) -> HostReport {
+        HostReport {
             host: self.kept.borrow().host,
             facts: self.facts.clone(),
             amphorae: self.tenants.list(),
-        };
-        match self.controllers.post("/v1/hosts/reports", &report).await {
+        }
+    }
+
+    /// Heeds what a report was answered by; answers the words by which the host was removed, if it was.
+    fn take_answer(&self, answer: Result<HostReceipt, AskError>) -> Option<String> {
+        match answer {
             Ok(receipt) => {
-                self.heed(receipt).await;
+                self.heed(receipt);
                 None
             }
             Err(AskError::Gone(message)) => Some(message),
+            Err(AskError::Refused(reason)) => {
+                error!(
+                    reason,
+                    "the deployment refuses this host; what it runs goes on (krater-amphora join --again joins as another host)"
+                );
+                None
+            }
             Err(error) => {
                 warn!(error = chain(&error), "no controller took the report");
                 None
@@ -267,7 +348,7 @@ impl Agent {
         }
     }
 
-    async fn heed(&self, receipt: HostReceipt) {
+    fn heed(&self, receipt: HostReceipt) {
         let HostReceipt {
             authority_pem,
             controllers,
@@ -283,10 +364,7 @@ impl Agent {
             self.take_controllers(controllers);
         }
         for amphora in unwanted {
-            info!(%amphora, "nobody wants the amphora any more: it is ended");
-            if let Err(error) = self.tenants.release(amphora).await {
-                warn!(%amphora, %error, "an amphora that nobody wants could not be ended yet");
-            }
+            self.tenants.let_go(amphora);
         }
     }
 
@@ -323,8 +401,12 @@ impl Agent {
     /// Has certificates renewed in time, for ever.
     async fn renew(&self) {
         loop {
-            let due = keys::is_due(self.identity.borrow().validity(), clock::wall_seconds());
+            let validity = self.identity.borrow().validity();
+            let due = keys::is_due(validity, clock::wall_seconds());
             if due && let Err(error) = self.renew_own().await {
+                if has_ended(validity) {
+                    error!("{ENDED}");
+                }
                 warn!(
                     error = chain(&error),
                     "the certificate of this host could not be renewed; it is tried again"
@@ -337,8 +419,19 @@ impl Agent {
 
     /// Other keys and certificates for this host and all its amphorae, though the old ones are still good.
     async fn renew_all(&self) -> Result<(), String> {
+        let Ok(_alone) = self.renewing.try_lock() else {
+            return Err("everything is being renewed already".to_owned());
+        };
         self.renew_own().await.map_err(|error| chain(&error))?;
         self.tenants.renew_all().await
+    }
+
+    /// What this host and its amphorae show and trust.
+    fn shown(&self) -> Result<Vec<ShownPapers>, String> {
+        let found = self.folder.identity().map_err(|error| chain(&error))?;
+        let (papers, authority_pem) = found.ok_or("this host has no certificate")?;
+        let own = keys::shown(None, &papers.certificate_pem, &authority_pem);
+        Ok([own].into_iter().chain(self.tenants.shown()).collect())
     }
 
     async fn renew_own(&self) -> Result<(), HostError> {
@@ -348,11 +441,12 @@ impl Agent {
             .certify(None, &key)
             .await
             .map_err(EnrolError::Ask)?;
-        self.folder.replace_identity(
-            key.pem(),
-            &certified.certificate_pem,
-            &certified.authority_pem,
-        )?;
+        let papers = Papers {
+            certificate_pem: certified.certificate_pem,
+            key_pem: key.pem().to_owned(),
+        };
+        self.folder
+            .write_identity(&papers, &certified.authority_pem)?;
         self.refresh();
         Ok(())
     }
@@ -415,7 +509,11 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const NEWS_PAUSE: Duration = Duration::from_millis(20);
 /// Until an order says otherwise.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long a controller is waited for before amphorae start.
-const FIRST_WORD_MAX: Duration = Duration::from_secs(3);
+const REPORTS: &str = "/v1/hosts/reports";
+/// Nobody but the host itself can tell: controllers end the handshake without hearing who it is.
+const ENDED: &str = "the certificate of this host has ended, and no controller believes it any more; what it runs goes on, and with a new token it joins again (krater-amphora join)";
 /// Between two looks at certificates: far more often than a third of their lifetime.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

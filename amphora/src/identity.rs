@@ -26,7 +26,10 @@ use rustls::{
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, ServerName, UnixTime,
+    pem::{self, PemObject},
+};
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
 use crate::{config::Config, limits::PEM_BYTES_MAX};
@@ -100,7 +103,11 @@ impl Identity {
         let stamp = Stamp::of(&files)?;
         let [certificate_file, key_file, authority_file] = &files;
         let chain = read_certificates(certificate_file)?;
-        let key = read_key(key_file)?;
+        // One that comes along with the certificate fits it, whatever a crash left behind in the other file.
+        let key = match key_in(certificate_file)? {
+            Some(key) => key,
+            None => read_key(key_file)?,
+        };
         let roots = read_roots(authority_file)?;
         let validity = check_own_certificate(&uri, &chain, certificate_file)?;
         let unfit = |source| IdentityError::Unfit {
@@ -356,6 +363,18 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
         path: path.to_owned(),
         reason: format!("it holds no private key: {error}"),
     })
+}
+
+/// The private key that a file of certificates holds, if it does.
+fn key_in(path: &Path) -> Result<Option<PrivateKeyDer<'static>>, IdentityError> {
+    match PrivateKeyDer::from_pem_slice(&read_file(path)?) {
+        Ok(key) => Ok(Some(key)),
+        Err(pem::Error::NoItemsFound) => Ok(None),
+        Err(error) => Err(IdentityError::Malformed {
+            path: path.to_owned(),
+            reason: format!("its private key cannot be read: {error}"),
+        }),
+    }
 }
 
 fn read_roots(path: &Path) -> Result<Arc<RootCertStore>, IdentityError> {

@@ -396,6 +396,13 @@ pub(crate) const CUSTODY_PATIENCE: Duration = Duration::from_secs(1);
 /// Time for a host to ask a controller something: connect, handshake, send, answer.
 pub(crate) const HOST_ASK_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// How long a host waits for the first word of its controllers, all of which it asks at once, before it starts what it ran
+/// last.
+pub(crate) const HOST_FIRST_WORD_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Amphorae of a host that are started or certified at once: each asks a controller and starts a process.
+pub(crate) const HOST_AMPHORAE_AT_ONCE: usize = 8;
+
 /// Bytes of such an answer: certificates, and the names of a thousand amphorae that nobody wants.
 pub(crate) const HOST_ANSWER_BYTES_MAX: usize = 256 << 10;
 

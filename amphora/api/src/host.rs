@@ -74,6 +74,19 @@ pub struct Certified {
     pub authority_pem: String,
 }
 
+/// What a host or an amphora of it shows and trusts: `GET /v1/certificates` at the agent of the host answers with all of
+/// them, a `POST` there has all renewed first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownPapers {
+    /// Which amphora; the host itself when absent.
+    #[serde(default)]
+    pub amphora: Option<AmphoraId>,
+    /// Its certificate, PEM.
+    pub certificate_pem: String,
+    /// SHA-256 of each certificate of an authority that it trusts, hexadecimal.
+    pub trusted: Vec<String>,
+}
+
 /// A host's heartbeat: `POST /v1/hosts/reports` at a controller. Whole, like those of amphorae.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostReport {

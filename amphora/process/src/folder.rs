@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, ErrorKind, Read as _, Seek as _, SeekFrom},
     net::{IpAddr, SocketAddr, TcpListener},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AccessLogSettings, Endpoint, Order, ProcessError, ProcessSettings,
+    papers::{Papers, write_whole},
     segment::{HEADING, quoted},
     supervisor,
 };
@@ -81,12 +82,15 @@ impl Folder {
         }
     }
 
-    /// Writes the identity where it differs. The agent reads its files again when they change; that they do not fit
-    /// each other for a moment it bears.
+    /// Writes the identity where it differs. The agent reads its files again when they change.
     pub(crate) fn write_identity(&self, order: &Order) -> Result<(), ProcessError> {
         self.write("authority.pem", &order.authority_pem)?;
-        self.write("key.pem", &order.key_pem)?;
-        self.write("certificate.pem", &order.certificate_pem)
+        let papers = Papers {
+            certificate_pem: order.certificate_pem.clone(),
+            key_pem: order.key_pem.clone(),
+        };
+        let written = papers.write(&self.path);
+        written.map_err(|error| failed("write the identity in", &self.path, &error))
     }
 
     /// The settings of the amphora, as `krater-amphora` reads them.
@@ -276,23 +280,7 @@ impl Folder {
     /// Writes a file, unless it says the same already: whole or not at all, readable by us only.
     fn write(&self, name: &str, text: &str) -> Result<(), ProcessError> {
         let path = self.path.join(name);
-        if fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
-            return Ok(());
-        }
-        let fresh = self.path.join(format!("{name}.new"));
-        let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new()
-                .create(true)
-                .write(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&fresh)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&fresh, &path)?;
-            File::open(&self.path)?.sync_all()
-        };
-        write().map_err(|error| failed("write", &path, &error))
+        write_whole(&path, text).map_err(|error| failed("write", &path, &error))
     }
 }
 

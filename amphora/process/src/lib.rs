@@ -4,6 +4,7 @@
 #![deny(missing_docs)]
 
 mod folder;
+mod papers;
 mod processes;
 mod segment;
 mod settings;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 
 use krater_amphora_api::AmphoraId;
 
+pub use papers::{Papers, read_text, write_whole};
 pub use processes::Processes;
 pub use segment::{Segment, Subnet, Tunnel, Underlay};
 pub use settings::{AccessLogSettings, Conduct, ProcessSettings};

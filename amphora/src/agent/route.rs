@@ -201,7 +201,8 @@ fn error(status: StatusCode, message: String) -> Response<Full<Bytes>> {
     )
 }
 
-fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Full<Bytes>> {
+/// An answer as JSON.
+pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Full<Bytes>> {
     // The types of the contract have string keys and finite numbers only: they always serialize.
     let body = serde_json::to_vec(value).unwrap_or_default();
     let mut response = Response::new(Full::new(Bytes::from(body)));

@@ -1,8 +1,9 @@
 //! Speaks to the controllers as a host: to whichever of them answers, over a connection that is kept.
 
-use std::{cell::RefCell, io, net::IpAddr, rc::Rc, sync::Arc};
+use std::{cell::RefCell, io, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -20,7 +21,7 @@ use crate::{
     config::{Controller, parse_controller},
     heartbeat::authority,
     identity::Identity,
-    limits::{HOST_ANSWER_BYTES_MAX, HOST_ASK_TIME_MAX},
+    limits::{HOST_ANSWER_BYTES_MAX, HOST_ASK_TIME_MAX, HOST_FIRST_WORD_TIME_MAX},
 };
 
 /// The controllers, as a host that has joined speaks to them.
@@ -127,6 +128,22 @@ impl Controllers {
         Err(AskError::Silent(reasons.join("; ")))
     }
 
+    /// Asks all controllers at once: one that hangs must not keep the word of another from being heard in time.
+    pub(crate) async fn post_to_all<T: Serialize, A: DeserializeOwned>(
+        &self,
+        path: &'static str,
+        question: &T,
+    ) -> Result<A, AskError> {
+        let body = Bytes::from(serde_json::to_vec(question).unwrap_or_default());
+        let all = self.all.borrow().clone();
+        let asks = all.iter().enumerate().map(|(index, controller)| {
+            let asked = self.ask(index, controller, path, body.clone());
+            async move { (authority(controller), asked.await) }
+        });
+        let (status, answer) = first_word(asks, HOST_FIRST_WORD_TIME_MAX).await?;
+        understand(status, &answer)
+    }
+
     async fn ask(
         &self,
         index: usize,
@@ -160,6 +177,38 @@ impl Controllers {
             index,
             sender: Some(sender),
         };
+    }
+}
+
+/// The first answer of several that were asked.
+async fn first_word<F>(
+    asks: impl Iterator<Item = F>,
+    within: Duration,
+) -> Result<(StatusCode, Bytes), AskError>
+where
+    F: Future<Output = (String, Result<(StatusCode, Bytes), String>)>,
+{
+    let mut asks: FuturesUnordered<F> = asks.collect();
+    let mut reasons = Vec::new();
+    let heard = async {
+        while let Some((name, answered)) = asks.next().await {
+            match answered {
+                Ok((status, answer)) if !status.is_server_error() => {
+                    return Some((status, answer));
+                }
+                Ok((status, _)) => reasons.push(format!("{name} answers {status}")),
+                Err(reason) => reasons.push(format!("{name}: {reason}")),
+            }
+        }
+        None
+    };
+    match timeout(within, heard).await {
+        Ok(Some(heard)) => Ok(heard),
+        Ok(None) => Err(AskError::Silent(reasons.join("; "))),
+        Err(_) => {
+            reasons.push("the others take too long".to_owned());
+            Err(AskError::Silent(reasons.join("; ")))
+        }
     }
 }
 
@@ -244,7 +293,30 @@ pub(crate) fn parse_url(text: &str) -> Result<Controller, String> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::{BoxFuture, pending, ready};
+
     use super::*;
+
+    type Answer = (String, Result<(StatusCode, Bytes), String>);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_controller_that_hangs_does_not_keep_the_word_of_another_from_being_heard() {
+        let said = |status| {
+            let answer: Answer = ("b".to_owned(), Ok((status, Bytes::new())));
+            Box::pin(ready(answer)) as BoxFuture<'static, Answer>
+        };
+        let hangs = || Box::pin(pending()) as BoxFuture<'static, Answer>;
+        let within = HOST_FIRST_WORD_TIME_MAX;
+        let heard = first_word([hangs(), said(StatusCode::GONE)].into_iter(), within).await;
+        assert_eq!(heard.unwrap().0, StatusCode::GONE);
+        let asks = [hangs(), said(StatusCode::SERVICE_UNAVAILABLE)];
+        let silent = first_word(asks.into_iter(), within).await.unwrap_err();
+        let words = silent.to_string();
+        assert!(
+            words.contains("b answers 503") && words.contains("too long"),
+            "{words}"
+        );
+    }
 
     #[test]
     fn a_controller_is_named_by_an_address_with_or_without_a_scheme() {

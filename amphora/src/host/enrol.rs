@@ -13,7 +13,6 @@ use rustls::{
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use tracing::info;
 
@@ -22,7 +21,7 @@ use super::{
     controllers::{AskError, connect, exchange, understand},
     facts,
     folder::{Kept, system_name},
-    keys::Key,
+    keys::{Key, fingerprint},
 };
 use crate::{
     config::Controller, heartbeat::authority, identity::require_controller,
@@ -148,9 +147,7 @@ impl Pinned {
     }
 
     fn is_authority(&self, certificate: &CertificateDer<'_>) -> bool {
-        let digest = Sha256::digest(certificate);
-        let text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        text == self.fingerprint
+        fingerprint(certificate) == self.fingerprint
     }
 }
 
@@ -233,9 +230,7 @@ mod tests {
     #[test]
     fn only_a_controller_of_the_authority_with_the_fingerprint_is_believed() {
         let (ours, foreign) = (authority_of(), authority_of());
-        let digest = Sha256::digest(ours.der());
-        let fingerprint = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let pinned = Pinned::new(fingerprint);
+        let pinned = Pinned::new(fingerprint(ours.der()));
         let name = ServerName::try_from("controller.krater").unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(1_900_000_000));
         let check = |leaf: &CertificateDer<'_>, chain: &[CertificateDer<'_>]| {

@@ -1,15 +1,14 @@
 //! The state folder of a host: who it is, whom it reports to, its key and certificates, the folders of its amphorae.
 
 use std::{
-    env,
-    fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Write},
+    env, fs,
+    io::{self, ErrorKind},
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use krater_amphora_api::HostId;
+use krater_amphora_process::{Papers, read_text, write_whole};
 use serde::{Deserialize, Serialize};
 
 use super::keys::Key;
@@ -95,9 +94,10 @@ impl Folder {
         write(&self.path.join(HOST), &text)
     }
 
-    /// The key, made if there is none.
-    pub(crate) fn key(&self) -> Result<Key, FolderError> {
-        let path = self.path.join(KEY);
+    /// The key to join with, made if there is none. It is written down before it is used, beside what the host is until
+    /// it was let in.
+    pub(crate) fn key_to_join(&self) -> Result<Key, FolderError> {
+        let path = self.path.join(JOINING);
         let malformed = |error: rcgen::Error| FolderError::Malformed {
             path: path.clone(),
             reason: error.to_string(),
@@ -110,25 +110,37 @@ impl Folder {
         Ok(key)
     }
 
-    /// Writes what a key was certified by.
+    /// Writes who the host is from now on: it was let in.
+    pub(crate) fn write_joined(
+        &self,
+        kept: &Kept,
+        papers: &Papers,
+        authority_pem: &str,
+    ) -> Result<(), FolderError> {
+        self.write_identity(papers, authority_pem)?;
+        self.write(kept)?;
+        remove(&self.path.join(JOINING))
+    }
+
+    /// Writes a key with its certificate, and who is trusted.
     pub(crate) fn write_identity(
         &self,
-        certificate_pem: &str,
+        papers: &Papers,
         authority_pem: &str,
     ) -> Result<(), FolderError> {
         write(&self.path.join(AUTHORITY), authority_pem)?;
-        write(&self.path.join(CERTIFICATE), certificate_pem)
+        papers
+            .write(&self.path)
+            .map_err(|source| FolderError::File {
+                action: "write the identity in",
+                path: self.path.clone(),
+                source,
+            })
     }
 
-    /// Writes another key with its certificate. For a moment they do not fit, which those who read them bear.
-    pub(crate) fn replace_identity(
-        &self,
-        key_pem: &str,
-        certificate_pem: &str,
-        authority_pem: &str,
-    ) -> Result<(), FolderError> {
-        write(&self.path.join(KEY), key_pem)?;
-        self.write_identity(certificate_pem, authority_pem)
+    /// What the host shows and trusts: its papers, and authorities as PEM.
+    pub(crate) fn identity(&self) -> Result<Option<(Papers, String)>, FolderError> {
+        identity_in(&self.path)
     }
 
     /// Writes the authorities if they differ; answers whether they did.
@@ -143,55 +155,47 @@ impl Folder {
 
     /// Forgets who it was.
     pub(crate) fn forget(&self) -> Result<(), FolderError> {
-        for name in [HOST, CERTIFICATE, KEY, AUTHORITY] {
-            let path = self.path.join(name);
-            match fs::remove_file(&path) {
-                Err(source) if source.kind() != ErrorKind::NotFound => {
-                    return Err(FolderError::File {
-                        action: "remove",
-                        path,
-                        source,
-                    });
-                }
-                _ => {}
-            }
+        for name in [HOST, CERTIFICATE, KEY, AUTHORITY, JOINING] {
+            remove(&self.path.join(name))?;
         }
         Ok(())
     }
 }
 
-/// Reads a file; `None` when there is none.
-pub(crate) fn read(path: &Path) -> Result<Option<String>, FolderError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(source) if source.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(FolderError::File {
-            action: "read",
+/// What is shown and trusted by whoever has this folder, if all of it is there.
+pub(crate) fn identity_in(folder: &Path) -> Result<Option<(Papers, String)>, FolderError> {
+    let papers = Papers::read(folder).map_err(|source| FolderError::File {
+        action: "read the identity in",
+        path: folder.to_owned(),
+        source,
+    })?;
+    let authority = read(&folder.join(AUTHORITY))?;
+    Ok(papers.zip(authority))
+}
+
+fn remove(path: &Path) -> Result<(), FolderError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(FolderError::File {
+            action: "remove",
             path: path.to_owned(),
             source,
         }),
+        _ => Ok(()),
     }
+}
+
+/// Reads a file; `None` when there is none.
+pub(crate) fn read(path: &Path) -> Result<Option<String>, FolderError> {
+    read_text(path).map_err(|source| FolderError::File {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Writes a file, whole or not at all, readable by us only.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), FolderError> {
-    let fresh = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)?;
-        match path.parent() {
-            Some(parent) => File::open(parent)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    write().map_err(|source| FolderError::File {
+    write_whole(path, text).map_err(|source| FolderError::File {
         action: "write",
         path: path.to_owned(),
         source,
@@ -230,4 +234,7 @@ pub(crate) fn memory_bytes() -> u64 {
 const HOST: &str = "host.json";
 const KEY: &str = "key.pem";
 const CERTIFICATE: &str = "certificate.pem";
-const AUTHORITY: &str = "authority.pem";
+/// Of amphorae too.
+pub(crate) const AUTHORITY: &str = "authority.pem";
+/// The key of a host that is about to join.
+const JOINING: &str = "joining.pem";

@@ -1,17 +1,19 @@
-//! What controllers ask of a host: method and path → answer, as JSON. Five routes.
+//! What controllers ask of a host: method and path → answer, as JSON. Six routes.
 
 use std::{convert::Infallible, rc::Rc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use krater_amphora_api::{AmphoraId, HostOrder, HostRefusal};
-use serde::Serialize;
 use tokio::time::timeout;
 
 use super::Agent;
-use crate::limits::{BODY_TIME_MAX, HOST_ORDER_BYTES_MAX, HOST_RELEASE_WAIT_MAX};
+use crate::{
+    agent::route::json,
+    limits::{BODY_TIME_MAX, HOST_ORDER_BYTES_MAX, HOST_RELEASE_WAIT_MAX},
+};
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -28,7 +30,8 @@ pub(crate) async fn answer(
         (&Method::DELETE, ["v1", "amphorae", id]) => delete(agent, id).await,
         (&Method::POST, ["v1", "amphorae", id, "certificate"]) => renew(agent, Some(id)).await,
         (&Method::POST, ["v1", "certificates"]) => renew(agent, None).await,
-        (_, ["v1", "info" | "amphorae"] | ["v1", "amphorae", _]) => refuse(
+        (&Method::GET, ["v1", "certificates"]) => shown(&agent),
+        (_, ["v1", "info" | "amphorae" | "certificates"] | ["v1", "amphorae", _]) => refuse(
             StatusCode::METHOD_NOT_ALLOWED,
             "that cannot be done here".to_owned(),
         ),
@@ -88,16 +91,25 @@ async fn renew(agent: Rc<Agent>, amphora: Option<&str>) -> Response<Full<Bytes>>
         Ok(id) => id,
         Err(_) => return no_id(amphora.unwrap_or_default()),
     };
+    let asked = Rc::clone(&agent);
     let renewing = tokio::task::spawn_local(async move {
         match id {
-            Some(id) => agent.tenants.renew(id).await,
-            None => agent.renew_all().await,
+            Some(id) => asked.tenants.renew(id).await,
+            None => asked.renew_all().await,
         }
     });
     match renewing.await {
-        Ok(Ok(())) => json(StatusCode::OK, &Vec::<AmphoraId>::new()),
+        Ok(Ok(())) => shown(&agent),
         Ok(Err(message)) => refuse(StatusCode::SERVICE_UNAVAILABLE, message),
         Err(_) => broke(),
+    }
+}
+
+/// What the host and its amphorae show and trust.
+fn shown(agent: &Agent) -> Response<Full<Bytes>> {
+    match agent.shown() {
+        Ok(shown) => json(StatusCode::OK, &shown),
+        Err(message) => refuse(StatusCode::SERVICE_UNAVAILABLE, message),
     }
 }
 
@@ -115,14 +127,4 @@ fn broke() -> Response<Full<Bytes>> {
 
 fn refuse(status: StatusCode, message: String) -> Response<Full<Bytes>> {
     json(status, &HostRefusal { message })
-}
-
-fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Full<Bytes>> {
-    // Plain data with string keys always serializes.
-    let body = serde_json::to_vec(value).unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
 }

@@ -1,21 +1,28 @@
 //! The amphorae of a host: what was ordered, kept on disk beside each, kept running, certified in time.
 
-use std::{cell::RefCell, collections::BTreeMap, fs, path::PathBuf, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    rc::Rc,
+    time::Duration,
+};
 
-use futures_util::future::join_all;
-use krater_amphora_api::{AmphoraId, HostAccessLog, HostOrder, HostedAmphora};
+use futures_util::{StreamExt, future::join_all, stream};
+use krater_amphora_api::{AmphoraId, HostAccessLog, HostOrder, HostedAmphora, ShownPapers};
 use krater_amphora_process::{
-    AccessLogSettings, Conduct, Endpoint, Order, ProcessError, Processes,
+    AccessLogSettings, Conduct, Endpoint, Order, Papers, ProcessError, Processes,
 };
 use tokio::{sync::Notify, time::sleep};
 use tracing::{error, info, warn};
 
 use super::{
     controllers::Controllers,
-    folder::{FolderError, read, write},
+    folder::{AUTHORITY, FolderError, identity_in, read, write},
     keys::{self, Key},
 };
-use crate::{agent::chain, clock};
+use crate::{agent::chain, clock, limits::HOST_AMPHORAE_AT_ONCE};
 
 /// All amphorae of a host.
 pub(crate) struct Tenants {
@@ -23,6 +30,8 @@ pub(crate) struct Tenants {
     processes: Processes,
     controllers: Rc<Controllers>,
     slots: RefCell<BTreeMap<AmphoraId, Rc<Slot>>>,
+    /// Those that are being ended because nobody wants them.
+    leaving: RefCell<BTreeSet<AmphoraId>>,
     news: Notify,
 }
 
@@ -36,10 +45,9 @@ struct Slot {
     busy: tokio::sync::Mutex<()>,
 }
 
-/// What an amphora shows, as it rests in its folder.
-struct Papers {
-    key_pem: String,
-    certificate_pem: String,
+/// What an amphora shows and trusts, as it rests in its folder.
+struct Identity {
+    papers: Papers,
     authority_pem: String,
     validity: (i64, i64),
 }
@@ -56,6 +64,7 @@ impl Tenants {
             processes,
             controllers,
             slots: RefCell::default(),
+            leaving: RefCell::default(),
             news: Notify::new(),
         };
         let entries = fs::read_dir(&tenants.directory).into_iter().flatten();
@@ -67,7 +76,7 @@ impl Tenants {
             let kept = read(&entry.path().join(ORDER)).ok().flatten();
             if let Some(order) = kept.and_then(|text| serde_json::from_str(&text).ok()) {
                 let slot = Slot::of(order);
-                *slot.certified_until.borrow_mut() = tenants.papers(id).map(|its| its.validity.1);
+                *slot.certified_until.borrow_mut() = tenants.identity(id).map(|its| its.validity.1);
                 tenants.slots.borrow_mut().insert(id, Rc::new(slot));
             }
         }
@@ -118,6 +127,22 @@ impl Tenants {
         Ok(())
     }
 
+    /// Has an amphora end that nobody wants, beside everything else: its connections get their time. It starts no more.
+    pub(crate) fn let_go(self: &Rc<Self>, id: AmphoraId) {
+        if !self.leaving.borrow_mut().insert(id) {
+            return;
+        }
+        info!(amphora = %id, "nobody wants the amphora any more: it is ended");
+        let tenants = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = tenants.release(id).await {
+                // Whoever is told again that nobody wants it tries again.
+                warn!(amphora = %id, %error, "an amphora that nobody wants could not be ended yet");
+            }
+            tenants.leaving.borrow_mut().remove(&id);
+        });
+    }
+
     /// Ends and forgets all.
     pub(crate) async fn release_all(&self) {
         let ids: Vec<AmphoraId> = self.slots.borrow().keys().copied().collect();
@@ -135,14 +160,14 @@ impl Tenants {
         let mut deaths = self.processes.deaths();
         loop {
             deaths.mark_unchanged();
-            for (id, slot) in self.all() {
+            let looks = self.all().into_iter().map(|(id, slot)| async move {
                 // Whoever is at it does the same.
-                let Ok(_alone) = slot.busy.try_lock() else {
-                    continue;
-                };
-                // Told where it happens.
-                let _ = self.start(id, &slot).await;
-            }
+                if let Ok(_alone) = slot.busy.try_lock() {
+                    // Told where it happens.
+                    let _ = self.start(id, &slot).await;
+                }
+            });
+            at_once(looks).await;
             tokio::select! {
                 _ = deaths.changed() => {}
                 () = sleep(LOOK_AGAIN) => {}
@@ -153,22 +178,50 @@ impl Tenants {
     /// Has certificates that end soon replaced, with new keys.
     pub(crate) async fn renew_due(&self) {
         let now = clock::wall_seconds();
-        for (id, _) in self.all() {
-            let papers = self.papers(id);
-            if papers.is_some_and(|its| keys::is_due(its.validity, now))
-                && let Err(reason) = self.renew(id).await
-            {
+        let mut due = self.all();
+        due.retain(|(id, _)| {
+            let identity = self.identity(*id);
+            identity.is_some_and(|its| keys::is_due(its.validity, now))
+        });
+        let renewals = due.into_iter().map(|(id, _)| async move {
+            if let Err(reason) = self.renew(id).await {
                 warn!(amphora = %id, reason, "the certificate of the amphora could not be renewed; it is tried again");
             }
-        }
+        });
+        at_once(renewals).await;
     }
 
-    /// Gives all another certificate, with new keys.
+    /// Gives all another certificate, with new keys. One that cannot be renewed holds up none of the others.
     pub(crate) async fn renew_all(&self) -> Result<(), String> {
-        for (id, _) in self.all() {
-            self.renew(id).await?;
-        }
-        Ok(())
+        let failed = RefCell::new(Vec::new());
+        let renewals = self.all().into_iter().map(|(id, _)| {
+            let failed = &failed;
+            async move {
+                if let Err(reason) = self.renew(id).await {
+                    failed.borrow_mut().push((id, reason));
+                }
+            }
+        });
+        at_once(renewals).await;
+        let failed = failed.into_inner();
+        let Some((id, reason)) = failed.first() else {
+            return Ok(());
+        };
+        Err(format!(
+            "{} amphorae could not be renewed; {id}: {reason}",
+            failed.len()
+        ))
+    }
+
+    /// What those show that have been certified.
+    pub(crate) fn shown(&self) -> Vec<ShownPapers> {
+        let ids = self.all().into_iter().map(|(id, _)| id);
+        ids.filter_map(|id| {
+            let found = self.identity(id)?;
+            let certificate_pem = &found.papers.certificate_pem;
+            Some(keys::shown(Some(id), certificate_pem, &found.authority_pem))
+        })
+        .collect()
     }
 
     /// Gives an amphora another certificate, with a new key.
@@ -176,8 +229,8 @@ impl Tenants {
         let slot = self.slots.borrow().get(&id).cloned();
         let slot = slot.ok_or_else(|| format!("there is no amphora {id} here"))?;
         let _alone = slot.busy.lock().await;
-        let papers = self.certify(id).await?;
-        self.run(id, &slot, papers).await?;
+        let identity = self.certify(id).await?;
+        self.run(id, &slot, identity).await?;
         info!(amphora = %id, "the certificate of the amphora was renewed");
         Ok(())
     }
@@ -195,15 +248,15 @@ impl Tenants {
     /// Starts an amphora, or finds it running, certified first if need be.
     async fn start(&self, id: AmphoraId, slot: &Slot) -> Result<(), String> {
         // What was released meanwhile stays so.
-        if !self.slots.borrow().contains_key(&id) {
+        if !self.slots.borrow().contains_key(&id) || self.leaving.borrow().contains(&id) {
             return Err("the amphora was ended meanwhile".to_owned());
         }
         let started = async {
-            let papers = match self.papers(id) {
-                Some(papers) => papers,
+            let identity = match self.identity(id) {
+                Some(identity) => identity,
                 None => self.certify(id).await?,
             };
-            self.run(id, slot, papers).await
+            self.run(id, slot, identity).await
         };
         let outcome = started.await;
         let reason = outcome.as_ref().err().cloned();
@@ -217,21 +270,21 @@ impl Tenants {
         outcome
     }
 
-    async fn run(&self, id: AmphoraId, slot: &Slot, papers: Papers) -> Result<(), String> {
+    async fn run(&self, id: AmphoraId, slot: &Slot, identity: Identity) -> Result<(), String> {
         let order = slot.order.borrow().clone();
         let controllers = if order.controllers.is_empty() {
             self.controllers.names()
         } else {
             order.controllers
         };
-        let until = papers.validity.1;
+        let until = identity.validity.1;
         let order = Order {
             // Agents of hosts do not build networks.
             segment: None,
             id,
-            authority_pem: papers.authority_pem,
-            certificate_pem: papers.certificate_pem,
-            key_pem: papers.key_pem,
+            authority_pem: identity.authority_pem,
+            certificate_pem: identity.papers.certificate_pem,
+            key_pem: identity.papers.key_pem,
             controllers,
             conduct: Some(Conduct {
                 heartbeat: Duration::from_millis(order.heartbeat_ms),
@@ -249,30 +302,31 @@ impl Tenants {
     }
 
     /// Makes a key and has it certified.
-    async fn certify(&self, id: AmphoraId) -> Result<Papers, String> {
+    async fn certify(&self, id: AmphoraId) -> Result<Identity, String> {
         let key = Key::make().map_err(|error| error.to_string())?;
         let certified = self.controllers.certify(Some(id), &key).await;
         let certified = certified.map_err(|error| chain(&error))?;
         let validity = keys::validity(&certified.certificate_pem)
             .ok_or_else(|| "the certificate cannot be read".to_owned())?;
-        Ok(Papers {
-            key_pem: key.pem().to_owned(),
-            certificate_pem: certified.certificate_pem,
+        Ok(Identity {
+            papers: Papers {
+                key_pem: key.pem().to_owned(),
+                certificate_pem: certified.certificate_pem,
+            },
             authority_pem: certified.authority_pem,
             validity,
         })
     }
 
-    /// What the amphora shows, if all of it is there.
-    fn papers(&self, id: AmphoraId) -> Option<Papers> {
+    /// What the amphora shows, if all of it is there and can be used.
+    fn identity(&self, id: AmphoraId) -> Option<Identity> {
         let folder = self.directory.join(id.to_string());
-        let file = |name: &str| read(&folder.join(name)).ok().flatten();
-        let certificate_pem = file("certificate.pem")?;
-        Some(Papers {
-            key_pem: file("key.pem")?,
-            authority_pem: file(AUTHORITY)?,
-            validity: keys::validity(&certificate_pem)?,
-            certificate_pem,
+        let (papers, authority_pem) = identity_in(&folder).ok().flatten()?;
+        keys::fit(&papers).then_some(())?;
+        Some(Identity {
+            validity: keys::validity(&papers.certificate_pem)?,
+            papers,
+            authority_pem,
         })
     }
 
@@ -333,8 +387,13 @@ fn access_log(log: HostAccessLog) -> AccessLogSettings {
     }
 }
 
+/// Does all of it, a bounded number at once.
+async fn at_once<F: Future<Output = ()>>(work: impl Iterator<Item = F>) {
+    let bounded = stream::iter(work).for_each_concurrent(HOST_AMPHORAE_AT_ONCE, |one| one);
+    bounded.await;
+}
+
 const ORDER: &str = "order.json";
-const AUTHORITY: &str = "authority.pem";
 /// Between two tries to end what does not end.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often it is looked whether all run; a death is told at once.

@@ -91,6 +91,18 @@ fn files_that_do_not_fit_each_other_are_refused() {
 }
 
 #[test]
+fn a_key_beside_its_certificate_counts_whatever_the_other_file_holds() {
+    let fleet = Fleet::new();
+    let (certificate, _) = fleet.issue(&own_name());
+    let key = fs::read_to_string(fleet.file("key")).unwrap();
+    fs::write(fleet.file("certificate"), format!("{certificate}{key}")).unwrap();
+    // What a crash leaves: the key of the next pair without its certificate.
+    let next = KeyPair::generate().unwrap().serialize_pem();
+    fs::write(fleet.file("key"), next).unwrap();
+    assert!(fleet.load().is_ok());
+}
+
+#[test]
 fn a_renewal_is_noticed_and_a_broken_one_leaves_what_was_in_use() {
     let fleet = Fleet::new();
     fleet.issue(&own_name());
