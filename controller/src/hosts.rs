@@ -15,7 +15,7 @@ use std::{
 use jiff::Timestamp;
 use krater_amphora_api::{
     AmphoraId, CertificateRequest, Certified, EnrolRequest, Enrolled, HostAccessLog, HostId,
-    HostOrder, HostReceipt, HostReport,
+    HostOrder, HostReceipt, HostReport, ShownPapers,
 };
 use krater_controller_core::{liveness, query::AmphoraStatus};
 use krater_controller_store::{
@@ -112,7 +112,7 @@ pub(crate) enum NotGiven {
     UnknownToken,
     /// It was good once.
     #[error(
-        "this token let another host in already: a token is good for one; make another with krater host token"
+        "this token let a host in already: a token is good for one; make another with krater host token"
     )]
     UsedToken,
     /// It was good for a while.
@@ -277,7 +277,7 @@ impl Hosts {
         &self,
         from: HostId,
         asked: CertificateRequest,
-        is_its: impl Future<Output = bool>,
+        is_its: impl Future<Output = Result<bool, StoreError>>,
     ) -> Result<Certified, NotGiven> {
         self.admitted(from).await?;
         let request = Request::parse(&asked.request_pem).map_err(NotGiven::Certificate)?;
@@ -285,7 +285,7 @@ impl Hosts {
         let now = clock::now();
         let certificate = match asked.amphora {
             None => authority.certify_host(from, &request, now),
-            Some(_) if !is_its.await => return Err(NotGiven::Foreign),
+            Some(_) if !is_its.await? => return Err(NotGiven::Foreign),
             Some(amphora) => authority.certify_amphora(amphora, &request, now),
         };
         Ok(Certified {
@@ -307,13 +307,15 @@ impl Hosts {
         };
         let facts = report.facts.clone();
         *lock(&host.report) = Some(report);
-        let is_due = lock(&host.written)
-            .replace(Instant::now())
-            .is_none_or(|at| at.elapsed() >= HOST_WRITE_INTERVAL);
+        let is_due = lock(&host.written).is_none_or(|at| at.elapsed() >= HOST_WRITE_INTERVAL);
         if is_news || is_due {
-            // That it is not written down costs nothing: the next one is.
-            if let Err(error) = self.parts.store.note_host(host.id, &facts, now).await {
-                tracing::warn!(host = %host.id, error = %chain(&error), "what a host said could not be kept");
+            let begun = Instant::now();
+            match self.parts.store.note_host(host.id, &facts, now).await {
+                Ok(()) => *lock(&host.written) = Some(begun),
+                // That costs nothing: the next one is written down.
+                Err(error) => {
+                    tracing::warn!(host = %host.id, error = %chain(&error), "what a host said could not be kept");
+                }
             }
         }
         Ok(HostReceipt {
@@ -333,9 +335,13 @@ impl Hosts {
 
     /// Takes note of what is in the database.
     pub(crate) async fn learn(&self) -> Result<(), StoreError> {
-        for record in self.parts.store.hosts().await? {
-            self.enter(record);
-        }
+        let records = self.parts.store.hosts().await?;
+        let there: BTreeSet<HostId> = records.iter().map(|record| record.id).collect();
+        records.into_iter().for_each(|record| self.enter(record));
+        // One that came in while the database was asked is not there, and stays.
+        let is_over = |host: &Host| lock(&host.record).state == HostState::Removed;
+        let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
+        hosts.retain(|id, host| there.contains(id) || !is_over(host));
         Ok(())
     }
 
@@ -373,13 +379,25 @@ impl Hosts {
         self.attending.next()
     }
 
-    /// Has the host of this name make other keys, for one of its amphorae or for itself and all. The error is a sentence.
-    pub(crate) async fn renew(&self, name: &str, amphora: Option<AmphoraId>) -> Result<(), String> {
-        let host = name.parse().ok().and_then(|id| self.host(id));
-        let host = host.ok_or_else(|| format!("there is no host {name}"))?;
+    /// Has the host of this name make other keys, for one of its amphorae or for itself and all; answers what they show
+    /// then. The error is a sentence.
+    pub(crate) async fn renew(
+        &self,
+        name: &str,
+        amphora: Option<AmphoraId>,
+    ) -> Result<Vec<ShownPapers>, String> {
+        let host = self.found(name)?;
         let agent = host.record().facts.agent;
         let renewed = host.client.renew(&agent, amphora).await;
         renewed.map_err(|error| error.to_string())
+    }
+
+    /// What the host of this name and its amphorae show at present. The error is a sentence.
+    pub(crate) async fn shown(&self, name: &str) -> Result<Vec<ShownPapers>, String> {
+        let host = self.found(name)?;
+        let agent = host.record().facts.agent;
+        let shown = host.client.shown(&agent).await;
+        shown.map_err(|error| error.to_string())
     }
 
     /// Whether it is this controller's duty to attend to hosts.
@@ -497,6 +515,11 @@ impl Hosts {
         }
     }
 
+    fn found(&self, name: &str) -> Result<Arc<Host>, String> {
+        let host = name.parse().ok().and_then(|id| self.host(id));
+        host.ok_or_else(|| format!("there is no host {name}"))
+    }
+
     fn host(&self, id: HostId) -> Option<Arc<Host>> {
         let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
         hosts.get(&id).cloned()
@@ -527,3 +550,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
 const TOKEN_LIFETIME_MIN: Duration = Duration::from_secs(60);
 const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+#[cfg(test)]
+mod tests;

@@ -32,10 +32,16 @@ pub(crate) const HOST_CALL_TIME_MAX: Duration = Duration::from_secs(10);
 pub(crate) const HOST_WRITE_INTERVAL: Duration = Duration::from_secs(2);
 /// What hosts ask and say: a report of a thousand amphorae is a few hundred kilobytes.
 pub(crate) const HOST_BYTES_MAX: usize = 1 << 20;
+/// Hosts that are asked at once to follow another authority.
+pub(crate) const FOLLOWERS_MAX: usize = 16;
+/// How long a host that was removed stays on record, so that it is told: longer than its certificates last.
+pub(crate) const REMOVED_KEPT: Duration = Duration::from_secs(86_400 * 40);
 /// Connections without a certificate at once: hosts that are about to join.
 pub(crate) const STRANGERS_MAX: usize = 16;
 /// How long one may last.
 pub(crate) const STRANGER_TIME_MAX: Duration = Duration::from_secs(15);
+/// What may be sent over one in a request, and in its head: a token, a request for a certificate, a few facts.
+pub(crate) const STRANGER_BYTES_MAX: usize = 16 << 10;
 
 /// How often it is looked whether what nobody hears of is shown so, where other controllers may hear of it.
 pub(crate) const SILENT_LOOK_INTERVAL: Duration = Duration::from_secs(30);

@@ -12,6 +12,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, header};
 use krater_controller_api::{Application, Credentials, RouteName, Unauthenticated};
 use krater_controller_core::{
+    audit::{Deed, Entry, Outcome},
     command::Operation,
     envelope::Envelope,
     model::Tenancy,
@@ -19,6 +20,8 @@ use krater_controller_core::{
     refusal::Refusal,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::{cause::chain, chance, clock, knowledge::Knowledge, trail::roles};
 
 mod audit;
 pub(crate) mod authority;
@@ -137,7 +140,10 @@ async fn operate(
     operation: Operation,
 ) -> Result<(), (StatusCode, String)> {
     let caller = authenticated(application, headers).await?;
-    let envelope = Envelope::default();
+    let envelope = Envelope {
+        request_id: request_id(),
+        ..Envelope::default()
+    };
     let done = application.operate(&caller, operation, &envelope).await;
     done.map_err(refused)
 }
@@ -196,6 +202,38 @@ async fn ask(
     let caller = authenticated(application, headers).await?;
     let answer = application.answer(&caller, question).await;
     answer.map_err(refused)
+}
+
+/// Notes what an operator did.
+async fn note(
+    known: &Knowledge,
+    caller: &Caller,
+    deed: Deed,
+    kind: &str,
+    resource: Option<String>,
+) {
+    let entry = Entry {
+        at: clock::now(),
+        request_id: request_id(),
+        global_request_id: None,
+        user: caller.user.clone(),
+        caller_project: caller.project.clone(),
+        roles: roles(caller),
+        deed,
+        kind: kind.to_owned(),
+        resource,
+        load_balancer: None,
+        project: None,
+        outcome: Outcome::Done,
+    };
+    if let Err(error) = known.store.note(&[entry]).await {
+        known.metrics.store_errors.inc();
+        tracing::error!(error = %chain(&error), kind, "what an operator did could not be noted");
+    }
+}
+
+fn request_id() -> String {
+    format!("req-{}", chance::random_uuid())
 }
 
 fn refused(refusal: Refusal) -> (StatusCode, String) {
@@ -267,4 +305,38 @@ fn answer(route: &'static str, status: StatusCode, value: &impl Serialize) -> Re
     );
     response.extensions_mut().insert(RouteName(route));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use krater_controller_core::audit::AuditFilter;
+
+    use super::*;
+    use crate::testbed::{AMPHORA, House};
+
+    #[tokio::test]
+    async fn what_an_operator_does_is_noted_with_the_request_it_was_done_in() {
+        let house = House::build().await;
+        let operation = Operation::Upgrade(AMPHORA);
+        operate(&*house.application, &HeaderMap::new(), operation)
+            .await
+            .unwrap();
+        let caller = authenticated(&*house.application, &HeaderMap::new())
+            .await
+            .unwrap();
+        let phase = Some("announced".to_owned());
+        note(&house.known, &caller, Deed::Update, "authority", phase).await;
+        let filter = AuditFilter {
+            limit: 10,
+            ..AuditFilter::default()
+        };
+        let noted = house.known.store.audit(&filter).await.unwrap();
+        let noted: Vec<_> = noted.into_iter().map(|kept| kept.entry).collect();
+        let kinds: Vec<_> = noted.iter().map(|entry| entry.kind.as_str()).collect();
+        assert_eq!(kinds, ["authority", "amphora"]);
+        for entry in noted {
+            let id = entry.request_id.strip_prefix("req-").unwrap();
+            assert!(id.parse::<uuid::Uuid>().is_ok(), "{id}");
+        }
+    }
 }

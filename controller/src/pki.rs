@@ -184,31 +184,13 @@ impl Authority {
         // An identity that cannot be read is no loss: another is issued in its place.
         if let Ok(Some(identity)) = read(&path)
             && !identity.is_due(now)
-            && self.has_issued(&identity)
+            && self.present().has_signed(&identity.certificate_pem)
         {
             return Ok(identity);
         }
         let identity = self.issue(uri, dns, now)?;
         write_text(&path, &identity.text())?;
         Ok(identity)
-    }
-
-    /// Whether the identity was signed by this authority rather than one that was here before it.
-    fn has_issued(&self, identity: &Identity) -> bool {
-        let present = self.present();
-        let (Ok(own), Ok(theirs)) = (
-            CertificateDer::from_pem_slice(present.signing.certificate_pem.as_bytes()),
-            CertificateDer::from_pem_slice(identity.certificate_pem.as_bytes()),
-        ) else {
-            return false;
-        };
-        let (Ok((_, own)), Ok((_, theirs))) = (
-            X509Certificate::from_der(&own),
-            X509Certificate::from_der(&theirs),
-        ) else {
-            return false;
-        };
-        theirs.verify_signature(Some(own.public_key())).is_ok()
     }
 
     fn issue(&self, uri: &str, dns: &str, now: Timestamp) -> Result<Identity, PkiError> {
@@ -454,7 +436,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Long, because everything of a deployment trusts it; what it signs is short-lived.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(86_400 * 3_652);
 /// Short enough that a lost key is soon worthless, long enough to outlast an outage of the controller.
-const IDENTITY_LIFETIME: Duration = Duration::from_secs(86_400 * 30);
+pub(crate) const IDENTITY_LIFETIME: Duration = Duration::from_secs(86_400 * 30);
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(3_600);
 /// When operators are warned about the authority's own end.
 pub(crate) const AUTHORITY_WARNING: Duration = Duration::from_secs(DAY.as_secs() * 90);

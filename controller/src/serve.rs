@@ -4,7 +4,8 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::{Request, Response, StatusCode};
-use hyper::{body::Incoming, service::service_fn};
+use http_body_util::Limited;
+use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -22,7 +23,8 @@ use tower::ServiceExt as _;
 
 use crate::{
     limits::{
-        HANDSHAKE_TIME_MAX, REQUEST_TIME_MAX, STOP_TIME_MAX, STRANGER_TIME_MAX, STRANGERS_MAX,
+        HANDSHAKE_TIME_MAX, REQUEST_TIME_MAX, STOP_TIME_MAX, STRANGER_BYTES_MAX, STRANGER_TIME_MAX,
+        STRANGERS_MAX,
     },
     pki::{self, Bearer, tls::Credentials},
 };
@@ -162,10 +164,8 @@ async fn attend(
                 tracing::debug!(peer = %address, "too many connections without a certificate");
                 return;
             };
-            if timeout(STRANGER_TIME_MAX, converse(stream, peer, site, stop))
-                .await
-                .is_err()
-            {
+            let speaking = converse_within(stream, peer, site, stop, Bounds::Stranger);
+            if timeout(STRANGER_TIME_MAX, speaking).await.is_err() {
                 tracing::debug!(peer = %address, "connection without a certificate took too long");
             }
         }
@@ -180,7 +180,23 @@ fn certified(stream: &TlsStream<TcpStream>) -> Option<Bearer> {
     pki::bearer_of(stream.get_ref().1.peer_certificates()?.first()?)
 }
 
-async fn converse<S>(stream: S, peer: Peer, site: Site, mut stop: Stop)
+/// What somebody may ask for at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bounds {
+    /// As routes have it.
+    Routes,
+    /// Little, one request after the other: nobody knows who it is.
+    Stranger,
+}
+
+async fn converse<S>(stream: S, peer: Peer, site: Site, stop: Stop)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    converse_within(stream, peer, site, stop, Bounds::Routes).await;
+}
+
+async fn converse_within<S>(stream: S, peer: Peer, site: Site, mut stop: Stop, bounds: Bounds)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -193,8 +209,23 @@ where
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE_INTERVAL);
+    if bounds == Bounds::Stranger {
+        builder.http1().max_buf_size(STRANGER_BYTES_MAX);
+        let bytes = u32::try_from(STRANGER_BYTES_MAX).unwrap_or(u32::MAX);
+        builder
+            .http2()
+            .max_concurrent_streams(1)
+            .max_header_list_size(bytes)
+            .initial_stream_window_size(bytes);
+    }
     let router = site.router;
-    let service = service_fn(move |request| answer(router.clone(), peer, request));
+    let service = service_fn(move |request| {
+        let request = request.map(|body| match bounds {
+            Bounds::Routes => Body::new(body),
+            Bounds::Stranger => Body::new(Limited::new(body, STRANGER_BYTES_MAX)),
+        });
+        answer(router.clone(), peer, request)
+    });
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -211,10 +242,10 @@ where
 async fn answer(
     router: Router,
     peer: Peer,
-    mut request: Request<Incoming>,
+    mut request: Request<Body>,
 ) -> Result<Response<Body>, Infallible> {
     request.extensions_mut().insert(peer);
-    let answered = timeout(REQUEST_TIME_MAX, router.oneshot(request.map(Body::new))).await;
+    let answered = timeout(REQUEST_TIME_MAX, router.oneshot(request)).await;
     answered.unwrap_or_else(|_| {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::REQUEST_TIMEOUT;

@@ -17,7 +17,7 @@ use crate::{
     config::Retention,
     limits::{
         PRUNE_INTERVAL, PRUNE_ROWS_MAX, REFUSALS_BURST_MAX, REFUSALS_PER_SECOND_MAX,
-        REFUSALS_WAITING_MAX,
+        REFUSALS_WAITING_MAX, REMOVED_KEPT,
     },
     metrics::Metrics,
     neighbours::{Duty, Neighbours},
@@ -179,9 +179,11 @@ async fn prune(store: &Store, retention: &Retention) -> Result<(), StoreError> {
             .prune_once(before(retention.idempotency), PRUNE_ROWS_MAX)
             .await?;
         if gone < u64::from(PRUNE_ROWS_MAX) {
-            return Ok(());
+            break;
         }
     }
+    store.forget_removed_hosts(before(REMOVED_KEPT)).await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ fn a_host_joins_with_a_token_that_is_good_once_and_carries_load_balancers_with_k
         output
     };
     let output = refused(&token);
-    assert!(output.contains("let another host in already"), "{output}");
+    assert!(output.contains("let a host in already"), "{output}");
     let fingerprint = token.rsplit('.').next().expect("a fingerprint");
     let invented = format!("krater1.{}.{fingerprint}", "0".repeat(64));
     let output = refused(&invented);
@@ -345,6 +345,13 @@ fn another_authority_takes_over_without_a_lost_request_and_the_former_one_is_for
     let after = authorities();
     assert_eq!((before.len(), after.len()), (1, 1));
     assert_ne!(before, after);
+    let mut command = std::process::Command::new(krater_tests::binary("krater"));
+    command.args(["audit", "list", "--output", "json"]);
+    let (status, output) = run_to_end(&mut command, SETTLE_MAX);
+    assert!(status.success(), "{output}");
+    for step in ["announced", "switched", "settled"] {
+        assert!(output.contains(&format!("\"{step}\"")), "{step}: {output}");
+    }
     // Whoever was certified before is spoken to, speaks, and trusts one authority alone.
     until("the host has forgotten the former one", NOTICE_MAX, || {
         let trusted = fs::read_to_string(host.state_folder().join("authority.pem"));
@@ -367,4 +374,68 @@ fn another_authority_takes_over_without_a_lost_request_and_the_former_one_is_for
     // And whoever joins now believes the present one.
     let _other = HostedAmphorae::join(&host_token(&[]), "two", 9_881);
     wait_ready("two");
+}
+
+#[test]
+fn a_host_joins_again_as_another_one_and_what_it_ran_as_the_former_one_ends() {
+    let (mut scene, _settings) = bare();
+    let mut host = HostedAmphorae::join(&host_token(&[]), "former", 9_880);
+    wait_ready("former");
+    let former = host.amphorae();
+    host.program().kill();
+    // A host that has joined needs no token, unless it is to be another one.
+    let (status, output) = run_to_end(
+        host.join_command(&host_token(&[])).arg("--only"),
+        SETTLE_MAX,
+    );
+    assert!(
+        status.success() && output.contains("joined already"),
+        "{output}"
+    );
+    let token = host_token(&[]);
+    let mut again = host.join_command(&token);
+    again.args(["--again", "--only", "--name", "again", "--port", "9880"]);
+    let (status, output) = run_to_end(&mut again, SETTLE_MAX);
+    assert!(
+        status.success() && output.contains("joins again"),
+        "{output}"
+    );
+    host.resume();
+    wait_ready("again");
+    until("what it ran as the former one is gone", NOTICE_MAX, || {
+        let now = host.amphorae();
+        !now.is_empty() && former.iter().all(|id| !now.contains(id))
+    });
+    assert!(krater_host(&["remove", "former", "--force"]).0.success());
+    let member = HttpMember::start("a", "127.0.0.1:0");
+    let tree = scene.http_tree(&[&member]);
+    assert_eq!(ask(tree.at(80), 1).get("a"), Some(&1));
+    assert_eq!(carrier(), "again");
+}
+
+#[test]
+fn a_host_starts_again_with_what_a_crash_left_between_its_keys_and_certificates() {
+    let (mut scene, _settings) = bare();
+    let mut host = HostedAmphorae::join(&host_token(&[]), "one", 9_880);
+    wait_ready("one");
+    let member = HttpMember::start("a", "127.0.0.1:0");
+    let tree = scene.http_tree(&[&member]);
+    host.die();
+    // The keys of the next pairs are on the disk, and their certificates are not.
+    let own = host.state_folder();
+    let amphora = own.join("amphorae").join(host.amphorae().remove(0));
+    for folder in [own, amphora] {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        fs::write(folder.join("key.pem"), key.serialize_pem()).expect("it is written");
+    }
+    scene.krater.kill_controller();
+    host.resume();
+    until("it serves again", NOTICE_MAX, || {
+        krater_tests::fetch(tree.at(80), "/").is_ok_and(|answer| answer.status == 200)
+    });
+    scene.krater.resume();
+    until("it is heard of", NOTICE_MAX, || {
+        let shown = shown("one");
+        shown["status"] == "up" && shown["amphorae"][0]["status"] == "ALLOCATED"
+    });
 }

@@ -31,6 +31,7 @@ pub(super) fn router(parts: &Foundation) -> Router {
     let office = Office {
         application: parts.application.clone(),
         rotation: Arc::clone(&parts.rotation),
+        known: parts.known.clone(),
     };
     hosts::router(desk).merge(authority::router(office))
 }

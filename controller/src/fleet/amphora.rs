@@ -160,7 +160,7 @@ impl Amphora {
                 Err(error) => Err(chain(&error)),
             }
         } else {
-            parts.hosts.renew(&host, Some(self.id)).await
+            parts.hosts.renew(&host, Some(self.id)).await.map(drop)
         };
         self.renewing.store(false, Ordering::Release);
         renewed

@@ -12,7 +12,7 @@ use krater_controller_core::{
     query::AmphoraStatus,
 };
 use krater_controller_store::{
-    AmphoraRecord, Fate, HostRecord, HostState, Placement, Put, PutTerms, StoreError,
+    AmphoraRecord, Fate, HostRecord, HostState, HostTerms, Placement, Put, PutTerms, StoreError,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -76,7 +76,11 @@ impl Fleet {
                 load_balancers_max: wish.steering.load_balancers_max,
                 seat,
             };
-            let terms = self.terms(id, seat, wish);
+            let host = match &new {
+                Some(record) => Some(record.host.clone()),
+                None => self.amphora(amphora).map(|found| found.record().host),
+            };
+            let terms = self.terms(id, seat, wish, host.as_deref());
             match placements.put(id, placement, new.as_ref(), terms).await? {
                 Put::Gone => return Ok(Placed::Gone),
                 Put::LostRace => {
@@ -118,7 +122,14 @@ impl Fleet {
     }
 
     /// What has to hold still when a placement is stored; alone it does.
-    fn terms(&self, id: LoadBalancerId, seat: Seat, wish: Wish<'_>) -> Option<PutTerms> {
+    fn terms(
+        &self,
+        id: LoadBalancerId,
+        seat: Seat,
+        wish: Wish<'_>,
+        host: Option<&str>,
+    ) -> Option<PutTerms> {
+        let host = host.and_then(|host| self.parts.hosts.named(host));
         self.parts.known.neighbours.may_be().then(|| PutTerms {
             from: self.parts.known.placements.at(id, seat),
             load_balancers_max: match wish.tenancy() {
@@ -126,6 +137,10 @@ impl Fleet {
                 Tenancy::Shared => self.parts.load_balancers_max,
             },
             amphorae_max: self.parts.amphorae_max as u64,
+            host: host.map_or_else(HostTerms::default, |host| HostTerms {
+                load_balancers_max: host.load_balancers_max,
+                amphorae_max: host.amphorae_max,
+            }),
         })
     }
 

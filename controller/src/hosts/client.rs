@@ -5,8 +5,9 @@ use std::{net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode};
-use krater_amphora_api::{AmphoraId, HostId, HostOrder, HostRefusal, HostedAmphora};
+use krater_amphora_api::{AmphoraId, HostId, HostOrder, HostRefusal, HostedAmphora, ShownPapers};
 use krater_driver::DriverError;
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::{
@@ -48,11 +49,7 @@ impl HostClient {
         let body = serde_json::to_vec(order).map_err(|error| transient(error.to_string()))?;
         let path = format!("/v1/amphorae/{amphora}");
         let (status, answer) = self.call(agent, Method::PUT, &path, body.into()).await?;
-        if status != StatusCode::OK {
-            return Err(refused(status, &answer));
-        }
-        serde_json::from_slice(&answer)
-            .map_err(|error| transient(format!("its answer cannot be understood: {error}")))
+        understood(status, &answer)
     }
 
     /// Has the host end an amphora and forget it. Absent counts as done.
@@ -72,16 +69,20 @@ impl HostClient {
         &self,
         agent: &str,
         amphora: Option<AmphoraId>,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Vec<ShownPapers>, DriverError> {
         let path = match amphora {
             Some(amphora) => format!("/v1/amphorae/{amphora}/certificate"),
             None => "/v1/certificates".to_owned(),
         };
         let (status, answer) = self.call(agent, Method::POST, &path, Bytes::new()).await?;
-        if status.is_success() {
-            return Ok(());
-        }
-        Err(refused(status, &answer))
+        understood(status, &answer)
+    }
+
+    /// What the host and its amphorae show and trust.
+    pub(super) async fn shown(&self, agent: &str) -> Result<Vec<ShownPapers>, DriverError> {
+        let asked = self.call(agent, Method::GET, "/v1/certificates", Bytes::new());
+        let (status, answer) = asked.await?;
+        understood(status, &answer)
     }
 
     async fn call(
@@ -127,6 +128,14 @@ impl HostClient {
         });
         Ok(wire)
     }
+}
+
+fn understood<A: DeserializeOwned>(status: StatusCode, answer: &[u8]) -> Result<A, DriverError> {
+    if !status.is_success() {
+        return Err(refused(status, answer));
+    }
+    serde_json::from_slice(answer)
+        .map_err(|error| transient(format!("its answer cannot be understood: {error}")))
 }
 
 async fn asked(

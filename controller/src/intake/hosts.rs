@@ -1,6 +1,6 @@
 //! What hosts ask and say: one joins, wants certificates, reports.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Router,
@@ -11,6 +11,7 @@ use axum::{
 };
 use http::StatusCode;
 use krater_amphora_api::{AmphoraId, CertificateRequest, HostId, HostRefusal, HostReport};
+use krater_controller_store::StoreError;
 use serde::de::DeserializeOwned;
 
 use super::{Intake, answer};
@@ -52,10 +53,8 @@ async fn certify(State(intake): State<Arc<Intake>>, request: Request) -> Respons
     };
     let amphora = asked.amphora;
     let is_its = async {
-        match amphora {
-            Some(amphora) => intake.is_on(amphora, from).await.unwrap_or(false),
-            None => true,
-        }
+        let unwanted = intake.not_on(from, amphora.as_slice()).await?;
+        Ok(unwanted.is_empty())
     };
     match intake.hosts.certify(from, asked, is_its).await {
         Ok(certified) => {
@@ -83,12 +82,10 @@ async fn report(State(intake): State<Arc<Intake>>, request: Request) -> Response
     let reported: Vec<AmphoraId> = report.amphorae.iter().map(|hosted| hosted.id).collect();
     match intake.hosts.take(report).await {
         Ok(mut receipt) => {
-            for amphora in reported {
-                // While nobody can say, it stays.
-                if intake.is_on(amphora, from).await == Some(false) {
-                    tracing::warn!(host = %from, %amphora, "a host has an amphora that nobody wants; it is ended");
-                    receipt.unwanted.push(amphora);
-                }
+            // While nobody can say, all stay.
+            receipt.unwanted = intake.not_on(from, &reported).await.unwrap_or_default();
+            for amphora in &receipt.unwanted {
+                tracing::warn!(host = %from, %amphora, "a host has an amphora that nobody wants; it is ended");
             }
             answer(StatusCode::OK, &receipt)
         }
@@ -100,23 +97,28 @@ async fn report(State(intake): State<Arc<Intake>>, request: Request) -> Response
 }
 
 impl Intake {
-    /// Whether the amphora is one of the host's; `None` while nobody can say.
-    async fn is_on(&self, amphora: AmphoraId, host: HostId) -> Option<bool> {
+    /// Those of the amphorae that are none of the host's. The database is read once, however many there are, and not at
+    /// all for those that are known here.
+    pub(super) async fn not_on(
+        &self,
+        host: HostId,
+        amphorae: &[AmphoraId],
+    ) -> Result<Vec<AmphoraId>, StoreError> {
         let name = host.to_string();
-        if self.fleet.is_on(amphora, &name) {
-            return Some(true);
+        let mut unknown = amphorae.to_vec();
+        unknown.retain(|amphora| !self.fleet.is_on(*amphora, &name));
+        if unknown.is_empty() {
+            return Ok(unknown);
         }
-        // Another controller may have decided on it just now.
-        let records = match self.known.store.amphorae().await {
-            Ok(records) => records,
-            Err(error) => {
-                self.known.metrics.store_errors.inc();
-                tracing::error!(error = %chain(&error), "the amphorae of a host could not be looked up");
-                return None;
-            }
-        };
-        let found = records.iter().find(|record| record.id == amphora);
-        Some(found.is_some_and(|record| record.host == name))
+        // Another controller may have decided on them just now.
+        let records = self.known.store.amphorae().await.inspect_err(|error| {
+            self.known.metrics.store_errors.inc();
+            tracing::error!(error = %chain(error), "the amphorae of a host could not be looked up");
+        })?;
+        let its = records.iter().filter(|record| record.host == name);
+        let its: BTreeSet<AmphoraId> = its.map(|record| record.id).collect();
+        unknown.retain(|amphora| !its.contains(amphora));
+        Ok(unknown)
     }
 }
 

@@ -11,14 +11,17 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use krater_controller_api::Application;
 use krater_controller_core::{
+    audit::Deed,
     policy::{self, Action},
+    query::Caller,
     refusal::Refusal,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Message, answer, authenticated, refused};
+use super::{Message, answer, authenticated, note, refused};
 use crate::{
     cause::chain,
+    knowledge::Knowledge,
     rotation::{Rotation, Stand},
 };
 
@@ -27,6 +30,7 @@ use crate::{
 pub(crate) struct Office {
     pub(crate) application: Arc<dyn Application>,
     pub(crate) rotation: Arc<Rotation>,
+    pub(crate) known: Knowledge,
 }
 
 /// The authorities as they travel to operators.
@@ -58,7 +62,7 @@ pub(crate) fn router(office: Office) -> Router {
 async fn show(State(office): State<Office>, headers: HeaderMap) -> Response {
     const ROUTE: &str = "operator_authority";
     match office.admit(&headers).await {
-        Ok(()) => answer(ROUTE, StatusCode::OK, &document(office.rotation.stand())),
+        Ok(_) => answer(ROUTE, StatusCode::OK, &document(office.rotation.stand())),
         Err((status, message)) => answer(ROUTE, status, &Message { message }),
     }
 }
@@ -66,9 +70,15 @@ async fn show(State(office): State<Office>, headers: HeaderMap) -> Response {
 async fn rotate(State(office): State<Office>, headers: HeaderMap) -> Response {
     const ROUTE: &str = "operator_authority_rotate";
     let taken = async {
-        office.admit(&headers).await?;
+        let caller = office.admit(&headers).await?;
         let advanced = office.rotation.advance().await;
-        advanced.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, chain(&error)))
+        let stand = advanced.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, chain(&error)))?;
+        if stand.waiting.is_empty() {
+            let phase = stand.phase.name().to_owned();
+            let known = &office.known;
+            note(known, &caller, Deed::Update, "authority", Some(phase)).await;
+        }
+        Ok(stand)
     };
     match taken.await {
         Ok(stand) => answer(ROUTE, StatusCode::OK, &document(stand)),
@@ -77,10 +87,10 @@ async fn rotate(State(office): State<Office>, headers: HeaderMap) -> Response {
 }
 
 impl Office {
-    async fn admit(&self, headers: &HeaderMap) -> Result<(), (StatusCode, String)> {
+    async fn admit(&self, headers: &HeaderMap) -> Result<Caller, (StatusCode, String)> {
         let caller = authenticated(&*self.application, headers).await?;
         if policy::permits_everywhere(&caller, Action::Administer) {
-            Ok(())
+            Ok(caller)
         } else {
             Err(refused(Refusal::NotPermitted))
         }

@@ -10,9 +10,10 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
 use krater_controller_api::Application;
 use krater_controller_core::{
-    audit::{Deed, Entry, Outcome},
+    audit::Deed,
     policy::{self, Action},
     query::{AmphoraStatus, Caller},
     refusal::Refusal,
@@ -20,14 +21,14 @@ use krater_controller_core::{
 use krater_controller_store::{HostRecord, HostState, StoreError};
 use serde::{Deserialize, Serialize};
 
-use super::{Message, answer, authenticated, refused};
+use super::{Message, answer, authenticated, note, refused};
 use crate::{
     cause::chain,
-    chance, clock,
+    clock,
     fleet::Fleet,
     hosts::{Hosts, NoToken, TokenWish},
     knowledge::Knowledge,
-    trail,
+    pki::IDENTITY_LIFETIME,
 };
 
 /// What is needed to answer for hosts.
@@ -47,7 +48,7 @@ pub(crate) struct HostDocument {
     pub(crate) zone: String,
     /// What is to become of it: `active` or `draining`.
     pub(crate) state: String,
-    /// Whether it is heard of: `up` or `silent`.
+    /// Whether it is heard of: `up` or `silent`; `expired` once it cannot be believed any more and has to join again.
     pub(crate) status: String,
     pub(crate) agent: String,
     pub(crate) version: String,
@@ -291,6 +292,7 @@ impl Desk {
     fn document(&self, host: HostRecord) -> HostDocument {
         let name = host.id.to_string();
         let status = match self.hosts.status(&host) {
+            AmphoraStatus::Error if is_surely_expired(&host, clock::now()) => "expired",
             AmphoraStatus::Error => "silent",
             _ => "up",
         };
@@ -336,25 +338,14 @@ impl Desk {
     }
 
     async fn note(&self, caller: &Caller, deed: Deed, kind: &str, resource: Option<String>) {
-        let entry = Entry {
-            at: clock::now(),
-            request_id: format!("req-{}", chance::random_uuid()),
-            global_request_id: None,
-            user: caller.user.clone(),
-            caller_project: caller.project.clone(),
-            roles: trail::roles(caller),
-            deed,
-            kind: kind.to_owned(),
-            resource,
-            load_balancer: None,
-            project: None,
-            outcome: Outcome::Done,
-        };
-        if let Err(error) = self.known.store.note(&[entry]).await {
-            self.known.metrics.store_errors.inc();
-            tracing::error!(error = %chain(&error), "what was done to a host could not be noted");
-        }
+        note(&self.known, caller, deed, kind, resource).await;
     }
+}
+
+/// Whether all certificates of the host have ended: it gets them while it is heard of.
+fn is_surely_expired(host: &HostRecord, now: Timestamp) -> bool {
+    let heard = host.last_seen.unwrap_or(host.enrolled_at);
+    Duration::try_from(now.duration_since(heard)).is_ok_and(|silence| silence > IDENTITY_LIFETIME)
 }
 
 fn unavailable(error: &StoreError) -> No {
@@ -367,5 +358,46 @@ fn reply<T: Serialize>(route: &'static str, status: StatusCode, done: Result<T, 
     match done {
         Ok(document) => answer(route, status, &document),
         Err((status, message)) => answer(route, status, &Message { message }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use krater_amphora_api::{BootId, ContractVersion, HostFacts, HostId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_host_that_was_silent_for_longer_than_certificates_last_has_to_join_again() {
+        let at = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
+        let host = |last_seen| HostRecord {
+            id: HostId::new(Uuid::from_u128(1)),
+            zone: "z".to_owned(),
+            facts: HostFacts {
+                name: "h".to_owned(),
+                agent: "192.0.2.1:9880".to_owned(),
+                boot: BootId::new(Uuid::from_u128(9)),
+                contract: ContractVersion::CURRENT,
+                version: "1".to_owned(),
+                cores: 2,
+                memory_bytes: 1 << 30,
+            },
+            state: HostState::Active,
+            load_balancers_max: None,
+            amphorae_max: None,
+            enrolled_at: at(100),
+            last_seen,
+        };
+        for (last_seen, now, expired) in [
+            (None, 130, false),
+            (None, 131, true),
+            (Some(at(110)), 131, false),
+            (Some(at(110)), 141, true),
+            (Some(at(110)), 100, false),
+        ] {
+            let found = is_surely_expired(&host(last_seen), at(now));
+            assert_eq!(found, expired, "{last_seen:?} {now}");
+        }
     }
 }

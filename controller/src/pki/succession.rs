@@ -6,9 +6,11 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use krater_amphora_api::ShownPapers;
 use rcgen::{Issuer, KeyPair};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 use zeroize::Zeroizing;
 
 use super::{Identity, KEY_HEADER, PkiError, make_authority, parse, request::hexadecimal};
@@ -111,6 +113,35 @@ impl Succession {
             .collect()
     }
 
+    /// Whether a certificate was signed by the authority that signs at present.
+    pub(super) fn has_signed(&self, certificate_pem: &str) -> bool {
+        let (Ok(own), Ok(theirs)) = (
+            CertificateDer::from_pem_slice(self.signing.certificate_pem.as_bytes()),
+            CertificateDer::from_pem_slice(certificate_pem.as_bytes()),
+        ) else {
+            return false;
+        };
+        let (Ok((_, own)), Ok((_, theirs))) = (
+            X509Certificate::from_der(&own),
+            X509Certificate::from_der(&theirs),
+        ) else {
+            return false;
+        };
+        theirs.verify_signature(Some(own.public_key())).is_ok()
+    }
+
+    /// Whether a host and all its amphorae have followed: what they show is signed by the one that signs, and they trust
+    /// all that are trusted. Whoever certified them may have been a controller that had not followed itself.
+    pub(crate) fn is_followed_by(&self, shown: &[ShownPapers]) -> bool {
+        let fingerprints = self.fingerprints();
+        let is_own = |papers: &ShownPapers| papers.amphora.is_none();
+        shown.iter().any(is_own)
+            && shown.iter().all(|papers| {
+                let trusts = |(print, _): &(String, bool)| papers.trusted.contains(print);
+                fingerprints.iter().all(trusts) && self.has_signed(&papers.certificate_pem)
+            })
+    }
+
     fn trusted(&self) -> Vec<&str> {
         let beside = match &self.beside {
             Beside::Nobody => None,
@@ -145,6 +176,9 @@ const CERTIFICATE_HEADER: &str = "-----BEGIN CERTIFICATE-----";
 
 #[cfg(test)]
 mod tests {
+    use krater_amphora_api::AmphoraId;
+    use uuid::Uuid;
+
     use super::*;
     use crate::{clock, pki::Authority};
 
@@ -178,5 +212,35 @@ mod tests {
         assert_eq!(certificates[0], certificates[1]);
         assert_ne!(certificates[1], certificates[2]);
         assert_eq!(certificates[2], certificates[3]);
+    }
+
+    #[test]
+    fn a_host_has_followed_when_all_that_it_shows_is_signed_and_trusted_as_it_is_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::open(folder.path(), clock::now()).unwrap();
+        let papers = |amphora: Option<u128>, trusted: &[(String, bool)]| ShownPapers {
+            amphora: amphora.map(|number| AmphoraId::new(Uuid::from_u128(number))),
+            // Of whoever it says it is: what counts here is who signed it.
+            certificate_pem: authority.controller(clock::now()).unwrap().certificate_pem,
+            trusted: trusted.iter().map(|(print, _)| print.clone()).collect(),
+        };
+        let advance = || {
+            let text = authority.present().advanced(clock::now()).unwrap();
+            authority.take(&text).unwrap();
+            authority.present()
+        };
+        let former = authority.present().fingerprints();
+        let announced = advance();
+        let both = announced.fingerprints();
+        assert!(announced.is_followed_by(&[papers(None, &both), papers(Some(1), &both)]));
+        assert!(!announced.is_followed_by(&[papers(None, &both), papers(Some(1), &former)]));
+        assert!(!announced.is_followed_by(&[papers(Some(1), &both)]));
+        // Certified by a controller that had not heard yet that another authority signs.
+        let late = [papers(None, &both), papers(Some(1), &both)];
+        let switched = advance();
+        assert!(!switched.is_followed_by(&late));
+        let mixed = [papers(None, &both), late[1].clone()];
+        assert!(!switched.is_followed_by(&mixed));
+        assert!(switched.is_followed_by(&[papers(None, &both), papers(Some(1), &both)]));
     }
 }

@@ -1,6 +1,7 @@
 //! Limits of what is served: slow clients, many clients, strangers, and the end.
 
 use axum::routing::get;
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::Notify,
@@ -130,4 +131,81 @@ async fn nobody_without_a_certificate_gets_through_to_a_site_of_the_fleet() {
     .await;
     let text = rest(send(served.address, REQUEST).await).await;
     assert!(!text.contains("well"), "{text}");
+}
+
+/// Connects as a host does that is about to join: with TLS, without a certificate.
+async fn connect_as_stranger(
+    address: SocketAddr,
+    authority: &Authority,
+    alpn: &[u8],
+) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = authority.certificate_pem();
+    roots
+        .add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("controller.krater").unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn who_shows_no_certificate_sends_little_and_one_request_after_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::open(folder.path(), clock::now()).unwrap();
+    let credentials = Arc::new(Credentials::load(&authority, clock::now()).unwrap());
+    let take = async |body: Body| match axum::body::to_bytes(body, 1 << 20).await {
+        Ok(bytes) => (StatusCode::OK, bytes.len().to_string()),
+        Err(error) => (StatusCode::BAD_REQUEST, error.to_string()),
+    };
+    let router = Router::new().route("/", axum::routing::post(take));
+    let served = start(router, 8, Some(credentials)).await;
+    for (length, status) in [
+        (STRANGER_BYTES_MAX, "200 OK"),
+        (STRANGER_BYTES_MAX + 1, "400 Bad Request"),
+    ] {
+        let mut stream = connect_as_stranger(served.address, &authority, b"http/1.1").await;
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // It may be refused before all is sent.
+        let _ = stream.write_all(&vec![b'x'; length]).await;
+        let mut answer = Vec::new();
+        let _ = timeout(BOUND, stream.read_to_end(&mut answer))
+            .await
+            .unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.contains(status), "{length}: {answer}");
+    }
+    let stream = connect_as_stranger(served.address, &authority, b"h2").await;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let shared = Arc::new(tokio::sync::Mutex::new(connection));
+    let driven = Arc::clone(&shared);
+    let request = Request::post(format!("https://{}/", served.address))
+        .body(String::new())
+        .unwrap();
+    let asked = sender.send_request(request);
+    let driving = std::future::poll_fn(|context| {
+        let mut connection = driven.try_lock().unwrap();
+        std::pin::Pin::new(&mut *connection).poll(context)
+    });
+    tokio::select! {
+        answered = asked => assert_eq!(answered.unwrap().status(), StatusCode::OK),
+        ended = driving => panic!("{ended:?}"),
+    }
+    assert_eq!(shared.try_lock().unwrap().current_max_send_streams(), 1);
 }

@@ -29,7 +29,7 @@ pub use desired::{Committed, Terms};
 pub use engine::{Crossing, News, Passage, ServerSettings, Store};
 pub use error::StoreError;
 pub use observed::{
-    fleet::{AmphoraRecord, Fate, Heard, Placement, Put, PutTerms, Whereabouts},
+    fleet::{AmphoraRecord, Fate, Heard, HostTerms, Placement, Put, PutTerms, Whereabouts},
     hosts::{Enrolment, HostRecord, HostState, HostToken, Newcomer},
     retirement::Carried,
     settlement::{Due, Kept, Outcome, SKEW_MAX, Settled, Settlement},

@@ -5,13 +5,18 @@ use krater_amphora_api::{AmphoraId, BootId, LoadBalancerId};
 use krater_controller_core::model::{Seat, Tenancy};
 use uuid::Uuid;
 
+use self::terms::is_as_decided;
 use crate::{
     Store, StoreError,
-    engine::{Durability, Statement, Transaction, retried},
+    engine::{Durability, Statement, retried},
     row::{self, column, read_id, read_time},
 };
 
 use super::settlement::no_present;
+
+mod terms;
+
+pub use self::terms::{HostTerms, PutTerms};
 
 /// An amphora as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,17 +89,6 @@ pub struct Whereabouts {
     pub placements: Vec<Placement>,
     /// The amphorae it may still be on.
     pub departures: Vec<AmphoraId>,
-}
-
-/// On which terms a load balancer is placed, beside that it and the amphora are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PutTerms {
-    /// Where it is until then, as far as whoever decided knew.
-    pub from: Option<AmphoraId>,
-    /// The most load balancers on the amphora.
-    pub load_balancers_max: u32,
-    /// The most amphorae.
-    pub amphorae_max: u64,
 }
 
 /// What became of a placement.
@@ -411,50 +405,6 @@ const fn seat(number: i64) -> Option<Seat> {
     }
 }
 
-/// Whether a placement may be stored though others place load balancers at the same moment.
-async fn is_as_decided(
-    transaction: &mut Transaction,
-    load_balancer: LoadBalancerId,
-    placement: Placement,
-    new: Option<&AmphoraRecord>,
-    terms: PutTerms,
-) -> Result<bool, StoreError> {
-    let id = row::id_text(load_balancer.uuid());
-    if new.is_some() {
-        transaction.lock(PLACING, FLEET).await?;
-        let statement = sqlx::query(FLEET_COUNT).bind(String::new());
-        let found = transaction.one(PLACING, statement).await?;
-        let all: i64 = column(&found, 0, "a count")?;
-        if u64::try_from(all).is_ok_and(|all| all >= terms.amphorae_max) {
-            return Ok(false);
-        }
-    }
-    transaction
-        .lock(PLACING, &format!("placement {id}"))
-        .await?;
-    let statement = sqlx::query(match placement.seat {
-        Seat::First => "SELECT amphora_id FROM placement WHERE load_balancer_id = $1",
-        Seat::Second => "SELECT amphora_id FROM companion WHERE load_balancer_id = $1",
-    });
-    let rows = transaction.all(PLACING, statement.bind(id.clone())).await?;
-    let from = rows.first().map(|found| read_id(found, 0, "an id"));
-    if from.transpose()?.map(AmphoraId::new) != terms.from {
-        return Ok(false);
-    }
-    let amphora = row::id_text(placement.amphora.uuid());
-    transaction.lock(PLACING, &amphora_key(&amphora)).await?;
-    let statement = sqlx::query(LOAD).bind(amphora).bind(id);
-    let found = transaction.one(PLACING, statement).await?;
-    let count: i64 = column(&found, 0, "a count")?;
-    let least: Option<i64> = column(&found, 1, "a limit")?;
-    let most = [placement.load_balancers_max.map(i64::from), least];
-    let most = most
-        .into_iter()
-        .flatten()
-        .fold(i64::from(terms.load_balancers_max), i64::min);
-    Ok(count < most.max(1))
-}
-
 fn put_amphora(amphora: &AmphoraRecord) -> Statement {
     sqlx::query(PUT_AMPHORA)
         .bind(row::id_text(amphora.id.uuid()))
@@ -488,12 +438,6 @@ const FLEET: &str = "fleet";
 const FLEET_COUNT: &str = "SELECT COUNT(*),
         COALESCE(CAST(SUM(CASE WHEN zone = $1 AND tenancy = 'shared' AND retiring = 0 THEN 1 ELSE 0 END) AS BIGINT), 0)
     FROM amphora";
-
-/// The second place of the same load balancer on the amphora is one too many.
-const LOAD: &str = "SELECT COUNT(*), MIN(load_balancers_max) FROM
-    (SELECT load_balancer_id, amphora_id, load_balancers_max FROM placement
-        UNION ALL SELECT load_balancer_id, amphora_id, load_balancers_max FROM companion) AS place
-    WHERE amphora_id = $1 AND load_balancer_id <> $2";
 
 const PLACEMENTS: &str = "SELECT load_balancer_id, amphora_id, load_balancers_max, CAST(1 AS BIGINT) FROM placement
     UNION ALL SELECT load_balancer_id, amphora_id, load_balancers_max, CAST(2 AS BIGINT) FROM companion";

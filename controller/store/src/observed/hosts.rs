@@ -66,7 +66,7 @@ pub enum Enrolment {
     Done(HostRecord),
     /// There is no such token.
     Unknown,
-    /// Another host came with the token.
+    /// A host came with the token.
     Used,
     /// The token has ended.
     Expired(Timestamp),
@@ -107,8 +107,8 @@ impl Store {
         retried!(self.run(doing, put())).map(drop)
     }
 
-    /// Lets a host in that came with the token of this hash, once. The host that it let in is let in again, by its key:
-    /// the answer may have been lost.
+    /// Lets a host in that came with the token of this hash, once. The host that it let in is let in again, by its key, as
+    /// long as the token lasts and nobody heard of that host: the answer may have been lost.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -118,6 +118,11 @@ impl Store {
         newcomer: &Newcomer,
         now: Timestamp,
     ) -> Result<Enrolment, StoreError> {
+        // Strangers ask this. Whoever comes with a secret that nobody made waits for nobody, and has nobody wait.
+        let statement = sqlx::query(TOKEN).bind(hash.to_owned());
+        if self.all("look up a token", statement).await?.is_empty() {
+            return Ok(Enrolment::Unknown);
+        }
         retried!(self.try_enrol_host(hash, newcomer, now))
     }
 
@@ -139,7 +144,8 @@ impl Store {
         if column::<Option<&str>>(&token, 4, "a host")?.is_some() {
             let statement = sqlx::query(KNOWN)
                 .bind(hash.to_owned())
-                .bind(newcomer.key_digest.clone());
+                .bind(newcomer.key_digest.clone())
+                .bind(row::time_us(now));
             let known = transaction.all(doing, statement).await?;
             transaction.rollback().await?;
             let record = known.first().map(read_host).transpose()?;
@@ -202,6 +208,15 @@ impl Store {
                 .bind(document.clone())
         };
         retried!(self.learn("note what a host said", statement())).map(drop)
+    }
+
+    /// Forgets hosts that were removed and not heard of since then.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn forget_removed_hosts(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let statement = || sqlx::query(FORGET).bind(row::time_us(before));
+        retried!(self.run("forget hosts that were removed", statement()))
     }
 
     /// Notes what is to become of a host. One that was removed stays so. Answers whether there is such a host.
@@ -284,7 +299,8 @@ const HOSTS: &str =
     FROM host ORDER BY enrolled_us, id";
 
 const KNOWN: &str = "SELECT h.id, h.zone, h.facts, h.state, h.load_balancers_max, h.amphorae_max, h.enrolled_us, h.last_seen_us
-    FROM host h JOIN host_token t ON t.host_id = h.id WHERE t.hash = $1 AND h.key_digest = $2 AND h.state <> 'removed'";
+    FROM host h JOIN host_token t ON t.host_id = h.id WHERE t.hash = $1 AND h.key_digest = $2 AND h.state <> 'removed'
+        AND h.last_seen_us IS NULL AND t.expires_us > $3";
 
 const PUT_HOST: &str = "INSERT INTO host
     (id, name, zone, agent, facts, state, key_digest, load_balancers_max, amphorae_max, enrolled_us)
@@ -292,6 +308,9 @@ const PUT_HOST: &str = "INSERT INTO host
 
 const HEARD: &str = "UPDATE host SET last_seen_us = $2, name = $3, agent = $4, facts = $5
     WHERE id = $1 AND (last_seen_us IS NULL OR last_seen_us < $2)";
+
+const FORGET: &str =
+    "DELETE FROM host WHERE state = 'removed' AND COALESCE(last_seen_us, enrolled_us) < $1";
 
 #[cfg(test)]
 mod tests {
@@ -353,12 +372,16 @@ mod tests {
                 ("z", Some(7))
             );
             assert_eq!(enrol("a", newcomer(2, "k2"), now).await, Enrolment::Used);
-            let again = enrol("a", newcomer(3, "k1"), at(1_000_000_200)).await;
+            let again = enrol("a", newcomer(3, "k1"), at(1_000_000_099)).await;
             assert_eq!(again, Enrolment::Done(first.clone()));
             let late = at(1_000_000_100);
             let expired = enrol("b", newcomer(4, "k4"), late).await;
             assert_eq!(expired, Enrolment::Expired(late));
-            assert_eq!(store.hosts().await.unwrap(), [first]);
+            assert_eq!(store.hosts().await.unwrap(), std::slice::from_ref(&first));
+            // An answer that was lost is asked for again soon, and not by a host that has spoken since.
+            assert_eq!(enrol("a", newcomer(3, "k1"), late).await, Enrolment::Used);
+            store.note_host(first.id, &first.facts, now).await.unwrap();
+            assert_eq!(enrol("a", newcomer(3, "k1"), now).await, Enrolment::Used);
         }
     }
 
@@ -397,6 +420,53 @@ mod tests {
             // Its token lets nobody in any more, itself neither.
             let again = store.enrol_host("a", &host, at(6)).await.unwrap();
             assert_eq!(again, Enrolment::Used);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_comes_with_a_token_that_nobody_made_waits_for_nobody() {
+        // In memory there is one connection for everything.
+        let [_, store] = stores().await;
+        let mut busy = store.begin("let a host in").await.unwrap();
+        busy.lock("let a host in", ENROLLING).await.unwrap();
+        let enrolled = store.enrol_host("x", &newcomer(1, "k"), at(1)).await;
+        assert_eq!(enrolled.unwrap(), Enrolment::Unknown);
+        busy.rollback().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_host_that_was_removed_is_forgotten_once_nobody_can_hear_of_it() {
+        for store in stores().await {
+            for (number, hash) in [(1, "a"), (2, "b"), (3, "c")] {
+                let token = HostToken {
+                    hash: hash.to_owned(),
+                    zone: "z".to_owned(),
+                    load_balancers_max: None,
+                    amphorae_max: None,
+                    created_at: at(0),
+                    expires_at: at(100),
+                };
+                store.put_host_token(&token).await.unwrap();
+                let host = newcomer(number, hash);
+                let enrolled = store.enrol_host(hash, &host, at(1)).await.unwrap();
+                assert!(matches!(enrolled, Enrolment::Done(_)));
+            }
+            let hosts = store.hosts().await.unwrap();
+            let heard = &hosts[1];
+            store
+                .note_host(heard.id, &heard.facts, at(9))
+                .await
+                .unwrap();
+            for host in &hosts[..2] {
+                store
+                    .set_host_state(host.id, HostState::Removed)
+                    .await
+                    .unwrap();
+            }
+            assert_eq!(store.forget_removed_hosts(at(9)).await.unwrap(), 1);
+            let left: Vec<_> = store.hosts().await.unwrap();
+            let left: Vec<_> = left.iter().map(|host| host.id).collect();
+            assert_eq!(left, [hosts[1].id, hosts[2].id]);
         }
     }
 }

@@ -207,6 +207,7 @@ async fn of_those_who_place_at_the_same_moment_some_are_told_to_look_again() {
         from: from.map(amphora),
         load_balancers_max: 2,
         amphorae_max: 2,
+        host: HostTerms::default(),
     };
     let put = async |lb, n, from| {
         let put = store.put_placement(lb_id(lb), on(n), None, Some(terms(from)));
@@ -304,6 +305,7 @@ async fn of_two_places_each_moves_alone_and_neither_to_where_the_other_is() {
             from,
             load_balancers_max: 1,
             amphorae_max: 9,
+            host: HostTerms::default(),
         })
     };
     let stale = store.put_placement(lb_id(0), second(2), None, terms(Some(amphora(2))));
@@ -312,4 +314,49 @@ async fn of_two_places_each_moves_alone_and_neither_to_where_the_other_is() {
     assert_eq!(fresh.await.unwrap(), Put::Done);
     store.forget_amphora(amphora(2)).await.unwrap();
     assert_eq!(whereabouts().await.placements, [on(1)]);
+}
+
+#[tokio::test]
+async fn a_host_is_not_filled_beyond_its_limits_by_whoever_knows_less() {
+    let store = with_load_balancers(3).await;
+    let hosted = |n: u128, host: &str| AmphoraRecord {
+        host: host.to_owned(),
+        ..record(n)
+    };
+    for (n, host) in [(1, "h"), (2, "h"), (3, "other")] {
+        store.put_amphora(&hosted(n, host)).await.unwrap();
+    }
+    let terms = |from: Option<u128>| {
+        Some(PutTerms {
+            from: from.map(amphora),
+            load_balancers_max: 9,
+            amphorae_max: 9,
+            host: HostTerms {
+                load_balancers_max: Some(1),
+                amphorae_max: Some(2),
+            },
+        })
+    };
+    let put = async |lb, n, from, new: Option<&AmphoraRecord>| {
+        let put = store.put_placement(lb_id(lb), on(n), new, terms(from));
+        put.await.unwrap()
+    };
+    assert_eq!(put(0, 1, None, None).await, Put::Done);
+    assert_eq!(
+        put(1, 2, None, None).await,
+        Put::LostRace,
+        "the host is full"
+    );
+    assert_eq!(put(1, 3, None, None).await, Put::Done);
+    // Within the host it may move.
+    assert_eq!(put(0, 2, Some(1), None).await, Put::Done);
+    let new = hosted(4, "h");
+    let put_new = put(2, 4, None, Some(&new)).await;
+    assert_eq!(
+        put_new,
+        Put::LostRace,
+        "it has as many amphorae as it takes"
+    );
+    let new = hosted(4, "third");
+    assert_eq!(put(2, 4, None, Some(&new)).await, Put::Done);
 }
