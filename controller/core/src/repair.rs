@@ -115,7 +115,16 @@ pub fn judge(sights: &[Sight], budget: Budget, spent: &mut Spent, now: Timestamp
     if lost.is_empty() {
         return Judgement::default();
     }
-    let (few, of) = (troubled.len() as u64, hosts.len() as u64);
+    // Of those that are cut off at once one is silent for its time a moment before the others: whoever is not reached
+    // counts, so that the first is not taken for the only one.
+    let reached: BTreeSet<&str> = sights
+        .iter()
+        .filter(|sight| sight.reached)
+        .map(|sight| sight.host.as_str())
+        .collect();
+    let seems_lost = |host: &&&str| troubled.contains(**host) || !reached.contains(**host);
+    let few = hosts.iter().filter(seems_lost).count() as u64;
+    let of = hosts.len() as u64;
     if few.saturating_mul(2) > of {
         let held = Held::Blind { lost: few, of };
         return Judgement {
@@ -224,6 +233,21 @@ mod tests {
                 "what is held costs nothing"
             );
         }
+    }
+
+    #[test]
+    fn the_first_of_many_that_are_cut_off_at_once_is_not_taken_for_the_only_one() {
+        let mut sights = fleet(3, 1);
+        // It was heard of a moment later, and is reached no more either.
+        sights[1] = sight(1, true, false);
+        let found = judge(&sights, BUDGET, &mut Spent::default(), at(0));
+        assert!(found.lost.is_empty());
+        let held = found.held.unwrap();
+        assert_eq!(held.1, Held::Blind { lost: 2, of: 3 });
+        // Once it is reached again there is one.
+        sights[1] = sight(1, true, true);
+        let found = judge(&sights, BUDGET, &mut Spent::default(), at(0));
+        assert_eq!(found.lost.len(), 1);
     }
 
     #[test]
