@@ -143,6 +143,7 @@ impl Application {
                 clock::now(),
             )?;
             self.parts.carried.check(&change)?;
+            networking.check_topology(&change)?;
             let named = secrets::named(&change.tree, &BTreeSet::new());
             self.read_secrets(envelope.token.as_ref(), &change.tree, &named, &mut secrets)
                 .await?;

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use krater_amphora_api::LoadBalancerId;
 use krater_controller_core::{
+    change::Change,
     command::Command,
     model::VipRequest,
     network::{NetworkView, Viewer},
@@ -40,6 +41,13 @@ impl Networking {
         self.check_groups(&viewer, &request.security_group_ids)
             .await?;
         self.rules.check_network(network, of_zone)
+    }
+
+    /// Checks that a new load balancer can have as many amphorae as it asks for where its VIP is.
+    pub(crate) fn check_topology(&self, change: &Change) -> Result<(), Refusal> {
+        let root = &change.tree.load_balancer.value;
+        self.rules
+            .check_topology(root.vip.network_id, root.steering.topology)
     }
 
     /// Takes addresses.

@@ -140,6 +140,9 @@ pub enum NoRoom {
     },
     /// No other host has room for the second of two.
     OneHost,
+    /// It lives on a network of tenants, which only the controller's own host builds, and that takes no further amphora:
+    /// it runs none, or has the other one of two.
+    OwnHostAlone,
 }
 
 impl NoRoom {
@@ -151,6 +154,7 @@ impl NoRoom {
             Self::NoSuchZone(_) => "no_such_zone",
             Self::NoHost { .. } => "no_host",
             Self::OneHost => "no_second_host",
+            Self::OwnHostAlone => "own_host_alone",
         }
     }
 
@@ -170,6 +174,10 @@ impl NoRoom {
             }
             Self::OneHost => String::from(
                 "of two amphorae that take turns the second has to be on another host, and none has room",
+            ),
+            Self::OwnHostAlone => String::from(
+                "agents of hosts do not build networks of tenants: amphorae on this one can be on the controller's own host \
+                 alone, and that runs none (fleet.on_this_host) or has the other one of two",
             ),
         }
     }

@@ -4,7 +4,10 @@ use alloc::{collections::BTreeSet, format, vec::Vec};
 
 use uuid::Uuid;
 
-use crate::{model::VipRequest, refusal::Refusal};
+use crate::{
+    model::{Topology, VipRequest},
+    refusal::Refusal,
+};
 
 /// In which way a tenant says where a VIP is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +52,8 @@ pub struct VipRules {
     pub valid_networks: Option<BTreeSet<Uuid>>,
     /// Networks no VIP may be on.
     pub denied_networks: BTreeSet<Uuid>,
+    /// Networks of tenants, which only the controller's own host builds.
+    pub segments: BTreeSet<Uuid>,
 }
 
 impl Default for VipRules {
@@ -57,6 +62,7 @@ impl Default for VipRules {
             references: VipReference::ALL.into(),
             valid_networks: None,
             denied_networks: BTreeSet::new(),
+            segments: BTreeSet::new(),
         }
     }
 }
@@ -104,6 +110,21 @@ impl VipRules {
                 "Supplied VIP network_id is not allowed by the configuration of this deployment."
                     .into(),
             ));
+        }
+        Ok(())
+    }
+
+    /// That a load balancer whose VIP is on the network can have as many amphorae as its topology wants: two need two
+    /// hosts.
+    ///
+    /// # Errors
+    /// [`Refusal::NotSupported`]
+    pub fn check_topology(&self, network: Uuid, topology: Topology) -> Result<(), Refusal> {
+        if topology.seats().len() > 1 && self.segments.contains(&network) {
+            return Err(Refusal::NotSupported(format!(
+                "the topology ACTIVE_STANDBY on network {network}, which is built on the controller's own host alone \
+                 and so not on two hosts, cannot be had in this release."
+            )));
         }
         Ok(())
     }
@@ -182,6 +203,27 @@ mod tests {
                 answer(rules.check_request(&request(given))),
                 expected,
                 "{given:?} where {allowed:?} are allowed"
+            );
+        }
+    }
+
+    #[test]
+    fn two_amphorae_cannot_be_had_where_only_one_host_builds_the_network() {
+        let (segment, plain) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let rules = VipRules {
+            segments: [segment].into(),
+            ..VipRules::default()
+        };
+        for (network, topology, is_refused) in [
+            (segment, Topology::ActiveStandby, true),
+            (segment, Topology::Single, false),
+            (plain, Topology::ActiveStandby, false),
+        ] {
+            let refused = rules.check_topology(network, topology);
+            assert_eq!(
+                matches!(refused, Err(Refusal::NotSupported(_))),
+                is_refused,
+                "{refused:?}"
             );
         }
     }

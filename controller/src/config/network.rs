@@ -92,11 +92,13 @@ pub(super) fn parse(
         port: vxlan.port,
     });
     let driver = flaws.keep("network.driver", driver)?;
+    let mut segments = BTreeSet::new();
     let (networks, ids) = match driver {
         NetworkDriverName::Local => {
             let networks = networks.unwrap_or_else(|| vec![NetworkConfig::loopback()]);
             let local = check(LocalNetwork::new(&networks), flaws)?;
             require_underlay(&local, underlay.as_ref(), flaws);
+            segments = local.segments().iter().map(|it| it.id).collect();
             (networks, Ids::Local(local))
         }
         NetworkDriverName::Noop => {
@@ -129,6 +131,7 @@ pub(super) fn parse(
             references: references?,
             valid_networks: valid?,
             denied_networks: denied?,
+            segments,
         },
         networks,
         underlay,

@@ -66,6 +66,9 @@ impl Fleet {
                     let record = self.decide(zone, host, wish.tenancy(), wish.network);
                     (record.id, Some(record))
                 }
+                Choice::NoRoom(NoRoom::NoHost { .. }) if wish.network.is_some() => {
+                    return Ok(Placed::Nowhere(NoRoom::OwnHostAlone));
+                }
                 Choice::NoRoom(_) if other.is_some() => {
                     return Ok(Placed::Nowhere(NoRoom::OneHost));
                 }

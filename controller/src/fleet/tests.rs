@@ -270,6 +270,39 @@ async fn a_load_balancer_that_wants_few_neighbours_keeps_later_ones_away() {
 }
 
 #[tokio::test]
+async fn a_network_of_tenants_is_built_on_the_controllers_own_host_and_nowhere_else() {
+    let field = Field::open().await;
+    let network = Uuid::from_u128(7);
+    let segment = Segment {
+        id: network,
+        name: "blue".to_owned(),
+        bridge: "kb-7".to_owned(),
+        vni: None,
+        mtu: 1_500,
+        subnets: Vec::new(),
+    };
+    let segments = BTreeMap::from([(network, Arc::new(segment))]);
+    let (any, id) = (Steering::default(), field.load_balancer().await);
+    let fleet = field
+        .gather(|parts| parts.segments = segments.clone())
+        .await;
+    let place = async |fleet: &Fleet, seat| fleet.place(id, seat, &any, network).await.unwrap();
+    assert_eq!(place(&fleet, Seat::First).await, Placed::On);
+    // The second of two has no other one.
+    let nowhere = Placed::Nowhere(NoRoom::OwnHostAlone);
+    assert_eq!(place(&fleet, Seat::Second).await, nowhere);
+    let fleet = field
+        .gather(|parts| {
+            parts.segments = segments;
+            parts.here = Here::Unwanted;
+        })
+        .await;
+    let id = field.load_balancer().await;
+    let placed = fleet.place(id, Seat::First, &any, network).await.unwrap();
+    assert_eq!(placed, nowhere);
+}
+
+#[tokio::test]
 async fn a_zone_is_kept_to_and_has_as_many_amphorae_as_it_should() {
     let field = Field::open().await;
     let fleet = field

@@ -360,6 +360,7 @@ async fn what_is_wrong_is_told_in_the_documented_order() {
         references: [VipReference::Network, VipReference::Subnet].into(),
         valid_networks: Some([ids["net"]].into()),
         denied_networks: BTreeSet::new(),
+        ..VipRules::default()
     };
     let house = house(rules).await;
     let reader = Caller::new("somebody", ProjectId::parse("own"), Persona::Observer);

@@ -412,7 +412,7 @@ proptest! {
             }
             Choice::NoRoom(NoRoom::NoSuchZone(zone)) => prop_assert_eq!(Some(zone), wish.zone),
             Choice::NoRoom(NoRoom::Full { .. }) => prop_assert_eq!(spare, 0),
-            Choice::NoRoom(NoRoom::NoHost { .. } | NoRoom::OneHost) => {
+            Choice::NoRoom(NoRoom::NoHost { .. } | NoRoom::OneHost | NoRoom::OwnHostAlone) => {
                 prop_assert!(false, "there is a host");
             }
         }

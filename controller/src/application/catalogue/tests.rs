@@ -13,10 +13,12 @@ use krater_controller_core::{
     },
     query::{Answer, Caller, Persona, Query},
     refusal::Refusal,
+    vips::VipRules,
 };
+use krater_driver_local::{LocalNetwork, NetworkConfig};
 use uuid::Uuid;
 
-use crate::testbed::House;
+use crate::testbed::{House, Setting};
 
 fn name(text: &str) -> Name {
     Name::parse(text.to_owned()).unwrap()
@@ -334,4 +336,31 @@ async fn of_many_flavors_of_one_name_created_at_once_there_is_one() {
         7,
         "{created:?}"
     );
+}
+
+#[tokio::test]
+async fn two_amphorae_on_a_network_that_one_host_builds_are_refused_and_take_no_address() {
+    let plain = NetworkConfig::loopback();
+    let ids = LocalNetwork::new(std::slice::from_ref(&plain)).unwrap();
+    let network = ids.network_id(&plain.name).unwrap();
+    let house = House::build_with(Setting {
+        networks: vec![plain],
+        rules: VipRules {
+            segments: [network].into(),
+            ..VipRules::default()
+        },
+        topology: Topology::ActiveStandby,
+        ..Setting::default()
+    })
+    .await;
+    let refusal = create(&house, house.new_load_balancer()).await.unwrap_err();
+    assert!(
+        matches!(&refusal, Refusal::NotSupported(why) if why.contains("ACTIVE_STANDBY")),
+        "{refusal:?}"
+    );
+    // A flavor that asks for one amphora gets it.
+    let (flavor, _) = offered(&house, "single", dedicated()).await;
+    let mut new = house.new_load_balancer();
+    new.flavor_id = Some(flavor.uuid());
+    create(&house, new).await.unwrap();
 }
