@@ -318,9 +318,11 @@ impl Agent {
             self.housekeeper.deafen(id)?;
             sleep(HANDOVER_TIME).await;
         }
-        self.on_disk(move |keep| keep.discard(id))
-            .await?
-            .map_err(Refusal::NotKept)?;
+        if let Err(error) = self.on_disk(move |keep| keep.discard(id)).await? {
+            // It is still to be served here.
+            self.housekeeper.keep_addresses(id);
+            return Err(Refusal::NotKept(error));
+        }
         let was_held = self.housekeeper.held(id)?.is_some();
         self.housekeeper.remove(id, leave)?;
         self.tombstones

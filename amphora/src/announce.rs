@@ -4,7 +4,9 @@
 //! The thread is there once a load balancer takes turns. What it decides is [`krater_amphora_core::vrrp`]; here are the
 //! sockets, the addresses on links, and what is noted for who comes after this process.
 
-use std::{collections::BTreeMap, io, net::IpAddr, path::PathBuf, sync::Arc, thread};
+use std::{
+    collections::BTreeMap, io, net::IpAddr, path::PathBuf, sync::Arc, thread, time::Duration,
+};
 
 use krater_amphora_api::LoadBalancerId;
 use krater_amphora_core::{snapshot::Announcement, vrrp::Health};
@@ -12,7 +14,9 @@ use tokio::{
     runtime,
     sync::{Notify, mpsc, oneshot},
     task::LocalSet,
+    time::timeout,
 };
+use tracing::warn;
 
 mod adverts;
 mod desk;
@@ -29,7 +33,7 @@ pub(crate) use notes::let_go_for;
 pub(crate) use pulse::Pulse;
 pub(crate) use turns::Turns;
 
-use crate::{tallies::Tallies, world::Standing};
+use crate::{limits::LEAVE_GRACE, tallies::Tallies, world::Standing};
 
 /// A load balancer that takes turns.
 #[derive(Clone, Debug)]
@@ -53,6 +57,8 @@ impl Wanted {
 pub(crate) struct Announcer {
     orders: mpsc::UnboundedSender<Order>,
     told: BTreeMap<LoadBalancerId, Wanted>,
+    /// The longest that others have taken to take over.
+    patience: Duration,
 }
 
 #[derive(Debug)]
@@ -61,6 +67,8 @@ enum Order {
     Follow(BTreeMap<LoadBalancerId, Wanted>),
     /// Leaves the addresses of a load balancer to others, then says so.
     Leave(LoadBalancerId, oneshot::Sender<()>),
+    /// Takes turns at a load balancer's addresses after all.
+    Stay(LoadBalancerId),
     /// Leaves all to others, then says so and ends.
     End(oneshot::Sender<()>),
 }
@@ -83,10 +91,15 @@ impl Announcer {
                 let local = LocalSet::new();
                 local.block_on(&runtime, Desk::open(notes, news, tallies).run(inbox));
             })?;
-        Ok(Self {
+        Ok(Self::speaking_to(orders))
+    }
+
+    const fn speaking_to(orders: mpsc::UnboundedSender<Order>) -> Self {
+        Self {
             orders,
             told: BTreeMap::new(),
-        })
+            patience: Duration::ZERO,
+        }
     }
 
     /// Has these load balancers take turns, and no others.
@@ -97,24 +110,57 @@ impl Announcer {
                 .zip(&self.told)
                 .all(|((a, new), (b, old))| a == b && new.is_like(old));
         if !same {
+            let intervals = wanted.values().map(|it| it.announcement.settings.interval);
+            let slowest = intervals.map(|interval| interval.duration()).max();
+            self.patience = self.patience.max(slowest.unwrap_or_default() * 5 / 4);
             self.told.clone_from(&wanted);
             let _ = self.orders.send(Order::Follow(wanted));
         }
     }
 
-    /// Returns a future that is done when the addresses of a load balancer are left to others.
+    /// Returns a future that is done when the addresses of a load balancer are left to others, or should have been.
     pub(crate) fn leave(&self, id: LoadBalancerId) -> impl Future<Output = ()> + use<> {
         let (done, left) = oneshot::channel();
         let _ = self.orders.send(Order::Leave(id, done));
-        async move {
-            let _ = left.await;
-        }
+        at_most(self.patience + LEAVE_GRACE, left)
+    }
+
+    /// Takes turns at the addresses of a load balancer that were to be left.
+    pub(crate) fn stay(&self, id: LoadBalancerId) {
+        let _ = self.orders.send(Order::Stay(id));
     }
 
     /// Leaves all to others.
     pub(crate) async fn end(self) {
         let (done, ended) = oneshot::channel();
         let _ = self.orders.send(Order::End(done));
-        let _ = ended.await;
+        at_most(self.patience + LEAVE_GRACE, ended).await;
+    }
+}
+
+/// Waits for the thread, which has to be alive for that.
+async fn at_most(patience: Duration, left: oneshot::Receiver<()>) {
+    if timeout(patience, left).await.is_err() {
+        warn!(
+            ?patience,
+            "addresses were not left to others in time: it is gone on without"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thread_that_hangs_holds_up_no_end() {
+        let (orders, _inbox) = mpsc::unbounded_channel();
+        let announcer = Announcer::speaking_to(orders);
+        announcer
+            .leave(LoadBalancerId::new(Uuid::from_u128(1)))
+            .await;
+        announcer.end().await;
     }
 }

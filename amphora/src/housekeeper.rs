@@ -160,6 +160,11 @@ impl Housekeeper {
         Ok(())
     }
 
+    /// Takes turns at the addresses of a load balancer after all, which were to be left.
+    pub(crate) fn keep_addresses(&self, id: LoadBalancerId) {
+        self.turns.stay(id);
+    }
+
     /// Begins no more connections of a load balancer that another amphora serves now.
     pub(crate) fn deafen(&self, id: LoadBalancerId) -> Result<(), Ending> {
         self.with_plane(|plane| plane.deafen(id))

@@ -428,6 +428,30 @@ pub(crate) const PULSE_TIME_MAX: Duration = Duration::from_secs(3);
 /// How often links are looked at although nothing was heard of them, and what failed there is tried again.
 pub(crate) const LOOK_EACH: Duration = Duration::from_secs(1);
 
+/// Adverts that are taken in of one socket before timers and orders get their turn: a flood of them delays no advert of
+/// ours.
+pub(crate) const ADVERTS_PER_TURN_MAX: usize = 64;
+
+/// How much longer than the protocol takes it is waited until others have the addresses that this process leaves.
+pub(crate) const LEAVE_GRACE: Duration = Duration::from_secs(2);
+
+/// How long the kernel may take to change an address at which turns are taken: an answer may get lost when the system
+/// is short of memory, and adverts have to go on.
+pub(crate) const ADDRESS_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// How long the kernel may take to bring addresses, routes and rules of a namespace to what they are to be.
+pub(crate) const NETWORK_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Between two looks of a supervisor at what its namespace is joined to.
+pub(crate) const JOIN_EACH: Duration = Duration::from_secs(10);
+
+/// How long `nft` may take.
+pub(crate) const FILTER_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Between two tries of `nft` where one has failed.
+pub(crate) const FILTER_PAUSE_MIN: Duration = Duration::from_secs(1);
+pub(crate) const FILTER_PAUSE_MAX: Duration = Duration::from_secs(60);
+
 /// Addresses of its host that an amphora tells its controllers: more than that are VIPs for the most part.
 pub(crate) const OWN_ADDRESSES_MAX: usize = 4_096;
 

@@ -180,6 +180,18 @@ impl Router {
         }
     }
 
+    /// Takes part again although it was to leave, as far as it is fit. What it has begun to leave it leaves.
+    pub fn stay(&mut self, now: Instant) {
+        match self.state {
+            State::Leaving { until, .. } => {
+                let then = Then::Standby;
+                self.state = State::Leaving { until, then };
+            }
+            State::Down if self.health != Health::Dead => self.stand_by(now),
+            State::Down | State::Standby { .. } | State::Active(_) => {}
+        }
+    }
+
     /// Hears an advert of another member.
     pub fn handle_advert(&mut self, source: IpAddr, advert: &Advert, now: Instant) {
         self.notice_absence(now);

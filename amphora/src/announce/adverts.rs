@@ -12,18 +12,22 @@ use std::{
 use krater_amphora_core::vrrp::{HOPS, Journey, PROTOCOL};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::unix::AsyncFd;
+use tokio::{io::unix::AsyncFd, task::yield_now};
 
-use crate::limits::ADVERT_BYTES_MAX;
+use crate::limits::{ADVERT_BYTES_MAX, ADVERTS_PER_TURN_MAX};
 
 /// The sockets, by own address.
 #[derive(Debug, Default)]
-pub(super) struct Sockets(BTreeMap<IpAddr, AsyncFd<Socket>>);
+pub(super) struct Sockets {
+    all: BTreeMap<IpAddr, AsyncFd<Socket>>,
+    /// More may be there than was read.
+    unread: bool,
+}
 
 impl Sockets {
     /// Opens one for an address that has none, if the system lets it.
     pub(super) fn ensure(&mut self, own: IpAddr) -> io::Result<()> {
-        if let Entry::Vacant(place) = self.0.entry(own) {
+        if let Entry::Vacant(place) = self.all.entry(own) {
             #[expect(
                 deprecated,
                 reason = "sound here: the descriptor is owned, and not dropped before this"
@@ -36,12 +40,12 @@ impl Sockets {
 
     /// Closes those that nobody uses any more.
     pub(super) fn retain(&mut self, used: impl Fn(&IpAddr) -> bool) {
-        self.0.retain(|own, _| used(own));
+        self.all.retain(|own, _| used(own));
     }
 
     /// Sends an advert; one that cannot be sent is as good as lost.
     pub(super) fn send(&self, own: IpAddr, peer: IpAddr, advert: &[u8]) -> io::Result<()> {
-        let Some(socket) = self.0.get(&own) else {
+        let Some(socket) = self.all.get(&own) else {
             return Err(io::ErrorKind::NotConnected.into());
         };
         let to = SocketAddr::new(peer, 0);
@@ -50,11 +54,15 @@ impl Sockets {
 
     /// Returns when something may have come in.
     pub(super) async fn readable(&self) {
+        if self.unread {
+            // Whatever else there is to be done on this thread is done first.
+            return yield_now().await;
+        }
         poll_fn(|cx| {
             let mut any = Poll::Pending;
-            for socket in self.0.values() {
+            for socket in self.all.values() {
                 if let Poll::Ready(Ok(mut guard)) = socket.poll_read_ready(cx) {
-                    // All is read before the next look.
+                    // All is read before the next look, or it is known that not all was.
                     guard.clear_ready();
                     any = Poll::Ready(());
                 }
@@ -64,13 +72,20 @@ impl Sockets {
         .await;
     }
 
-    /// Everything that has come in: to which address, how it travelled, and what it is.
-    pub(super) fn drain(&self, mut take: impl FnMut(Journey, &[u8])) {
+    /// What has come in, of each address so much that nobody else waits for long: how it travelled, and what it is.
+    pub(super) fn drain(&mut self, mut take: impl FnMut(Journey, &[u8])) {
         let mut buffer = [0; ADVERT_BYTES_MAX];
-        for (own, socket) in &self.0 {
+        self.unread = false;
+        for (own, socket) in &self.all {
+            let mut read = 0;
             while let Some((journey, range)) = receive(socket.get_ref(), *own, &mut buffer) {
                 if let (Some(journey), Some(bytes)) = (journey, buffer.get(range)) {
                     take(journey, bytes);
+                }
+                read += 1;
+                if read == ADVERTS_PER_TURN_MAX {
+                    self.unread = true;
+                    break;
                 }
             }
         }
@@ -177,3 +192,40 @@ fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 /// Network control (DSCP CS6).
 const TOS: u32 = 0xc0;
 const TRIES_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_flood_is_read_in_turns_and_nothing_of_it_is_lost() {
+        let own: IpAddr = "127.0.0.1".parse().unwrap();
+        // What raw sockets get begins with the header of the packet; here it is sent along.
+        let socket = UdpSocket::bind((own, 0)).unwrap();
+        let to = socket.local_addr().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        #[expect(deprecated, reason = "sound here: the descriptor is owned")]
+        let socket = AsyncFd::new(Socket::from(socket)).unwrap();
+        let mut sockets = Sockets::default();
+        sockets.all.insert(own, socket);
+        let sender = UdpSocket::bind((own, 0)).unwrap();
+        let total = ADVERTS_PER_TURN_MAX + 3;
+        for number in 0..total {
+            let mut packet = [0; 21];
+            packet[0] = 0x45;
+            packet[20] = u8::try_from(number).unwrap();
+            sender.send_to(&packet, to).unwrap();
+        }
+        let mut read = Vec::new();
+        for expected in [ADVERTS_PER_TURN_MAX, 3] {
+            sockets.readable().await;
+            let before = read.len();
+            sockets.drain(|_, bytes| read.push(usize::from(bytes[0])));
+            assert_eq!(read.len() - before, expected);
+        }
+        assert_eq!(read, (0..total).collect::<Vec<_>>());
+        assert!(!sockets.unread);
+    }
+}

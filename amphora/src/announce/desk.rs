@@ -147,6 +147,11 @@ impl Desk {
                     let _ = done.send(());
                 }
             },
+            Order::Stay(id) => {
+                if let Some(seat) = self.seats.get_mut(&id).filter(|seat| !seat.gone) {
+                    seat.stay(now);
+                }
+            }
             Order::End(done) => {
                 for seat in self.seats.values_mut() {
                     seat.gone = true;
@@ -162,7 +167,7 @@ impl Desk {
         let now = self.clock.now();
         for (id, seat) in &mut self.seats {
             match wanted.remove(id) {
-                Some(wanted) => seat.follow(wanted),
+                Some(wanted) => seat.follow(wanted, now),
                 None => {
                     seat.gone = true;
                     seat.leave(now, None);
@@ -279,8 +284,9 @@ impl Desk {
         for seat in self.seats.values_mut() {
             changed |= seat.show();
         }
-        self.seats
-            .retain(|_, seat| !(seat.gone && seat.router.role() == Role::Down));
+        self.seats.retain(|_, seat| {
+            !seat.gone || seat.router.role() != Role::Down || !seat.held.is_empty()
+        });
         if changed {
             self.news.notify_one();
         }
@@ -317,10 +323,23 @@ impl Seat {
         self.wanted.announcement.settings.address
     }
 
-    fn follow(&mut self, wanted: Wanted) {
+    fn follow(&mut self, wanted: Wanted, now: Instant) {
         self.router.configure(wanted.announcement.settings);
-        self.gone = false;
         self.wanted = wanted;
+        // One that is about to be left, and wanted until it is, leaves.
+        if std::mem::take(&mut self.gone) {
+            self.stay(now);
+        }
+    }
+
+    /// Takes part again although it was to leave. Who waits for that waits no longer.
+    fn stay(&mut self, now: Instant) {
+        if let Some(waiting) = self.leaving.take() {
+            for done in waiting {
+                let _ = done.send(());
+            }
+            self.router.stay(now);
+        }
     }
 
     /// Whether an advert is about its addresses, and of one of the others.
@@ -432,10 +451,15 @@ impl Seat {
 
     /// Puts right what is there of the addresses that it holds: others may have taken some away, or others are wanted.
     async fn check_held(&mut self, table: Option<&Table>) -> io::Result<()> {
+        if !self.router.holds() {
+            // What could not be taken away.
+            self.release(table).await;
+            return Ok(());
+        }
         let (Some(link), Some(table)) = (&self.link, table) else {
             return Ok(());
         };
-        if !self.router.holds() || !link.is_up || self.held.is_empty() {
+        if !link.is_up || self.held.is_empty() {
             return Ok(());
         }
         let vips = &self.wanted.vips;
@@ -456,13 +480,11 @@ impl Seat {
     }
 
     async fn release(&mut self, table: Option<&Table>) {
-        let Some(table) = table else { return };
-        for (index, vip) in std::mem::take(&mut self.held) {
-            if let Err(error) = table.remove(index, vip).await {
-                // A link that is gone took it along.
-                debug!(%vip, %error, "an address cannot be taken away");
-            }
-        }
+        let Some(table) = table.filter(|_| !self.held.is_empty()) else {
+            return;
+        };
+        let held = std::mem::take(&mut self.held);
+        self.held = give_up(held, async |index, vip| table.remove(index, vip).await).await;
     }
 
     fn note(&self) -> Note {
@@ -506,3 +528,21 @@ impl Seat {
         is_news
     }
 }
+
+/// Takes addresses away; those that stay. Others have them, so it has to be tried again.
+async fn give_up(
+    held: Vec<(u32, IpAddr)>,
+    remove: impl AsyncFn(u32, IpAddr) -> io::Result<()>,
+) -> Vec<(u32, IpAddr)> {
+    let mut stay = Vec::new();
+    for (index, vip) in held {
+        if let Err(error) = remove(index, vip).await {
+            warn!(%vip, %error, "an address that others have cannot be taken away; it is tried again");
+            stay.push((index, vip));
+        }
+    }
+    stay
+}
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,9 @@ use rtnetlink::{
     sys::SocketAddr,
 };
 
-use crate::limits::OWN_ADDRESSES_MAX;
+use tokio::time::timeout;
+
+use crate::limits::{ADDRESS_TIME_MAX, OWN_ADDRESSES_MAX};
 
 /// One look at a link.
 #[derive(Clone, Debug)]
@@ -138,16 +140,16 @@ impl Table {
             let flags = AddressAttribute::Flags(AddressFlags::Nodad);
             request.message_mut().attributes.push(flags);
         }
-        tolerate(request.execute().await, EXISTS)
+        in_time(request.execute(), EXISTS).await
     }
 
-    /// Takes an address away from a link; that it is not there is fine.
+    /// Takes an address away from a link; that it is not there is fine, and so is that the link is not.
     pub(super) async fn remove(&self, index: u32, address: IpAddr) -> io::Result<()> {
-        let message = message(index, address);
-        tolerate(
-            self.handle.address().del(message).execute().await,
-            IS_NOT_THERE,
-        )
+        let removing = self.handle.address().del(message(index, address));
+        match in_time(removing.execute(), IS_NOT_THERE).await {
+            Err(error) if error.raw_os_error() == Some(NO_LINK) => Ok(()),
+            other => other,
+        }
     }
 }
 
@@ -172,6 +174,17 @@ const fn bits(address: IpAddr) -> u8 {
     }
 }
 
+/// An answer that does not come must not hold up adverts.
+async fn in_time(request: impl Future<Output = Result<(), Error>>, fine: i32) -> io::Result<()> {
+    match timeout(ADDRESS_TIME_MAX, request).await {
+        Ok(outcome) => tolerate(outcome, fine),
+        Err(_) => {
+            let reason = "the kernel does not answer";
+            Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+        }
+    }
+}
+
 fn tolerate(outcome: Result<(), Error>, fine: i32) -> io::Result<()> {
     match outcome {
         Ok(()) => Ok(()),
@@ -186,3 +199,15 @@ fn tolerate(outcome: Result<(), Error>, fine: i32) -> io::Result<()> {
 
 const EXISTS: i32 = 17;
 const IS_NOT_THERE: i32 = 99;
+const NO_LINK: i32 = 19;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_come_is_not_waited_for() {
+        let error = in_time(std::future::pending(), EXISTS).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

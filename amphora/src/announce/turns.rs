@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use krater_amphora_api::LoadBalancerId;
 use krater_amphora_core::vrrp::Health;
 use tokio::sync::Notify;
 use tracing::error;
@@ -89,6 +90,13 @@ impl Turns {
         };
         if let Some(left) = left {
             left.await;
+        }
+    }
+
+    /// Takes turns at the addresses of a load balancer after all, which were to be left.
+    pub(crate) fn stay(&self, id: LoadBalancerId) {
+        if let Some(announcer) = &*self.announcer.borrow() {
+            announcer.stay(id);
         }
     }
 

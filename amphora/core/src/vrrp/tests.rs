@@ -48,6 +48,31 @@ fn active(settings: Settings) -> Router {
 const OTHER: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 0, 0, 2));
 
 #[test]
+fn who_was_to_leave_and_stays_stands_by_once_it_has_left() {
+    let mut router = well(settings(100, 1));
+    router.leave(ms(1));
+    assert_eq!(router.role(), Role::Down);
+    router.stay(ms(2));
+    assert_eq!(router.role(), Role::Standby);
+    let mut router = active(settings(100, 1));
+    let now = router.poll_timeout().unwrap();
+    router.leave(now);
+    router.stay(now);
+    // Others have been told: what they began is not taken back.
+    assert_eq!(router.role(), Role::Leaving);
+    router.handle_advert(OTHER, &advert(90), now);
+    assert_eq!(router.role(), Role::Standby);
+    assert_eq!(
+        outputs(&mut router),
+        [Output::Advertise(0), Output::Release]
+    );
+    // Who cannot serve stays out.
+    router.handle_health(Health::Dead, now);
+    router.stay(now);
+    assert_eq!(router.role(), Role::Down);
+}
+
+#[test]
 fn a_standby_takes_over_after_three_intervals_and_its_skew() {
     for (priority, at) in [(100, 3_609), (90, 3_648), (254, 3_007)] {
         let mut router = well(settings(priority, 1));
