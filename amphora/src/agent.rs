@@ -29,7 +29,7 @@ use crate::{
     keep::{Keep, KeepError, Tenure},
     limits::{HANDOVER_TIME, TOMBSTONES_MAX},
     listen::kernel_migrates,
-    network::{Addresses, Inside, rules},
+    network::{Addresses, Inside},
     tallies::Tallies,
     world::{Leave, Part, World},
 };
@@ -251,6 +251,9 @@ impl Agent {
             return self.applied(id, sent);
         }
         let snapshot = Snapshot::parse(spec).map_err(Refusal::Invalid)?;
+        if let Some(inside) = &self.inside {
+            refuse_for(inside.reasons_against(&snapshot))?;
+        }
         let world = self.housekeeper.world()?;
         let snapshot = world.prepare(snapshot).map_err(Refusal::Invalid)?;
         let claim = self.claim(&snapshot)?;
@@ -277,9 +280,7 @@ impl Agent {
             let owner = *claims.get(&part)?;
             Some(part.taken_by(owner))
         }));
-        if !rejections.is_empty() {
-            return Err(Refusal::Invalid(rejections));
-        }
+        refuse_for(rejections)?;
         let parts: Vec<_> = Part::all_of(snapshot).collect();
         claims.extend(parts.iter().map(|part| (*part, id)));
         Ok(Claim {
@@ -341,32 +342,31 @@ impl Agent {
         let Some(inside) = &self.inside else {
             return Ok(());
         };
-        let addresses = || {
-            let mut addresses = Addresses::default();
-            let world = self.housekeeper.world();
-            for balancer in world.iter().flat_map(|world| world.balancers.values()) {
-                let snapshot = &balancer.snapshot;
-                let all = match snapshot.announcement() {
-                    Some(_) => &mut addresses.apart,
-                    None => &mut addresses.own,
-                };
-                all.extend(snapshot.vips());
-            }
-            let balancers = world.iter().flat_map(|world| world.balancers.values());
-            addresses.rules = rules(balancers.map(|balancer| &*balancer.snapshot));
-            addresses
-        };
-        inside.settle(addresses).await.map_err(Refusal::Network)
+        let settled = inside.settle(|| self.addresses()).await;
+        let filter_failed = !inside.is_filtered();
+        self.tallies().filter_failed.set(filter_failed.into());
+        settled?.map_err(Refusal::Network)
+    }
+
+    /// The addresses of what is in force. Whoever takes over an ending process needs them: that nothing is known any more
+    /// does not mean that there is nothing.
+    fn addresses(&self) -> Result<Addresses, Ending> {
+        let world = self.housekeeper.world()?;
+        let balancers = world.balancers.values();
+        Ok(Addresses::of(balancers.map(|balancer| &*balancer.snapshot)))
     }
 
     /// Keeps the namespace as it is to be for as long as the process lives, whatever others do to it.
     pub(crate) async fn keep_network(self: Rc<Self>) {
-        while self.inside.is_some() && self.housekeeper.world().is_ok() {
-            if let Err(refusal) = self.settle_network().await {
-                error!(error = %refusal, "addresses are not as they are to be; it is tried again");
-                sleep(NETWORK_RETRY).await;
-            } else {
-                sleep(NETWORK_CHECK).await;
+        while let Some(inside) = &self.inside {
+            match self.settle_network().await {
+                Ok(()) if inside.is_filtered() => sleep(NETWORK_CHECK).await,
+                Ok(()) => sleep(NETWORK_RETRY).await,
+                Err(Refusal::Ending(_)) => return,
+                Err(refusal) => {
+                    error!(error = %refusal, "addresses are not as they are to be; it is tried again");
+                    sleep(NETWORK_RETRY).await;
+                }
             }
         }
     }
@@ -479,6 +479,14 @@ const NETWORK_RETRY: Duration = Duration::from_secs(1);
 /// How long applies of a load balancer pause before what is kept of it is made durable.
 const SETTLE_DELAY: Duration = Duration::from_millis(100);
 
+fn refuse_for(reasons: Vec<Rejection>) -> Result<(), Refusal> {
+    if reasons.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::Invalid(reasons))
+    }
+}
+
 fn join(rejections: &[Rejection]) -> String {
     rejections
         .iter()
@@ -500,94 +508,4 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::{
-        housekeeper::Finish,
-        keep::{Holder, StateLock},
-    };
-
-    fn spec(balancer: u128) -> (LoadBalancerId, Bytes) {
-        let json = serde_json::json!({
-            "load_balancer": Uuid::from_u128(balancer), "generation": 1, "vips": [{"address": "127.0.0.1"}],
-            "listeners": [{"id": Uuid::from_u128(9), "protocol": "tcp", "port": 1, "enabled": false}],
-            "pools": [],
-        });
-        (
-            LoadBalancerId::new(Uuid::from_u128(balancer)),
-            Bytes::from(json.to_string()),
-        )
-    }
-
-    #[test]
-    fn the_state_folder_is_given_up_once_the_disk_is_done_and_nothing_begins_after_that() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().to_owned();
-        let keep = Keep::open(&path).unwrap();
-        let tenure = Tenure::new(StateLock::acquire(&path).unwrap());
-        crate::housekeeper::run(1, Duration::ZERO, Default::default(), |housekeeper| async {
-            let id = AmphoraId::new(Uuid::from_u128(1));
-            let kept = (keep.clone(), tenure.clone());
-            let agent = Agent::restore(housekeeper, kept, id, None, None).unwrap();
-            let (finish, is_finished) = std::sync::mpsc::channel();
-            let slow = agent.on_disk(move |_| {
-                let _ = is_finished.recv();
-                Ok(())
-            });
-            let is_held = || StateLock::holder(&path).unwrap() != Holder::Nobody;
-            let hasty = async {
-                // By now the slow one has begun, and the folder is being given up.
-                let (one, body) = spec(1);
-                let refused = agent.apply(one, body.clone()).await;
-                assert!(matches!(refused, Err(Refusal::Ending(_))), "{refused:?}");
-                assert!(is_held());
-                finish.send(()).unwrap();
-                (one, body)
-            };
-            let (slow, given_up, (one, body)) =
-                tokio::join!(biased; slow, tenure.give_up(|| false), hasty);
-            slow.unwrap().unwrap();
-            assert!(!given_up && is_held());
-            assert!(keep.is_empty().unwrap());
-            // Nobody wanted it: all is as before.
-            agent.apply(one, body).await.unwrap();
-            assert!(tenure.give_up(|| true).await);
-            assert!(!is_held());
-            let (two, body) = spec(2);
-            assert!(agent.apply(two, body).await.is_err());
-            assert_eq!(keep.load().unwrap().len(), 1);
-            Ok(Finish::Stop)
-        })
-        .unwrap();
-    }
-
-    #[test]
-    fn of_two_applies_that_want_the_same_listener_one_is_refused_and_not_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let keep = Keep::open(folder.path()).unwrap();
-        let tenure = Tenure::new(StateLock::acquire(folder.path()).unwrap());
-        crate::housekeeper::run(1, Duration::ZERO, Default::default(), |housekeeper| async {
-            let id = AmphoraId::new(Uuid::from_u128(1));
-            let agent =
-                Agent::restore(housekeeper, (keep.clone(), tenure), id, None, None).unwrap();
-            let ((one, first), (two, second)) = (spec(1), spec(2));
-            // Both are on their way to the disk before either is in force.
-            let (first, second) = tokio::join!(agent.apply(one, first), agent.apply(two, second));
-            first.unwrap();
-            assert!(matches!(second, Err(Refusal::Invalid(reasons)) if reasons.len() == 1));
-            agent
-                .delete(one, Generation::FIRST.next(), Leave::Gone)
-                .await
-                .unwrap();
-            agent.apply(two, spec(2).1).await.unwrap();
-            assert!(agent.claims.borrow().is_empty());
-            Ok(Finish::Stop)
-        })
-        .unwrap();
-        let kept: Vec<_> = keep.load().unwrap();
-        assert_eq!(kept.len(), 1);
-        assert_eq!(kept[0].load_balancer(), spec(2).0);
-    }
-}
+mod tests;

@@ -16,7 +16,6 @@ pub(crate) mod outside;
 mod privileges;
 mod settings;
 
-pub(crate) use filter::rules;
 pub(crate) use inside::{Addresses, Inside};
 pub(crate) use lodging::{Lodging, leave, move_in, sweep};
 pub(crate) use privileges::give_up_all;

@@ -4,6 +4,7 @@
 //! It may itself be killed: the agent lives on, and the next supervisor waits for it instead of failing.
 
 use std::{
+    convert::Infallible,
     ffi::OsString,
     io, mem,
     os::{fd::OwnedFd, unix::process::ExitStatusExt},
@@ -31,7 +32,7 @@ use crate::{
     config::BAD_CONFIGURATION,
     custody::Custodian,
     keep::{Holder, StateLock},
-    limits::{RESTART_PAUSE_MAX, RESTART_PAUSE_MIN, RESUME_TIME_MAX},
+    limits::{JOIN_EACH, RESTART_PAUSE_MAX, RESTART_PAUSE_MIN, RESUME_TIME_MAX},
     network::{self, Lodging},
 };
 
@@ -134,7 +135,7 @@ impl Supervisor {
                 // What is held is wanted still, and what is missing may come back.
                 Err(error) => {
                     error!(%error, "the agent cannot be started; it is tried again");
-                    self.let_go(None, Duration::ZERO).await;
+                    self.let_go(None, Duration::ZERO, lodging.as_ref()).await;
                     let pause = backoff.after(Duration::ZERO).max(RESTART_PAUSE_MIN);
                     if rest(pause, orders).await == Rest::AskedToEnd {
                         return Ok(End::Done);
@@ -146,14 +147,17 @@ impl Supervisor {
             info!(pid = agent.child.id(), "the agent was started");
             let attended = {
                 // What the one before had is kept for this one, as long as it comes up.
-                let mut let_go = pin!(self.let_go(agent.child.id(), RESUME_TIME_MAX));
+                let pid = agent.child.id();
                 let lodging = lodging.as_ref();
+                let beside = async {
+                    self.let_go(pid, RESUME_TIME_MAX, lodging).await;
+                    keep_joined(lodging).await
+                };
                 let attending =
                     self.attend_all(&mut agent, orders, custodian, lodging, predecessors);
-                let mut attending = pin!(attending);
                 tokio::select! {
-                    ended = &mut attending => ended?,
-                    () = &mut let_go => attending.await?,
+                    ended = attending => ended?,
+                    never = beside => match never {},
                 }
             };
             let Some((status, asked)) = attended else {
@@ -166,12 +170,12 @@ impl Supervisor {
             match status.code() {
                 Some(0) => return Ok(End::Done),
                 Some(code) if code == i32::from(BAD_CONFIGURATION) => {
-                    self.let_go(None, Duration::ZERO).await;
+                    self.let_go(None, Duration::ZERO, lodging.as_ref()).await;
                     return Ok(End::BadConfiguration);
                 }
                 _ if asked => {
                     warn!(%status, "the agent did not end well");
-                    self.let_go(None, Duration::ZERO).await;
+                    self.let_go(None, Duration::ZERO, lodging.as_ref()).await;
                     return Ok(End::Done);
                 }
                 code => error!(
@@ -183,7 +187,7 @@ impl Supervisor {
             let pause = backoff.after(agent.began.elapsed());
             if !pause.is_zero() {
                 // It keeps dying: others do better.
-                self.let_go(None, Duration::ZERO).await;
+                self.let_go(None, Duration::ZERO, lodging.as_ref()).await;
             }
             sleep(pause).await;
         }
@@ -191,8 +195,8 @@ impl Supervisor {
 
     /// Lets go of the addresses of an agent that has died, if nobody alive has taken them on after `patience`: neither
     /// `next`, which was started for that, nor whoever has the state folder by then.
-    async fn let_go(&self, next: Option<u32>, patience: Duration) {
-        let_go_for(&self.state_dir, patience, |process| {
+    async fn let_go(&self, next: Option<u32>, patience: Duration, lodging: Option<&Lodging>) {
+        let_go_for(&self.state_dir, patience, lodging, |process| {
             let holder = StateLock::holder(&self.state_dir);
             let holder = holder.ok().and_then(Holder::process);
             [next, holder].contains(&Some(process))
@@ -367,6 +371,19 @@ impl Supervisor {
                 }
                 () = sleep(POLL) => {}
             }
+        }
+    }
+}
+
+/// Has the namespace joined to its network for as long as anybody lives there: a bridge may be taken away and made anew.
+async fn keep_joined(lodging: Option<&Lodging>) -> Infallible {
+    let Some(lodging) = lodging else {
+        return std::future::pending().await;
+    };
+    loop {
+        sleep(JOIN_EACH).await;
+        if let Err(error) = lodging.join() {
+            error!(%error, "the namespace is not joined to its network; it is tried again");
         }
     }
 }
@@ -546,13 +563,13 @@ mod tests {
         std::fs::write(&path, &notes).unwrap();
         // The first agent was succeeded by this process.
         let lock = StateLock::acquire(folder.path()).unwrap();
-        supervisor.let_go(Some(1), Duration::ZERO).await;
+        supervisor.let_go(Some(1), Duration::ZERO, None).await;
         assert_eq!(left(), notes);
         drop(lock);
         // The first one took them on, and is being succeeded now.
-        supervisor.let_go(Some(own), Duration::ZERO).await;
+        supervisor.let_go(Some(own), Duration::ZERO, None).await;
         assert_eq!(left(), notes);
-        supervisor.let_go(Some(1), Duration::ZERO).await;
+        supervisor.let_go(Some(1), Duration::ZERO, None).await;
         assert_ne!(left(), notes);
     }
 

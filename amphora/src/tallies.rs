@@ -76,6 +76,8 @@ pub(crate) struct Tallies {
     /// Flaws of the snapshot file as last read; zero when it was taken.
     pub(crate) file_flaws: Level,
     pub(crate) certificate_expiry: Level,
+    /// Whether allowed CIDRs could not be loaded into the kernel; not set where they need not be.
+    pub(crate) filter_failed: Level,
     /// What was said and heard by who takes turns at addresses.
     pub(crate) turns: TurnTallies,
     pub(crate) bugs: Tally,
@@ -116,6 +118,7 @@ impl Default for Tallies {
             reload_last: Level::default(),
             file_flaws: Level::default(),
             certificate_expiry: Level::default(),
+            filter_failed: Level::default(),
             turns: TurnTallies::default(),
             bugs: Tally::default(),
         }

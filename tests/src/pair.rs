@@ -116,28 +116,7 @@ impl Pair {
 
     /// Starts a supervised amphora on host `at` that serves `spec` from its disk.
     pub fn amphora(&self, at: usize, spec: &Value) -> PairedAmphora {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let kept = folder.path().join("state/load-balancers");
-        fs::create_dir_all(&kept).expect("a folder");
-        let id = spec["load_balancer"].as_str().expect("an id");
-        fs::write(kept.join(format!("{id}.json")), spec.to_string()).expect("a kept spec");
-        let mut command = Command::new(binary("krater-amphora"));
-        let path = |name: &str| folder.path().join(name);
-        command
-            .args(["supervise", "--listen", "127.0.0.1:9443"])
-            .args(["--id", AMPHORA])
-            .args(["--drain", "1s", "--workers", "1"])
-            .arg("--state-dir")
-            .arg(path("state"));
-        // There is no controller, and so no need for these to be there but for a successor.
-        for name in ["certificate", "key", "authority"] {
-            command
-                .arg(format!("--{name}"))
-                .arg(path(&format!("{name}.pem")));
-        }
-        let log = path("log");
-        let program = self.hosts[at].run(|| Program::start("krater-amphora", &mut command, &log));
-        PairedAmphora { folder, program }
+        PairedAmphora::start(&self.hosts[at], AMPHORA, spec, "")
     }
 
     /// Does something where clients are.
@@ -309,6 +288,36 @@ pub struct PairedAmphora {
 }
 
 impl PairedAmphora {
+    /// Starts one on a host, with further settings, that serves `spec` from its disk.
+    pub fn start(host: &Namespace, id: &str, spec: &Value, settings: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let kept = folder.path().join("state/load-balancers");
+        fs::create_dir_all(&kept).expect("a folder");
+        let balancer = spec["load_balancer"].as_str().expect("an id");
+        fs::write(kept.join(format!("{balancer}.json")), spec.to_string()).expect("a kept spec");
+        let config = folder.path().join("amphora.toml");
+        fs::write(&config, settings).expect("settings");
+        let mut command = Command::new(binary("krater-amphora"));
+        let path = |name: &str| folder.path().join(name);
+        command
+            .args(["supervise", "--listen", "127.0.0.1:9443"])
+            .args(["--id", id])
+            .arg("--config")
+            .arg(&config)
+            .args(["--drain", "1s", "--workers", "1"])
+            .arg("--state-dir")
+            .arg(path("state"));
+        // There is no controller, and so no need for these to be there but for a successor.
+        for name in ["certificate", "key", "authority"] {
+            command
+                .arg(format!("--{name}"))
+                .arg(path(&format!("{name}.pem")));
+        }
+        let log = path("log");
+        let program = host.run(|| Program::start("krater-amphora", &mut command, &log));
+        Self { folder, program }
+    }
+
     /// The process that carries traffic, while there is one.
     pub fn agent(&self) -> Option<u32> {
         self.agents().pop()

@@ -37,4 +37,5 @@ mod tokens;
 mod traffic;
 mod treatment;
 mod turns;
+mod turns_inside;
 mod upgrade;

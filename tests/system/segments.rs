@@ -88,6 +88,10 @@ fn of_a_deleted_load_balancer_nothing_is_left_whoever_was_killed_meanwhile() {
     let own_bridge = network("blue", "br-blue").replace("bridge = \"br-blue\"", "");
     let mut ground = Ground::with(&[own_bridge]);
     let listeners = json!([{"name": "l", "protocol": "HTTP", "protocol_port": 80}]);
+    // Somebody was killed while it made a bridge.
+    ground
+        .host
+        .ip(&["link", "add", "kb-draft", "type", "bridge"]);
     let created = ground.create("blue", None, &listeners);
     ground.api.wait_active(&text(&created["id"]), SETTLE_MAX);
     let inside = ground.inside();
@@ -353,6 +357,29 @@ fn no_thread_inside_or_left_behind_may_do_more_than_its_work_takes() {
     for name in ["log", "outside"] {
         assert!(names.iter().any(|one| one == name), "{names:?}");
     }
+}
+
+#[test]
+fn a_bridge_that_is_made_anew_is_joined_again() {
+    let mut ground = Ground::with(&[network("blue", "br-blue")]);
+    let tenant = Tenant::on(&ground.host, "blue");
+    let pool = json!({"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": [member_json(tenant.member.address())]});
+    let listeners = json!([listener_json("HTTP", 80, &pool)]);
+    let created = ground.create("blue", Some("10.0.0.10"), &listeners);
+    ground.api.wait_active(&text(&created["id"]), SETTLE_MAX);
+    let vip = SocketAddr::new(VIP, 80);
+    assert_eq!(tenant.members.run(|| ask(vip, 3)).get("blue"), Some(&3));
+    ground.host.ip(&["link", "del", "br-blue"]);
+    ground
+        .host
+        .ip(&["link", "add", "br-blue", "type", "bridge"]);
+    ground.host.ip(&["link", "set", "br-blue", "up"]);
+    ground
+        .host
+        .ip(&["link", "set", "blue-m", "master", "br-blue"]);
+    until("it is served over the new bridge", SETTLE_MAX, || {
+        tenant.members.run(|| fetch(vip, "/")).is_ok()
+    });
 }
 
 /// A host with krater on it, and networks of tenants.

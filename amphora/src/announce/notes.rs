@@ -19,7 +19,7 @@ use super::{
     adverts::Sockets,
     links::{Table, look},
 };
-use crate::limits::NOTES_BYTES_MAX;
+use crate::{limits::NOTES_BYTES_MAX, network::Lodging};
 
 /// All that is noted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,17 @@ impl Notes {
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
+    /// Says goodbye for whoever noted them, and takes its addresses away.
+    async fn let_go(self) -> io::Result<()> {
+        let mut sockets = Sockets::default();
+        let table = Table::open()?;
+        for note in &self.held {
+            note.leave(&mut sockets);
+            note.take_away(&table).await?;
+        }
+        Ok(())
+    }
+
     /// Writes them in place of those before. Only the death of the process is to be survived: addresses do not outlive
     /// the system.
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
@@ -65,10 +76,12 @@ pub(super) fn path_in(state_dir: &Path) -> PathBuf {
 }
 
 /// Lets go for an agent that has died and whose next one has not come up within `patience`: tells the others that it
-/// leaves, and takes its addresses away. They stay if the process whose they are by then is said to live.
+/// leaves, and takes its addresses away, in the namespace that it lived in. They stay if the process whose they are by then
+/// is said to live.
 pub(crate) async fn let_go_for(
     state_dir: &Path,
     patience: Duration,
+    lodging: Option<&Lodging>,
     lives: impl FnOnce(u32) -> bool,
 ) {
     let path = path_in(state_dir);
@@ -87,24 +100,14 @@ pub(crate) async fn let_go_for(
     if let Err(error) = none.write(&path) {
         warn!(%error, "what addresses a dead agent had cannot be written down");
     }
-    let local = LocalSet::new();
-    local
-        .run_until(async {
-            let mut sockets = Sockets::default();
-            let outcome = async {
-                let table = Table::open()?;
-                for note in &notes.held {
-                    note.leave(&mut sockets);
-                    note.take_away(&table).await?;
-                }
-                io::Result::Ok(())
-            };
-            match outcome.await {
-                Ok(()) => info!("the addresses of a dead agent were taken away"),
-                Err(error) => warn!(%error, "the addresses of a dead agent stay"),
-            }
-        })
-        .await;
+    let outcome = match lodging {
+        Some(lodging) => lodging.run(|| notes.let_go()),
+        None => LocalSet::new().run_until(notes.let_go()).await,
+    };
+    match outcome {
+        Ok(()) => info!("the addresses of a dead agent were taken away"),
+        Err(error) => warn!(%error, "the addresses of a dead agent stay"),
+    }
 }
 
 impl Note {

@@ -164,12 +164,19 @@ impl Scrape {
             }
         }
         self.turns(out);
+        self.failures(out);
+    }
+
+    fn failures(&self, out: &mut Families) {
         let failed = self
             .world
             .listeners
             .values()
             .filter(|state| matches!(state.serving(), Serving::Failed { .. }));
         out.count(&table::OPEN_FAILURES, &[], failed.count() as u64);
+        if let Some(value) = self.tallies.filter_failed.read() {
+            out.count(&table::FILTER_FAILED, &[], value);
+        }
     }
 
     fn turns(&self, out: &mut Families) {

@@ -116,6 +116,8 @@ declare! {
         "When the snapshot file was last taken, since the epoch; absent without one.";
     FILE_FLAWS Gauge "krater_amphora_snapshot_file_flaws" []
         "Reasons for which the snapshot file was refused when it was last read; 0 when it was taken.";
+    FILTER_FAILED Gauge "krater_amphora_filter_failed" []
+        "1 while allowed CIDRs cannot be loaded into the kernel, so that clients are refused once they are connected; 0 otherwise (amphorae in namespaces only).";
     OPEN_FAILURES Gauge "krater_amphora_open_failures" []
         "Listeners of which a port cannot be had now.";
     ADVERTS Counter "krater_amphora_adverts_total" ["result"]

@@ -159,6 +159,7 @@ fn scrape() -> Scrape {
     tallies.certificate_expiry.set_to_now();
     tallies.reload_last.set_to_now();
     tallies.file_flaws.set(0);
+    tallies.filter_failed.set(0);
     Scrape {
         world: Arc::new(world),
         probes: Meters::from([((lb, member), Arc::new(meter))]),

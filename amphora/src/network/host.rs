@@ -92,6 +92,7 @@ pub(super) async fn sweep() -> io::Result<Vec<String>> {
 
 /// One whose other end is gone was removed with it: a cable that is there leads to a namespace that lives.
 async fn remove_unused(kernel: &Kernel) -> io::Result<Vec<String>> {
+    remove_draft(kernel).await?;
     let links = kernel.links().await?;
     let mut removed = Vec::new();
     let ours = |role: &'static str| {
@@ -125,17 +126,28 @@ async fn remove_unused(kernel: &Kernel) -> io::Result<Vec<String>> {
 async fn ensure_bridge(kernel: &Kernel, settings: &Settings) -> io::Result<u32> {
     let name = &settings.bridge;
     if kernel.link(name).await?.is_none() {
-        let bridge = LinkBridge::new(name).mtu(settings.mtu);
+        remove_draft(kernel).await?;
+        let bridge = LinkBridge::new(DRAFT).mtu(settings.mtu);
         kernel.add_link(bridge.build()).await?;
-        // Unmarked for a moment: should this process end here, a bridge stays that somebody else might have made.
-        let index = kernel.index(name).await?.ok_or_else(vanished)?;
-        mark(kernel, index, BRIDGE).await?;
+        // Named and marked at once: should this process end before, nobody takes it for a bridge that somebody else has
+        // made, which would be used as it is, down.
+        let index = kernel.index(DRAFT).await?.ok_or_else(vanished)?;
+        let named = LinkUnspec::new_with_index(index).name(name.clone());
+        kernel.change_link(named.alias(BRIDGE).build()).await?;
     }
     let bridge = kernel.link(name).await?.ok_or_else(vanished)?;
     if alias_of(&bridge) == Some(BRIDGE) {
         kernel.up(bridge.header.index).await?;
     }
     Ok(bridge.header.index)
+}
+
+/// Removes a bridge that was begun and not finished.
+async fn remove_draft(kernel: &Kernel) -> io::Result<()> {
+    match kernel.index(DRAFT).await? {
+        Some(left) => kernel.remove_link(left).await,
+        None => Ok(()),
+    }
 }
 
 /// The tunnel to the other hosts, with exactly those at its other end.
@@ -253,6 +265,8 @@ impl Turn {
     }
 }
 
+/// A bridge that is being made.
+const DRAFT: &str = "kb-draft";
 const LOCK: &str = "/run/krater-network.lock";
 /// For us alone.
 const MODE: u32 = 0o600;

@@ -1,37 +1,64 @@
 //! What a process looks after inside its namespace: the addresses of its load balancers, and the ways out.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     io,
     net::IpAddr,
+    time::Instant,
 };
 
-use tokio::sync::Mutex;
-use tracing::warn;
+use krater_amphora_api::{Rejection, Subject};
+use krater_amphora_core::snapshot::Snapshot;
+use tokio::{sync::Mutex, time::timeout};
 
 use super::{
-    INTERFACE, Prefix, Route, Settings, Subnet, filter,
+    INTERFACE, Prefix, Route, Settings, Subnet,
+    filter::{self, Filter},
     kernel::{Kernel, Rule},
 };
+use crate::limits::NETWORK_TIME_MAX;
 
 /// The inside of a namespace.
 #[derive(Debug)]
 pub(crate) struct Inside {
     settings: Settings,
     kernel: Kernel,
-    /// One at a time changes anything. The rules that are in force, if it is known which.
-    turn: Mutex<Option<String>>,
+    /// One at a time changes anything.
+    turn: Mutex<Filter>,
+    is_filtered: Cell<bool>,
 }
 
 /// The addresses of load balancers.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     /// They are to be there.
-    pub(crate) own: BTreeSet<IpAddr>,
+    own: BTreeSet<IpAddr>,
     /// Turns are taken at them: they come and go without us.
-    pub(crate) apart: BTreeSet<IpAddr>,
+    apart: BTreeSet<IpAddr>,
     /// Who may come to them, as the kernel takes it.
-    pub(crate) rules: String,
+    rules: String,
+}
+
+impl Addresses {
+    /// Those of load balancers with these snapshots. Who takes turns at a load balancer's addresses has one of its own,
+    /// from which it speaks to the others and reaches members.
+    pub(crate) fn of<'a>(snapshots: impl Iterator<Item = &'a Snapshot>) -> Self {
+        let snapshots: Vec<&Snapshot> = snapshots.collect();
+        let mut addresses = Self::default();
+        for snapshot in &snapshots {
+            let vips = snapshot.vips().iter().copied();
+            match snapshot.announcement() {
+                Some(announcement) => {
+                    addresses.own.insert(announcement.settings.address);
+                    addresses.apart.extend(vips);
+                }
+                None => addresses.own.extend(vips),
+            }
+        }
+        addresses.rules = filter::rules(snapshots.into_iter());
+        addresses
+    }
 }
 
 /// What is to be there.
@@ -53,20 +80,46 @@ impl Inside {
         Ok(Self {
             settings,
             kernel: Kernel::connect()?,
-            turn: Mutex::default(),
+            turn: Mutex::new(Filter::by("nft".into())),
+            is_filtered: Cell::new(true),
         })
     }
 
-    /// Brings addresses, routes and rules to what is wanted; `addresses` is asked when it is this one's turn.
-    pub(crate) async fn settle(&self, addresses: impl FnOnce() -> Addresses) -> io::Result<()> {
-        let mut in_force = self.turn.lock().await;
-        let addresses = addresses();
-        filter_by(addresses.rules, &mut in_force).await;
-        let mut wanted = Wanted::by(&self.settings, &addresses.own)?;
-        wanted.apart = addresses.apart;
+    /// Whether the kernel refuses whom listeners refuse.
+    pub(crate) const fn is_filtered(&self) -> bool {
+        self.is_filtered.get()
+    }
+
+    /// Everything for which a load balancer cannot be had on this network.
+    pub(crate) fn reasons_against(&self, snapshot: &Snapshot) -> Vec<Rejection> {
+        reasons_against(&self.settings, snapshot)
+    }
+
+    /// Brings addresses, routes and rules to what is wanted; `addresses` is asked when it is this one's turn, and nothing
+    /// is changed if it does not know any more.
+    pub(crate) async fn settle<E>(
+        &self,
+        addresses: impl FnOnce() -> Result<Addresses, E>,
+    ) -> Result<io::Result<()>, E> {
+        let mut filter = self.turn.lock().await;
+        let addresses = addresses()?;
+        filter.settle(addresses.rules, Instant::now()).await;
+        self.is_filtered.set(filter.is_in_force());
+        let wanted = match Wanted::by(&self.settings, &addresses.own, addresses.apart) {
+            Ok(wanted) => wanted,
+            Err(error) => return Ok(Err(error)),
+        };
+        let settled = timeout(NETWORK_TIME_MAX, self.settle_wanted(&wanted)).await;
+        Ok(settled.unwrap_or_else(|_| {
+            let reason = "the kernel does not answer";
+            Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+        }))
+    }
+
+    async fn settle_wanted(&self, wanted: &Wanted) -> io::Result<()> {
         let missing = || io::Error::other("its interface is gone");
         let index = self.kernel.index(INTERFACE).await?.ok_or_else(missing)?;
-        self.settle_addresses(index, &wanted).await?;
+        self.settle_addresses(index, wanted).await?;
         if wanted.addresses.is_empty() {
             return Ok(());
         }
@@ -131,16 +184,23 @@ impl Wanted {
     /// Whatever leaves from an address leaves by the routers of the subnet that the address is of, whatever other
     /// addresses there are: each subnet has a table of its own. What has no address yet, to members, goes by those of
     /// the first subnet.
-    fn by(settings: &Settings, addresses: &BTreeSet<IpAddr>) -> io::Result<Self> {
+    fn by(
+        settings: &Settings,
+        own: &BTreeSet<IpAddr>,
+        apart: BTreeSet<IpAddr>,
+    ) -> io::Result<Self> {
         let mut wanted = Self::default();
-        for address in addresses {
+        for address in own.union(&apart) {
             let (table, subnet) = subnet_of(settings, *address)?;
-            wanted.addresses.insert((*address, subnet.prefix.length));
+            if own.contains(address) {
+                wanted.addresses.insert((*address, subnet.prefix.length));
+            }
             wanted.rules.insert(Rule {
                 from: *address,
                 table,
             });
         }
+        wanted.apart = apart;
         let mut has_default = BTreeSet::new();
         for (table, subnet) in (1..).zip(&settings.subnets) {
             if !wanted.rules.iter().any(|rule| rule.table == table) {
@@ -160,21 +220,18 @@ impl Wanted {
     }
 }
 
-/// Has the kernel refuse whom listeners refuse. Where it cannot be told, they do.
-async fn filter_by(rules: String, in_force: &mut Option<String>) {
-    if in_force.as_ref() == Some(&rules) {
-        return;
-    }
-    match filter::load(&rules).await {
-        Ok(()) => *in_force = Some(rules),
-        Err(error) => {
-            warn!(%error, "allowed CIDRs are not in the kernel (nft): clients are refused once they are connected");
-            // Not tried again until there are other ones: what is there may let in whom these refuse, which is looked
-            // at again, but must not refuse whom they let in.
-            let _ = filter::load(&filter::rules(std::iter::empty())).await;
-            *in_force = Some(rules);
-        }
-    }
+/// An address that is of no subnet of the network cannot be had there, nor others be reached from it.
+fn reasons_against(settings: &Settings, snapshot: &Snapshot) -> Vec<Rejection> {
+    let turns = snapshot.announcement().into_iter();
+    let turns = turns.flat_map(|its| its.peers.iter().chain([&its.settings.address]));
+    let all = snapshot.vips().iter().chain(turns);
+    let strays = all.filter_map(|address| subnet_of(settings, *address).err());
+    strays
+        .map(|error| Rejection {
+            subject: Subject::LoadBalancer,
+            reason: error.to_string(),
+        })
+        .collect()
 }
 
 /// The subnet of an address, and the number of its table.
@@ -231,7 +288,40 @@ mod tests {
 
     fn wanted(addresses: &[&str]) -> io::Result<Wanted> {
         let addresses = addresses.iter().map(|text| text.parse().unwrap());
-        Wanted::by(&settings(), &addresses.collect())
+        Wanted::by(&settings(), &addresses.collect(), BTreeSet::new())
+    }
+
+    #[test]
+    fn where_turns_are_taken_the_own_address_is_there_and_a_vip_has_its_ways_whoever_gives_it() {
+        let snapshot = turns("10.0.0.11", "10.0.0.12");
+        assert_eq!(reasons_against(&settings(), &snapshot), []);
+        let addresses = Addresses::of([snapshot].iter());
+        let wanted = Wanted::by(&settings(), &addresses.own, addresses.apart).unwrap();
+        let own = ("10.0.0.11".parse().unwrap(), 24);
+        assert_eq!(wanted.addresses, BTreeSet::from([own]));
+        let from: Vec<String> = wanted.rules.iter().map(|it| it.from.to_string()).collect();
+        assert_eq!(from, ["10.0.0.10", "10.0.0.11", "10.1.0.10"]);
+        assert!(wanted.near.contains_key(&1) && wanted.near.contains_key(&2));
+    }
+
+    #[test]
+    fn an_address_that_the_network_has_not_is_a_reason_against_a_load_balancer() {
+        let reasons = reasons_against(&settings(), &turns("10.0.0.11", "10.3.0.12"));
+        assert_eq!(reasons.len(), 1);
+        assert!(reasons[0].reason.contains("10.3.0.12"), "{reasons:?}");
+        assert_eq!(
+            reasons_against(&settings(), &turns("10.4.0.1", "10.4.0.2")).len(),
+            2
+        );
+    }
+
+    fn turns(own: &str, peer: &str) -> Snapshot {
+        let spec = serde_json::json!({
+            "load_balancer": uuid::Uuid::from_u128(1), "generation": 1,
+            "vips": [{"address": "10.0.0.10"}, {"address": "10.1.0.10"}], "listeners": [], "pools": [],
+            "announcement": {"virtual_router": 1, "priority": 100, "address": own, "peers": [peer]},
+        });
+        Snapshot::parse(serde_json::from_value(spec).unwrap()).unwrap()
     }
 
     #[test]

@@ -36,7 +36,8 @@ impl Lodging {
         // One that leads to a namespace of a supervisor before this one, which nobody is in any more.
         lodging.leave()?;
         lodging.join()?;
-        namespace::within(&lodging.file()?, furnish)
+        lodging
+            .run(furnish)
             .map_err(|error| failed("furnish its namespace", &error))?;
         Ok(lodging)
     }
@@ -52,6 +53,14 @@ impl Lodging {
     /// Takes the namespace off the network.
     pub(crate) fn leave(&self) -> io::Result<()> {
         leave(self.amphora)
+    }
+
+    /// Runs something inside, on a thread of its own.
+    pub(crate) fn run<T: Send + 'static, F: Future<Output = io::Result<T>>>(
+        &self,
+        act: impl FnOnce() -> F + Send + 'static,
+    ) -> io::Result<T> {
+        namespace::within(&self.file()?, || locally(act))
     }
 
     /// Where a child that is started now finds the namespace.
@@ -90,7 +99,7 @@ pub(crate) fn sweep() -> io::Result<Vec<String>> {
 
 /// What is to be had inside before anybody moves in. The interface stays down until it has an address: the kernel then
 /// tells the neighbours.
-fn furnish() -> io::Result<()> {
+async fn furnish() -> io::Result<()> {
     for (setting, value) in SETTINGS {
         let path = setting.replace("DEVICE", INTERFACE);
         // In a container they may be read-only: it then waits until neighbours ask.
@@ -98,13 +107,11 @@ fn furnish() -> io::Result<()> {
             warn!(setting = path, %error, "a setting of the namespace cannot be made");
         }
     }
-    locally(|| async {
-        let kernel = Kernel::connect()?;
-        match kernel.index("lo").await? {
-            Some(loopback) => kernel.up(loopback).await,
-            None => Ok(()),
-        }
-    })
+    let kernel = Kernel::connect()?;
+    match kernel.index("lo").await? {
+        Some(loopback) => kernel.up(loopback).await,
+        None => Ok(()),
+    }
 }
 
 /// Runs something on a thread of its own, in the namespace of this one.
