@@ -233,11 +233,12 @@ impl Router {
     /// A process that was stopped knows nothing of what others did meanwhile: it may not have heard who is active, and
     /// others may have waited for it in vain.
     fn notice_absence(&mut self, now: Instant) {
-        let absent =
-            |at: Instant| now.duration_since(at) > self.settings.interval.duration() * PATIENCE;
+        let interval = self.settings.interval.duration();
+        let absent = |at: Instant, intervals| now.duration_since(at) > interval * intervals;
         match self.state {
-            State::Standby { active_from } if absent(active_from) => self.stand_by(now),
-            State::Active(mut turn) if absent(turn.advert_at) => {
+            State::Standby { active_from } if absent(active_from, PATIENCE) => self.stand_by(now),
+            // One interval had gone by when the next advert was due: others may have taken over since.
+            State::Active(mut turn) if absent(turn.advert_at, PATIENCE - 1) => {
                 turn.soft_until = Some(self.soft_until(now));
                 turn.advert_at = now;
                 self.state = State::Active(turn);

@@ -48,6 +48,22 @@ fn active(settings: Settings) -> Router {
 const OTHER: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 0, 0, 2));
 
 #[test]
+fn who_was_silent_for_as_long_as_others_wait_takes_nothing_from_who_took_over() {
+    let mut router = active(settings(254, 1));
+    let mut other = well(settings(253, 2));
+    let last = router.poll_timeout().unwrap();
+    router.handle_timeout(last);
+    outputs(&mut router);
+    other.handle_advert(IpAddr::from([10, 0, 0, 1]), &advert(254), last);
+    // The one that waits least is active at once when it may be, and heard a moment later.
+    let taken = other.poll_timeout().unwrap();
+    other.handle_timeout(taken);
+    assert_eq!(other.role(), Role::Active);
+    router.handle_advert(OTHER, &advert(253), taken);
+    assert_eq!(router.role(), Role::Standby);
+}
+
+#[test]
 fn who_was_to_leave_and_stays_stands_by_once_it_has_left() {
     let mut router = well(settings(100, 1));
     router.leave(ms(1));
