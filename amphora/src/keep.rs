@@ -7,6 +7,9 @@
 //! process. Waiting for the disk as well would make every apply as slow as the disk is busy (measured: 0.4 ms alone,
 //! 12 ms beside a compiler), so that follows a moment later, when [`Keep::settle`] syncs the file and renames it to
 //! `<id>.json`. A host that loses power in between starts with the spec before, which its first report says.
+//!
+//! Behind each spec stands its checksum (D54), so that a disk that turns bits costs what it turned them in, and nothing is
+//! served that nobody wished for.
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,9 +27,11 @@ use std::{
 use krater_amphora_api::{LoadBalancerId, SnapshotSpec};
 use krater_amphora_core::{limits::SPEC_BODY_BYTES_MAX, snapshot::Snapshot};
 use rustix::fs::{FlockOperation, flock};
-use tracing::{info, warn};
+use tracing::{error, info};
 
 use crate::limits::{LOCK_PAUSE, LOCK_TRIES_MAX, SUCCESSION_PAUSE};
+
+mod checksum;
 
 /// The folder of kept specs.
 #[derive(Clone, Debug)]
@@ -74,7 +79,7 @@ impl Keep {
     pub fn store(&self, id: LoadBalancerId, spec: &[u8]) -> Result<(), KeepError> {
         let path = self.path_of(id, "next");
         let beside = self.path_of(id, "tmp");
-        write(&beside, spec)
+        write(&beside, &[spec, &checksum::trailer(spec)])
             .and_then(|()| fs::rename(&beside, &path))
             .map_err(|source| {
                 // A full disk must not stay full of our own leavings; the error that counts is the first one.
@@ -101,7 +106,8 @@ impl Keep {
 
     /// Forgets a spec; that there is none is fine.
     pub fn discard(&self, id: LoadBalancerId) -> Result<(), KeepError> {
-        for extension in ["next", "json"] {
+        // What was set aside may hold keys, too.
+        for extension in ["next", "json", ASIDE] {
             let path = self.path_of(id, extension);
             match fs::remove_file(&path) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -338,29 +344,30 @@ fn read_pid(file: &mut File) -> Option<i32> {
     text.trim().parse().ok()
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    OpenOptions::new()
+fn write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(path)?
-        .write_all(bytes)
+        .open(path)?;
+    parts.iter().try_for_each(|part| file.write_all(part))
 }
 
 fn read_snapshot(path: &Path) -> Result<Snapshot, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let size = file.metadata().map_err(|error| error.to_string())?.len();
-    if size > SPEC_BODY_BYTES_MAX as u64 {
+    if size > FILE_BYTES_MAX as u64 {
         return Err(format!(
-            "it has {size} bytes, at most {SPEC_BODY_BYTES_MAX} are allowed"
+            "it has {size} bytes, at most {FILE_BYTES_MAX} are allowed"
         ));
     }
     let mut bytes = Vec::new();
-    file.take(SPEC_BODY_BYTES_MAX as u64)
+    file.take(FILE_BYTES_MAX as u64)
         .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
-    let spec: SnapshotSpec = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let document = checksum::verified(&bytes)?;
+    let spec: SnapshotSpec = serde_json::from_slice(document).map_err(|error| error.to_string())?;
     if path.file_stem().and_then(OsStr::to_str) != Some(&spec.load_balancer.to_string()) {
         return Err(format!("it holds load balancer {}", spec.load_balancer));
     }
@@ -374,16 +381,21 @@ fn read_snapshot(path: &Path) -> Result<Snapshot, String> {
 }
 
 fn set_aside(path: &Path, reason: &str) {
-    let aside = path.with_extension("corrupt");
+    let aside = path.with_extension(ASIDE);
     match fs::rename(path, &aside) {
         Ok(()) => {
-            warn!(path = %aside.display(), reason, "a kept load balancer cannot be used and is set aside")
+            error!(path = %aside.display(), reason, "a kept load balancer cannot be used and is set aside")
         }
         Err(error) => {
-            warn!(path = %path.display(), reason, %error, "a kept load balancer cannot be used")
+            error!(path = %path.display(), reason, %error, "a kept load balancer cannot be used")
         }
     }
 }
+
+/// What files are called that were set aside.
+const ASIDE: &str = "corrupt";
+/// A spec with its checksum.
+const FILE_BYTES_MAX: usize = SPEC_BODY_BYTES_MAX + checksum::TRAILER_BYTES;
 
 /// Makes a folder that only we may enter, and those above it.
 pub(crate) fn create_private_folder(folder: &Path) -> Result<(), KeepError> {

@@ -89,18 +89,52 @@ impl HostedAmphorae {
 
     /// Process ids of everything that runs here but for the agent: supervisors and amphorae.
     pub fn processes(&self) -> Vec<u32> {
+        self.of_verb(&["supervise", "agent"])
+    }
+
+    /// Process ids of the supervisors of its amphorae.
+    pub fn supervisors(&self) -> Vec<u32> {
+        self.of_verb(&["supervise"])
+    }
+
+    /// Process ids of its amphorae that carry traffic.
+    pub fn carriers(&self) -> Vec<u32> {
+        self.of_verb(&["agent"])
+    }
+
+    fn of_verb(&self, verbs: &[&str]) -> Vec<u32> {
         let state = self.state_folder().to_string_lossy().into_owned();
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         pids.filter(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let text = String::from_utf8_lossy(&line).into_owned();
-            let is_amphora = ["supervise", "agent"]
+            let is_wanted = verbs
                 .iter()
                 .any(|verb| text.split('\0').nth(1) == Some(verb));
-            is_amphora && text.contains(&state)
+            is_wanted && text.contains(&state)
         })
         .collect()
+    }
+
+    /// What its amphorae and their supervisors have said.
+    pub fn amphora_logs(&self) -> String {
+        let folder = self.state_folder().join("amphorae");
+        let logs = self.amphorae().into_iter().map(|id| {
+            let log = folder.join(id).join("amphora.log");
+            fs::read_to_string(log).unwrap_or_default()
+        });
+        logs.collect()
+    }
+
+    /// The files that its amphorae keep load balancers in.
+    pub fn kept_files(&self) -> Vec<PathBuf> {
+        let folder = self.state_folder().join("amphorae");
+        let kept = self.amphorae().into_iter().flat_map(|id| {
+            let kept = folder.join(id).join("state/load-balancers");
+            fs::read_dir(kept).into_iter().flatten().flatten()
+        });
+        kept.map(|entry| entry.path()).collect()
     }
 
     /// Ids of the amphorae that have a folder here.

@@ -29,6 +29,7 @@ mod scene;
 mod segments;
 mod several;
 mod standalone;
+mod static_stability;
 mod statistics;
 mod timeouts;
 mod tls;

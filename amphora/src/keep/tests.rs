@@ -94,6 +94,27 @@ fn a_damaged_file_is_set_aside_and_the_others_go_on() {
 }
 
 #[test]
+fn a_turned_bit_that_leaves_a_valid_spec_is_noticed_and_the_spec_before_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let keep = Keep::open(folder.path()).unwrap();
+    store(&keep, &spec(1));
+    keep.settle(spec(1).load_balancer).unwrap();
+    let mut newer = spec(1);
+    newer.generation = Generation::FIRST.next();
+    store(&keep, &newer);
+    let written = fs::read_to_string(file(&keep, "next")).unwrap();
+    fs::write(file(&keep, "next"), written.replace("lb-1", "lb-3")).unwrap();
+    assert_eq!(load(&keep), vec![spec(1)]);
+    let aside = fs::metadata(file(&keep, ASIDE)).unwrap();
+    assert_eq!(aside.permissions().mode() & 0o777, 0o600);
+    // Whoever kept it knew of no checksums.
+    fs::write(file(&keep, "next"), serde_json::to_vec(&newer).unwrap()).unwrap();
+    assert_eq!(load(&keep), vec![newer]);
+    keep.discard(spec(1).load_balancer).unwrap();
+    assert!(!file(&keep, ASIDE).exists());
+}
+
+#[test]
 fn power_lost_between_write_and_settling_leaves_the_spec_before() {
     let folder = tempfile::tempdir().unwrap();
     let keep = Keep::open(folder.path()).unwrap();
