@@ -41,7 +41,7 @@ pub(crate) struct Lease {
 pub(crate) enum News {
     /// It settled, or is gone.
     Settled(LoadBalancerId),
-    /// It was placed, or has left an amphora.
+    /// It was placed, has left an amphora, or is on none any more.
     Placed(LoadBalancerId),
     /// Somebody changed it whose duty it is not.
     Look(LoadBalancerId),

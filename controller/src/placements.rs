@@ -197,11 +197,13 @@ impl Placements {
         Ok(())
     }
 
-    /// Forgets a load balancer that the store has forgotten.
+    /// Forgets a load balancer that the store has forgotten, and has others forget it.
     pub(crate) fn forget(&self, load_balancer: LoadBalancerId) {
         let mut tables = self.write();
         tables.forget(load_balancer);
         tables.departures.remove(&load_balancer);
+        drop(tables);
+        self.neighbours.tell_placed(load_balancer);
     }
 
     /// Forgets an amphora that the store has forgotten.

@@ -356,6 +356,15 @@ fn load_balancers_move_and_go_whoever_is_asked() {
                 == 404
         });
     }
+    // Nor does any of them take it for placed, which would count where there is room.
+    for number in 0..2 {
+        until("it is on no amphora", SETTLE_MAX, || {
+            let listed = house
+                .api(number)
+                .get(&format!("/v2.0/octavia/amphorae?loadbalancer_id={id}"));
+            listed["amphorae"].as_array().is_some_and(Vec::is_empty)
+        });
+    }
     // Its address is free again, for whoever is asked.
     let body = json!({"loadbalancer": {"name": "again", "vip_address": vip.to_string(), "vip_subnet_id": "local-v4"}});
     let subnets = house.api(1).get("/v2.0/subnets");
