@@ -8,6 +8,7 @@ mod crash;
 mod memory;
 mod peer;
 mod scale;
+mod siege;
 mod soak;
 mod table;
 mod takeover;
@@ -119,6 +120,8 @@ enum What {
         #[arg(long, default_value_t = 16)]
         clients: usize,
     },
+    /// Kills everything of a fleet in turn under checked traffic and edits: what is lost by it, and for how long.
+    Siege(siege::Settings),
     /// How long nobody answers when addresses pass from one host to another, by why.
     Takeover {
         /// How often each is done.
@@ -138,6 +141,7 @@ fn main() -> anyhow::Result<()> {
         What::Peer { spec } => return peer::serve(&spec),
         What::Player(player) => return compare::play(player),
         What::Compare(settings) => return compare::run(&settings, arguments.output),
+        What::Siege(settings) => return siege::run(&settings, arguments.output),
         What::Tree { count } => tree::measure(count),
         What::Changes {
             count,

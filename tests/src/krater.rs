@@ -64,10 +64,20 @@ impl Krater {
     }
 
     /// Has it serve at other ports than usual, beside another one: the API at `port`, reports and metrics after it.
-    pub fn at(mut self, port: u16) -> Self {
+    pub fn at(self, port: u16) -> Self {
+        self.at_address(port, "127.0.0.1")
+    }
+
+    /// The same, with reports at an address that other hosts reach.
+    pub fn at_address(mut self, port: u16, intake: &str) -> Self {
         self.api.set_port(port);
-        for (offset, flag) in (0..).zip(["--listen", "--intake", "--metrics"]) {
-            let place = format!("127.0.0.1:{}", port + offset);
+        let places = [
+            ("--listen", "127.0.0.1"),
+            ("--intake", intake),
+            ("--metrics", "127.0.0.1"),
+        ];
+        for (offset, (flag, address)) in (0..).zip(places) {
+            let place = format!("{address}:{}", port + offset);
             self.arguments.extend([flag.to_owned(), place]);
         }
         self

@@ -208,7 +208,8 @@ fn text(value: &Value) -> String {
         .to_owned()
 }
 
-fn collect_unsettled(value: &Value, kind: &str, found: &mut Vec<String>) {
+/// Adds every object below `value` that is not ACTIVE.
+pub(crate) fn collect_unsettled(value: &Value, kind: &str, found: &mut Vec<String>) {
     match value {
         Value::Array(items) => items
             .iter()

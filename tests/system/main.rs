@@ -28,6 +28,7 @@ mod refusal;
 mod scene;
 mod segments;
 mod several;
+mod siege;
 mod standalone;
 mod static_stability;
 mod statistics;
