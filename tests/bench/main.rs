@@ -5,6 +5,7 @@ mod api;
 mod changes;
 mod compare;
 mod crash;
+mod fleet;
 mod memory;
 mod peer;
 mod scale;
@@ -75,6 +76,18 @@ enum What {
         /// How many load balancers are made.
         #[arg(long, default_value_t = 1000)]
         count: usize,
+    },
+    /// Hundreds of amphorae and thousands of load balancers on one controller and PostgreSQL.
+    Fleet {
+        /// How many amphorae.
+        #[arg(long, default_value_t = 500)]
+        amphorae: usize,
+        /// How many load balancers.
+        #[arg(long, default_value_t = 20_000)]
+        balancers: usize,
+        /// Seconds of rest while it is measured what the fleet costs.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
     },
     /// Show, list, update and create by few clients and by many; pages of a long list.
     Api {
@@ -157,6 +170,15 @@ fn main() -> anyhow::Result<()> {
             quiet: Duration::from_secs(quiet),
         }),
         What::Scale { count } => scale::measure(count),
+        What::Fleet {
+            amphorae,
+            balancers,
+            seconds,
+        } => fleet::measure(&fleet::Settings {
+            amphorae,
+            balancers,
+            rest: Duration::from_secs(seconds),
+        }),
         What::Api {
             balancers,
             clients,
@@ -228,6 +250,11 @@ impl Stage {
         let listener = json!({"protocol": "HTTP", "protocol_port": 80, "default_pool": pool});
         json!({"loadbalancer": {"name": name, "vip_subnet_id": subnet, "listeners": [listener]}})
     }
+}
+
+/// Tells whoever waits what is under way.
+fn progress(what: &str) {
+    eprintln!("krater-bench: {what}");
 }
 
 /// A JSON string, owned.

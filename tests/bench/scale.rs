@@ -1,7 +1,6 @@
 //! Many load balancers on one amphora: what they weigh, how long a start takes, what one change costs.
 
 use std::{
-    fs,
     net::SocketAddr,
     thread,
     time::{Duration, Instant},
@@ -10,7 +9,11 @@ use std::{
 use krater_tests::{fetch, percentile, until};
 use serde_json::json;
 
-use crate::{Stage, Table, memory::memory_kib, text};
+use crate::{
+    Stage, Table,
+    memory::{memory_kib, of_process},
+    text,
+};
 
 pub(crate) fn measure(count: usize) -> Table {
     let mut stage = Stage::set();
@@ -138,16 +141,6 @@ fn processor_time(stage: &mut Stage, vip: SocketAddr, table: &mut Table) {
         "one member change, processor time of the amphora",
         micros(each),
     );
-}
-
-/// Processor time of a process, of its threads that have ended as well: in hundredths of a second, as the kernel tells
-/// it (proc(5), fields 14 and 15 of stat).
-fn of_process(process: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    let fields = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
-    Duration::from_millis(10 * ticks)
 }
 
 /// Kills the amphora, then ends and starts everything; measures until every VIP serves again.

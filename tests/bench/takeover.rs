@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use krater_tests::{Pair, PairedAmphora, Signal, percentile, until};
 
-use crate::Table;
+use crate::{Table, progress};
 
 pub(crate) fn measure(runs: usize) -> Table {
     let mut table = Table::new(format!(
@@ -13,6 +13,7 @@ pub(crate) fn measure(runs: usize) -> Table {
     ));
     for interval in [100, 1_000] {
         for event in Event::ALL {
+            progress(&format!("{}, adverts each {interval} ms", event.name()));
             let mut gaps: Vec<u32> = (0..runs).map(|_| event.gap(interval)).collect();
             gaps.sort_unstable();
             let name = event.name();

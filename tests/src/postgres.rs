@@ -23,15 +23,26 @@ pub struct Postgres {
     /// What says that somebody uses a server that is shared. One that is not ends when this is dropped, or with the
     /// process.
     shared: Option<File>,
+    settings: &'static [&'static str],
 }
 
 impl Postgres {
     /// Starts a server on a new cluster.
     pub fn start() -> Self {
+        Self::start_with(HASTY)
+    }
+
+    /// The same, as careful as it comes: what is acknowledged is on the disk.
+    pub fn start_durable() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(settings: &'static [&'static str]) -> Self {
         let postgres = Self {
             folder: new_cluster(),
             databases: AtomicU32::new(0),
             shared: None,
+            settings,
         };
         let script = r#"while [ -d "/proc/$1" ] && [ -d "$2/data" ]; do sleep 0.2; done"#;
         postgres.end_after(script, &process::id().to_string());
@@ -57,12 +68,14 @@ impl Postgres {
                     folder,
                     databases: AtomicU32::new(0),
                     shared: Some(users),
+                    settings: HASTY,
                 };
             }
             let postgres = Self {
                 folder: new_cluster(),
                 databases: AtomicU32::new(0),
                 shared: Some(users),
+                settings: HASTY,
             };
             // Tests are processes that follow each other closely.
             let script = r#"idle=0; while [ $idle -lt 4 ]; do
@@ -141,22 +154,8 @@ impl Postgres {
             .arg(self.data())
             .arg("-k")
             .arg(&self.folder)
-            .args([
-                "-c",
-                "listen_addresses=",
-                "-c",
-                "fsync=off",
-                "-c",
-                "max_connections=200",
-            ])
-            .args([
-                "-c",
-                "shared_buffers=16MB",
-                "-c",
-                "autovacuum=off",
-                "-c",
-                "log_min_messages=fatal",
-            ])
+            .args(["-c", "listen_addresses=", "-c", "max_connections=200"])
+            .args(self.settings)
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle of the log"))
@@ -165,6 +164,12 @@ impl Postgres {
         // Reaped, so that it is seen to have ended.
         thread::spawn(move || child.wait());
         wait("the server answers", || answers(&self.folder));
+    }
+
+    /// Its processes.
+    pub fn processes(&self) -> Vec<u32> {
+        let all = self.children().into_iter();
+        all.filter_map(|pid| pid.parse().ok()).collect()
     }
 
     fn data(&self) -> PathBuf {
@@ -340,3 +345,15 @@ fn wait(what: &str, done: impl Fn() -> bool) {
 const USER: &str = "krater";
 /// Schemas of ended tests dropped by the next one: it has something else to do too.
 const LEFT_BEHIND_MAX: usize = 4;
+
+/// What is over in a moment needs no disk.
+const HASTY: &[&str] = &[
+    "-c",
+    "fsync=off",
+    "-c",
+    "shared_buffers=16MB",
+    "-c",
+    "autovacuum=off",
+    "-c",
+    "log_min_messages=fatal",
+];

@@ -25,6 +25,7 @@ use crate::{ServerSettings, Store};
 #[path = "../../../tests/src/postgres.rs"]
 #[expect(
     unreachable_pub,
+    dead_code,
     reason = "a module of the harness, which others use from outside"
 )]
 pub(crate) mod postgres;

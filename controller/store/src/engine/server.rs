@@ -47,6 +47,8 @@ struct Trouble(Arc<Mutex<Option<Instant>>>);
 /// The addresses in use, as of a moment.
 struct Known {
     at: Instant,
+    /// How long they are believed.
+    age_max: Duration,
     addresses: Addresses,
 }
 
@@ -179,14 +181,19 @@ impl Server {
     ) -> Result<Arc<BTreeSet<Located>>, StoreError> {
         let at = Instant::now();
         if let Some(known) = &*self.known()
-            && at.saturating_duration_since(known.at) < ADDRESSES_AGE_MAX
+            && at.saturating_duration_since(known.at) < known.age_max
         {
             return Ok(known.addresses.in_use());
         }
         let rows = self.all(doing, load).await?;
         let addresses: Addresses = rows.iter().map(read).collect::<Result<_, _>>()?;
         let in_use = addresses.in_use();
-        *self.known() = Some(Known { at, addresses });
+        let age_max = at.elapsed().saturating_mul(ADDRESSES_READ_SHARE);
+        *self.known() = Some(Known {
+            at,
+            age_max: age_max.clamp(ADDRESSES_AGE_MIN, ADDRESSES_AGE_MAX),
+            addresses,
+        });
         Ok(in_use)
     }
 
@@ -397,8 +404,12 @@ const IDLE_UNASKED_MAX: Duration = Duration::from_secs(1);
 /// When the server gives up on a transaction of a process that was stopped in the middle of it, and lets others have its
 /// rows.
 const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(5);
-/// How old the addresses in memory may be: other processes release some too.
-const ADDRESSES_AGE_MAX: Duration = Duration::from_secs(1);
+/// How old the addresses in memory may be: other processes release some too. What one of many thousands lags behind is
+/// found out where it matters, by the table's key or for want of a free one.
+const ADDRESSES_AGE_MIN: Duration = Duration::from_secs(1);
+const ADDRESSES_AGE_MAX: Duration = Duration::from_secs(60);
+/// They are believed for so many times the time it takes to read them: that is a fiftieth of the time at most.
+const ADDRESSES_READ_SHARE: u32 = 50;
 
 #[cfg(test)]
 pub(crate) mod tests;
