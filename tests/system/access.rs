@@ -417,8 +417,17 @@ fn a_listener_that_wants_none_or_few_is_told_of_as_it_wants() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("access.log");
     let house = House::new();
-    let mut amphora = house.serve(1, &format!("file:{}", path.display()));
-    let mut snapshot = house.snapshot(4);
+    // A connection is kept meanwhile, however slow the machine is.
+    let patient = |one_in| {
+        let mut snapshot = house.snapshot(one_in);
+        let listeners = snapshot["load_balancers"][0]["listeners"].as_array_mut();
+        for listener in listeners.expect("listeners") {
+            listener["timeouts"]["client_data_ms"] = json!(60_000);
+        }
+        snapshot
+    };
+    let mut amphora = House::run(&patient(1), &format!("file:{}", path.display()));
+    let mut snapshot = patient(4);
     let ask = |path: &str| {
         let mut client = Connection::open(at(80)).expect("a connection");
         for _ in 0..400 {
