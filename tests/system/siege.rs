@@ -24,6 +24,7 @@ fn everything_of_a_fleet_is_killed_in_turn_and_nothing_is_stuck_or_lost() {
     assert_eq!(outcome.doubled, 0);
     for (blow, score) in &outcome.scores {
         assert_eq!(score.wrong, 0, "{blow:?}: {score:?}");
+        assert_eq!(score.unsettled, [""; 0], "{blow:?}: {score:?}");
         // Whatever carries no traffic may die without anybody noticing, and whoever comes while an amphora is away waits.
         match blow {
             None | Some(Blow::Host) => {}

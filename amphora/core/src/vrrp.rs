@@ -381,7 +381,7 @@ const PATIENCE: u32 = 3;
 const PRIORITY_LEAST: u8 = 1;
 /// Waited before neighbours are told once more that were told already: frames get lost.
 const ANNOUNCE_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
-const ANNOUNCE_EACH: Duration = Duration::from_secs(60);
+const ANNOUNCE_EACH: Duration = Duration::from_secs(10);
 /// Whoever claims what is not theirs, however often, is contradicted no more often than this.
 const ASSERT_PAUSE: Duration = Duration::from_millis(10);
 

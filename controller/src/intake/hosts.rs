@@ -15,7 +15,9 @@ use krater_controller_store::StoreError;
 use serde::de::DeserializeOwned;
 
 use super::{Intake, answer};
-use crate::{cause::chain, hosts::NotGiven, limits::HOST_BYTES_MAX, serve::Peer};
+use crate::{
+    cause::chain, hosts::NotGiven, limits::HOST_BYTES_MAX, reconcile::Agents as _, serve::Peer,
+};
 
 pub(super) fn router() -> Router<Arc<Intake>> {
     Router::new()
@@ -80,10 +82,14 @@ async fn report(State(intake): State<Arc<Intake>>, request: Request) -> Response
         return refuse(&NotGiven::Foreign);
     }
     let reported: Vec<AmphoraId> = report.amphorae.iter().map(|hosted| hosted.id).collect();
+    let at_rest = report.amphorae.iter().filter(|it| it.agent.is_none());
+    let at_rest: Vec<AmphoraId> = at_rest.map(|hosted| hosted.id).collect();
     match intake.hosts.take(report).await {
         Ok(mut receipt) => {
             // While nobody can say, all stay.
             receipt.unwanted = intake.not_on(from, &reported).await.unwrap_or_default();
+            let given_up = intake.given_up(&at_rest).await.unwrap_or_default();
+            receipt.unwanted.extend(given_up);
             for amphora in &receipt.unwanted {
                 tracing::warn!(host = %from, %amphora, "a host has an amphora that nobody wants; it is ended");
             }
@@ -119,6 +125,28 @@ impl Intake {
         let its: BTreeSet<AmphoraId> = its.map(|record| record.id).collect();
         unknown.retain(|amphora| !its.contains(amphora));
         Ok(unknown)
+    }
+
+    /// Those of a host's amphorae that run no process which are to go and carry nothing. When a host that was given up
+    /// comes back they must not begin again: what they keep is served elsewhere by now, under the same addresses. One
+    /// that runs is left to the fleet, since connections may still end there.
+    pub(super) async fn given_up(
+        &self,
+        at_rest: &[AmphoraId],
+    ) -> Result<Vec<AmphoraId>, StoreError> {
+        let mut given_up = Vec::new();
+        if at_rest.is_empty() {
+            return Ok(given_up);
+        }
+        self.fleet.sync().await?;
+        for amphora in at_rest {
+            if self.fleet.is_retiring(*amphora)
+                && self.known.store.carried(*amphora).await?.placed.is_empty()
+            {
+                given_up.push(*amphora);
+            }
+        }
+        Ok(given_up)
     }
 }
 

@@ -159,3 +159,20 @@ async fn a_fleet_grows_to_what_is_wanted_and_lets_spare_amphorae_go() {
         .unwrap();
     keeping.abort();
 }
+
+#[tokio::test]
+async fn what_a_host_that_was_given_up_had_does_not_begin_again() {
+    let desk = Desk::open(2).await;
+    let view = desk.house.serving().await;
+    let carrier = desk.house.known.placements.of(view.tree.id()).unwrap();
+    let fleet = &desk.intake.fleet;
+    let other = fleet.ids().into_iter().find(|id| *id != carrier).unwrap();
+    let both = [carrier, other];
+    assert_eq!(desk.intake.given_up(&both).await.unwrap(), []);
+    for amphora in both {
+        fleet.retire(amphora).await.unwrap();
+    }
+    // The first one carries something.
+    assert_eq!(desk.intake.given_up(&both).await.unwrap(), [other]);
+    assert_eq!(desk.intake.given_up(&[]).await.unwrap(), []);
+}
