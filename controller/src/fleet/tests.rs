@@ -359,6 +359,7 @@ async fn what_was_decided_on_and_never_started_is_started_or_dismissed_by_the_ne
 async fn an_amphora_does_not_go_before_what_another_controller_placed_there() {
     let field = Field::open().await;
     let fleet = field.gather(|_| ()).await;
+    let base = fleet.ids()[0];
     let own = field.placed(&fleet, &dedicated()).await;
     let known = &field.house.known;
     let id = known.placements.on(own)[0];
@@ -373,7 +374,7 @@ async fn an_amphora_does_not_go_before_what_another_controller_placed_there() {
     let due = known.store.due(clock::now(), 9).await.unwrap();
     assert!(due.iter().any(|due| due.load_balancer == id));
     let elsewhere = krater_controller_store::Placement {
-        amphora: fleet.ids()[0],
+        amphora: base,
         load_balancers_max: None,
         seat: Seat::First,
     };
