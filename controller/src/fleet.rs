@@ -384,6 +384,10 @@ impl Agents for Fleet {
         let Some(found) = self.amphora(amphora) else {
             return Ok(());
         };
+        // Nor does what was never started: nobody knows where it would be, so nobody has given it anything.
+        if found.is_attended(&self.parts) && found.record().agent.is_none() {
+            return Ok(());
+        }
         let held = match found.client.remove(id, as_of, departure).await {
             Err(AgentError::Holds(held)) => held,
             other => return other,

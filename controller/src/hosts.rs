@@ -14,14 +14,14 @@ use std::{
 
 use jiff::Timestamp;
 use krater_amphora_api::{
-    AmphoraId, CertificateRequest, Certified, EnrolRequest, Enrolled, HostAccessLog, HostId,
-    HostOrder, HostReceipt, HostReport, ShownPapers,
+    AmphoraId, CertificateRequest, Certified, EnrolRequest, Enrolled, HostAccessLog, HostAllotment,
+    HostId, HostOrder, HostReceipt, HostReport, ShownPapers,
 };
 use krater_controller_core::{liveness, query::AmphoraStatus};
 use krater_controller_store::{
     Enrolment, HostRecord, HostState, HostToken, Newcomer, Store, StoreError,
 };
-use krater_driver::ComputeDriver;
+use krater_driver::{Allotment, ComputeDriver};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -458,7 +458,7 @@ impl Hosts {
         amphorae.find(|hosted| hosted.id == amphora).cloned()
     }
 
-    fn order(&self) -> HostOrder {
+    fn order(&self, allotment: Allotment) -> HostOrder {
         let conduct = &self.parts.conduct;
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         HostOrder {
@@ -466,6 +466,10 @@ impl Hosts {
             heartbeat_ms: milliseconds(conduct.heartbeat),
             drain_ms: milliseconds(conduct.drain),
             access_log: conduct.access_log.clone(),
+            allotment: HostAllotment {
+                memory_bytes: allotment.memory_bytes,
+                cpu_percent: allotment.cpu_percent,
+            },
         }
     }
 

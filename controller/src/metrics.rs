@@ -11,6 +11,8 @@ pub(crate) struct Metrics {
     pub(crate) load_balancers: IntGaugeVec,
     pub(crate) amphorae: IntGaugeVec,
     pub(crate) amphora_load_balancers: IntGaugeVec,
+    /// Amphorae that cannot be started as they are wanted.
+    pub(crate) amphorae_in_trouble: IntGauge,
     pub(crate) pending: IntGauge,
     pub(crate) certificate_expiry: IntGaugeVec,
     /// Secrets in use that cannot be renewed.
@@ -50,6 +52,7 @@ impl Metrics {
             )?,
             amphorae: keep(&registry, IntGaugeVec::new(opts(AMPHORAE), AMPHORAE.2)?)?,
             amphora_load_balancers: keep(&registry, IntGaugeVec::new(opts(PLACED), PLACED.2)?)?,
+            amphorae_in_trouble: keep(&registry, IntGauge::with_opts(opts(IN_TROUBLE))?)?,
             pending: keep(&registry, IntGauge::with_opts(opts(PENDING))?)?,
             certificate_expiry: keep(&registry, IntGaugeVec::new(opts(EXPIRY), EXPIRY.2)?)?,
             secrets_refused: keep(&registry, IntGauge::with_opts(opts(SECRETS_REFUSED))?)?,
@@ -104,6 +107,11 @@ const PLACED: Row = (
     "krater_controller_amphora_load_balancers",
     "Load balancers placed on an amphora.",
     &["amphora"],
+);
+const IN_TROUBLE: Row = (
+    "krater_controller_amphorae_in_trouble",
+    "Amphorae of this controller's hosts that cannot be started, or not be held to what their flavor lets them take.",
+    &[],
 );
 const PENDING: Row = (
     "krater_controller_reconcile_pending",

@@ -126,6 +126,18 @@ impl Placements {
             .any(|left| left.contains(&amphora))
     }
 
+    /// A load balancer on the amphora, or else one that was moved away from it: the only one, of an amphora that is
+    /// dedicated to one.
+    pub(crate) fn on_or_leaving(&self, amphora: AmphoraId) -> Option<LoadBalancerId> {
+        let tables = self.read();
+        let mut on = tables.on.get(&amphora).into_iter().flatten();
+        let mut departures = tables.departures.iter();
+        on.next().copied().or_else(|| {
+            let (leaving, _) = departures.find(|(_, left)| left.contains(&amphora))?;
+            Some(*leaving)
+        })
+    }
+
     /// How many load balancers the amphora carries.
     pub(crate) fn count(&self, amphora: AmphoraId) -> u64 {
         self.read()

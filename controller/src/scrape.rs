@@ -40,6 +40,7 @@ impl Scrape {
         }
         metrics.amphorae.reset();
         metrics.amphora_load_balancers.reset();
+        let mut in_trouble = 0;
         for amphora in self.fleet.views(&|id| self.reconciler.behind(id)) {
             metrics
                 .amphorae
@@ -50,7 +51,9 @@ impl Scrape {
                 .amphora_load_balancers
                 .with_label_values(&[&amphora.id.to_string()])
                 .set(placed);
+            in_trouble += i64::from(self.fleet.trouble(amphora.id).is_some());
         }
+        metrics.amphorae_in_trouble.set(in_trouble);
         metrics.certificate_expiry.reset();
         let now = clock::now();
         for one in self.vault.certificates() {

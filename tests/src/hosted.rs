@@ -11,13 +11,14 @@ use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Program, Signal, binary, run_to_end};
+use crate::process::{Program, Signal, binary, run_to_end, without_control_groups};
 
 /// A host with its state folder. Everything that it started ends when this is dropped.
 #[derive(Debug)]
 pub struct HostedAmphorae {
     folder: TempDir,
     program: Option<Program>,
+    with_groups: bool,
 }
 
 impl HostedAmphorae {
@@ -30,6 +31,7 @@ impl HostedAmphorae {
         Self {
             folder,
             program: None,
+            with_groups: true,
         }
     }
 
@@ -41,10 +43,22 @@ impl HostedAmphorae {
     /// The same, through this controller.
     pub fn join_at(controller: &str, token: &str, name: &str, port: u16) -> Self {
         let mut host = Self::prepare();
-        let mut command = host.join_command_at(controller, token);
-        command.args(["--name", name, "--port", &port.to_string()]);
-        host.start(command);
+        host.go_in(controller, token, name, port);
         host
+    }
+
+    /// [`HostedAmphorae::join`] of a host on which there are no control groups.
+    pub fn join_without_control_groups(token: &str, name: &str, port: u16) -> Self {
+        let mut host = Self::prepare();
+        host.with_groups = false;
+        host.go_in("https://127.0.0.1:9877", token, name, port);
+        host
+    }
+
+    fn go_in(&mut self, controller: &str, token: &str, name: &str, port: u16) {
+        let mut command = self.join_command_at(controller, token);
+        command.args(["--name", name, "--port", &port.to_string()]);
+        self.start(command);
     }
 
     /// What joins the krater of the usual ports.
@@ -53,7 +67,11 @@ impl HostedAmphorae {
     }
 
     fn join_command_at(&self, controller: &str, token: &str) -> Command {
-        let mut command = Command::new(binary("krater-amphora"));
+        let mut command = if self.with_groups {
+            Command::new(binary("krater-amphora"))
+        } else {
+            without_control_groups("krater-amphora")
+        };
         command
             .args(["join", "--controller", controller])
             .args(["--token", token, "--state-dir"])
@@ -62,7 +80,7 @@ impl HostedAmphorae {
         command
     }
 
-    /// Goes on as a host that has joined.
+    /// Goes on as a host that has joined, and has control groups.
     pub fn resume(&mut self) {
         let mut command = Command::new(binary("krater-amphora"));
         command

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::{
     http::fetch,
     octavia::Octavia,
-    process::{Program, Signal, binary, run_to_end},
+    process::{Program, Signal, binary, run_to_end, without_control_groups},
     wait::{until, until_some},
 };
 
@@ -26,6 +26,7 @@ pub struct Krater {
     verb: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    without_groups: bool,
     api: SocketAddr,
     program: Option<Program>,
 }
@@ -58,6 +59,7 @@ impl Krater {
             verb: verb.to_owned(),
             arguments,
             environment: Vec::new(),
+            without_groups: false,
             api: api_address(),
             program: None,
         }
@@ -86,6 +88,12 @@ impl Krater {
     /// Has it see a variable in its environment.
     pub fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Has it and its amphorae find no control groups on this host.
+    pub fn without_control_groups(mut self) -> Self {
+        self.without_groups = true;
         self
     }
 
@@ -231,7 +239,11 @@ impl Krater {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary("krater"));
+        let mut command = if self.without_groups {
+            without_control_groups("krater")
+        } else {
+            Command::new(binary("krater"))
+        };
         command
             .arg(&self.verb)
             .arg("--state-dir")

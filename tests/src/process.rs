@@ -122,6 +122,16 @@ pub fn run_to_end(command: &mut Command, bound: Duration) -> (ExitStatus, String
     (status, program.output())
 }
 
+/// One of our binaries, to be run where nothing is known of control groups: in a namespace of mounts that has none.
+pub(crate) fn without_control_groups(name: &str) -> Command {
+    let mut command = Command::new("unshare");
+    let script = "umount --recursive --lazy /sys/fs/cgroup && exec \"$0\" \"$@\"";
+    command
+        .args(["--mount", "sh", "-c", script])
+        .arg(binary(name));
+    command
+}
+
 /// Path of one of our binaries, built into the same target folder as the test (`tests/run` builds them first).
 pub fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the test knows its own path");

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::scene::{NOTICE_MAX, SETTLE_MAX, Scene, ask, text};
 
 /// A krater that runs no amphorae itself.
-fn bare() -> (Scene, tempfile::NamedTempFile) {
+pub(crate) fn bare() -> (Scene, tempfile::NamedTempFile) {
     let mut settings = tempfile::NamedTempFile::new().expect("a file for settings");
     let text =
         "[fleet]\non_this_host = false\nheartbeat = \"500ms\"\nsilence = \"3s\"\ndrain = \"1s\"\n";
@@ -24,7 +24,7 @@ fn shown(host: &str) -> Value {
     krater_host_json(&["show", host])
 }
 
-fn wait_ready(host: &str) {
+pub(crate) fn wait_ready(host: &str) {
     until("an amphora of the host is there", NOTICE_MAX, || {
         let listed = krater_host_json(&["list"]);
         let hosts = listed["hosts"].as_array().cloned().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The whole system as its users meet it: real programs, real sockets, a network namespace for each test.
 
 mod access;
+mod allotment;
 mod calls;
 mod capacity;
 mod causes;

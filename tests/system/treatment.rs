@@ -22,7 +22,22 @@ fn flavored(scene: &mut Scene, terms: &str, members: &[&TcpMember]) -> Tree {
 }
 
 /// A load balancer of a flavor, with that listener.
-fn flavored_with(scene: &mut Scene, terms: &str, listener: &Value) -> Tree {
+pub(crate) fn flavored_with(scene: &mut Scene, terms: &str, listener: &Value) -> Tree {
+    let created = create_flavored(scene, terms, listener);
+    let id = text(&created["id"]);
+    scene.api.wait_active(&id, SETTLE_MAX);
+    Tree {
+        vip: text(&created["vip_address"])
+            .parse()
+            .expect("the VIP is an address"),
+        listener: text(&created["listeners"][0]["id"]),
+        pool: text(&created["pools"][0]["id"]),
+        id,
+    }
+}
+
+/// The same, as it is answered: not waited for.
+pub(crate) fn create_flavored(scene: &mut Scene, terms: &str, listener: &Value) -> Value {
     let profile = json!({"flavorprofile": {
         "name": "own", "provider_name": "amphora", "flavor_data": terms,
     }});
@@ -35,17 +50,7 @@ fn flavored_with(scene: &mut Scene, terms: &str, listener: &Value) -> Tree {
         "name": "own", "vip_subnet_id": scene.api.subnet("local-v4"), "flavor_id": flavor["flavor"]["id"],
         "listeners": [listener],
     }});
-    let created = scene.api.post("loadbalancers", &body)["loadbalancer"].clone();
-    let id = text(&created["id"]);
-    scene.api.wait_active(&id, SETTLE_MAX);
-    Tree {
-        vip: text(&created["vip_address"])
-            .parse()
-            .expect("the VIP is an address"),
-        listener: text(&created["listeners"][0]["id"]),
-        pool: text(&created["pools"][0]["id"]),
-        id,
-    }
+    scene.api.post("loadbalancers", &body)["loadbalancer"].clone()
 }
 
 /// The name of the member behind a new connection, and the connection; no name if it was closed at once.

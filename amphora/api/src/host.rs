@@ -145,6 +145,29 @@ pub struct HostOrder {
     /// Where it tells of requests and connections.
     #[serde(default)]
     pub access_log: Option<HostAccessLog>,
+    /// What it may take of the host. Unsaid where nothing is bounded: agents of earlier releases do not know of it.
+    #[serde(default, skip_serializing_if = "HostAllotment::is_unbounded")]
+    pub allotment: HostAllotment,
+}
+
+/// What an amphora may take of its host; nothing is bounded where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostAllotment {
+    /// Memory, in bytes.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// Processor time, in percent of one processor.
+    #[serde(default)]
+    pub cpu_percent: Option<u32>,
+}
+
+impl HostAllotment {
+    /// Whether nothing is bounded.
+    #[must_use]
+    pub const fn is_unbounded(&self) -> bool {
+        self.memory_bytes.is_none() && self.cpu_percent.is_none()
+    }
 }
 
 /// Where an amphora tells of requests and connections, in its own words.

@@ -21,8 +21,8 @@ mod version;
 pub use cause::{Cause, Side};
 pub use generation::Generation;
 pub use host::{
-    CertificateRequest, Certified, EnrolRequest, Enrolled, HostAccessLog, HostFacts, HostOrder,
-    HostReceipt, HostRefusal, HostReport, HostedAmphora, ShownPapers,
+    CertificateRequest, Certified, EnrolRequest, Enrolled, HostAccessLog, HostAllotment, HostFacts,
+    HostOrder, HostReceipt, HostRefusal, HostReport, HostedAmphora, ShownPapers,
 };
 pub use id::{
     AmphoraId, BootId, HealthMonitorId, HostId, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId,

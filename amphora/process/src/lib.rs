@@ -3,6 +3,7 @@
 //! Used by whoever starts amphorae on the host it runs on: a controller's compute driver, or the agent of a host.
 #![deny(missing_docs)]
 
+mod cgroup;
 mod folder;
 mod papers;
 mod processes;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 
 use krater_amphora_api::AmphoraId;
 
+pub use cgroup::Allotment;
 pub use papers::{Papers, read_text, write_whole};
 pub use processes::Processes;
 pub use segment::{Segment, Subnet, Tunnel, Underlay};
@@ -36,6 +38,8 @@ pub struct Order {
     pub conduct: Option<Conduct>,
     /// The network that it lives on; its host's when `None`.
     pub segment: Option<Segment>,
+    /// What it may take of the host.
+    pub allotment: Allotment,
 }
 
 /// Where a running amphora is reached.

@@ -20,7 +20,7 @@ use krater_amphora_api::AmphoraId;
 use tokio::{process::Command, sync::watch};
 
 use crate::{
-    Endpoint, Order, ProcessError, ProcessSettings,
+    Endpoint, Order, ProcessError, ProcessSettings, cgroup,
     folder::{self, Folder, PortsInUse, Upkeep},
     supervisor::{self, Ended, Supervisor},
 };
@@ -141,6 +141,7 @@ impl Processes {
             if folder.has_segment() {
                 self.leave_network(id).await?;
             }
+            cgroup::remove(id).await;
             folder.remove()?;
             tracing::info!(amphora = %id, "the amphora was stopped and forgotten");
         }
@@ -200,6 +201,7 @@ impl Processes {
             &order.controllers,
             &order.conduct,
             &order.segment,
+            &order.allotment,
         ))
     }
 
@@ -221,6 +223,7 @@ impl Processes {
             slot.running = Some(self.watch(supervisor, None));
         }
         folder.write_identity(&order)?;
+        cgroup::prepare(id, order.allotment)?;
         let kept = folder.read_endpoint();
         if slot.running.is_some() {
             let config = kept
@@ -229,7 +232,9 @@ impl Processes {
             if let (Some(endpoint), Some(config)) = (kept.clone(), config)
                 && endpoint.agent.ip() == self.settings.address
                 && folder.has_config(&config)
+                && let Some(running) = &slot.running
             {
+                cgroup::join(id, order.allotment, running.supervisor.pid())?;
                 slot.drain = order.conduct.as_ref().map(|conduct| conduct.drain);
                 self.ports.keep(&endpoint);
                 slot.settle(endpoint.clone(), fingerprint);
@@ -245,8 +250,14 @@ impl Processes {
         folder.rotate_log()?;
         let (supervisor, child) = Supervisor::start(&self.settings.binary, &folder)?;
         tracing::info!(amphora = %id, pid = supervisor.pid(), agent = %endpoint.agent, "the amphora was started");
+        let pid = supervisor.pid();
         slot.running = Some(self.watch(supervisor, Some(child)));
         slot.drain = order.conduct.as_ref().map(|conduct| conduct.drain);
+        if let Err(error) = cgroup::join(id, order.allotment, pid) {
+            // Nothing serves that is not held to what it may take.
+            self.stop(slot, &folder).await?;
+            return Err(error);
+        }
         slot.settle(endpoint.clone(), fingerprint);
         Ok(endpoint)
     }

@@ -12,7 +12,7 @@ use std::{
 use futures_util::{StreamExt, future::join_all, stream};
 use krater_amphora_api::{AmphoraId, HostAccessLog, HostOrder, HostedAmphora, ShownPapers};
 use krater_amphora_process::{
-    AccessLogSettings, Conduct, Endpoint, Order, Papers, ProcessError, Processes,
+    AccessLogSettings, Allotment, Conduct, Endpoint, Order, Papers, ProcessError, Processes,
 };
 use tokio::{sync::Notify, time::sleep};
 use tracing::{error, info, warn};
@@ -281,6 +281,10 @@ impl Tenants {
         let order = Order {
             // Agents of hosts do not build networks.
             segment: None,
+            allotment: Allotment {
+                memory_bytes: order.allotment.memory_bytes,
+                cpu_percent: order.allotment.cpu_percent,
+            },
             id,
             authority_pem: identity.authority_pem,
             certificate_pem: identity.papers.certificate_pem,

@@ -53,6 +53,15 @@ pub const PASSIVE_SECONDS_MAX: u32 = 3_600;
 /// The longest slow start, in seconds: what amphorae take.
 pub const SLOW_START_SECONDS_MAX: u32 = 3_600;
 
+/// Memory of one amphora, in MiB: enough to start with, twice while a new program takes over; more than machines have.
+pub const MEMORY_MIB_MIN: u32 = 128;
+/// The most.
+pub const MEMORY_MIB_MAX: u32 = 1 << 20;
+/// Processor time of one amphora, in percent of one processor: less than a tenth would serve nobody.
+pub const CPU_PERCENT_MIN: u32 = 10;
+/// The most: of 256 processors.
+pub const CPU_PERCENT_MAX: u32 = 25_600;
+
 /// Connections of one source a second: what amphorae take.
 pub const SOURCE_RATE_MAX: u32 = 100_000;
 

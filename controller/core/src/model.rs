@@ -31,12 +31,12 @@ pub use name::{Description, Name, TooLong};
 pub use offer::{Chosen, Family, Offer, OfferId};
 pub use pool::{LbAlgorithm, PersistenceType, Pool, PoolProtocol, SessionPersistence};
 pub use profile::{
-    ACCESS_LOG_KEY, COMPUTE_ZONE_KEY, CONNECTIONS_KEY, FlavorTerms, LOAD_BALANCERS_KEY,
-    MEMBER_DRAIN_KEY, MEMBER_REQUESTS_KEY, PASSIVE_FAILURES_KEY, PASSIVE_SECONDS_KEY,
+    ACCESS_LOG_KEY, COMPUTE_ZONE_KEY, CONNECTIONS_KEY, CPU_KEY, FlavorTerms, LOAD_BALANCERS_KEY,
+    MEMBER_DRAIN_KEY, MEMBER_REQUESTS_KEY, MEMORY_KEY, PASSIVE_FAILURES_KEY, PASSIVE_SECONDS_KEY,
     PASSIVE_SHARE_KEY, Profile, ProfileId, SLOW_START_KEY, SOURCE_RATE_KEY, TENANCY_KEY,
     TOPOLOGY_KEY, Terms, VIP_NETWORKS_KEY, ZoneTerms,
 };
-pub use steering::{Seat, Steering, Tenancy, Topology, Turns};
+pub use steering::{Allotment, Seat, Steering, Tenancy, Topology, Turns};
 pub use tags::{TagError, Tags};
 pub use tls::{
     AlpnProtocol, Ciphers, ClientAuthentication, Hsts, ListenerTls, PoolTls, SecretRef, TlsTerms,

@@ -248,7 +248,8 @@ fn suits(wish: Wish<'_>, candidate: &Candidate, deployment: &Deployment) -> bool
         None => deployment.zones.contains(&candidate.zone),
     };
     let room = match tenancy {
-        Tenancy::Dedicated => candidate.load == 0,
+        // One that was another's may be held to what that one may take; what is asked for begins with the amphora.
+        Tenancy::Dedicated => candidate.load == 0 && wish.allotment.is_unbounded(),
         Tenancy::Shared => {
             let limits = [wish.load_balancers_max, candidate.load_balancers_max];
             let most = limits

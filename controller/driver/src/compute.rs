@@ -24,6 +24,18 @@ pub struct AmphoraOrder {
     pub controllers: Vec<String>,
     /// The network that it lives on, and nothing else of its host's; the host's own when `None`.
     pub segment: Option<Arc<Segment>>,
+    /// What it may take of its host.
+    pub allotment: Allotment,
+}
+
+/// What an amphora may take of its host; nothing is bounded where nothing is said. A driver that cannot hold it to that
+/// does not start it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allotment {
+    /// Memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Processor time, in percent of one processor.
+    pub cpu_percent: Option<u32>,
 }
 
 /// Key material of an amphora. A secret: it has no `Debug` (I13).

@@ -14,7 +14,9 @@ pub mod secret;
 pub mod secret_kit;
 
 pub use auth::{Authenticator, Credentials, Unauthenticated};
-pub use compute::{AmphoraIdentity, AmphoraOrder, ComputeDriver, Endpoint, Segment, SegmentSubnet};
+pub use compute::{
+    Allotment, AmphoraIdentity, AmphoraOrder, ComputeDriver, Endpoint, Segment, SegmentSubnet,
+};
 pub use error::DriverError;
 pub use network::{AllocateError, AllocatedVip, NetworkDriver, PortHolder, Taken};
 pub use secret::{

@@ -9,15 +9,16 @@ use std::{
 };
 
 use jiff::Timestamp;
-use krater_amphora_api::AmphoraId;
+use krater_amphora_api::{AmphoraId, LoadBalancerId};
 use krater_controller_core::{
-    query::{AmphoraStatus, AmphoraView},
+    model::{self, Tenancy},
+    query::{AmphoraStatus, AmphoraView, ResourceId},
     retry,
 };
 use krater_controller_store::{AmphoraRecord, Fate, Heard, StoreError};
-use krater_driver::{AmphoraIdentity, AmphoraOrder, Segment};
+use krater_driver::{Allotment, AmphoraIdentity, AmphoraOrder, Segment};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep},
 };
 
@@ -32,6 +33,10 @@ pub(super) struct Amphora {
     ensuring: tokio::sync::Mutex<()>,
     /// Why it could not be started, while that is so.
     trouble: Mutex<Option<String>>,
+    /// The load balancer that has it to itself, and what it may take of its host for that, as it was looked up last.
+    allotment: Mutex<Option<(LoadBalancerId, Allotment)>>,
+    /// Told when it is to be looked at again now.
+    anew: Notify,
     /// Its certificate, as far as known.
     certified_until: Mutex<Option<Timestamp>>,
     renewing: AtomicBool,
@@ -51,6 +56,8 @@ impl Amphora {
             record: Mutex::new(record),
             ensuring: tokio::sync::Mutex::default(),
             trouble: Mutex::default(),
+            allotment: Mutex::default(),
+            anew: Notify::new(),
             certified_until: Mutex::default(),
             renewing: AtomicBool::new(false),
             ending: watch::Sender::new(false),
@@ -113,6 +120,7 @@ impl Amphora {
                         biased;
                         () = lost(&self.client) => {}
                         Ok(()) = deaths.changed() => {}
+                        () = self.anew.notified() => {}
                         () = sleep(IDENTITY_CHECK_INTERVAL) => {}
                     }
                 } else {
@@ -195,6 +203,11 @@ impl Amphora {
             *ending = true;
             !was
         });
+    }
+
+    /// Has it looked at again now: what it carries is another one's.
+    pub(super) fn look_again(&self) {
+        self.anew.notify_one();
     }
 
     /// Whether [`Amphora::let_end`] was said.
@@ -280,6 +293,7 @@ impl Amphora {
             identity,
             controllers: parts.controllers.clone(),
             segment: self.segment(parts)?,
+            allotment: self.allotment(parts).await?,
         };
         let endpoint = parts
             .compute(&host)?
@@ -322,6 +336,35 @@ impl Amphora {
                 "the network {id} that it lives on is not in the settings any more"
             )),
         }
+    }
+
+    /// What it may take of its host, as the flavor says of the load balancer that has it to itself, or that is leaving
+    /// it. A load balancer keeps what its flavor said when it was made: it is looked up once.
+    async fn allotment(&self, parts: &Parts) -> Result<Allotment, String> {
+        if lock(&self.record).tenancy != Tenancy::Dedicated {
+            return Ok(Allotment::default());
+        }
+        let known = *lock(&self.allotment);
+        let before = known.map_or_else(Allotment::default, |(_, allotment)| allotment);
+        let only = match parts.known.placements.on_or_leaving(self.id) {
+            Some(only) if known.is_none_or(|(of, _)| of != only) => only,
+            _ => return Ok(before),
+        };
+        let store = &parts.known.store;
+        let found = store.view(ResourceId::LoadBalancer(only)).await;
+        let Some(view) = found.map_err(|error| chain(&error))? else {
+            return Ok(before);
+        };
+        let model::Allotment {
+            memory_mib,
+            cpu_percent,
+        } = view.tree.load_balancer.value.steering.allotment;
+        let allotment = Allotment {
+            memory_bytes: memory_mib.map(|mib| u64::from(mib) << 20),
+            cpu_percent,
+        };
+        *lock(&self.allotment) = Some((only, allotment));
+        Ok(allotment)
     }
 
     /// Ends it and forgets it, however often it takes. The record goes last: what dies before that is done again.

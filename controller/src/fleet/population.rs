@@ -101,6 +101,11 @@ impl Fleet {
                         self.enter(Amphora::of(record, &self.parts));
                         self.changed.notify_one();
                         self.parts.known.neighbours.tell_fleet();
+                    } else if wish.tenancy() == Tenancy::Dedicated
+                        && let Some(found) = self.amphora(amphora)
+                    {
+                        // It may be held to less than this one may take.
+                        found.look_again();
                     }
                     return Ok(Placed::On);
                 }

@@ -1,7 +1,7 @@
 //! A fleet over a ground on which amphorae only seem to run.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -15,7 +15,7 @@ use krater_controller_core::{
     place::NoRoom,
 };
 use krater_controller_store::{AmphoraRecord, Fate};
-use krater_driver::{AmphoraOrder, ComputeDriver, DriverError, Endpoint};
+use krater_driver::{Allotment, AmphoraOrder, ComputeDriver, DriverError, Endpoint};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -31,12 +31,16 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Ground {
     running: Mutex<BTreeSet<AmphoraId>>,
+    /// What they may take, as it was said last.
+    allotments: Mutex<BTreeMap<AmphoraId, Allotment>>,
 }
 
 #[async_trait]
 impl ComputeDriver for Ground {
     async fn ensure(&self, order: AmphoraOrder) -> Result<Endpoint, DriverError> {
         self.running.lock().unwrap().insert(order.id);
+        let mut allotments = self.allotments.lock().unwrap();
+        allotments.insert(order.id, order.allotment);
         Ok(Endpoint {
             agent: SocketAddr::from(([127, 0, 0, 1], 1)),
             metrics: None,
@@ -220,6 +224,55 @@ async fn a_dedicated_load_balancer_has_an_amphora_of_its_own_that_ends_with_it()
     field.house.until_gone(id).await;
     field.until_there_are(&[base]).await;
     keeping.abort();
+}
+
+#[tokio::test]
+async fn what_an_amphora_may_take_is_known_to_the_next_controller_and_while_it_is_being_left() {
+    let field = Field::open().await;
+    let fleet = field.gather(|_| ()).await;
+    let base = fleet.ids()[0];
+    let mut wish = dedicated();
+    wish.allotment.memory_mib = Some(128);
+    let mut new = field.house.new_load_balancer();
+    new.chosen.steering = wish.clone();
+    let created = Command::CreateLoadBalancer(Box::new(new));
+    let created = field.house.execute(created).await.unwrap();
+    let id = created.view.tree.id();
+    let place = |fleet: Arc<Fleet>, wish: Steering| async move {
+        let placed = fleet.place(id, Seat::First, &wish, Uuid::nil()).await;
+        assert_eq!(placed.unwrap(), Placed::On);
+        fleet.parts.known.placements.of(id).unwrap()
+    };
+    let told = |fleet: Arc<Fleet>, amphora: AmphoraId| {
+        let ground = Arc::clone(&field.ground);
+        async move {
+            ground.allotments.lock().unwrap().clear();
+            fleet.ensure(amphora).await.unwrap();
+            ground.allotments.lock().unwrap()[&amphora]
+        }
+    };
+    let bounded = Allotment {
+        memory_bytes: Some(128 << 20),
+        cpu_percent: None,
+    };
+    let own = place(Arc::clone(&fleet), wish.clone()).await;
+    // What was never started need not say that it let go.
+    let generation = created.view.tree.generation();
+    let left = fleet.remove(own, id, generation, Departure::Ends);
+    left.await.unwrap();
+    assert_eq!(told(Arc::clone(&fleet), own).await, bounded);
+    assert_eq!(told(fleet, base).await, Allotment::default());
+    let fleet = field.gather(|_| ()).await;
+    assert_eq!(told(Arc::clone(&fleet), own).await, bounded);
+    let elsewhere = Steering {
+        avoid: Some(own),
+        ..wish
+    };
+    let next = place(Arc::clone(&fleet), elsewhere).await;
+    assert_ne!(next, own);
+    let placements = &field.house.known.placements;
+    assert_eq!(placements.on_or_leaving(own), Some(id), "it is being left");
+    assert_eq!(told(fleet, next).await, bounded);
 }
 
 #[tokio::test]

@@ -31,8 +31,14 @@ impl ComputeDriver for HostCompute {
             )));
         }
         let agent = self.host.record().facts.agent;
-        let wanted = self.hosts.order();
+        let wanted = self.hosts.order(order.allotment);
         let hosted = self.host.client.ensure(&agent, order.id, &wanted).await?;
+        // It may run and not be held to what it may take: that is not what was asked for.
+        if let Some(trouble) = hosted.trouble.as_ref()
+            && !wanted.allotment.is_unbounded()
+        {
+            return Err(DriverError::Transient(trouble.clone()));
+        }
         let address = hosted.agent.as_deref().and_then(|text| text.parse().ok());
         let Some(address) = address else {
             return Err(DriverError::Transient(hosted.trouble.unwrap_or_else(

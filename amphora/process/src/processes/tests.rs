@@ -13,7 +13,9 @@ use tempfile::{TempDir, tempdir};
 use uuid::Uuid;
 
 use super::Processes;
-use crate::{Order, ProcessError, ProcessSettings, folder::Folder, supervisor::Supervisor};
+use crate::{
+    Allotment, Order, ProcessError, ProcessSettings, cgroup, folder::Folder, supervisor::Supervisor,
+};
 
 /// Says that it was started, and ends when it is asked to.
 const OBEDIENT: &str = "trap 'echo asked; exit 0' TERM; echo started; while :; do sleep 0.02; done";
@@ -113,6 +115,7 @@ fn order(n: u128) -> Order {
         certificate_pem: "certificate".into(),
         key_pem: "key".into(),
         segment: None,
+        allotment: Allotment::default(),
         controllers: vec!["127.0.0.1:9877".into(), "[::1]:\"quoted\"".into()],
         conduct: None,
     }
@@ -487,5 +490,43 @@ async fn many_amphorae_started_and_stopped_together_have_ports_of_their_own() {
     compute.stop_all().await.unwrap();
     for n in 1..=8 {
         assert!(!runs(host.pid(order(n).id)));
+    }
+}
+
+/// Starts what takes more memory than it may, and says how that ended.
+const GREEDY: &str = "trap 'exit 0' TERM; head -c 300000000 /dev/zero | tail -c 299999999 >/dev/null; \
+    echo ended $?; while :; do sleep 0.02; done";
+
+#[tokio::test]
+async fn what_takes_more_memory_than_it_may_is_ended_alone() {
+    let allotment = Allotment {
+        memory_bytes: Some(128 << 20),
+        cpu_percent: Some(50),
+    };
+    let probe = order(99).id;
+    if let Err(error) = cgroup::prepare(probe, allotment) {
+        // Without root there are none: elsewhere the rest is tested.
+        println!("not tested here: {error}");
+        return;
+    }
+    cgroup::remove(probe).await;
+    let host = Host::new(GREEDY);
+    let driver = host.controller();
+    let bounded = Order {
+        allotment,
+        ..order(1)
+    };
+    driver.ensure(bounded.clone()).await.unwrap();
+    // Asked again it finds the same.
+    driver.ensure(bounded).await.unwrap();
+    let id = order(1).id;
+    until("its end", async || host.log(id).contains("ended 137")).await;
+    assert!(driver.is_alive(id).await);
+    driver.release(id).await.unwrap();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let roots = mounts.lines().filter(|line| line.contains(" cgroup"));
+    for root in roots.filter_map(|line| line.split(' ').nth(1)) {
+        let group = Path::new(root).join("krater").join(id.to_string());
+        assert!(!group.exists(), "{}", group.display());
     }
 }

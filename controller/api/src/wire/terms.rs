@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 
 use krater_controller_core::{
     limits::{
-        ACCESS_LOG_ONE_IN_MAX, MEMBER_DRAIN_SECONDS_MAX, MEMBER_REQUESTS_MAX, PASSIVE_FAILURES_MAX,
+        ACCESS_LOG_ONE_IN_MAX, CPU_PERCENT_MAX, CPU_PERCENT_MIN, MEMBER_DRAIN_SECONDS_MAX,
+        MEMBER_REQUESTS_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, PASSIVE_FAILURES_MAX,
         PASSIVE_SECONDS_MAX, SLOW_START_SECONDS_MAX, SOURCE_RATE_MAX,
     },
     model::{
-        ACCESS_LOG_KEY, COMPUTE_ZONE_KEY, CONNECTIONS_KEY, Family, FlavorTerms, LOAD_BALANCERS_KEY,
-        MEMBER_DRAIN_KEY, MEMBER_REQUESTS_KEY, MemberDrain, PASSIVE_FAILURES_KEY,
-        PASSIVE_SECONDS_KEY, PASSIVE_SHARE_KEY, SLOW_START_KEY, SOURCE_RATE_KEY, TENANCY_KEY,
-        TOPOLOGY_KEY, Tenancy, Terms, Topology, Treatment, VIP_NETWORKS_KEY, ZoneTerms,
+        ACCESS_LOG_KEY, COMPUTE_ZONE_KEY, CONNECTIONS_KEY, CPU_KEY, Family, FlavorTerms,
+        LOAD_BALANCERS_KEY, MEMBER_DRAIN_KEY, MEMBER_REQUESTS_KEY, MEMORY_KEY, MemberDrain,
+        PASSIVE_FAILURES_KEY, PASSIVE_SECONDS_KEY, PASSIVE_SHARE_KEY, SLOW_START_KEY,
+        SOURCE_RATE_KEY, TENANCY_KEY, TOPOLOGY_KEY, Tenancy, Terms, Topology, Treatment,
+        VIP_NETWORKS_KEY, ZoneTerms,
     },
 };
 use serde_json::{Map, Value};
@@ -51,9 +53,23 @@ fn flavor(object: &Map<String, Value>) -> Result<FlavorTerms, String> {
             }
             LOAD_BALANCERS_KEY => terms.load_balancers_max = Some(count(key, value)?),
             CONNECTIONS_KEY => terms.connections_max = Some(count(key, value)?),
+            MEMORY_KEY => {
+                let mib = number(key, value, MEMORY_MIB_MIN, MEMORY_MIB_MAX)?;
+                terms.allotment.memory_mib = Some(mib);
+            }
+            CPU_KEY => {
+                let percent = number(key, value, CPU_PERCENT_MIN, CPU_PERCENT_MAX)?;
+                terms.allotment.cpu_percent = Some(percent);
+            }
             _ if treatment(key, value, &mut terms.treatment)? => {}
             _ => return Err(unknown(Family::Flavor, key)),
         }
+    }
+    if !terms.allotment.is_unbounded() && terms.tenancy != Tenancy::Dedicated {
+        // What is shared is not one load balancer's to bound.
+        return Err(format!(
+            "{MEMORY_KEY} and {CPU_KEY} are for amphorae of one load balancer: {TENANCY_KEY} is to be dedicated."
+        ));
     }
     Ok(terms)
 }

@@ -40,6 +40,7 @@ pub fn resolve(
                 load_balancers_max: terms.load_balancers_max,
                 connections_max: terms.connections_max,
                 treatment: terms.treatment,
+                allotment: terms.allotment,
                 ..chosen.steering
             };
         }

@@ -14,7 +14,9 @@ use crate::{
     admit,
     command::NewLoadBalancer,
     limits,
-    model::{FlavorTerms, LoadBalancerId, Steering, Tenancy, Topology, Treatment, ZoneTerms},
+    model::{
+        Allotment, FlavorTerms, LoadBalancerId, Steering, Tenancy, Topology, Treatment, ZoneTerms,
+    },
     rules::Rules,
     sample::{at, name, new_balancer, project, vip},
 };
@@ -93,6 +95,11 @@ const SLOWLY: Treatment = Treatment {
     access_log_one_in: None,
 };
 
+const BOUNDED: Allotment = Allotment {
+    memory_mib: Some(256),
+    cpu_percent: None,
+};
+
 fn flavor() -> Terms {
     Terms::Flavor(FlavorTerms {
         topology: Topology::ActiveStandby,
@@ -100,6 +107,7 @@ fn flavor() -> Terms {
         load_balancers_max: Some(2),
         connections_max: Some(3),
         treatment: SLOWLY,
+        allotment: BOUNDED,
     })
 }
 
@@ -255,6 +263,7 @@ fn a_new_load_balancer_is_what_its_flavor_and_zone_make_of_it() {
         load_balancers_max: Some(2),
         connections_max: Some(3),
         treatment: SLOWLY,
+        allotment: BOUNDED,
         ..Steering::default()
     };
     assert_eq!(resolved.chosen.steering, steering);

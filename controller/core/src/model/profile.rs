@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Family, Name, Tenancy, Topology, Treatment};
+use super::{Allotment, Family, Name, Tenancy, Topology, Treatment};
 
 /// The id of a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,6 +87,8 @@ pub struct FlavorTerms {
     pub connections_max: Option<u32>,
     /// [`PASSIVE_FAILURES_KEY`] and those after it.
     pub treatment: Treatment,
+    /// [`MEMORY_KEY`] and [`CPU_KEY`], of dedicated amphorae alone.
+    pub allotment: Allotment,
 }
 
 /// What an availability zone profile can say.
@@ -123,6 +125,10 @@ pub const MEMBER_DRAIN_KEY: &str = "krater_member_drain_seconds";
 pub const MEMBER_REQUESTS_KEY: &str = "krater_member_requests";
 /// Flavor key: requests or connections there are for one in the access log.
 pub const ACCESS_LOG_KEY: &str = "krater_access_log_one_in";
+/// Flavor key: the most memory of its amphora.
+pub const MEMORY_KEY: &str = "krater_memory_mib";
+/// Flavor key: the most processor time of its amphora.
+pub const CPU_KEY: &str = "krater_cpu_percent";
 /// Zone key: where its amphorae are.
 pub const COMPUTE_ZONE_KEY: &str = "compute_zone";
 /// Zone key: where its VIP may be.
@@ -200,6 +206,16 @@ const FLAVOR_CAPABILITIES: &[(&str, &str)] = &[
         ACCESS_LOG_KEY,
         "Requests or connections there are for one that is told in the access log, where the deployment \
                      has one, a number of at most 1000000; 1 tells all, 0 none.",
+    ),
+    (
+        MEMORY_KEY,
+        "The most memory of the amphora of a load balancer that is dedicated to it, 128 to 1048576 MiB; one \
+                     that goes beyond is ended and started again.",
+    ),
+    (
+        CPU_KEY,
+        "The most processor time of the amphora of a load balancer that is dedicated to it, 10 to 25600 \
+                     percent of one processor.",
     ),
 ];
 

@@ -26,6 +26,9 @@ pub struct Steering {
     pub connections_max: Option<u32>,
     /// How its members and clients are treated.
     pub treatment: Treatment,
+    /// What its amphora may take of the host.
+    #[serde(skip_serializing_if = "Allotment::is_unbounded")]
+    pub allotment: Allotment,
     /// Whether members may be reached through a part of a network card (SR-IOV).
     pub member_sriov: bool,
     /// The amphora that a failover told it to leave: no wish of a flavor, but of whoever asked for the failover. Not
@@ -46,6 +49,24 @@ pub struct Turns {
     pub first: (AmphoraId, IpAddr),
     /// The other one.
     pub second: (AmphoraId, IpAddr),
+}
+
+/// What the amphora of one load balancer may take of its host; nothing is bounded where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Allotment {
+    /// Memory, in MiB.
+    pub memory_mib: Option<u32>,
+    /// Processor time, in percent of one processor.
+    pub cpu_percent: Option<u32>,
+}
+
+impl Allotment {
+    /// Whether nothing is bounded.
+    #[must_use]
+    pub const fn is_unbounded(&self) -> bool {
+        self.memory_mib.is_none() && self.cpu_percent.is_none()
+    }
 }
 
 /// How many amphorae carry a load balancer.

@@ -179,6 +179,13 @@ fn a_dedicated_one_is_shared_with_nobody() {
         chosen(&dedicated(), &[shared, own(2, 0)], &full()),
         Choice::Existing(amphora(2))
     );
+    let mut bounded = dedicated();
+    bounded.allotment.memory_mib = Some(128);
+    assert_eq!(
+        chosen(&bounded, &[own(2, 0)], &deployment()),
+        new("a"),
+        "what was another's is not held to what this one may take from the first moment on"
+    );
     assert_eq!(
         chosen(&Steering::default(), &[own(2, 0)], &full()),
         Choice::NoRoom(NoRoom::Full { amphorae_max: 4 })

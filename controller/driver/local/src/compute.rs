@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use krater_amphora_api::AmphoraId;
 use krater_amphora_process::{
-    Order, ProcessError, ProcessSettings, Processes, Segment, Subnet, Tunnel, Underlay,
+    Allotment, Order, ProcessError, ProcessSettings, Processes, Segment, Subnet, Tunnel, Underlay,
 };
 use krater_driver::{AmphoraOrder, ComputeDriver, DriverError, Endpoint};
 use tokio::sync::watch;
@@ -81,6 +81,7 @@ impl ComputeDriver for ProcessCompute {
             identity,
             controllers,
             segment,
+            allotment,
         } = order;
         let identity = identity.ok_or_else(|| {
             DriverError::Permanent("an amphora of this host is given its identity".to_owned())
@@ -94,6 +95,10 @@ impl ComputeDriver for ProcessCompute {
             controllers,
             conduct: None,
             segment,
+            allotment: Allotment {
+                memory_bytes: allotment.memory_bytes,
+                cpu_percent: allotment.cpu_percent,
+            },
         };
         let found = self.processes.ensure(order).await.map_err(failure)?;
         Ok(Endpoint {
@@ -141,6 +146,7 @@ mod tests {
             }),
             controllers: vec!["127.0.0.1:9877".to_owned()],
             segment: None,
+            allotment: krater_driver::Allotment::default(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What profiles can say, and what they cannot.
 
+use krater_controller_core::model::Allotment;
+
 use super::*;
 
 fn flavor_of(text: &str) -> FlavorTerms {
@@ -25,7 +27,8 @@ fn every_key_of_a_flavor_means_something() {
             "krater_load_balancers_max": 1, "krater_connections_max": 4294967295, "krater_passive_failures": 0,
             "krater_passive_seconds": 3600, "krater_passive_share": 1, "krater_slow_start_seconds": 30,
             "krater_source_rate": 100000, "krater_member_drain_seconds": 86400,
-            "krater_member_requests": 1000000, "krater_access_log_one_in": 1000000}"#
+            "krater_member_requests": 1000000, "krater_access_log_one_in": 1000000,
+            "krater_memory_mib": 128, "krater_cpu_percent": 25600}"#
         ),
         FlavorTerms {
             topology: Topology::ActiveStandby,
@@ -41,6 +44,10 @@ fn every_key_of_a_flavor_means_something() {
                 member_drain: Some(MemberDrain::Seconds(86_400)),
                 member_requests: Some(1_000_000),
                 access_log_one_in: Some(1_000_000),
+            },
+            allotment: Allotment {
+                memory_mib: Some(128),
+                cpu_percent: Some(25_600),
             },
         }
     );
@@ -131,6 +138,22 @@ fn unknown_keys_and_values_of_flavors_are_told_in_a_sentence() {
             (
                 r#"{"krater_access_log_one_in": 1000001}"#,
                 "from 0 to 1000000",
+            ),
+            (
+                r#"{"krater_tenancy": "dedicated", "krater_memory_mib": 127}"#,
+                "from 128 to 1048576, not 127.",
+            ),
+            (
+                r#"{"krater_tenancy": "dedicated", "krater_cpu_percent": 25601}"#,
+                "from 10 to 25600",
+            ),
+            (
+                r#"{"krater_memory_mib": 128}"#,
+                "krater_tenancy is to be dedicated.",
+            ),
+            (
+                r#"{"krater_cpu_percent": 50, "krater_tenancy": "shared"}"#,
+                "krater_tenancy is to be dedicated.",
             ),
             (
                 r#"{"krater_member_drain_seconds": "ever"}"#,
