@@ -22,7 +22,7 @@ use krater_controller_core::{
 use krater_controller_store::StoreError;
 use krater_driver::{ComputeDriver, Segment};
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, Semaphore, mpsc, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
@@ -88,6 +88,8 @@ pub(crate) struct Parts {
     pub(crate) host: String,
     /// The networks that load balancers live on, where those are not their hosts'.
     pub(crate) segments: BTreeMap<Uuid, Arc<Segment>>,
+    /// How many the controller's own host is asked to start at once.
+    pub(crate) starts: Semaphore,
 }
 
 /// Whether amphorae are to be on the controller's own host.

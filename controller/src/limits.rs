@@ -101,6 +101,10 @@ pub(crate) const PLACE_RACES_MAX: u32 = 10;
 /// How long a load balancer on an amphora of another host that is not connected is left to controllers that reach it.
 pub(crate) const FOREIGN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Amphorae that the controller's own host is asked to start at once: each is a key, a certificate and a process that
+/// begins. So many keep its processors busy; more would only keep everything else waiting.
+pub(crate) const STARTS_AT_ONCE_MAX: usize = 16;
+
 /// How long a start waits for the lock on its state folder: a process that was killed is gone within milliseconds.
 pub(crate) const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Between two tries of that lock.

@@ -6,7 +6,7 @@ use krater_amphora_api::Report;
 use krater_controller_store::Store;
 use krater_driver::{ComputeDriver, NetworkDriver, Segment};
 use krater_driver_local::{ConfigError, LocalNetwork, NoopNetwork};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use uuid::Uuid;
 
 use super::{
@@ -21,6 +21,7 @@ use crate::{
     fleet,
     hosts::Hosts,
     knowledge::Knowledge,
+    limits::STARTS_AT_ONCE_MAX,
     pki::{Authority, tls::Credentials},
 };
 
@@ -81,6 +82,7 @@ impl World {
             amphorae_max: config.fleet.amphorae_max,
             load_balancers_max: config.fleet.load_balancers_max,
             segments: segments(config)?,
+            starts: Semaphore::new(STARTS_AT_ONCE_MAX),
         })
     }
 }

@@ -18,7 +18,7 @@ use krater_controller_core::{
 use krater_controller_store::{AmphoraRecord, Fate, Heard, StoreError};
 use krater_driver::{Allotment, AmphoraIdentity, AmphoraOrder, Segment};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, SemaphorePermit, watch},
     time::{Instant, sleep},
 };
 
@@ -142,6 +142,7 @@ impl Amphora {
     /// Has the compute driver start or find it.
     pub(super) async fn start(&self, parts: &Parts) -> Result<(), String> {
         let _alone = self.ensuring.lock().await;
+        let _turn = self.turn(parts).await;
         if *self.ending.borrow() {
             return Err("it is being ended".to_owned());
         }
@@ -156,6 +157,16 @@ impl Amphora {
             Err(_) => {}
         }
         started
+    }
+
+    /// Its turn among those that this host is asked to start: hundreds at once would keep the processors from whoever
+    /// waits for the database. Other hosts start their own.
+    async fn turn<'a>(&self, parts: &'a Parts) -> Option<SemaphorePermit<'a>> {
+        if lock(&self.record).host != parts.host {
+            return None;
+        }
+        // Nobody closes it.
+        parts.starts.acquire().await.ok()
     }
 
     /// Gives it a new certificate though the old one is still good.

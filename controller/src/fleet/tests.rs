@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -24,6 +27,7 @@ use tokio::{
 use super::{population::Spares, *};
 use crate::{
     dial::Tls,
+    limits::STARTS_AT_ONCE_MAX,
     testbed::{AMPHORA, BOUND, House, OTHER},
 };
 
@@ -33,11 +37,19 @@ pub(crate) struct Ground {
     running: Mutex<BTreeSet<AmphoraId>>,
     /// What they may take, as it was said last.
     allotments: Mutex<BTreeMap<AmphoraId, Allotment>>,
+    /// How many it is starting.
+    starting: AtomicUsize,
+    /// How many those were at most.
+    starting_most: AtomicUsize,
 }
 
 #[async_trait]
 impl ComputeDriver for Ground {
     async fn ensure(&self, order: AmphoraOrder) -> Result<Endpoint, DriverError> {
+        let starting = self.starting.fetch_add(1, Relaxed) + 1;
+        self.starting_most.fetch_max(starting, Relaxed);
+        tokio::task::yield_now().await;
+        self.starting.fetch_sub(1, Relaxed);
         self.running.lock().unwrap().insert(order.id);
         let mut allotments = self.allotments.lock().unwrap();
         allotments.insert(order.id, order.allotment);
@@ -78,6 +90,7 @@ pub(crate) fn parts(house: &House, folder: &tempfile::TempDir, amphorae: usize) 
         load_balancers_max: 1_000,
         host: String::new(),
         segments: BTreeMap::new(),
+        starts: Semaphore::new(STARTS_AT_ONCE_MAX),
     }
 }
 
@@ -193,6 +206,24 @@ fn dedicated() -> Steering {
         tenancy: Tenancy::Dedicated,
         ..Steering::default()
     }
+}
+
+#[tokio::test]
+async fn a_few_amphorae_are_started_at_once_until_all_run() {
+    const MANY: usize = 3 * STARTS_AT_ONCE_MAX;
+    let field = Field::open().await;
+    let fleet = field
+        .gather(|parts| parts.zones = vec![zone("local", MANY)])
+        .await;
+    assert_eq!(fleet.ids().len(), MANY);
+    let keeping = keep(&fleet);
+    field.until_there_are(&fleet.ids()).await;
+    assert_eq!(
+        field.ground.starting_most.load(Relaxed),
+        STARTS_AT_ONCE_MAX,
+        "so many, and no more"
+    );
+    keeping.abort();
 }
 
 #[tokio::test]
