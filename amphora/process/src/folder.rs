@@ -175,6 +175,11 @@ impl Folder {
             .ok()
     }
 
+    /// Whether a supervisor may have been started for it: where its agent is to listen is written down before.
+    pub(crate) fn was_started(&self) -> bool {
+        self.path.join("endpoint.json").exists()
+    }
+
     /// Where the amphora listens, if that was decided.
     pub(crate) fn read_endpoint(&self) -> Option<Endpoint> {
         let text = fs::read_to_string(self.path.join("endpoint.json")).ok()?;

@@ -217,6 +217,7 @@ impl Processes {
         slot.note_end();
         folder.make()?;
         if slot.running.is_none()
+            && folder.was_started()
             && let Some(supervisor) = Supervisor::find(&folder).await
         {
             tracing::info!(amphora = %id, pid = supervisor.pid(), "the amphora is running already");

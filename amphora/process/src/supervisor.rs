@@ -22,6 +22,7 @@ use rustix::{
 };
 use tokio::{
     process::{Child, Command},
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 
@@ -82,19 +83,25 @@ impl Supervisor {
         if let Some(found) = named.filter(is_it) {
             return Some(found);
         }
-        let candidates: Vec<Self> = fs::read_dir("/proc")
-            .ok()?
-            .flatten()
-            .filter_map(|entry| pid_of(entry.file_name().to_str()?.parse().ok()?))
-            .filter(|pid| supervises(*pid, folder))
-            .filter_map(Self::open)
-            .collect();
+        let started_for = folder.clone();
+        // As many files as the host has processes.
+        let looking = spawn_blocking(move || Self::all_for(&started_for));
+        let candidates = looking.await.unwrap_or_default();
         if candidates.is_empty() {
             return None;
         }
         // What a supervisor just forked looks like it until it becomes another program.
         sleep(FORK_TIME_MAX).await;
         candidates.into_iter().find(is_it)
+    }
+
+    fn all_for(folder: &Folder) -> Vec<Self> {
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        processes
+            .filter_map(|entry| pid_of(entry.file_name().to_str()?.parse().ok()?))
+            .filter(|pid| supervises(*pid, folder))
+            .filter_map(Self::open)
+            .collect()
     }
 
     pub(crate) fn pid(&self) -> u32 {

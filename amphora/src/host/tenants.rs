@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
 };
@@ -73,11 +73,17 @@ impl Tenants {
             let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            let kept = read(&entry.path().join(ORDER)).ok().flatten();
-            if let Some(order) = kept.and_then(|text| serde_json::from_str(&text).ok()) {
-                let slot = Slot::of(order);
-                *slot.certified_until.borrow_mut() = tenants.identity(id).map(|its| its.validity.1);
-                tenants.slots.borrow_mut().insert(id, Rc::new(slot));
+            match kept_order(&entry.path().join(ORDER)) {
+                Ok(Some(order)) => {
+                    let slot = Slot::of(order);
+                    let identity = tenants.identity(id);
+                    *slot.certified_until.borrow_mut() = identity.map(|its| its.validity.1);
+                    tenants.slots.borrow_mut().insert(id, Rc::new(slot));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    error!(amphora = %id, error = %chain(&error), "what was ordered of an amphora is lost: it is not kept running until a controller orders it again")
+                }
             }
         }
         tenants
@@ -382,6 +388,18 @@ impl Slot {
     }
 }
 
+/// What was ordered before, if anything was.
+fn kept_order(path: &Path) -> Result<Option<HostOrder>, FolderError> {
+    let Some(text) = read(path)? else {
+        return Ok(None);
+    };
+    let order = serde_json::from_str(&text);
+    order.map(Some).map_err(|error| FolderError::Malformed {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
 fn access_log(log: HostAccessLog) -> AccessLogSettings {
     AccessLogSettings {
         to: log.to,
@@ -402,3 +420,21 @@ const ORDER: &str = "order.json";
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often it is looked whether all run; a death is told at once.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_order_is_told_from_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(ORDER);
+        assert!(kept_order(&path).unwrap().is_none());
+        fs::write(&path, "{\"id\": ").unwrap();
+        let error = kept_order(&path).unwrap_err().to_string();
+        assert!(
+            error.contains(ORDER) && error.contains("cannot be understood"),
+            "{error}"
+        );
+    }
+}
