@@ -61,6 +61,8 @@ pub(crate) struct Common {
     pub(crate) bugs: Arc<AtomicU64>,
     /// Times accepting had to pause for want of descriptors or memory.
     pub(crate) exhaustions: Arc<AtomicU64>,
+    /// Listeners whose congestion control the system refuses.
+    pub(crate) congestion_refused: Arc<AtomicU64>,
     /// Where records of what was served go.
     pub(crate) access: AccessLog,
     /// What each thread has to do: the lanes of workers, then those of threads that carry streams.
@@ -190,6 +192,7 @@ impl Common {
             world: Arc::new(ArcSwap::from_pointee(World::default())),
             bugs: Arc::default(),
             exhaustions: Arc::default(),
+            congestion_refused: Arc::default(),
             access: AccessLog::default(),
             threads: Arc::new(ThreadMeter::new(2 * cores)),
             descriptors_max: i32::MAX,

@@ -33,12 +33,14 @@ use crate::{
 };
 
 mod conduct;
+mod congestion;
 mod descriptors;
 mod ending;
 mod owners;
 mod threads;
 
 use conduct::Conducts;
+use congestion::{Control, Refusals};
 use descriptors::{descriptors_max, sessions_max};
 use owners::{Change, Owners};
 use threads::Core;
@@ -54,6 +56,8 @@ pub struct Plane {
     failed: BTreeMap<(LoadBalancerId, SocketKey), String>,
     /// Listeners of which the world says so.
     shown: HashSet<ListenerId>,
+    /// Addresses at which the system refuses the congestion control that is asked for.
+    refusals: Refusals,
     /// Holds what is open should this process die.
     custody: Custody,
     /// Whose each listener, pool and member is.
@@ -70,6 +74,7 @@ struct Holder {
     mode: Mode,
     /// One for each core.
     sockets: Vec<Listening>,
+    control: Control,
 }
 
 impl Plane {
@@ -115,6 +120,7 @@ impl Plane {
             open: BTreeMap::new(),
             failed: BTreeMap::new(),
             shown: HashSet::new(),
+            refusals: Refusals::new(),
             custody: Custody::default(),
             owners: Owners::default(),
             conducts: Conducts::new(heard),
@@ -255,11 +261,13 @@ impl Plane {
             };
             if let Some(sockets) = self.bind(balancer, key, takes_over) {
                 self.hold(balancer, key, state, sockets);
+                self.control_congestion(&[(key, state)]);
                 self.hand_over(key.place, state);
                 opened = true;
             }
         }
         self.show_failures(&world);
+        self.retry_congestion(&world);
         opened
     }
 
@@ -366,6 +374,7 @@ impl Plane {
                 }
             }
         }
+        self.control_congestion(staying.iter().chain(&fresh));
         self.follow_conduct(world, &next, changes);
         self.show_failures(&next);
         self.common.world.store(Arc::clone(&next));
@@ -467,6 +476,7 @@ impl Plane {
             listener: key.listener,
             mode: state.listener.mode,
             sockets,
+            control: Control::default(),
         };
         self.open.insert(key.place, holder);
     }
@@ -516,6 +526,7 @@ impl Plane {
         let (closed, acknowledged) = mpsc::channel();
         for key in leaving {
             self.open.remove(&key.place);
+            self.refusals.remove(&key.place);
             for core in &self.cores {
                 core.order_those_of(key.place.transport, || Order::Close {
                     place: key.place,
@@ -524,6 +535,7 @@ impl Plane {
             }
         }
         drop(closed);
+        self.count_refusals();
         let deadline = Instant::now() + CLOSE_TIME_MAX;
         loop {
             match acknowledged.recv_timeout(deadline.saturating_duration_since(Instant::now())) {

@@ -140,6 +140,7 @@ pub(crate) fn listener_spec(
         hsts: None,
         policies: vec![],
         access_log: None,
+        congestion_control: None,
     }
 }
 

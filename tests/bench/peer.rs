@@ -3,11 +3,12 @@
 //! This process stays the parent, asleep: SIGHUP converts the file again and is passed on, SIGTERM and SIGINT are
 //! passed on, and the child's end is its own.
 
-use std::{fs, path::Path, process::Command};
+use std::{env, fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 use krater_amphora_api::{
-    AlpnProtocol, CertificateSpec, CipherSuite, ListenerTlsSpec, PrivateKeyPem, TlsVersion,
+    AlpnProtocol, CertificateSpec, CipherSuite, CongestionControl, ListenerTlsSpec, PrivateKeyPem,
+    TlsVersion,
 };
 use krater_tests::binary;
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,7 +29,12 @@ async fn run(spec: &Path) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let snapshot = spec.with_extension("snapshot.json");
-    let workers = convert(spec, &snapshot)?;
+    let control = match env::var(CONTROL) {
+        Ok(name) => Some(name.parse().with_context(|| format!("read {CONTROL}"))?),
+        Err(env::VarError::NotPresent) => None,
+        Err(error) => return Err(error).with_context(|| format!("read {CONTROL}")),
+    };
+    let workers = convert(spec, &snapshot, control)?;
     let mut command = Command::new(binary("krater-amphora"));
     command
         .args(["run", "--snapshot"])
@@ -53,7 +59,7 @@ async fn run(spec: &Path) -> Result<()> {
                 return Ok(());
             }
             _ = hangup.recv() => {
-                convert(spec, &snapshot)?;
+                convert(spec, &snapshot, control)?;
                 kill_process(pid, Signal::HUP).context("pass SIGHUP on")?;
             }
             _ = terminate.recv() => kill_process(pid, Signal::TERM).context("pass SIGTERM on")?,
@@ -66,13 +72,13 @@ async fn run(spec: &Path) -> Result<()> {
 ///
 /// This is part of what a reload costs, so no value is held in between: texts are lent from the file that was read, and
 /// what is written is made while it is written.
-fn convert(spec: &Path, snapshot: &Path) -> Result<u64> {
+fn convert(spec: &Path, snapshot: &Path, control: Option<CongestionControl>) -> Result<u64> {
     let text = fs::read_to_string(spec).with_context(|| format!("read {}", spec.display()))?;
     let spec: Spec<'_> = serde_json::from_str(&text).context("the spec is not as it should be")?;
     let balancers = spec
         .listeners
         .iter()
-        .map(Balancer::of)
+        .map(|asked| Balancer::of(asked, control))
         .collect::<Result<Vec<_>>>()?;
     let mut json = Vec::with_capacity(text.len() * 2);
     let file = File {
@@ -130,6 +136,8 @@ struct Listener<'a> {
     default_pool: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<ListenerTlsSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    congestion_control: Option<CongestionControl>,
 }
 
 #[derive(Debug, Serialize)]
@@ -146,7 +154,7 @@ struct Member<'a> {
 }
 
 impl<'a> Balancer<'a> {
-    fn of(asked: &Asked<'a>) -> Result<Self> {
+    fn of(asked: &Asked<'a>, control: Option<CongestionControl>) -> Result<Self> {
         let protocol = match asked.proto {
             "https" => "http",
             protocol @ ("tcp" | "http" | "udp") => protocol,
@@ -166,6 +174,7 @@ impl<'a> Balancer<'a> {
                 port,
                 default_pool: BACKENDS,
                 tls,
+                congestion_control: control.filter(|_| protocol != "udp"),
             }],
             pools: [Pool {
                 name: BACKENDS,
@@ -209,6 +218,9 @@ fn address(text: &str) -> Result<(&str, u16)> {
 
 const BACKENDS: &str = "backends";
 
+/// The congestion control of all listeners but those of UDP; the system's own where it is not set.
+const CONTROL: &str = "KRATER_PEER_CONGESTION_CONTROL";
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -224,7 +236,7 @@ mod tests {
             {"proto": "udp", "listen": "[2001:db8::1]:53", "backends": []},
         ]});
         fs::write(&spec, asked.to_string()).expect("written");
-        assert_eq!(convert(&spec, &snapshot).expect("converted"), 2);
+        assert_eq!(convert(&spec, &snapshot, None).expect("converted"), 2);
         let text = fs::read_to_string(&snapshot).expect("a snapshot");
         let said: Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(
@@ -243,19 +255,26 @@ mod tests {
                 },
             ]})
         );
+        let reno = "reno".parse().expect("a name");
+        convert(&spec, &snapshot, Some(reno)).expect("converted");
+        let text = fs::read_to_string(&snapshot).expect("a snapshot");
+        let said: Value = serde_json::from_str(&text).expect("JSON");
+        let control =
+            |index: usize| &said["load_balancers"][index]["listeners"][0]["congestion_control"];
+        assert_eq!([control(0), control(1)], [&json!("reno"), &Value::Null]);
         fs::write(
             &spec,
             r#"{"listeners": [{"proto": "https", "listen": "10.0.0.1:80", "backends": []}]}"#,
         )
         .expect("written");
-        convert(&spec, &snapshot).expect_err("it has no certificate");
+        convert(&spec, &snapshot, None).expect_err("it has no certificate");
         let (cert, key) = (folder.path().join("cert"), folder.path().join("key"));
         fs::write(&cert, "a certificate").expect("written");
         fs::write(&key, "a key").expect("written");
         let asked = json!({"listeners": [{"proto": "https", "listen": "10.0.0.1:80", "backends": [],
             "cert": cert, "key": key, "h2": true}]});
         fs::write(&spec, asked.to_string()).expect("written");
-        convert(&spec, &snapshot).expect("converted");
+        convert(&spec, &snapshot, None).expect("converted");
         let text = fs::read_to_string(&snapshot).expect("a snapshot");
         let said: Value = serde_json::from_str(&text).expect("JSON");
         let listener = &said["load_balancers"][0]["listeners"][0];

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     net::TcpStream,
+    process::Command,
     time::Duration,
 };
 
@@ -39,11 +40,11 @@ pub(crate) fn flavored_with(scene: &mut Scene, terms: &str, listener: &Value) ->
 /// The same, as it is answered: not waited for.
 pub(crate) fn create_flavored(scene: &mut Scene, terms: &str, listener: &Value) -> Value {
     let profile = json!({"flavorprofile": {
-        "name": "own", "provider_name": "amphora", "flavor_data": terms,
+        "name": terms, "provider_name": "amphora", "flavor_data": terms,
     }});
     let profile = scene.api.post("flavorprofiles", &profile);
     let flavor = json!({"flavor": {
-        "name": "own", "enabled": true, "flavor_profile_id": profile["flavorprofile"]["id"],
+        "name": terms, "enabled": true, "flavor_profile_id": profile["flavorprofile"]["id"],
     }});
     let flavor = scene.api.post("flavors", &flavor);
     let body = json!({"loadbalancer": {
@@ -153,6 +154,36 @@ fn settings_of_the_deployment_reach_load_balancers_that_nobody_changes() {
     });
     scene.api = scene.krater.api();
     scene.api.wait_active(&tree.id, SETTLE_MAX);
+}
+
+/// What `ss` says of the amphora's end of the tree's connections.
+fn ends(tree: &Tree) -> String {
+    let output = Command::new("ss")
+        .args(["-Htin", "src", &tree.vip.to_string(), "sport", "=", ":90"])
+        .output()
+        .expect("ss is there");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn clients_are_sent_to_by_the_congestion_control_of_the_flavor_if_the_system_has_it() {
+    let mut scene = Scene::up();
+    let member = TcpMember::start("a", "127.0.0.1:0");
+    let usual = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
+    let usual = usual.expect("the system has one").trim().to_owned();
+    let other = if usual == "reno" { "cubic" } else { "reno" };
+    for (asked, expected) in [
+        (other, other),
+        ("no-such-control", &usual),
+        ("system", &usual),
+    ] {
+        let terms = format!(r#"{{"krater_congestion_control": "{asked}"}}"#);
+        let tree = flavored(&mut scene, &terms, &[&member]);
+        let (name, _kept) = connect(&tree);
+        assert_eq!(name, "a", "{asked}");
+        let ends = ends(&tree);
+        assert!(ends.contains(&format!(" {expected} ")), "{asked}: {ends}");
+    }
 }
 
 #[test]

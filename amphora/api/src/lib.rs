@@ -9,6 +9,7 @@
 extern crate alloc;
 
 mod cause;
+mod congestion;
 mod generation;
 mod host;
 mod id;
@@ -19,6 +20,7 @@ mod spec;
 mod version;
 
 pub use cause::{Cause, Side};
+pub use congestion::{CongestionControl, NoCongestionControl};
 pub use generation::Generation;
 pub use host::{
     CertificateRequest, Certified, EnrolRequest, Enrolled, HostAccessLog, HostAllotment, HostFacts,

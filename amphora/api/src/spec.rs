@@ -6,7 +6,8 @@ use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Generation, HealthMonitorId, L7PolicyId, ListenerId, LoadBalancerId, MemberId, PoolId,
+    CongestionControl, Generation, HealthMonitorId, L7PolicyId, ListenerId, LoadBalancerId,
+    MemberId, PoolId,
 };
 
 mod announcement;
@@ -111,6 +112,10 @@ pub struct ListenerSpec {
     /// Told to clients in each answer (HTTP listeners with TLS only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hsts: Option<HstsSpec>,
+    /// The congestion control of TCP towards clients; the system's own when absent, and as long as it does not have this
+    /// one or does not allow it (no UDP listeners).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub congestion_control: Option<CongestionControl>,
 }
 
 /// What clients speak to a listener.

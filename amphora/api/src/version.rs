@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// 1: the first: TCP, UDP and HTTP/1.1 listeners, four algorithms, persistence by address, PROXY headers, TCP, HTTP,
 /// HTTPS, TLS-HELLO, PING and UDP-CONNECT monitors, L7 policies, addresses that pass from one amphora to another,
 /// members that are taken out between probes or begin slowly, rates of sources, drains of members, requests that wait for
-/// a member, access logs, addresses at which amphorae take turns.
+/// a member, access logs, addresses at which amphorae take turns, congestion control of listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContractVersion(pub u32);

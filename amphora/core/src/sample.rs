@@ -72,6 +72,7 @@ pub(crate) fn listener(number: u128, protocol: ListenerProtocol, port: u16) -> L
         hsts: None,
         policies: Vec::new(),
         access_log: None,
+        congestion_control: None,
     }
 }
 

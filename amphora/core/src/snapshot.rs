@@ -9,8 +9,8 @@ use core::{
 };
 
 use krater_amphora_api::{
-    Algorithm, Generation, ListenerId, ListenerProtocol, ListenerTlsSpec, LoadBalancerId, MemberId,
-    PoolId, PoolProtocol, PoolTlsSpec, Rejection, SnapshotSpec,
+    Algorithm, CongestionControl, Generation, ListenerId, ListenerProtocol, ListenerTlsSpec,
+    LoadBalancerId, MemberId, PoolId, PoolProtocol, PoolTlsSpec, Rejection, SnapshotSpec,
 };
 
 use crate::{
@@ -184,6 +184,8 @@ pub struct Listener {
     pub policies: Policies,
     /// One in so many of its requests, connections or sessions is told in the access log; none if absent.
     pub access_log: Option<NonZeroU32>,
+    /// The congestion control towards its clients; the system's own if absent, as with UDP always.
+    pub congestion_control: Option<CongestionControl>,
 }
 
 /// How connections of a listener are served.

@@ -174,6 +174,8 @@ impl Scrape {
             .values()
             .filter(|state| matches!(state.serving(), Serving::Failed { .. }));
         out.count(&table::OPEN_FAILURES, &[], failed.count() as u64);
+        let refused = self.common.congestion_refused.load(Relaxed);
+        out.count(&table::CONGESTION_REFUSED, &[], refused);
         if let Some(value) = self.tallies.filter_failed.read() {
             out.count(&table::FILTER_FAILED, &[], value);
         }

@@ -120,6 +120,8 @@ declare! {
         "1 while allowed CIDRs cannot be loaded into the kernel, so that clients are refused once they are connected; 0 otherwise (amphorae in namespaces only).";
     OPEN_FAILURES Gauge "krater_amphora_open_failures" []
         "Listeners of which a port cannot be had now.";
+    CONGESTION_REFUSED Gauge "krater_amphora_congestion_control_refused" []
+        "Listeners whose congestion control the system does not have or does not allow, so that they serve with its own.";
     ADVERTS Counter "krater_amphora_adverts_total" ["result"]
         "Adverts of VRRP by which amphorae take turns at addresses: sent, heard, ignored (malformed, or of nobody known).";
     TAKEOVERS Counter "krater_amphora_takeovers_total" []

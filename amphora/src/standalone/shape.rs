@@ -7,10 +7,10 @@ use std::{fmt, net::IpAddr};
 
 use hashbrown::HashSet;
 use krater_amphora_api::{
-    AccessLogSpec, Algorithm, AnnouncementSpec, ExpectedCodes, Generation, HealthMonitorId,
-    HttpVersion, L7PolicyId, ListenerId, ListenerProtocol, ListenerTlsSpec, LoadBalancerId,
-    MemberId, PassiveHealthSpec, PersistenceSpec, PolicyAction, PoolId, PoolProtocol, PoolTlsSpec,
-    RuleSpec,
+    AccessLogSpec, Algorithm, AnnouncementSpec, CongestionControl, ExpectedCodes, Generation,
+    HealthMonitorId, HttpVersion, L7PolicyId, ListenerId, ListenerProtocol, ListenerTlsSpec,
+    LoadBalancerId, MemberId, PassiveHealthSpec, PersistenceSpec, PolicyAction, PoolId,
+    PoolProtocol, PoolTlsSpec, RuleSpec,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -81,6 +81,7 @@ const LISTENER: Shape = &[
     optional("policies", Content::Resources(POLICY)),
     optional("access_log", leaf::<Option<AccessLogSpec>>()),
     optional("tls", leaf::<Option<ListenerTlsSpec>>()),
+    optional("congestion_control", leaf::<Option<CongestionControl>>()),
 ];
 
 const POLICY: Shape = &[

@@ -188,6 +188,10 @@ fn compile_listener(
         access_log: treatment.access_log(),
         tls,
         hsts: tls::hsts(listener),
+        // Datagrams have none.
+        congestion_control: treatment
+            .congestion_control()
+            .filter(|_| protocol != Spoken::Udp),
     })
 }
 

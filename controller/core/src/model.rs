@@ -31,10 +31,10 @@ pub use name::{Description, Name, TooLong};
 pub use offer::{Chosen, Family, Offer, OfferId};
 pub use pool::{LbAlgorithm, PersistenceType, Pool, PoolProtocol, SessionPersistence};
 pub use profile::{
-    ACCESS_LOG_KEY, COMPUTE_ZONE_KEY, CONNECTIONS_KEY, CPU_KEY, FlavorTerms, LOAD_BALANCERS_KEY,
-    MEMBER_DRAIN_KEY, MEMBER_REQUESTS_KEY, MEMORY_KEY, PASSIVE_FAILURES_KEY, PASSIVE_SECONDS_KEY,
-    PASSIVE_SHARE_KEY, Profile, ProfileId, SLOW_START_KEY, SOURCE_RATE_KEY, TENANCY_KEY,
-    TOPOLOGY_KEY, Terms, VIP_NETWORKS_KEY, ZoneTerms,
+    ACCESS_LOG_KEY, COMPUTE_ZONE_KEY, CONGESTION_KEY, CONNECTIONS_KEY, CPU_KEY, FlavorTerms,
+    LOAD_BALANCERS_KEY, MEMBER_DRAIN_KEY, MEMBER_REQUESTS_KEY, MEMORY_KEY, PASSIVE_FAILURES_KEY,
+    PASSIVE_SECONDS_KEY, PASSIVE_SHARE_KEY, Profile, ProfileId, SLOW_START_KEY, SOURCE_RATE_KEY,
+    TENANCY_KEY, TOPOLOGY_KEY, Terms, VIP_NETWORKS_KEY, ZoneTerms,
 };
 pub use steering::{Allotment, Seat, Steering, Tenancy, Topology, Turns};
 pub use tags::{TagError, Tags};
@@ -42,4 +42,4 @@ pub use tls::{
     AlpnProtocol, Ciphers, ClientAuthentication, Hsts, ListenerTls, PoolTls, SecretRef, TlsTerms,
     TlsVersion,
 };
-pub use treatment::{MemberDrain, Treatment, UsualTreatment};
+pub use treatment::{Congestion, MemberDrain, Treatment, UsualTreatment};

@@ -24,6 +24,7 @@ fn settings_read_back_as_they_are_shown() {
                 [[fleet.zones]]\nname = \"north\"\namphorae = 2\n[[fleet.zones]]\nname = \"south\"\namphorae = 0\n\
                 [treatment]\npassive_failures = 0\npassive_out = \"500ms\"\npassive_out_max = \"1h\"\npassive_share = 9\n\
                 slow_start = \"30s\"\nsource_rate = 7\nmember_drain = \"15m\"\nmember_requests = 12\n\
+                congestion_control = \"cubic\"\n\
                 [access_log]\nto = \"syslog+udp://192.0.2.7:514\"\none_in = 20\nfile_max = \"3MiB\"\nfiles_max = 0\nfacility = 3\n\
                 [retention]\naudit = \"48h\"\naudit_rows = 5\nidempotency = \"30m\"\n\
                 [quota]\nload_balancer = 10\nl7rule = 0\n\
@@ -67,6 +68,7 @@ fn every_flaw_is_reported_at_once() {
     let text = "[api]\nlisten = \"here\"\npage_items_max = 0\nheader_timeout = \"0s\"\nbody_max = \"9\"\n\
                 default_project = \"\"\n[intake]\nlisten = \"there\"\n[fleet]\namphorae = 0\nsilence = \"x\"\n\
                 [access_log]\nto = \"file:access.log\"\none_in = 1000001\nfile_max = \"1KiB\"\nfiles_max = 256\nfacility = 24\n\
+                [treatment]\ncongestion_control = \"BBR\"\n\
                 [log]\nformat = \"xml\"\n[[networks]]\nname = \"n\"\n[[networks.subnets]]\nname = \"s\"\n\
                 cidr = \"10.0.0.1/24\"\n";
     let flaws = Config::parse(text, &overrides()).unwrap_err();
@@ -85,6 +87,7 @@ fn every_flaw_is_reported_at_once() {
         "access_log.file_max",
         "access_log.files_max",
         "access_log.facility",
+        "treatment.congestion_control: \"BBR\" is none: a congestion control has a name of 1 to 15",
         "networks: ",
     ] {
         assert!(

@@ -7,7 +7,7 @@ use krater_controller_core::{
         MEMBER_DRAIN_SECONDS_MAX, MEMBER_REQUESTS_MAX, PASSIVE_FAILURES_MAX, PASSIVE_SECONDS_MAX,
         SLOW_START_SECONDS_MAX, SOURCE_RATE_MAX,
     },
-    model::UsualTreatment,
+    model::{Congestion, UsualTreatment},
 };
 use serde::Deserialize;
 
@@ -29,6 +29,7 @@ pub(super) struct TreatmentFile {
     source_rate: Option<usize>,
     member_drain: Option<String>,
     member_requests: Option<usize>,
+    congestion_control: Option<String>,
 }
 
 /// The settings, or notes of what is wrong with them. What is told in the access log is said elsewhere.
@@ -57,6 +58,8 @@ pub(super) fn parse(
         MEMBER_REQUESTS_MAX,
     );
     let requests = flaws.keep("treatment.member_requests", requests);
+    let congestion = congestion(file.congestion_control.as_deref(), &usual);
+    let congestion = flaws.keep("treatment.congestion_control", congestion);
     let mut time = |setting, text: Option<String>, usual, least, most| {
         let kept = text.map_or(Ok(usual), |text| milliseconds(&text, least, most));
         flaws.keep(setting, kept)
@@ -82,11 +85,7 @@ pub(super) fn parse(
         0,
         SLOW_START_SECONDS_MAX,
     );
-    let drain = match file.member_drain.as_deref() {
-        None => Ok(usual.member_drain_ms),
-        Some(NEVER) => Ok(None),
-        Some(text) => milliseconds(text, 0, MEMBER_DRAIN_SECONDS_MAX).map(Some),
-    };
+    let drain = member_drain(file.member_drain.as_deref(), &usual);
     let drain = flaws.keep("treatment.member_drain", drain);
     if let (Some(out), Some(out_max)) = (out, out_max) {
         let kept = if out <= out_max {
@@ -106,6 +105,7 @@ pub(super) fn parse(
         member_drain_ms: drain?,
         member_requests: requests?,
         access_log_one_in,
+        congestion_control: congestion?,
     })
 }
 
@@ -121,13 +121,40 @@ pub(super) fn print(usual: &UsualTreatment, out: &mut String) {
         usual.passive_share,
     );
     let drain = usual.member_drain_ms.map_or_else(|| NEVER.to_owned(), time);
+    let congestion = usual.congestion_control();
+    let congestion = congestion
+        .as_ref()
+        .map_or(Congestion::SYSTEM, |name| name.as_str());
     let _ = write!(
         out,
-        "slow_start = \"{}\"\nsource_rate = {}\nmember_drain = \"{drain}\"\nmember_requests = {}\n",
+        "slow_start = \"{}\"\nsource_rate = {}\nmember_drain = \"{drain}\"\nmember_requests = {}\ncongestion_control = \"{congestion}\"\n",
         time(usual.slow_start_ms),
         usual.source_rate,
         usual.member_requests,
     );
+}
+
+fn member_drain(given: Option<&str>, usual: &UsualTreatment) -> Result<Option<u32>, String> {
+    match given {
+        None => Ok(usual.member_drain_ms),
+        Some(NEVER) => Ok(None),
+        Some(text) => milliseconds(text, 0, MEMBER_DRAIN_SECONDS_MAX).map(Some),
+    }
+}
+
+fn congestion(given: Option<&str>, usual: &UsualTreatment) -> Result<Congestion, String> {
+    let text = match given {
+        None => return Ok(usual.congestion_control),
+        Some(Congestion::SYSTEM) => return Ok(Congestion::System),
+        Some(text) => text,
+    };
+    let named = text.parse().map(Congestion::Named);
+    named.map_err(|error| {
+        format!(
+            "{text:?} is none: {error}; \"{}\" is that of each host",
+            Congestion::SYSTEM
+        )
+    })
 }
 
 fn number(given: Option<usize>, usual: u32, least: usize, most: u32) -> Result<u32, String> {

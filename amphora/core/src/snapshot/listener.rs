@@ -9,8 +9,8 @@ use alloc::{
 use core::{num::NonZeroU32, time::Duration};
 
 use krater_amphora_api::{
-    AccessLogSpec, InsertHeadersSpec, ListenerProtocol, ListenerSpec, PoolId, PoolProtocol,
-    SnapshotSpec, Subject, TimeoutsSpec,
+    AccessLogSpec, CongestionControl, InsertHeadersSpec, ListenerProtocol, ListenerSpec, PoolId,
+    PoolProtocol, SnapshotSpec, Subject, TimeoutsSpec,
 };
 
 use super::{
@@ -130,7 +130,17 @@ fn parse(
         hsts: spec.hsts.as_ref().map(Hsts::new),
         policies: policy::parse_all(spec, pools, reasons),
         access_log: access_log(spec.access_log, subject, reasons),
+        congestion_control: congestion_control(spec, reasons),
     }
+}
+
+fn congestion_control(spec: &ListenerSpec, reasons: &mut Reasons) -> Option<CongestionControl> {
+    let named = spec.congestion_control?;
+    let is_stream = spec.protocol != ListenerProtocol::Udp;
+    reasons.require(is_stream, Subject::Listener(spec.id), || {
+        format!("a udp listener has no congestion control, {named} is one of tcp")
+    });
+    Some(named)
 }
 
 fn access_log(

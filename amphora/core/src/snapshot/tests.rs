@@ -407,6 +407,31 @@ fn an_access_log_tells_one_in_at_least_one() {
 }
 
 #[test]
+fn congestion_control_is_of_listeners_of_tcp() {
+    let controlled = |protocol| {
+        move |spec: &mut SnapshotSpec| {
+            spec.listeners[0].protocol = protocol;
+            spec.listeners[0].default_pool = None;
+            spec.listeners[0].congestion_control = Some("cubic".parse().unwrap());
+        }
+    };
+    for protocol in [
+        ListenerProtocol::Tcp,
+        ListenerProtocol::Http,
+        ListenerProtocol::Prometheus,
+    ] {
+        let snapshot = accepted(controlled(protocol));
+        let named = snapshot.listeners()[0].congestion_control.unwrap();
+        assert_eq!(named.as_str(), "cubic");
+    }
+    refused(
+        LISTENER,
+        "a udp listener has no congestion control",
+        controlled(ListenerProtocol::Udp),
+    );
+}
+
+#[test]
 fn only_an_http_listener_inserts_headers() {
     let all = InsertHeadersSpec {
         x_forwarded_for: true,

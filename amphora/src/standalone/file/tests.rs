@@ -196,7 +196,7 @@ fn everything() -> Value {
             "connection_limit": 5, "default_pool": id(3), "allowed_cidrs": ["10.0.0.0/8"],
             "timeouts": {"client_data_ms": 1, "member_connect_ms": 1, "member_data_ms": 1, "tcp_inspect_ms": 1},
             "insert_headers": insert,
-            "tls": tls(Authority::new("authority").issue(&["a.example"])),
+            "tls": tls(Authority::new("authority").issue(&["a.example"])), "congestion_control": "cubic",
             "policies": [{"id": id(6), "action": {"redirect_to_url": {"url": "http://a", "code": 302}}, "rules": [
                 {"subject": {"header": "x-a"}, "comparison": "regex", "value": "a+", "invert": true}]}]}],
         "pools": [{"id": id(3), "name": "c", "enabled": true, "protocol": "http", "algorithm": "source_ip",

@@ -9,9 +9,9 @@ use krater_controller_core::{
         PASSIVE_SECONDS_MAX, SLOW_START_SECONDS_MAX, SOURCE_RATE_MAX,
     },
     model::{
-        ACCESS_LOG_KEY, COMPUTE_ZONE_KEY, CONNECTIONS_KEY, CPU_KEY, Family, FlavorTerms,
-        LOAD_BALANCERS_KEY, MEMBER_DRAIN_KEY, MEMBER_REQUESTS_KEY, MEMORY_KEY, MemberDrain,
-        PASSIVE_FAILURES_KEY, PASSIVE_SECONDS_KEY, PASSIVE_SHARE_KEY, SLOW_START_KEY,
+        ACCESS_LOG_KEY, COMPUTE_ZONE_KEY, CONGESTION_KEY, CONNECTIONS_KEY, CPU_KEY, Congestion,
+        Family, FlavorTerms, LOAD_BALANCERS_KEY, MEMBER_DRAIN_KEY, MEMBER_REQUESTS_KEY, MEMORY_KEY,
+        MemberDrain, PASSIVE_FAILURES_KEY, PASSIVE_SECONDS_KEY, PASSIVE_SHARE_KEY, SLOW_START_KEY,
         SOURCE_RATE_KEY, TENANCY_KEY, TOPOLOGY_KEY, Tenancy, Terms, Topology, Treatment,
         VIP_NETWORKS_KEY, ZoneTerms,
     },
@@ -107,9 +107,27 @@ fn treatment(key: &str, value: &Value, treatment: &mut Treatment) -> Result<bool
             let one_in = number(key, value, 0, ACCESS_LOG_ONE_IN_MAX)?;
             treatment.access_log_one_in = Some(one_in);
         }
+        CONGESTION_KEY => {
+            treatment.congestion_control = Some(congestion(key, value)?);
+        }
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+fn congestion(key: &str, value: &Value) -> Result<Congestion, String> {
+    let text = value.as_str().unwrap_or_default();
+    if text == Congestion::SYSTEM {
+        return Ok(Congestion::System);
+    }
+    let named = text.parse().map(Congestion::Named);
+    named.map_err(|_| {
+        wrong(
+            key,
+            value,
+            "the name of a congestion control, 1 to 15 characters of a to z, 0 to 9, _ and -, or system",
+        )
+    })
 }
 
 fn zone(object: &Map<String, Value>) -> Result<ZoneTerms, String> {

@@ -93,6 +93,7 @@ const SLOWLY: Treatment = Treatment {
     member_drain: None,
     member_requests: None,
     access_log_one_in: None,
+    congestion_control: None,
 };
 
 const BOUNDED: Allotment = Allotment {

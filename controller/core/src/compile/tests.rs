@@ -16,7 +16,7 @@ use crate::{
         NewL7Rule, NewPool, PoolUpdate,
     },
     model::{
-        AdditionalVip, MemberDrain, MonitorType, PoolTls, RedirectCode, RedirectUrl,
+        AdditionalVip, Congestion, MemberDrain, MonitorType, PoolTls, RedirectCode, RedirectUrl,
         SessionPersistence, Treatment,
     },
     sample::{
@@ -691,7 +691,15 @@ fn members_and_clients_are_treated_as_the_flavor_says_and_else_as_the_deployment
                 .passive_health
                 .is_some_and(|passive| passive.failures == 3)
     }));
+    assert!(
+        usual
+            .listeners
+            .iter()
+            .all(|listener| listener.congestion_control.is_none())
+    );
+    let reno = "reno".parse().unwrap();
     house.tree.load_balancer.value.steering.treatment = Treatment {
+        congestion_control: Some(Congestion::Named(reno)),
         passive_failures: Some(0),
         slow_start_seconds: Some(30),
         source_rate: Some(5),
@@ -701,16 +709,19 @@ fn members_and_clients_are_treated_as_the_flavor_says_and_else_as_the_deployment
     };
     let asked = spec(&house);
     assert_eq!(asked.member_drain_ms, Some(60_000));
-    assert!(
-        asked
-            .listeners
-            .iter()
-            .all(|listener| listener.source_rate == Some(5))
-    );
+    assert!(asked.listeners.iter().all(|listener| {
+        listener.source_rate == Some(5) && listener.congestion_control == Some(reno)
+    }));
     assert!(
         asked
             .pools
             .iter()
             .all(|pool| pool.slow_start_ms == 30_000 && pool.passive_health.is_none())
+    );
+    house.tree.listeners[0].value.protocol = ListenerProtocol::Udp;
+    assert_eq!(
+        spec(&house).listeners[0].congestion_control,
+        None,
+        "datagrams have none"
     );
 }

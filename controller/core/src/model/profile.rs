@@ -125,6 +125,8 @@ pub const MEMBER_DRAIN_KEY: &str = "krater_member_drain_seconds";
 pub const MEMBER_REQUESTS_KEY: &str = "krater_member_requests";
 /// Flavor key: requests or connections there are for one in the access log.
 pub const ACCESS_LOG_KEY: &str = "krater_access_log_one_in";
+/// Flavor key: the congestion control of TCP towards clients.
+pub const CONGESTION_KEY: &str = "krater_congestion_control";
 /// Flavor key: the most memory of its amphora.
 pub const MEMORY_KEY: &str = "krater_memory_mib";
 /// Flavor key: the most processor time of its amphora.
@@ -206,6 +208,12 @@ const FLAVOR_CAPABILITIES: &[(&str, &str)] = &[
         ACCESS_LOG_KEY,
         "Requests or connections there are for one that is told in the access log, where the deployment \
                      has one, a number of at most 1000000; 1 tells all, 0 none.",
+    ),
+    (
+        CONGESTION_KEY,
+        "The congestion control of TCP towards clients by its name, as cubic, bbr or reno, at most 15 \
+                     characters; system is that of the amphora's host, which is also used in place of one that it \
+                     does not have.",
     ),
     (
         MEMORY_KEY,

@@ -1,7 +1,7 @@
 //! How the data plane treats members and clients beyond what tenants can say of them: what a flavor asks for, and what a
 //! deployment has where none does.
 
-use krater_amphora_api::{AccessLogSpec, PassiveHealthSpec};
+use krater_amphora_api::{AccessLogSpec, CongestionControl, PassiveHealthSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
@@ -27,6 +27,23 @@ pub struct Treatment {
     pub member_requests: Option<u32>,
     /// Requests or connections there are for one in the access log, at most [`limits::ACCESS_LOG_ONE_IN_MAX`]; 0: none are.
     pub access_log_one_in: Option<u32>,
+    /// The congestion control of TCP towards clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub congestion_control: Option<Congestion>,
+}
+
+/// The congestion control of TCP towards clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Congestion {
+    /// Whatever the system of an amphora's host has for all.
+    System,
+    /// That of this name, if that system has it.
+    Named(CongestionControl),
+}
+
+impl Congestion {
+    /// What stands for [`Congestion::System`] where others are told by their names.
+    pub const SYSTEM: &str = "system";
 }
 
 /// How long connections of a member go on that may not be chosen any more.
@@ -59,6 +76,8 @@ pub struct UsualTreatment {
     pub member_requests: u32,
     /// As [`Treatment::access_log_one_in`]; `None`: there is no access log, whatever a flavor asks for.
     pub access_log_one_in: Option<u32>,
+    /// As [`Treatment::congestion_control`].
+    pub congestion_control: Congestion,
 }
 
 impl Default for UsualTreatment {
@@ -79,6 +98,7 @@ impl Default for UsualTreatment {
             member_drain_ms: None,
             member_requests: 10_000,
             access_log_one_in: None,
+            congestion_control: Congestion::System,
         }
     }
 }
@@ -107,6 +127,7 @@ impl UsualTreatment {
             access_log_one_in: self
                 .access_log_one_in
                 .map(|usual| asked.access_log_one_in.unwrap_or(usual)),
+            congestion_control: asked.congestion_control.unwrap_or(self.congestion_control),
         }
     }
 
@@ -132,6 +153,15 @@ impl UsualTreatment {
     pub fn access_log(&self) -> Option<AccessLogSpec> {
         let one_in = self.access_log_one_in.filter(|one_in| *one_in > 0)?;
         Some(AccessLogSpec { one_in })
+    }
+
+    /// The congestion control towards clients, in the data plane's words.
+    #[must_use]
+    pub const fn congestion_control(&self) -> Option<CongestionControl> {
+        match self.congestion_control {
+            Congestion::System => None,
+            Congestion::Named(name) => Some(name),
+        }
     }
 
     /// The rate of a source, in the data plane's words.
@@ -164,6 +194,7 @@ mod tests {
             member_drain: Some(MemberDrain::Seconds(7)),
             member_requests: Some(0),
             access_log_one_in: Some(3),
+            congestion_control: Some(Congestion::Named("cubic".parse().unwrap())),
         };
         let with = usual.with(asked);
         assert_eq!(with.passive_health(), None);
@@ -171,6 +202,15 @@ mod tests {
         assert_eq!(usual.member_requests(), Some(10_000));
         assert_eq!(with.member_requests(), None);
         assert_eq!(with.access_log(), None, "the deployment has none");
+        assert_eq!(usual.congestion_control(), None);
+        let cubic = with.congestion_control();
+        assert_eq!(cubic.unwrap().as_str(), "cubic");
+        assert_eq!(with.with(Treatment::default()).congestion_control(), cubic);
+        let as_the_system = Treatment {
+            congestion_control: Some(Congestion::System),
+            ..asked
+        };
+        assert_eq!(with.with(as_the_system).congestion_control(), None);
         let logging = UsualTreatment {
             access_log_one_in: Some(1),
             ..usual

@@ -356,7 +356,6 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
         0..3,
     );
     let timers = (any_timer(), any_timer(), any_timer(), any_timer());
-    let headers = prop::option::weighted(0.2, any::<[bool; 6]>());
     (
         0_u128..50,
         any_text(),
@@ -368,12 +367,13 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
         cidrs,
         timers,
         (
-            headers,
+            prop::option::weighted(0.2, any::<[bool; 6]>()),
             any_policies(),
             prop::option::weighted(0.2, mostly(1_u32..1_000)),
             prop::option::weighted(0.2, mostly(1_u32..1_000)),
             prop::option::weighted(0.3, any_listener_tls()),
             prop::option::weighted(0.2, any_hsts()),
+            prop::option::weighted(0.2, Just("cubic".parse().unwrap())),
         ),
     )
         .prop_map(
@@ -387,7 +387,7 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
                 pool,
                 cidrs,
                 timers,
-                (headers, policies, source_rate, one_in, tls, hsts),
+                (headers, policies, source_rate, one_in, tls, hsts, congestion_control),
             )| {
                 let (client_data_ms, member_connect_ms, member_data_ms, tcp_inspect_ms) = timers;
                 ListenerSpec {
@@ -411,6 +411,7 @@ fn any_listener() -> impl Strategy<Value = ListenerSpec> {
                     access_log: one_in.map(|one_in| AccessLogSpec { one_in }),
                     tls,
                     hsts,
+                    congestion_control,
                 }
             },
         )

@@ -28,6 +28,7 @@ fn every_key_of_a_flavor_means_something() {
             "krater_passive_seconds": 3600, "krater_passive_share": 1, "krater_slow_start_seconds": 30,
             "krater_source_rate": 100000, "krater_member_drain_seconds": 86400,
             "krater_member_requests": 1000000, "krater_access_log_one_in": 1000000,
+            "krater_congestion_control": "dctcp-2_longest",
             "krater_memory_mib": 128, "krater_cpu_percent": 25600}"#
         ),
         FlavorTerms {
@@ -44,6 +45,7 @@ fn every_key_of_a_flavor_means_something() {
                 member_drain: Some(MemberDrain::Seconds(86_400)),
                 member_requests: Some(1_000_000),
                 access_log_one_in: Some(1_000_000),
+                congestion_control: Some(Congestion::Named("dctcp-2_longest".parse().unwrap())),
             },
             allotment: Allotment {
                 memory_mib: Some(128),
@@ -51,6 +53,8 @@ fn every_key_of_a_flavor_means_something() {
             },
         }
     );
+    let terms = flavor_of(r#"{"krater_congestion_control": "system"}"#);
+    assert_eq!(terms.treatment.congestion_control, Some(Congestion::System));
     assert_eq!(
         flavor_of(r#" {"loadbalancer_topology": "SINGLE", "krater_tenancy": "shared"} "#),
         FlavorTerms::default()
@@ -159,6 +163,22 @@ fn unknown_keys_and_values_of_flavors_are_told_in_a_sentence() {
                 r#"{"krater_member_drain_seconds": "ever"}"#,
                 "from 0 to 86400, or never, not ever.",
             ),
+        ],
+    );
+}
+
+#[test]
+fn names_of_congestion_control_that_cannot_be_any_are_told_in_a_sentence() {
+    assert_told(
+        Family::Flavor,
+        &[
+            (
+                r#"{"krater_congestion_control": "sixteen--letters"}"#,
+                "krater_congestion_control is the name of a congestion control, 1 to 15 characters",
+            ),
+            (r#"{"krater_congestion_control": ""}"#, "or system, not ."),
+            (r#"{"krater_congestion_control": "BBR"}"#, "not BBR."),
+            (r#"{"krater_congestion_control": null}"#, "not None."),
         ],
     );
 }

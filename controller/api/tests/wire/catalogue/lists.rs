@@ -140,6 +140,7 @@ async fn capabilities_are_what_profiles_can_say() {
                 "krater_member_drain_seconds",
                 "krater_member_requests",
                 "krater_access_log_one_in",
+                "krater_congestion_control",
                 "krater_memory_mib",
                 "krater_cpu_percent",
             ],
