@@ -25,6 +25,9 @@ pub(crate) struct Turns {
     notes: RefCell<Option<PathBuf>>,
     pulse: RefCell<Option<Pulse>>,
     stuck: Cell<bool>,
+    /// All was left to others, or to the process that follows. Whoever began anew then would find addresses that are
+    /// being left, go on with them, and have the others wait for it again.
+    over: Cell<bool>,
 }
 
 impl Turns {
@@ -35,6 +38,9 @@ impl Turns {
 
     /// Has the load balancers of `world` take turns that are to.
     pub(crate) fn follow(&self, world: &World, news: &Arc<Notify>, tallies: &Arc<Tallies>) {
+        if self.over.get() {
+            return;
+        }
         let balancers = world.balancers.values();
         let wanted: BTreeMap<_, _> = balancers
             .filter_map(|balancer| {
@@ -100,8 +106,9 @@ impl Turns {
         }
     }
 
-    /// Leaves all to others.
+    /// Leaves all to others, for good.
     pub(crate) async fn end(&self) {
+        self.over.set(true);
         let announcer = self.announcer.borrow_mut().take();
         if let Some(announcer) = announcer {
             announcer.end().await;
@@ -110,6 +117,7 @@ impl Turns {
 
     /// Has nothing more to do with them: a process on this host has taken them on, by what was written down.
     pub(crate) fn hand_over(&self) {
+        self.over.set(true);
         self.announcer.borrow_mut().take();
     }
 
@@ -131,5 +139,30 @@ impl Turns {
             health,
             standing: balancer.standing.clone()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_has_left_all_to_others_begins_nothing_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(notes::path_in(folder.path()), "").unwrap();
+        let (news, tallies) = (Arc::default(), Arc::default());
+        for hand_over in [false, true] {
+            let turns = Turns::default();
+            turns.note_in(folder.path());
+            turns.follow(&World::default(), &news, &tallies);
+            assert!(turns.announcer.borrow().is_some(), "something may be left");
+            if hand_over {
+                turns.hand_over();
+            } else {
+                turns.end().await;
+            }
+            turns.follow(&World::default(), &news, &tallies);
+            assert!(turns.announcer.borrow().is_none());
+        }
     }
 }
