@@ -5,7 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     rc::Rc,
     time::Duration,
@@ -53,6 +53,8 @@ pub(crate) struct Agent {
     turns: RefCell<HashMap<LoadBalancerId, Rc<Mutex<()>>>>,
     tombstones: RefCell<Tombstones>,
     claims: Claims,
+    /// Those of which what is kept will be made durable in a moment.
+    unsettled: RefCell<HashSet<LoadBalancerId>>,
 }
 
 /// What belongs to snapshots on their way to the disk, and to which. One apply per load balancer at a time.
@@ -125,12 +127,10 @@ impl Agent {
             turns: RefCell::default(),
             tombstones: RefCell::default(),
             claims: RefCell::default(),
+            unsettled: RefCell::default(),
         });
         let load_balancers = snapshots.len();
-        let kept: Vec<_> = snapshots
-            .iter()
-            .map(|snapshot| (snapshot.load_balancer(), snapshot.generation()))
-            .collect();
+        let kept: Vec<_> = snapshots.iter().map(Snapshot::load_balancer).collect();
         let mut refused = Vec::new();
         let prepared = snapshots.into_iter().filter_map(|snapshot| {
             let id = snapshot.load_balancer();
@@ -150,8 +150,8 @@ impl Agent {
             // take: a controller knows better.
             error!(lb = %id, reasons = join(&rejections), "a kept load balancer is not served");
         }
-        for (id, generation) in kept {
-            agent.settle_later(id, Some(generation));
+        for id in kept {
+            agent.settle_later(id);
         }
         info!(load_balancers, "serving what was kept");
         Ok(agent)
@@ -264,7 +264,7 @@ impl Agent {
         drop(claim);
         let generation = applied.map_err(Refusal::Invalid)?;
         self.tombstones.borrow_mut().forget(id);
-        self.settle_later(id, Some(generation));
+        self.settle_later(id);
         self.settle_network().await?;
         info!(lb = %id, %generation, "applied");
         self.applied(id, generation)
@@ -329,7 +329,7 @@ impl Agent {
         self.tombstones
             .borrow_mut()
             .remember(id, generation, TOMBSTONES_MAX);
-        self.settle_later(id, None);
+        self.settle_later(id);
         self.settle_network().await?;
         if was_held {
             info!(lb = %id, %generation, "deleted");
@@ -371,18 +371,20 @@ impl Agent {
         }
     }
 
-    /// Makes what is kept durable once applies of the load balancer pause: a burst of them costs the disk once.
-    fn settle_later(self: &Rc<Self>, id: LoadBalancerId, kept: Option<Generation>) {
+    /// Makes what is kept durable in a moment. Changes of a load balancer that come until then cost the disk nothing more,
+    /// and however fast they follow each other, none waits for longer.
+    fn settle_later(self: &Rc<Self>, id: LoadBalancerId) {
+        if !self.unsettled.borrow_mut().insert(id) {
+            return;
+        }
         let agent = Rc::clone(self);
         tokio::task::spawn_local(async move {
             sleep(SETTLE_DELAY).await;
             let turn = agent.turn(id);
             {
                 let _turn = turn.lock().await;
-                // Overtaken: the one that came after will be settled by its own call.
-                if agent.housekeeper.held(id) == Ok(kept)
-                    && let Ok(Err(error)) = agent.on_disk(move |keep| keep.settle(id)).await
-                {
+                agent.unsettled.borrow_mut().remove(&id);
+                if let Ok(Err(error)) = agent.on_disk(move |keep| keep.settle(id)).await {
                     agent.tallies().settle_failures.inc();
                     error!(lb = %id, error = chain(&error), "what is kept would not survive a loss of power");
                 }
@@ -476,8 +478,9 @@ impl Refusal {
 const NETWORK_CHECK: Duration = Duration::from_secs(30);
 /// After one that went wrong.
 const NETWORK_RETRY: Duration = Duration::from_secs(1);
-/// How long applies of a load balancer pause before what is kept of it is made durable.
-const SETTLE_DELAY: Duration = Duration::from_millis(100);
+/// How long what is kept may not survive a loss of power, after which the spec before is served until a controller says
+/// otherwise. The disk is asked no more often than that, however often a load balancer changes.
+const SETTLE_DELAY: Duration = Duration::from_secs(1);
 
 fn refuse_for(reasons: Vec<Rejection>) -> Result<(), Refusal> {
     if reasons.is_empty() {

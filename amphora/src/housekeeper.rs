@@ -101,7 +101,8 @@ impl Housekeeper {
             Ok(generation) => generation,
             Err(rejections) => return Ok(Err(rejections)),
         };
-        self.watch(&[id])?;
+        let world = self.watch(&[id])?;
+        self.turns.follow_one(&world, id, &self.news, &self.tallies);
         self.tallies.applies.inc();
         Ok(Ok(generation))
     }
@@ -120,7 +121,8 @@ impl Housekeeper {
         for id in remove {
             self.probes.borrow_mut().forget(*id);
         }
-        self.watch(&applied)?;
+        let world = self.watch(&applied)?;
+        self.turns.follow(&world, &self.news, &self.tallies);
         self.tallies.removals.add(remove.len() as u64);
         self.tallies
             .applies
@@ -133,8 +135,8 @@ impl Housekeeper {
         self.with_plane(|plane| plane.conflicts(snapshot))
     }
 
-    /// Has the members of these load balancers probed as they are to be now.
-    fn watch(&self, ids: &[LoadBalancerId]) -> Result<(), Ending> {
+    /// Has the members of these load balancers probed as they are to be now. What traffic is served by now.
+    fn watch(&self, ids: &[LoadBalancerId]) -> Result<Arc<World>, Ending> {
         let world = self.world()?;
         for balancer in ids.iter().filter_map(|id| world.balancers.get(id)) {
             let verdicts = self.probes.borrow_mut().reconcile(
@@ -147,8 +149,7 @@ impl Housekeeper {
         }
         self.agenda_changed.notify_one();
         self.conduct_changed.notify_one();
-        self.turns.follow(&world, &self.news, &self.tallies);
-        Ok(())
+        Ok(world)
     }
 
     /// Leaves the addresses of a load balancer to others, if it takes turns at them, and returns when they have them.
@@ -175,7 +176,7 @@ impl Housekeeper {
         self.with_plane(|plane| plane.remove(id, leave))?;
         self.probes.borrow_mut().forget(id);
         self.turns
-            .follow(&*self.world()?, &self.news, &self.tallies);
+            .follow_one(&*self.world()?, id, &self.news, &self.tallies);
         self.tallies.removals.inc();
         Ok(())
     }

@@ -7,8 +7,8 @@ use std::{env, fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 use krater_amphora_api::{
-    AlpnProtocol, CertificateSpec, CipherSuite, CongestionControl, ListenerTlsSpec, PrivateKeyPem,
-    TlsVersion,
+    AccessLogSpec, AlpnProtocol, CertificateSpec, CipherSuite, CongestionControl, ListenerTlsSpec,
+    PrivateKeyPem, TlsVersion,
 };
 use krater_tests::binary;
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,18 +29,17 @@ async fn run(spec: &Path) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let snapshot = spec.with_extension("snapshot.json");
-    let control = match env::var(CONTROL) {
-        Ok(name) => Some(name.parse().with_context(|| format!("read {CONTROL}"))?),
-        Err(env::VarError::NotPresent) => None,
-        Err(error) => return Err(error).with_context(|| format!("read {CONTROL}")),
-    };
-    let workers = convert(spec, &snapshot, control)?;
+    let (options, target) = Options::asked()?;
+    let workers = convert(spec, &snapshot, options)?;
     let mut command = Command::new(binary("krater-amphora"));
     command
         .args(["run", "--snapshot"])
         .arg(&snapshot)
         .arg("--workers")
         .arg(workers.to_string());
+    if let Some(target) = target {
+        command.arg("--access-log").arg(target);
+    }
     let mut child = tokio::process::Command::from(command)
         .kill_on_drop(true)
         .spawn()
@@ -59,7 +58,7 @@ async fn run(spec: &Path) -> Result<()> {
                 return Ok(());
             }
             _ = hangup.recv() => {
-                convert(spec, &snapshot, control)?;
+                convert(spec, &snapshot, options)?;
                 kill_process(pid, Signal::HUP).context("pass SIGHUP on")?;
             }
             _ = terminate.recv() => kill_process(pid, Signal::TERM).context("pass SIGTERM on")?,
@@ -68,17 +67,42 @@ async fn run(spec: &Path) -> Result<()> {
     }
 }
 
+/// What all listeners have that the environment asks for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Options {
+    control: Option<CongestionControl>,
+    /// Each connection and request is told.
+    logs: bool,
+}
+
+impl Options {
+    /// What is asked for, and where the access log goes.
+    fn asked() -> Result<(Self, Option<String>)> {
+        let read = |name: &'static str| match env::var(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(env::VarError::NotPresent) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("read {name}")),
+        };
+        let control = read(CONTROL)?
+            .map(|name| name.parse().with_context(|| format!("read {CONTROL}")))
+            .transpose()?;
+        let target = read(LOG)?;
+        let logs = target.is_some();
+        Ok((Self { control, logs }, target))
+    }
+}
+
 /// Writes the snapshot that says what the spec says, and gives the number of workers.
 ///
 /// This is part of what a reload costs, so no value is held in between: texts are lent from the file that was read, and
 /// what is written is made while it is written.
-fn convert(spec: &Path, snapshot: &Path, control: Option<CongestionControl>) -> Result<u64> {
+fn convert(spec: &Path, snapshot: &Path, options: Options) -> Result<u64> {
     let text = fs::read_to_string(spec).with_context(|| format!("read {}", spec.display()))?;
     let spec: Spec<'_> = serde_json::from_str(&text).context("the spec is not as it should be")?;
     let balancers = spec
         .listeners
         .iter()
-        .map(|asked| Balancer::of(asked, control))
+        .map(|asked| Balancer::of(asked, options))
         .collect::<Result<Vec<_>>>()?;
     let mut json = Vec::with_capacity(text.len() * 2);
     let file = File {
@@ -138,6 +162,8 @@ struct Listener<'a> {
     tls: Option<ListenerTlsSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     congestion_control: Option<CongestionControl>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_log: Option<AccessLogSpec>,
 }
 
 #[derive(Debug, Serialize)]
@@ -154,7 +180,7 @@ struct Member<'a> {
 }
 
 impl<'a> Balancer<'a> {
-    fn of(asked: &Asked<'a>, control: Option<CongestionControl>) -> Result<Self> {
+    fn of(asked: &Asked<'a>, options: Options) -> Result<Self> {
         let protocol = match asked.proto {
             "https" => "http",
             protocol @ ("tcp" | "http" | "udp") => protocol,
@@ -174,7 +200,8 @@ impl<'a> Balancer<'a> {
                 port,
                 default_pool: BACKENDS,
                 tls,
-                congestion_control: control.filter(|_| protocol != "udp"),
+                congestion_control: options.control.filter(|_| protocol != "udp"),
+                access_log: options.logs.then_some(AccessLogSpec { one_in: 1 }),
             }],
             pools: [Pool {
                 name: BACKENDS,
@@ -221,6 +248,9 @@ const BACKENDS: &str = "backends";
 /// The congestion control of all listeners but those of UDP; the system's own where it is not set.
 const CONTROL: &str = "KRATER_PEER_CONGESTION_CONTROL";
 
+/// Where the access log of all listeners goes; none is kept where it is not set.
+const LOG: &str = "KRATER_PEER_ACCESS_LOG";
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -236,7 +266,10 @@ mod tests {
             {"proto": "udp", "listen": "[2001:db8::1]:53", "backends": []},
         ]});
         fs::write(&spec, asked.to_string()).expect("written");
-        assert_eq!(convert(&spec, &snapshot, None).expect("converted"), 2);
+        assert_eq!(
+            convert(&spec, &snapshot, Options::default()).expect("converted"),
+            2
+        );
         let text = fs::read_to_string(&snapshot).expect("a snapshot");
         let said: Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(
@@ -256,25 +289,33 @@ mod tests {
             ]})
         );
         let reno = "reno".parse().expect("a name");
-        convert(&spec, &snapshot, Some(reno)).expect("converted");
+        let options = Options {
+            control: Some(reno),
+            logs: true,
+        };
+        convert(&spec, &snapshot, options).expect("converted");
         let text = fs::read_to_string(&snapshot).expect("a snapshot");
         let said: Value = serde_json::from_str(&text).expect("JSON");
         let control =
             |index: usize| &said["load_balancers"][index]["listeners"][0]["congestion_control"];
         assert_eq!([control(0), control(1)], [&json!("reno"), &Value::Null]);
+        assert_eq!(
+            said["load_balancers"][1]["listeners"][0]["access_log"],
+            json!({"one_in": 1})
+        );
         fs::write(
             &spec,
             r#"{"listeners": [{"proto": "https", "listen": "10.0.0.1:80", "backends": []}]}"#,
         )
         .expect("written");
-        convert(&spec, &snapshot, None).expect_err("it has no certificate");
+        convert(&spec, &snapshot, Options::default()).expect_err("it has no certificate");
         let (cert, key) = (folder.path().join("cert"), folder.path().join("key"));
         fs::write(&cert, "a certificate").expect("written");
         fs::write(&key, "a key").expect("written");
         let asked = json!({"listeners": [{"proto": "https", "listen": "10.0.0.1:80", "backends": [],
             "cert": cert, "key": key, "h2": true}]});
         fs::write(&spec, asked.to_string()).expect("written");
-        convert(&spec, &snapshot, None).expect("converted");
+        convert(&spec, &snapshot, Options::default()).expect("converted");
         let text = fs::read_to_string(&snapshot).expect("a snapshot");
         let said: Value = serde_json::from_str(&text).expect("JSON");
         let listener = &said["load_balancers"][0]["listeners"][0];
