@@ -229,7 +229,7 @@ impl Writer {
             while self.batch.len() < RECORDS_BATCH_BYTES {
                 match queue.full.try_recv() {
                     Ok(record) => {
-                        self.batch.add(&self.format, &record);
+                        self.batch.add(&mut self.format, &record);
                         // The thread that it was from may have ended, or have enough.
                         let _ = queue.free.try_send(record);
                     }

@@ -3,8 +3,11 @@
 use std::{
     fmt::Arguments,
     io::Write as _,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    net::{IpAddr, SocketAddr},
+    time::{SystemTime, UNIX_EPOCH},
 };
+
+use uuid::Uuid;
 
 use super::record::Record;
 
@@ -21,6 +24,7 @@ pub(super) enum Framing {
 pub(super) struct Format {
     framing: Framing,
     host: String,
+    clock: Clock,
 }
 
 /// Messages to be written together.
@@ -34,7 +38,7 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Adds a record as it is sent.
-    pub(super) fn add(&mut self, format: &Format, record: &Record) {
+    pub(super) fn add(&mut self, format: &mut Format, record: &Record) {
         self.message.clear();
         format.write(record, &mut self.message);
         if matches!(format.framing, Framing::Syslog { counted: true, .. }) {
@@ -86,11 +90,12 @@ impl Format {
         Self {
             framing,
             host: if plain { host } else { "-" }.to_owned(),
+            clock: Clock::default(),
         }
     }
 
     /// Writes a record, with its header if it has one.
-    fn write(&self, record: &Record, text: &mut Vec<u8>) {
+    fn write(&mut self, record: &Record, text: &mut Vec<u8>) {
         if let Framing::Syslog { facility, .. } = self.framing {
             // Informational, or a warning.
             let severity = if record.cause.is_some() { 4 } else { 6 };
@@ -98,73 +103,63 @@ impl Format {
             let pid = std::process::id();
             let host = &self.host;
             put(text, format_args!("<{priority}>1 "));
-            moment(record.ended, text);
+            self.clock.moment(record.ended, text);
             put(text, format_args!(" {host} krater-amphora {pid} access - "));
         }
-        json(record, text);
+        json(record, &mut self.clock, text);
     }
 }
 
-/// Writing to memory cannot fail.
-fn put(text: &mut Vec<u8>, what: Arguments<'_>) {
-    let _ = text.write_fmt(what);
-}
-
-fn json(record: &Record, text: &mut Vec<u8>) {
+fn json(record: &Record, clock: &mut Clock, text: &mut Vec<u8>) {
     text.extend_from_slice(b"{\"time\":\"");
-    moment(record.ended, text);
+    clock.moment(record.ended, text);
     text.push(b'"');
     if let Some((balancer, listener)) = record.of {
-        put(
-            text,
-            format_args!(",\"load_balancer\":\"{balancer}\",\"listener\":\"{listener}\""),
-        );
+        id("load_balancer", balancer.uuid(), text);
+        id("listener", listener.uuid(), text);
     }
-    put(
-        text,
-        format_args!(",\"protocol\":\"{}\"", record.kind.name()),
-    );
-    for (name, address) in [("client", record.client), ("vip", record.vip)] {
+    plain("protocol", record.kind.name(), text);
+    for (name, port, address) in [
+        ("client", "client_port", record.client),
+        ("vip", "vip_port", record.vip),
+    ] {
         if let Some(address) = address {
-            let (ip, port) = (address.ip().to_canonical(), address.port());
-            put(
-                text,
-                format_args!(",\"{name}\":\"{ip}\",\"{name}_port\":{port}"),
-            );
+            begin(name, text);
+            text.push(b'"');
+            ip(address.ip().to_canonical(), text);
+            text.push(b'"');
+            count(port, u64::from(address.port()), text);
         }
     }
     request(record, text);
-    let (bytes_in, bytes_out) = (record.bytes_in, record.bytes_out);
-    put(
-        text,
-        format_args!(",\"bytes_in\":{bytes_in},\"bytes_out\":{bytes_out}"),
-    );
+    count("bytes_in", record.bytes_in, text);
+    count("bytes_out", record.bytes_out, text);
     if let Some(pool) = record.pool {
-        put(text, format_args!(",\"pool\":\"{pool}\""));
+        id("pool", pool.uuid(), text);
     }
-    if let Some((id, address)) = record.member {
-        put(
-            text,
-            format_args!(",\"member\":\"{id}\",\"member_address\":\"{address}\""),
-        );
+    if let Some((member, address)) = record.member {
+        id("member", member.uuid(), text);
+        begin("member_address", text);
+        text.push(b'"');
+        socket(address, text);
+        text.push(b'"');
     }
-    put(text, format_args!(",\"tries\":{}", record.tries));
+    count("tries", u64::from(record.tries), text);
     for (name, time) in [
         ("connect_ms", record.connected),
         ("answer_ms", record.answered),
         ("total_ms", Some(record.total)),
     ] {
         if let Some(time) = time {
-            let (whole, part) = milliseconds(time);
-            put(text, format_args!(",\"{name}\":{whole}.{part:03}"));
+            let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            count(name, micros / 1_000, text);
+            text.push(b'.');
+            padded(micros % 1_000, 3, text);
         }
     }
     if let Some(cause) = record.cause {
-        let (name, side) = (cause.name(), cause.side().name());
-        put(
-            text,
-            format_args!(",\"cause\":\"{name}\",\"fault_of\":\"{side}\""),
-        );
+        plain("cause", cause.name(), text);
+        plain("fault_of", cause.side().name(), text);
     }
     string("trace_id", &record.trace_id, text);
     string("request_id", &record.request_id, text);
@@ -176,11 +171,41 @@ fn request(record: &Record, text: &mut Vec<u8>) {
     string("path", &record.path, text);
     string("host", &record.host, text);
     if let Some(version) = record.version {
-        put(text, format_args!(",\"version\":\"{version}\""));
+        plain("version", version, text);
     }
     if let Some(status) = record.status {
-        put(text, format_args!(",\"status\":{status}"));
+        count("status", u64::from(status), text);
     }
+}
+
+// By `format_args!` the writer would take twice as long, a tenth of what a small request costs.
+
+/// What is ahead of the value of a field that is not the first.
+fn begin(name: &str, text: &mut Vec<u8>) {
+    text.extend_from_slice(b",\"");
+    text.extend_from_slice(name.as_bytes());
+    text.extend_from_slice(b"\":");
+}
+
+/// A field with a word of ours.
+fn plain(name: &str, value: &str, text: &mut Vec<u8>) {
+    begin(name, text);
+    text.push(b'"');
+    text.extend_from_slice(value.as_bytes());
+    text.push(b'"');
+}
+
+fn count(name: &str, value: u64, text: &mut Vec<u8>) {
+    begin(name, text);
+    number(value, text);
+}
+
+fn id(name: &str, value: Uuid, text: &mut Vec<u8>) {
+    plain(
+        name,
+        value.hyphenated().encode_lower(&mut Uuid::encode_buffer()),
+        text,
+    );
 }
 
 /// A text of a client's, if there is one. Bytes that are not printable ASCII are told by their number, so it is valid
@@ -189,27 +214,100 @@ fn string(name: &str, value: &[u8], text: &mut Vec<u8>) {
     if value.is_empty() {
         return;
     }
-    put(text, format_args!(",\"{name}\":\""));
-    for byte in value {
-        match byte {
-            b'"' | b'\\' => text.extend_from_slice(&[b'\\', *byte]),
-            b' '..=b'~' => text.push(*byte),
-            other => put(text, format_args!("\\u{other:04x}")),
+    begin(name, text);
+    text.push(b'"');
+    if value.iter().all(is_plain) {
+        text.extend_from_slice(value);
+    } else {
+        for byte in value {
+            match byte {
+                b'"' | b'\\' => text.extend_from_slice(&[b'\\', *byte]),
+                plain if is_plain(plain) => text.push(*plain),
+                other => put(text, format_args!("\\u{other:04x}")),
+            }
         }
     }
     text.push(b'"');
 }
 
-fn milliseconds(time: Duration) -> (u128, u128) {
-    let micros = time.as_micros();
-    (micros / 1_000, micros % 1_000)
+/// Whether a byte stands for itself in a string of JSON, and moves no terminal.
+const fn is_plain(byte: &u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
-/// A moment in UTC, as RFC 3339 has it.
-fn moment(at: Option<SystemTime>, text: &mut Vec<u8>) {
-    let since = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    let since = since.unwrap_or_default();
-    let seconds = since.as_secs();
+fn number(value: u64, text: &mut Vec<u8>) {
+    text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// A number with at least so many digits.
+fn padded(value: u64, digits: usize, text: &mut Vec<u8>) {
+    let mut buffer = itoa::Buffer::new();
+    let value = buffer.format(value);
+    text.extend(std::iter::repeat_n(
+        b'0',
+        digits.saturating_sub(value.len()),
+    ));
+    text.extend_from_slice(value.as_bytes());
+}
+
+fn ip(address: IpAddr, text: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    text.push(b'.');
+                }
+                number(u64::from(octet), text);
+            }
+        }
+        IpAddr::V6(address) => put(text, format_args!("{address}")),
+    }
+}
+
+fn socket(address: SocketAddr, text: &mut Vec<u8>) {
+    match address {
+        SocketAddr::V4(address) => {
+            ip(IpAddr::V4(*address.ip()), text);
+            text.push(b':');
+            number(u64::from(address.port()), text);
+        }
+        // With its scope, which an address alone has not.
+        SocketAddr::V6(address) => put(text, format_args!("{address}")),
+    }
+}
+
+/// Writing to memory cannot fail.
+fn put(text: &mut Vec<u8>, what: Arguments<'_>) {
+    let _ = text.write_fmt(what);
+}
+
+/// Says what time it was, and reckons with dates once a second.
+#[derive(Debug, Default)]
+struct Clock {
+    /// What was last reckoned, and the text up to its fraction.
+    second: Option<u64>,
+    text: Vec<u8>,
+}
+
+impl Clock {
+    /// A moment in UTC, as RFC 3339 has it.
+    fn moment(&mut self, at: Option<SystemTime>, text: &mut Vec<u8>) {
+        let since = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let since = since.unwrap_or_default();
+        if self.second != Some(since.as_secs()) {
+            self.text.clear();
+            second(since.as_secs(), &mut self.text);
+            self.second = Some(since.as_secs());
+        }
+        text.extend_from_slice(&self.text);
+        text.push(b'.');
+        padded(u64::from(since.subsec_millis()), 3, text);
+        text.push(b'Z');
+    }
+}
+
+/// A second since 1970 up to its fraction.
+fn second(seconds: u64, text: &mut Vec<u8>) {
     // Days to a date, by eras of 400 years that begin in March (H. Hinnant, "chrono-compatible date algorithms").
     let days = seconds / 86_400 + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
@@ -224,25 +322,24 @@ fn moment(at: Option<SystemTime>, text: &mut Vec<u8>) {
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let day = of_year - (153 * from_march + 2) / 5 + 1;
     let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
-    let millisecond = since.subsec_millis();
     put(
         text,
-        format_args!(
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z"
-        ),
+        format_args!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"),
     );
 }
 
 #[cfg(test)]
 mod tests {
-    use krater_amphora_api::Cause;
+    use std::time::Duration;
+
+    use krater_amphora_api::{Cause, ListenerId, LoadBalancerId, MemberId, PoolId};
     use proptest::prelude::*;
 
     use super::*;
 
     fn written(framing: Framing, record: &Record) -> String {
         let mut batch = Batch::default();
-        batch.add(&Format::new(framing), record);
+        batch.add(&mut Format::new(framing), record);
         assert_eq!(batch.messages().collect::<Vec<_>>(), [batch.text()]);
         String::from_utf8(batch.text().to_vec()).unwrap()
     }
@@ -277,6 +374,46 @@ mod tests {
     }
 
     #[test]
+    fn everything_that_is_known_is_told() {
+        let uuid =
+            |last: u8| Uuid::from_bytes([0xab, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, last]);
+        let record = Record {
+            of: Some((LoadBalancerId::new(uuid(1)), ListenerId::new(uuid(2)))),
+            vip: Some("[2001:db8::1]:443".parse().unwrap()),
+            host: b"a.example".to_vec(),
+            bytes_in: u64::MAX,
+            pool: Some(PoolId::new(uuid(3))),
+            member: Some((MemberId::new(uuid(4)), "10.0.200.3:8080".parse().unwrap())),
+            connected: Some(Duration::from_micros(7)),
+            answered: Some(Duration::from_millis(20)),
+            trace_id: b"4bf92f35".to_vec(),
+            request_id: b"r".to_vec(),
+            ..failed()
+        };
+        let text = written(Framing::Line, &record);
+        assert_eq!(
+            text,
+            "{\"time\":\"2024-02-29T12:34:56.789Z\",\
+             \"load_balancer\":\"ab000102-0304-0506-0708-090a0b0c0d01\",\
+             \"listener\":\"ab000102-0304-0506-0708-090a0b0c0d02\",\"protocol\":\"http\",\
+             \"client\":\"192.0.2.7\",\"client_port\":1234,\"vip\":\"2001:db8::1\",\"vip_port\":443,\
+             \"method\":\"GET\",\"path\":\"/\\\"}\\u000a\\u001b[2J\\u00ff#\\\\\",\"host\":\"a.example\",\
+             \"version\":\"1.1\",\"status\":502,\"bytes_in\":18446744073709551615,\"bytes_out\":7,\
+             \"pool\":\"ab000102-0304-0506-0708-090a0b0c0d03\",\
+             \"member\":\"ab000102-0304-0506-0708-090a0b0c0d04\",\"member_address\":\"10.0.200.3:8080\",\
+             \"tries\":4,\"connect_ms\":0.007,\"answer_ms\":20.000,\"total_ms\":1234.567,\
+             \"cause\":\"member_refused\",\"fault_of\":\"member\",\
+             \"trace_id\":\"4bf92f35\",\"request_id\":\"r\"}\n"
+        );
+        let member = Some((MemberId::new(uuid(4)), "[fe80::1%2]:80".parse().unwrap()));
+        let text = written(Framing::Line, &Record { member, ..record });
+        assert!(
+            text.contains("\"member_address\":\"[fe80::1%2]:80\""),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn syslog_messages_have_their_header_and_their_length() {
         let framing = |counted| Framing::Syslog {
             facility: 16,
@@ -295,6 +432,7 @@ mod tests {
 
     #[test]
     fn leap_days_and_the_ends_of_years_are_where_they_are() {
+        let mut clock = Clock::default();
         for (second, date) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_399, "2000-02-28T23:59:59.000Z"),
@@ -303,7 +441,7 @@ mod tests {
             (1_798_761_599, "2026-12-31T23:59:59.000Z"),
         ] {
             let mut text = Vec::new();
-            moment(Some(UNIX_EPOCH + Duration::from_secs(second)), &mut text);
+            clock.moment(Some(UNIX_EPOCH + Duration::from_secs(second)), &mut text);
             assert_eq!(String::from_utf8(text).unwrap(), date);
         }
     }

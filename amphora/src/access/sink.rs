@@ -199,7 +199,7 @@ mod tests {
         let mut record = Record::default();
         record.ask("GET", path, b"");
         let mut batch = Batch::default();
-        batch.add(&Format::new(Framing::Line), &record);
+        batch.add(&mut Format::new(Framing::Line), &record);
         batch
     }
 
