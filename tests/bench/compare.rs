@@ -29,12 +29,15 @@ use rustix::{
 };
 use serde_json::json;
 
-use crate::Output;
+use crate::{
+    Output,
+    ending::{self, is_interrupted},
+};
 use account::Account;
 use figures::Comparison;
 use generate::Traffic;
 use peers::Peer;
-use stage::{Stage, is_interrupted};
+use stage::Stage;
 use workload::Workload;
 
 /// What to compare.
@@ -98,7 +101,7 @@ pub(crate) fn run(settings: &Settings, output: Output) -> Result<()> {
         "seconds must be between 0.2 and 30"
     );
     let peers = installed(peers);
-    stage::watch_signals()?;
+    ending::watch_signals()?;
     let stage = Stage::set(settings.apart)?;
     eprintln!("processor time by {}", Account::open("probe").describe());
     let mut all = Vec::new();

@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use krater_tests::{HttpMember, Krater, Namespace, Octavia, Postgres, fetch, percentile, until};
+use krater_tests::{HttpMember, Krater, Namespace, Octavia, Postgres, Reply, fetch, percentile};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use crate::{Stage, Table, compare::pss_kib, memory::of_process, progress, text};
+use crate::{Stage, Table, compare::pss_kib, ending, memory::of_process, progress, text};
 
 pub(crate) struct Settings {
     pub(crate) amphorae: usize,
@@ -22,6 +22,7 @@ pub(crate) struct Settings {
 }
 
 pub(crate) fn measure(settings: &Settings) -> Table {
+    ending::watch_signals().expect("signals are heard");
     let mut field = Field::set(settings);
     let mut table = Table::new(format!(
         "{} amphorae with {} load balancers (1 listener, 1 pool, 2 members each), one controller, PostgreSQL",
@@ -97,6 +98,7 @@ impl Field {
         let subnet = self.krater.api().subnet("local-v4");
         let began = Instant::now();
         let make_one = |api: &mut Octavia, number: usize| -> SocketAddr {
+            ending::go_on();
             let members = [self.a_member(0, number), self.a_member(1, number)];
             let tree = Stage::tree(&subnet, &format!("lb{number}"), &members);
             let created = api.post("loadbalancers", &tree);
@@ -128,10 +130,10 @@ impl Field {
     /// What the fleet costs while nobody asks for anything.
     fn rest(&self, time: Duration, table: &mut Table) {
         // What the last creations brought about is over.
-        thread::sleep(SETTLE);
+        rest(SETTLE);
         let spent = || (self.of_controller(), self.of_database(), self.reports());
         let before = spent();
-        thread::sleep(time);
+        rest(time);
         let after = spent();
         let share = |spent: Duration| 100.0 * spent.as_secs_f64() / time.as_secs_f64();
         let reports = (after.2 - before.2) / time.as_secs_f64();
@@ -240,17 +242,36 @@ impl Field {
             return 0.0;
         };
         let text = answer.text();
-        let taken = text.lines().find_map(|line| {
-            line.strip_prefix("krater_controller_reports_total{outcome=\"taken\"} ")
+        let taken = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix("krater_controller_reports_total{outcome=\"")?;
+            let (outcome, value) = rest.split_once("\"} ")?;
+            let is_taken = matches!(outcome, "taken" | "followed");
+            value.parse::<f64>().ok().filter(|_| is_taken)
         });
-        taken.and_then(|value| value.parse().ok()).unwrap_or(0.0)
+        taken.sum()
     }
 }
 
-/// How many amphorae are there.
+/// How many amphorae are there, as far as the controller says; one that is busy with starting them may have no time.
 fn allocated(api: &mut Octavia) -> usize {
-    let found = api.get("/v2.0/octavia/amphorae?status=ALLOCATED&fields=id&limit=1000");
-    found["amphorae"].as_array().map_or(0, Vec::len)
+    let path = "/v2.0/octavia/amphorae?status=ALLOCATED&fields=id&limit=1000";
+    let found = api.try_call("GET", path, None).ok();
+    let found = found.filter(|reply| reply.status == 200);
+    let count = |found: Reply| found.body["amphorae"].as_array().map_or(0, Vec::len);
+    found.map_or(0, count)
+}
+
+/// Waits, but not for longer than the measurement is to go on.
+fn until(what: &str, bound: Duration, mut condition: impl FnMut() -> bool) {
+    krater_tests::until(what, bound, || {
+        ending::go_on();
+        condition()
+    });
+}
+
+fn rest(time: Duration) {
+    let end = Instant::now() + time;
+    until("it is over", time + PATIENCE, || Instant::now() >= end);
 }
 
 fn serves(vip: SocketAddr) -> bool {

@@ -5,6 +5,7 @@ mod api;
 mod changes;
 mod compare;
 mod crash;
+mod ending;
 mod fleet;
 mod memory;
 mod peer;

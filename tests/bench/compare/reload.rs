@@ -7,11 +7,13 @@ use std::{
 
 use anyhow::{Result, ensure};
 
+use crate::ending::is_interrupted;
+
 use super::{
     figures::{Figures, median},
     peers::{Listener, Peer},
     serve::{MEMBERS, Role, name},
-    stage::{FIRST_PORT, Running, Stage, finished, is_interrupted, member, vip},
+    stage::{FIRST_PORT, Running, Stage, finished, member, vip},
     workload::generator,
 };
 

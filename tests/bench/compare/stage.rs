@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -15,6 +15,8 @@ use anyhow::{Context, Result, bail, ensure};
 use krater_tests::{Namespace, Program};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::ending::is_interrupted;
 
 use super::{
     account::Account,
@@ -261,33 +263,6 @@ fn tune() -> Result<()> {
     Ok(())
 }
 
-/// Whether the measurement is to end.
-pub(super) fn is_interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
-}
-
-/// Has SIGINT and SIGTERM end the measurement in good order: networks and programs are taken away.
-pub(super) fn watch_signals() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let (mut int, mut term) = {
-        let _inside = runtime.enter();
-        (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-        )
-    };
-    thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! { _ = int.recv() => {} _ = term.recv() => {} }
-        });
-        INTERRUPTED.store(true, Ordering::Relaxed);
-    });
-    Ok(())
-}
-
 fn tail(output: &str) -> &str {
     let skip = output.len().saturating_sub(400);
     output.get(skip..).unwrap_or(output)
@@ -295,7 +270,6 @@ fn tail(output: &str) -> &str {
 
 /// The port of the first listener.
 pub(super) const FIRST_PORT: u16 = 20_000;
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Processors: that of the proxy, and that of all else.
 const PROXY: usize = 0;
 const GENERATOR: usize = 1;

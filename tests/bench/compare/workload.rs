@@ -5,12 +5,14 @@ use std::{net::SocketAddr, thread, time::Duration};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
+use crate::ending::is_interrupted;
+
 use super::{
     figures::Figures,
     peers::{Listener, Peer},
     reload,
     serve::{MEMBERS, Role},
-    stage::{FIRST_PORT, Stage, is_interrupted, member, vip, wait_for_line},
+    stage::{FIRST_PORT, Stage, member, vip, wait_for_line},
 };
 
 /// A workload.

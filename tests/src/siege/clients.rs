@@ -1,11 +1,11 @@
 //! Clients that check each answer: whose it is, and what it answers.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -84,11 +84,25 @@ impl Client {
     }
 
     fn connect(&self) -> Result<BufReader<TcpStream>> {
-        let stream = TcpStream::connect_timeout(&self.address, CONNECT_MAX).context("connect")?;
+        let stream = self.reach().context("connect")?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_MAX))?;
         stream.set_write_timeout(Some(ANSWER_MAX))?;
         Ok(BufReader::new(stream))
+    }
+
+    /// Begins anew again and again, since a lost SYN is repeated after one second, then two, then four: what is measured
+    /// is when somebody answers, not when that is noticed.
+    fn reach(&self) -> io::Result<TcpStream> {
+        let began = Instant::now();
+        loop {
+            match TcpStream::connect_timeout(&self.address, CONNECT_TRY) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::TimedOut && began.elapsed() < CONNECT_MAX => {
+                }
+                reached => return reached,
+            }
+        }
     }
 
     /// The answer, and whether the connection ends with it.
@@ -145,7 +159,9 @@ fn reason(error: &anyhow::Error) -> String {
         .to_owned()
 }
 
-/// A SYN is repeated after one second; whoever waits in a queue is served sooner.
+/// Whoever waits in a queue is served sooner.
 const CONNECT_MAX: Duration = Duration::from_secs(4);
+/// How precisely it is measured when somebody answers again.
+const CONNECT_TRY: Duration = Duration::from_millis(250);
 /// A host that is gone says nothing.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
