@@ -10,6 +10,7 @@ use krater_controller_core::{
     status::{OperatingStatus, ProvisioningStatus, Reason},
     tree::{LoadBalancerTree, TreeView},
 };
+use krater_controller_store::Standing;
 use uuid::Uuid;
 
 /// The status of every load balancer, as last looked at.
@@ -34,11 +35,11 @@ impl Census {
     }
 
     /// Takes all load balancers there are as they are: others note some too.
-    pub(crate) fn take(&self, views: &[TreeView]) {
-        let counted = Self::default();
-        views.iter().for_each(|view| counted.note(view));
-        let counted = std::mem::take(&mut *counted.lock());
-        *self.lock() = counted;
+    pub(crate) fn take(&self, standings: Vec<Standing>) {
+        let all = standings.into_iter();
+        *self.lock() = all
+            .map(|one| (one.load_balancer, (one.provisioning, one.operating)))
+            .collect();
     }
 
     /// Notes that a load balancer settled with `errors`.

@@ -23,7 +23,7 @@ pub(crate) async fn hear(known: Knowledge, fleet: Arc<Fleet>, reconciler: Arc<Re
             _ = ticks.tick() => async {
                 look_at_all(&known, &fleet).await?;
                 known.sightings.replace_written(known.store.all_tallies().await?);
-                known.census.take(&known.store.roots().await?);
+                known.census.take(known.store.standings().await?);
                 Ok(())
             }.await,
             text = incoming.next() => match text {

@@ -344,6 +344,25 @@ pub struct Observed {
     pub operating: BTreeMap<Uuid, OperatingStatus>,
 }
 
+impl Observed {
+    /// The provisioning status of a row with the resource id `id` (I7): pending while its generation has not settled,
+    /// then the settled outcome.
+    #[must_use]
+    pub fn provisioning_status<T>(&self, id: Uuid, row: &Row<T>) -> ProvisioningStatus {
+        if row.is_pending(self.settled) {
+            return match row.touch {
+                Touch::Create => ProvisioningStatus::PendingCreate,
+                Touch::Update => ProvisioningStatus::PendingUpdate,
+                Touch::Delete => ProvisioningStatus::PendingDelete,
+            };
+        }
+        if self.errors.contains_key(&id) {
+            return ProvisioningStatus::Error;
+        }
+        ProvisioningStatus::Active
+    }
+}
+
 /// A tree with what is known of it: what a query answers with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeView {
@@ -354,21 +373,10 @@ pub struct TreeView {
 }
 
 impl TreeView {
-    /// The provisioning status of a row with the resource id `id` (I7): pending while its generation has not settled,
-    /// then the settled outcome.
+    /// [`Observed::provisioning_status`] of a row of the tree.
     #[must_use]
     pub fn provisioning_status<T>(&self, id: Uuid, row: &Row<T>) -> ProvisioningStatus {
-        if row.is_pending(self.observed.settled) {
-            return match row.touch {
-                Touch::Create => ProvisioningStatus::PendingCreate,
-                Touch::Update => ProvisioningStatus::PendingUpdate,
-                Touch::Delete => ProvisioningStatus::PendingDelete,
-            };
-        }
-        if self.observed.errors.contains_key(&id) {
-            return ProvisioningStatus::Error;
-        }
-        ProvisioningStatus::Active
+        self.observed.provisioning_status(id, row)
     }
 
     /// The operating status of a resource: as last reported, else the one its kind begins with (reference 18.5).

@@ -16,11 +16,11 @@ use krater_controller_core::{
     tree::{LoadBalancerTree, Row, Touch, TreeView},
 };
 use serde::Serialize;
-use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, any::AnyRow};
 use uuid::Uuid;
 
 use crate::{
-    Store, StoreError, audit,
+    Store, StoreError, audit, batch,
     engine::{Statement, Transaction, retried},
     once, quota,
     row::{self, Trees, tree_columns},
@@ -116,12 +116,21 @@ impl Store {
         Ok(views)
     }
 
-    /// All load balancers without their children, with what is known of them.
+    /// The trees of these load balancers, as far as there are any, with what is known of them.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn roots(&self) -> Result<Vec<TreeView>, StoreError> {
-        self.views_of(sqlx::query(ROOTS)).await
+    pub async fn views_among(&self, ids: &[LoadBalancerId]) -> Result<Vec<TreeView>, StoreError> {
+        let mut views = Vec::with_capacity(ids.len());
+        for some in batch::pieces(ids) {
+            let sql = VIEWS_AMONG.replace("()", &batch::rows(some.len(), 1));
+            let mut statement = sqlx::query(AssertSqlSafe(sql));
+            for id in some {
+                statement = statement.bind(row::id_text(id.uuid()));
+            }
+            views.append(&mut self.views_of(statement).await?);
+        }
+        Ok(views)
     }
 
     /// [`Store::apply_under`] on no terms.
@@ -509,8 +518,9 @@ const VIEW: &str = views_where!(
     "WHERE r.load_balancer_id = (SELECT load_balancer_id FROM resource WHERE id = $1 AND kind = $2)"
 );
 const VIEWS_ALL: &str = views_where!("");
-const ROOTS: &str = views_where!("WHERE r.kind = 'load_balancer'");
 const VIEWS_BY_ID: &str = views_where!("WHERE r.load_balancer_id = $1");
+/// With their ids in the brackets.
+const VIEWS_AMONG: &str = views_where!("WHERE r.load_balancer_id IN ()");
 const VIEWS_HOLDING: &str = views_where!(
     "WHERE r.load_balancer_id = (SELECT load_balancer_id FROM resource WHERE id = $1)"
 );

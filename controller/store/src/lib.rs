@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 mod audit;
+mod batch;
 mod catalogue;
 mod check;
 mod desired;
@@ -32,7 +33,7 @@ pub use observed::{
     fleet::{AmphoraRecord, Fate, Heard, HostTerms, Placement, Put, PutTerms, Whereabouts},
     hosts::{Enrolment, HostRecord, HostState, HostToken, Newcomer},
     retirement::Carried,
-    settlement::{Due, Kept, Outcome, SKEW_MAX, Settled, Settlement},
+    settlement::{Due, Kept, Outcome, SKEW_MAX, Settled, Settlement, Standing},
     statistics::ListenerTally,
 };
 pub use once::CreatedOnce;

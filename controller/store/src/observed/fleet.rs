@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use krater_amphora_api::{AmphoraId, BootId, LoadBalancerId};
 use krater_controller_core::model::{Seat, Tenancy};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use self::terms::is_as_decided;
 use crate::{
-    Store, StoreError,
+    Store, StoreError, batch,
     engine::{Durability, Statement, retried},
     row::{self, column, read_id, read_time},
 };
@@ -215,15 +216,19 @@ impl Store {
     async fn try_note_heard(&self, heard: &[&Heard]) -> Result<(), StoreError> {
         let doing = "note what amphorae were heard of";
         let mut transaction = self.begin_as(Durability::Learned, doing).await?;
-        for heard in heard {
-            let run = heard.run.as_ref();
-            let statement = sqlx::query(HEARD)
-                .bind(row::id_text(heard.amphora.uuid()))
-                .bind(row::time_us(heard.at))
-                .bind(run.map(|(boot, ..)| row::id_text(boot.uuid())))
-                .bind(run.map(|(_, version, _)| version.clone()))
-                .bind(run.map(|(.., pid)| i64::from(*pid)))
-                .bind(row::time_us(no_present(heard.at)));
+        for some in batch::pieces(heard) {
+            let sql = format!("{HEARD} {} {HEARD_WHERE}", batch::rows(some.len(), 6));
+            let mut statement = sqlx::query(AssertSqlSafe(sql));
+            for heard in some {
+                let run = heard.run.as_ref();
+                statement = statement
+                    .bind(row::id_text(heard.amphora.uuid()))
+                    .bind(row::time_us(heard.at))
+                    .bind(run.map(|(boot, ..)| row::id_text(boot.uuid())))
+                    .bind(run.map(|(_, version, _)| version.clone()))
+                    .bind(run.map(|(.., pid)| i64::from(*pid)))
+                    .bind(row::time_us(no_present(heard.at)));
+            }
             transaction.run(doing, statement).await?;
         }
         transaction.commit(doing).await
@@ -442,9 +447,12 @@ const FLEET_COUNT: &str = "SELECT COUNT(*),
 const PLACEMENTS: &str = "SELECT load_balancer_id, amphora_id, load_balancers_max, CAST(1 AS BIGINT) FROM placement
     UNION ALL SELECT load_balancer_id, amphora_id, load_balancers_max, CAST(2 AS BIGINT) FROM companion";
 
-const HEARD: &str = "UPDATE amphora SET last_seen_us = $2, boot = COALESCE($3, boot), version = COALESCE($4, version),
-        pid = COALESCE($5, pid), updated_us = CASE WHEN $3 IS NULL OR boot = $3 THEN updated_us ELSE $2 END
-    WHERE id = $1 AND (last_seen_us IS NULL OR last_seen_us < $2 OR last_seen_us > $6)";
+const HEARD: &str = "UPDATE amphora SET last_seen_us = said.column2, boot = COALESCE(said.column3, boot),
+        version = COALESCE(said.column4, version), pid = COALESCE(said.column5, pid),
+        updated_us = CASE WHEN said.column3 IS NULL OR boot = said.column3 THEN updated_us ELSE said.column2 END
+    FROM";
+const HEARD_WHERE: &str = "AS said WHERE id = said.column1
+    AND (last_seen_us IS NULL OR last_seen_us < said.column2 OR last_seen_us > said.column6)";
 
 const WHEREABOUTS: &str = "SELECT amphora_id, CAST(1 AS BIGINT), load_balancers_max FROM placement WHERE load_balancer_id = $1
     UNION ALL SELECT amphora_id, CAST(2 AS BIGINT), load_balancers_max FROM companion WHERE load_balancer_id = $1

@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use krater_amphora_api::{Generation, LoadBalancerId};
-use krater_controller_core::status::{OperatingStatus, Reason};
+use krater_controller_core::status::{OperatingStatus, ProvisioningStatus, Reason};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::{
-    Store, StoreError,
+    Store, StoreError, batch,
     engine::{Durability, retried},
     row::{self, column, read_id},
 };
@@ -70,7 +71,41 @@ pub struct Due {
     pub attempts: u32,
 }
 
+/// The statuses of a load balancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which one.
+    pub load_balancer: LoadBalancerId,
+    /// How far what is wanted of it is in force.
+    pub provisioning: ProvisioningStatus,
+    /// How it works.
+    pub operating: OperatingStatus,
+}
+
 impl Store {
+    /// The statuses of all load balancers.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn standings(&self) -> Result<Vec<Standing>, StoreError> {
+        let rows = self.all("read statuses", sqlx::query(STANDINGS)).await?;
+        rows.iter()
+            .map(|found| {
+                let id = read_id(found, 0, "an id")?;
+                let (row, observed) = (
+                    row::read_row::<()>(found, 1, "nothing")?,
+                    row::read_observed(found)?,
+                );
+                let operating = observed.operating.get(&id).copied();
+                Ok(Standing {
+                    load_balancer: LoadBalancerId::new(id),
+                    provisioning: observed.provisioning_status(id, &row),
+                    operating: operating.unwrap_or(OperatingStatus::Offline),
+                })
+            })
+            .collect()
+    }
+
     /// Load balancers with a generation that has not settled, or whose time to try again has come; longest waiting
     /// first, at most `limit`. A time that is further away than anybody waits was set by a clock that was ahead.
     ///
@@ -119,10 +154,14 @@ impl Store {
         doing: &'static str,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin_as(Durability::Learned, doing).await?;
-        for id in load_balancers {
-            let statement = sqlx::query(MAKE_DUE)
-                .bind(row::id_text(id.uuid()))
-                .bind(row::time_us(at));
+        for some in batch::pieces(load_balancers) {
+            let sql = format!("{MAKE_DUE} {} {MAKE_DUE_WHERE}", batch::rows(some.len(), 2));
+            let mut statement = sqlx::query(AssertSqlSafe(sql));
+            for id in some {
+                statement = statement
+                    .bind(row::id_text(id.uuid()))
+                    .bind(row::time_us(at));
+            }
             transaction.run(doing, statement).await?;
         }
         transaction.commit(doing).await
@@ -303,13 +342,21 @@ fn errors_document(errors: &BTreeMap<Uuid, Reason>) -> Result<Option<String>, St
 /// that is set right since, or is wrong; nobody waits until it is true.
 pub const SKEW_MAX: Duration = Duration::from_secs(30);
 
+/// Without what is wanted, which is most of what there is.
+const STANDINGS: &str =
+    "SELECT r.id, r.touch, r.generation, r.created_us, r.updated_us, CAST('null' AS TEXT),
+        o.settled, o.errors, o.operating
+    FROM resource r LEFT JOIN observed o ON o.load_balancer_id = r.id WHERE r.kind = 'load_balancer'";
+
 const DUE: &str = "SELECT r.id, COALESCE(o.attempts, 0)
     FROM resource r LEFT JOIN observed o ON o.load_balancer_id = r.id
     WHERE r.kind = 'load_balancer' AND (o.settled IS NULL OR o.settled < r.generation OR o.due_us <= $1 OR o.due_us > $3)
     ORDER BY COALESCE(o.due_us, 0), r.id LIMIT $2";
 
 /// One that never settled is due anyway and has no row here.
-const MAKE_DUE: &str = "UPDATE observed SET due_us = $2 WHERE load_balancer_id = $1 AND (due_us IS NULL OR due_us > $2)";
+const MAKE_DUE: &str = "UPDATE observed SET due_us = wanted.column2 FROM";
+const MAKE_DUE_WHERE: &str = "AS wanted WHERE load_balancer_id = wanted.column1
+    AND (due_us IS NULL OR due_us > wanted.column2)";
 
 const LOOKED_AT: &str = "UPDATE observed SET due_us = $4
     WHERE load_balancer_id = $1 AND (due_us <= $2 OR due_us > $3)";

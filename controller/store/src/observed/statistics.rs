@@ -6,10 +6,10 @@ use krater_controller_core::{
     tally::{Tally, sum},
 };
 use serde::{Deserialize, Serialize};
-use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, any::AnyRow};
 
 use crate::{
-    Store, StoreError,
+    Store, StoreError, batch,
     engine::{Durability, Statement, retried},
     row::{self, column, read_document, read_id},
 };
@@ -88,13 +88,17 @@ impl Store {
         doing: &'static str,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin_as(Durability::Learned, doing).await?;
-        for tally in tallies {
-            let Tally { base, boot, last } = tally.tally;
-            let statement = sqlx::query(PUT)
-                .bind(row::id_text(tally.listener.uuid()))
-                .bind(row::id_text(tally.amphora.uuid()))
-                .bind(row::document(&Counted { base, boot, last })?)
-                .bind(i64::try_from(tally.tally.progress()).unwrap_or(i64::MAX));
+        for some in batch::pieces(tallies) {
+            let sql = format!("{PUT} {} {PUT_WHERE}", batch::rows(some.len(), 4));
+            let mut statement = sqlx::query(AssertSqlSafe(sql));
+            for tally in some {
+                let Tally { base, boot, last } = tally.tally;
+                statement = statement
+                    .bind(row::id_text(tally.listener.uuid()))
+                    .bind(row::id_text(tally.amphora.uuid()))
+                    .bind(row::document(&Counted { base, boot, last })?)
+                    .bind(i64::try_from(tally.tally.progress()).unwrap_or(i64::MAX));
+            }
             transaction.run(doing, statement).await?;
         }
         transaction.commit(doing).await
@@ -154,7 +158,9 @@ const OF_AMPHORA: &str =
 const ALL: &str = "SELECT listener_id, amphora_id, document FROM tally";
 
 const PUT: &str = "INSERT INTO tally (listener_id, amphora_id, document, weight)
-    SELECT id, $2, $3, $4 FROM resource WHERE id = $1 AND kind = 'listener'
+    SELECT r.id, counted.column2, counted.column3, counted.column4 FROM";
+const PUT_WHERE: &str =
+    "AS counted JOIN resource r ON r.id = counted.column1 WHERE r.kind = 'listener'
     ON CONFLICT (listener_id, amphora_id) DO UPDATE SET document = excluded.document, weight = excluded.weight
     WHERE tally.weight <= excluded.weight";
 

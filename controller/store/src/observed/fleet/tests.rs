@@ -273,6 +273,32 @@ async fn what_was_heard_later_stays() {
 }
 
 #[tokio::test]
+async fn many_are_heard_of_at_once_each_as_it_was() {
+    let store = new_store(module_path!()).await;
+    for n in 1..=7 {
+        store.put_amphora(&record(n)).await.unwrap();
+    }
+    let heard = |n: u32| Heard {
+        amphora: amphora(n.into()),
+        at: at(n.into()),
+        run: n.is_multiple_of(2).then(|| {
+            let boot = BootId::new(Uuid::from_u128(n.into()));
+            (boot, "1.0".to_owned(), n)
+        }),
+    };
+    // One of them is not known.
+    let all: Vec<_> = (1..=8).map(heard).collect();
+    store.note_heard(&all).await.unwrap();
+    let found = store.amphorae().await.unwrap();
+    assert_eq!(found.len(), 7);
+    for record in found {
+        let heard = all.iter().find(|heard| heard.amphora == record.id).unwrap();
+        assert_eq!(record.last_seen, Some(heard.at));
+        assert_eq!(record.pid, heard.run.as_ref().map(|(.., pid)| *pid));
+    }
+}
+
+#[tokio::test]
 async fn of_two_places_each_moves_alone_and_neither_to_where_the_other_is() {
     let store = with_load_balancers(1).await;
     for n in 1..=3 {

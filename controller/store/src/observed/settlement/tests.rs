@@ -364,3 +364,65 @@ async fn whoever_knows_less_overwrites_nothing() {
     let operating = view.unwrap().unwrap().observed.operating;
     assert_eq!(operating, only(OperatingStatus::Degraded));
 }
+
+#[tokio::test]
+async fn statuses_are_those_of_the_views_and_views_can_be_had_of_some() {
+    let store = store_with(5).await;
+    let one = BTreeMap::from([(lb_id(1).uuid(), OperatingStatus::Degraded)]);
+    for (lb, outcome) in [(1, Outcome::Applied), (2, Outcome::Failed)] {
+        let mut settlement = settlement(lb, Generation::FIRST, outcome);
+        if outcome == Outcome::Failed {
+            settlement.errors.insert(lb_id(lb).uuid(), reason());
+        }
+        assert_eq!(store.settle(&settlement).await.unwrap(), Settled::Done);
+    }
+    store
+        .put_operating(lb_id(1), &one, at(1), at(1))
+        .await
+        .unwrap();
+    let mut standings = store.standings().await.unwrap();
+    standings.sort_by_key(|standing| standing.load_balancer);
+    assert_eq!(standings.len(), 5);
+    for standing in standings {
+        let id = standing.load_balancer;
+        let view = store.view(ResourceId::LoadBalancer(id)).await.unwrap();
+        let view = view.unwrap();
+        let row = &view.tree.load_balancer;
+        let operating = view.observed.operating.get(&id.uuid()).copied();
+        assert_eq!(
+            (standing.provisioning, standing.operating),
+            (
+                view.provisioning_status(id.uuid(), row),
+                operating.unwrap_or(OperatingStatus::Offline)
+            )
+        );
+    }
+    // One is not there.
+    let ids = [4, 1, 9, 2].map(lb_id);
+    let mut views = store.views_among(&ids).await.unwrap();
+    views.sort_by_key(|view| view.tree.id());
+    let expected = [
+        view(&store, 1).await,
+        view(&store, 2).await,
+        view(&store, 4).await,
+    ];
+    let mut expected = Vec::from(expected);
+    expected.sort_by_key(|view| view.tree.id());
+    assert_eq!(views, expected);
+    assert_eq!(store.views_among(&[]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn many_are_made_due_at_once() {
+    let store = store_with(7).await;
+    for lb in 0..7 {
+        let settled = settlement(lb, Generation::FIRST, Outcome::Applied);
+        assert_eq!(store.settle(&settled).await.unwrap(), Settled::Done);
+    }
+    let ids: Vec<_> = (0..7).map(lb_id).collect();
+    store.make_due(&ids[..6], at(5)).await.unwrap();
+    // Sooner, but not later.
+    store.make_due(&ids[..1], at(9)).await.unwrap();
+    assert_eq!(store.due(at(4), 100).await.unwrap(), []);
+    assert_eq!(store.due(at(5), 100).await.unwrap().len(), 6);
+}
