@@ -1,4 +1,5 @@
-//! Sends reports: each interval, and at once when something changed. A lost one costs nothing, since each is whole.
+//! Sends reports: each interval, and at once when something changed. A lost one costs nothing: who missed it is told all
+//! of the next.
 
 use std::{cell::RefCell, io, rc::Rc, time::Duration};
 
@@ -7,8 +8,10 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use krater_amphora_api::ReportReceipt;
+use krater_amphora_api::{Report, ReportReceipt};
+use krater_amphora_core::telling::Told;
 use rustls_pki_types::ServerName;
+use serde::Serialize;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tracing::{debug, info, warn};
@@ -38,6 +41,23 @@ pub(crate) struct Heartbeat {
 pub(crate) struct Current {
     index: usize,
     sender: Option<SendRequest<Full<Bytes>>>,
+    /// What it remembers of what it was told.
+    told: Told,
+}
+
+/// What is posted, and where to.
+#[derive(Clone)]
+struct Message {
+    path: &'static str,
+    body: Bytes,
+}
+
+impl Message {
+    fn of(path: &'static str, value: &impl Serialize) -> Self {
+        // Plain data always serializes.
+        let body = Bytes::from(serde_json::to_vec(value).unwrap_or_default());
+        Self { path, body }
+    }
 }
 
 impl Heartbeat {
@@ -88,7 +108,6 @@ impl Heartbeat {
         let Ok(report) = self.agent.report() else {
             return false;
         };
-        let body = Bytes::from(serde_json::to_vec(&report).unwrap_or_default());
         let tallies = self.housekeeper.tallies();
         let first = self.current.borrow().index;
         for offset in 0..self.controllers.len() {
@@ -96,12 +115,7 @@ impl Heartbeat {
             let Some(controller) = self.controllers.get(index) else {
                 continue;
             };
-            match timeout(
-                REPORT_TIME_MAX,
-                self.deliver(index, controller, body.clone()),
-            )
-            .await
-            {
+            match timeout(REPORT_TIME_MAX, self.tell(index, controller, &report)).await {
                 Ok(Ok(receipt)) => {
                     tallies.heartbeats_sent.inc();
                     tallies.heartbeat_last.set_to_now();
@@ -116,10 +130,46 @@ impl Heartbeat {
                     "report not taken in time"
                 ),
             }
-            self.current.borrow_mut().sender = None;
+            let mut current = self.current.borrow_mut();
+            current.sender = None;
+            current.told.forget();
         }
         tallies.heartbeats_failed.inc();
         false
+    }
+
+    /// Tells a controller what changed, if it remembers the report before, or else everything.
+    async fn tell(
+        &self,
+        index: usize,
+        controller: &Controller,
+        report: &Report,
+    ) -> Result<ReportReceipt, ReportError> {
+        let changes = {
+            let mut current = self.current.borrow_mut();
+            if current.index != index {
+                current.told.forget();
+            }
+            current.told.changes(report)
+        };
+        if let Some(changes) = changes {
+            let message = Message::of("/v1/reports/changes", &changes);
+            match self.deliver(index, controller, message).await {
+                Ok(receipt) => {
+                    let told = &mut self.current.borrow_mut().told;
+                    told.note_changes(report.clone(), &receipt);
+                    return Ok(receipt);
+                }
+                // It does not remember: it was started anew, was told something else since, or is of before.
+                Err(ReportError::Status(StatusCode::CONFLICT | StatusCode::NOT_FOUND)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let message = Message::of("/v1/reports", report);
+        let receipt = self.deliver(index, controller, message).await?;
+        let told = &mut self.current.borrow_mut().told;
+        told.note_report(report.clone(), &receipt);
+        Ok(receipt)
     }
 
     /// Sends over the open connection if there is one; one that turns out to be dead is replaced, once.
@@ -127,7 +177,7 @@ impl Heartbeat {
         &self,
         index: usize,
         controller: &Controller,
-        body: Bytes,
+        message: Message,
     ) -> Result<ReportReceipt, ReportError> {
         let kept = {
             let mut current = self.current.borrow_mut();
@@ -137,13 +187,17 @@ impl Heartbeat {
                 None
             }
         };
-        if let Some(sender) = kept.filter(|sender| !sender.is_closed())
-            && let Ok(receipt) = self.exchange(index, sender, controller, body.clone()).await
-        {
-            return Ok(receipt);
+        if let Some(sender) = kept.filter(|sender| !sender.is_closed()) {
+            let exchange = self.exchange(index, sender, controller, message.clone());
+            match exchange.await {
+                Ok(receipt) => return Ok(receipt),
+                // Somebody answered.
+                Err(error @ ReportError::Status(_)) => return Err(error),
+                Err(_) => {}
+            }
         }
         let sender = self.connect(controller).await?;
-        self.exchange(index, sender, controller, body).await
+        self.exchange(index, sender, controller, message).await
     }
 
     async fn connect(
@@ -178,11 +232,11 @@ impl Heartbeat {
         index: usize,
         mut sender: SendRequest<Full<Bytes>>,
         controller: &Controller,
-        body: Bytes,
+        message: Message,
     ) -> Result<ReportReceipt, ReportError> {
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(Full::new(message.body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = http::Uri::from_static("/v1/reports");
+        *request.uri_mut() = http::Uri::from_static(message.path);
         let host = authority(controller);
         let headers = request.headers_mut();
         headers.insert(header::HOST, host.parse().map_err(|_| ReportError::Name)?);
@@ -201,13 +255,14 @@ impl Heartbeat {
             .await
             .map_err(|error| ReportError::Body(error.to_string()))?
             .to_bytes();
+        // One that wants to be told all of it is to be told over the same connection.
+        if status.is_success() || status == StatusCode::CONFLICT {
+            let mut current = self.current.borrow_mut();
+            (current.index, current.sender) = (index, Some(sender));
+        }
         if !status.is_success() {
             return Err(ReportError::Status(status));
         }
-        *self.current.borrow_mut() = Current {
-            index,
-            sender: Some(sender),
-        };
         // Lenient (I9): an answer we cannot read is still an answer.
         Ok(serde_json::from_slice(&body).unwrap_or_default())
     }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -303,13 +303,12 @@ impl Foundation {
             zones: zone_names(config),
             topology: config.turns.topology,
         }));
-        let intake = Arc::new(Intake {
-            known: known.clone(),
-            hosts: Arc::clone(&hosts),
-            fleet: Arc::clone(&fleet),
-            reconciler: Arc::clone(&reconciler),
-            judged: Mutex::default(),
-        });
+        let intake = Arc::new(Intake::new(
+            known.clone(),
+            Arc::clone(&hosts),
+            Arc::clone(&fleet),
+            Arc::clone(&reconciler),
+        ));
         let (trail, refusals) = Trail::begin(Arc::clone(&known.metrics));
         Ok(Self {
             trail,

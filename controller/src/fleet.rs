@@ -261,10 +261,10 @@ impl Fleet {
         let sight = |(id, amphora): (AmphoraId, Arc<Amphora>)| {
             let host = amphora.record().host;
             let record = self.parts.hosts.named(&host);
-            let status = self.status(id);
+            let status = self.presence(id);
             let heard = match &record {
                 Some(record) => {
-                    let of_host = self.parts.hosts.status(record);
+                    let of_host = self.parts.hosts.presence(record);
                     status == AmphoraStatus::Allocated || of_host == AmphoraStatus::Allocated
                 }
                 // One that is only just starting was not heard of yet.
@@ -288,6 +288,18 @@ impl Fleet {
             .known
             .sightings
             .status(id, clock::now(), self.parts.silence)
+    }
+
+    /// [`Fleet::status`] to the moment: whoever asks has just read what other controllers heard.
+    fn presence(&self, id: AmphoraId) -> AmphoraStatus {
+        let sightings = &self.parts.known.sightings;
+        sightings.presence(id, clock::now(), self.parts.silence)
+    }
+
+    /// Whether an amphora that nobody had heard of for so long may have counted as lost soon: others are to be told at once
+    /// that it was heard of. They write down each second whom they hear of otherwise.
+    pub(crate) fn is_long(&self, pause: Duration) -> bool {
+        pause + 2 * SWEEP_INTERVAL > self.parts.silence
     }
 
     /// Why the amphora could not be started, while that is so.

@@ -30,7 +30,7 @@ use crate::{
     board::Board,
     cause::chain,
     chance, clock,
-    limits::{HOST_EVENTS_MAX, HOST_WRITE_INTERVAL, SWEEP_INTERVAL},
+    limits::{HEARSAY_LAG_MAX, HOST_EVENTS_MAX, HOST_WRITE_INTERVAL, SWEEP_INTERVAL},
     neighbours::{Duty, Neighbours},
     pki::{
         Authority, PkiError,
@@ -307,7 +307,9 @@ impl Hosts {
         };
         let facts = report.facts.clone();
         *lock(&host.report) = Some(report);
-        let is_due = lock(&host.written).is_none_or(|at| at.elapsed() >= HOST_WRITE_INTERVAL);
+        // Often enough for other controllers, and at once after a pause: by this they tell who is lost.
+        let interval = HOST_WRITE_INTERVAL.min(self.parts.silence / 5);
+        let is_due = lock(&host.written).is_none_or(|at| at.elapsed() >= interval);
         if is_news || is_due {
             let begun = Instant::now();
             match self.parts.store.note_host(host.id, &facts, now).await {
@@ -353,15 +355,24 @@ impl Hosts {
         records
     }
 
-    /// Whether a host is there.
+    /// Whether a host is there, as it is shown: what other controllers hear comes late.
     pub(crate) fn status(&self, record: &HostRecord) -> AmphoraStatus {
+        let lag = match self.parts.neighbours.may_be() {
+            true => HEARSAY_LAG_MAX,
+            false => Duration::ZERO,
+        };
+        self.judge(record, self.parts.silence + lag)
+    }
+
+    /// Whether a host is there, to the moment: right after [`Hosts::learn`].
+    pub(crate) fn presence(&self, record: &HostRecord) -> AmphoraStatus {
+        self.judge(record, self.parts.silence)
+    }
+
+    fn judge(&self, record: &HostRecord, silence: Duration) -> AmphoraStatus {
         // Who was never heard of is expected from the beginning on.
         let heard = record.last_seen.unwrap_or(record.enrolled_at);
-        liveness::judge(
-            Some(heard.max(self.since)),
-            clock::now(),
-            self.parts.silence,
-        )
+        liveness::judge(Some(heard.max(self.since)), clock::now(), silence)
     }
 
     /// The host of this name, as amphorae are written down to be on it.
@@ -414,7 +425,7 @@ impl Hosts {
 
     /// Whether the host is given up: what is to end there counts as ended.
     fn is_given_up(&self, host: &Host) -> bool {
-        if self.status(&host.record()) != AmphoraStatus::Error {
+        if self.presence(&host.record()) != AmphoraStatus::Error {
             host.given_up.store(false, Ordering::Release);
         }
         host.given_up.load(Ordering::Acquire)

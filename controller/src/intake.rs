@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use axum::{
@@ -14,11 +17,13 @@ use axum::{
     routing::post,
 };
 use http::{StatusCode, header};
-use krater_amphora_api::{AmphoraId, Generation, LoadBalancerId, Report, ReportReceipt};
+use krater_amphora_api::{
+    AmphoraId, Generation, LoadBalancerId, Report, ReportChanges, ReportReceipt,
+};
 use krater_controller_core::query::{AmphoraStatus, ResourceId};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, Semaphore, mpsc},
     time::{MissedTickBehavior, interval},
 };
 
@@ -31,21 +36,27 @@ use crate::{
     fleet::Fleet,
     hosts::Hosts,
     knowledge::Knowledge,
-    limits::{REPORT_BYTES_MAX, SWEEP_INTERVAL, TALLY_WRITE_INTERVAL},
+    limits::{CATCH_UPS_MAX, REPORT_BYTES_MAX, SWEEP_INTERVAL, TALLY_WRITE_INTERVAL},
     realm,
     reconcile::{Agents as _, Reconciler, Urgency},
     serve::Peer,
-    sightings::Gap,
+    sightings::{Gap, News},
 };
 
 /// The place where reports arrive.
 pub(crate) struct Intake {
-    pub(crate) known: Knowledge,
-    pub(crate) hosts: Arc<Hosts>,
-    pub(crate) fleet: Arc<Fleet>,
-    pub(crate) reconciler: Arc<Reconciler>,
+    known: Knowledge,
+    hosts: Arc<Hosts>,
+    fleet: Arc<Fleet>,
+    reconciler: Arc<Reconciler>,
     /// The status of each amphora when it was last judged.
-    pub(crate) judged: Mutex<HashMap<AmphoraId, AmphoraStatus>>,
+    judged: Mutex<HashMap<AmphoraId, AmphoraStatus>>,
+    /// Told when what was heard is to be written down at once: after a pause others may be about to give an amphora up.
+    write_now: Notify,
+    /// Whether what was counted is to be written down too.
+    is_anew: AtomicBool,
+    /// Who looks up what others counted takes a turn: after a start all come at once, and tenants would wait behind them.
+    catching_up: Semaphore,
 }
 
 /// Why a report is not taken.
@@ -57,13 +68,36 @@ pub(crate) enum NotTaken {
     /// The sender is not one of ours any more.
     #[error("this controller has no such amphora")]
     Unknown,
+    /// What the changes follow is not what is known here.
+    #[error("it is not remembered here what these changes follow: all of it is to be told")]
+    NotFollowing,
 }
 
 impl Intake {
+    /// One that nobody has reported to.
+    pub(crate) fn new(
+        known: Knowledge,
+        hosts: Arc<Hosts>,
+        fleet: Arc<Fleet>,
+        reconciler: Arc<Reconciler>,
+    ) -> Self {
+        Self {
+            known,
+            hosts,
+            fleet,
+            reconciler,
+            judged: Mutex::default(),
+            write_now: Notify::new(),
+            is_anew: AtomicBool::new(false),
+            catching_up: Semaphore::new(CATCH_UPS_MAX),
+        }
+    }
+
     /// The routes that amphorae post to.
     pub(crate) fn router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/v1/reports", post(receive))
+            .route("/v1/reports/changes", post(receive_changes))
             .merge(hosts::router())
             .with_state(Arc::clone(self))
     }
@@ -74,48 +108,73 @@ impl Intake {
         from: AmphoraId,
         report: Report,
     ) -> Result<ReportReceipt, NotTaken> {
-        if report.info.amphora != from {
-            return Err(NotTaken::Foreign);
-        }
-        if !self.fleet.has(from) {
-            return Err(NotTaken::Unknown);
-        }
+        self.see_who(from, report.info.amphora)?;
         let gap = self.catch_up(from, &report).await;
         let news = self.known.placements.with(from, |placed| {
             let sightings = &self.known.sightings;
             sightings.take_after(report, placed, clock::now(), gap)
         });
         let Some(news) = news else {
-            self.known
-                .metrics
-                .reports
-                .with_label_values(&["late"])
-                .inc();
+            self.count("late");
             return Ok(ReportReceipt::default());
         };
-        self.known
-            .metrics
-            .reports
-            .with_label_values(&["taken"])
-            .inc();
-        for id in news.changed {
-            self.reconciler.poke(id, Urgency::Background);
+        self.count("taken");
+        Ok(self.follow_up(from, news))
+    }
+
+    /// Takes what changed since a report from the amphora whose certificate was shown.
+    pub(crate) fn take_changes(
+        self: &Arc<Self>,
+        from: AmphoraId,
+        changes: ReportChanges,
+    ) -> Result<ReportReceipt, NotTaken> {
+        self.see_who(from, changes.amphora)?;
+        let news = self.known.placements.with(from, |placed| {
+            let sightings = &self.known.sightings;
+            sightings.take_changes(changes, placed, clock::now())
+        });
+        let news = news.ok_or(NotTaken::NotFollowing)?;
+        self.count("followed");
+        Ok(self.follow_up(from, news))
+    }
+
+    /// Whether it is one of ours, and speaks of itself.
+    fn see_who(&self, from: AmphoraId, named: AmphoraId) -> Result<(), NotTaken> {
+        if named != from {
+            return Err(NotTaken::Foreign);
         }
+        if !self.fleet.has(from) {
+            return Err(NotTaken::Unknown);
+        }
+        Ok(())
+    }
+
+    /// Does what follows from news.
+    fn follow_up(self: &Arc<Self>, from: AmphoraId, news: News) -> ReportReceipt {
+        let is_awaited = news.pause.is_none_or(|pause| self.fleet.is_long(pause));
         if news.booted {
             tracing::info!(amphora = %from, "amphora reported for the first time in this run of it");
-            let intake = Arc::clone(self);
-            realm::spawn(async move {
-                // What the run before counted is said by nobody again.
-                intake.write_tallies().await;
-                intake.write_heard().await;
-            });
+            // What the run before counted is said by nobody again.
+            self.is_anew.store(true, Ordering::Release);
         }
+        if is_awaited || news.booted {
+            self.write_now.notify_one();
+        }
+        self.reconciler.poke_all(from, news.changed);
         if !news.strangers.is_empty() {
             let intake = Arc::clone(self);
             realm::spawn(async move { intake.expel(from, news.strangers).await });
         }
         self.judge(from);
-        Ok(ReportReceipt::default())
+        ReportReceipt {
+            again: false,
+            remembers: true,
+        }
+    }
+
+    fn count(&self, outcome: &str) {
+        let reports = &self.known.metrics.reports;
+        reports.with_label_values(&[outcome]).inc();
     }
 
     /// Takes the reports of amphorae that were just connected to, for ever.
@@ -132,13 +191,20 @@ impl Intake {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut written = tokio::time::Instant::now();
         loop {
-            ticks.tick().await;
-            if self.known.neighbours.may_be() {
+            let is_tick = tokio::select! {
+                biased;
+                _ = ticks.tick() => true,
+                () = self.write_now.notified() => false,
+            };
+            let is_anew = self.is_anew.swap(false, Ordering::AcqRel);
+            if is_anew || self.known.neighbours.may_be() {
                 // They judge by it who is silent.
                 self.write_heard().await;
             }
-            self.fleet.ids().into_iter().for_each(|id| self.judge(id));
-            if written.elapsed() >= TALLY_WRITE_INTERVAL {
+            if is_tick {
+                self.fleet.ids().into_iter().for_each(|id| self.judge(id));
+            }
+            if is_anew || written.elapsed() >= TALLY_WRITE_INTERVAL {
                 written = tokio::time::Instant::now();
                 self.write_tallies().await;
             }
@@ -157,6 +223,8 @@ impl Intake {
         if !self.known.neighbours.may_be() || !sightings.has_gap(report) {
             return Gap::None;
         }
+        // Nobody closes it.
+        let _turn = self.catching_up.acquire().await;
         match self.known.store.tallies_by_amphora(from).await {
             Ok(tallies) => sightings.restore(tallies),
             Err(error) => {
@@ -196,9 +264,8 @@ impl Intake {
         } else {
             tracing::info!(amphora = %id, "amphora is heard of again");
         }
-        for load_balancer in self.known.placements.on(id) {
-            self.reconciler.poke(load_balancer, Urgency::Background);
-        }
+        let carried = self.known.placements.on(id);
+        self.reconciler.poke_all(id, carried);
     }
 
     async fn write_heard(&self) {
@@ -237,48 +304,63 @@ impl Intake {
 }
 
 async fn receive(State(intake): State<Arc<Intake>>, request: Request) -> Response {
+    match read(&intake, request).await {
+        Ok((from, report)) => answer_to(&intake, from, intake.take(from, report).await),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn receive_changes(State(intake): State<Arc<Intake>>, request: Request) -> Response {
+    match read(&intake, request).await {
+        Ok((from, changes)) => answer_to(&intake, from, intake.take_changes(from, changes)),
+        Err(refusal) => refusal,
+    }
+}
+
+/// Who asks, and what.
+async fn read<T: DeserializeOwned>(
+    intake: &Intake,
+    request: Request,
+) -> Result<(AmphoraId, T), Response> {
     let peer = request
         .extensions()
         .get::<Peer>()
         .and_then(|peer| peer.amphora);
     let refuse = |status, message: &str| {
-        intake
-            .known
-            .metrics
-            .reports
-            .with_label_values(&["refused"])
-            .inc();
+        intake.count("refused");
         answer(status, &Message { message })
     };
     let Some(from) = peer else {
-        return refuse(StatusCode::FORBIDDEN, "only amphorae report here");
+        return Err(refuse(StatusCode::FORBIDDEN, "only amphorae report here"));
     };
-    let body = match to_bytes(request.into_body(), REPORT_BYTES_MAX).await {
-        Ok(body) => body,
-        Err(error) => {
-            return refuse(
-                StatusCode::BAD_REQUEST,
-                &format!("the report cannot be read: {error}"),
-            );
-        }
+    let body = to_bytes(request.into_body(), REPORT_BYTES_MAX)
+        .await
+        .map_err(|error| {
+            let why = format!("the report cannot be read: {error}");
+            refuse(StatusCode::BAD_REQUEST, &why)
+        })?;
+    let asked = serde_json::from_slice(&body).map_err(|error| {
+        tracing::warn!(amphora = %from, %error, "a report cannot be understood");
+        let why = format!("the report cannot be understood: {error}");
+        refuse(StatusCode::BAD_REQUEST, &why)
+    })?;
+    Ok((from, asked))
+}
+
+fn answer_to(intake: &Intake, from: AmphoraId, taken: Result<ReportReceipt, NotTaken>) -> Response {
+    let error = match taken {
+        Ok(receipt) => return answer(StatusCode::OK, &receipt),
+        Err(error) => error,
     };
-    let report: Report = match serde_json::from_slice(&body) {
-        Ok(report) => report,
-        Err(error) => {
-            tracing::warn!(amphora = %from, %error, "a report cannot be understood");
-            return refuse(
-                StatusCode::BAD_REQUEST,
-                &format!("the report cannot be understood: {error}"),
-            );
-        }
-    };
-    match intake.take(from, report).await {
-        Ok(receipt) => answer(StatusCode::OK, &receipt),
-        Err(error) => {
-            tracing::warn!(amphora = %from, %error, "a report was refused");
-            refuse(StatusCode::FORBIDDEN, &error.to_string())
-        }
+    let message = error.to_string();
+    let message = Message { message: &message };
+    if error == NotTaken::NotFollowing {
+        tracing::debug!(amphora = %from, "an amphora is to tell all of it");
+        intake.count("not_following");
+        return answer(StatusCode::CONFLICT, &message);
     }
+    tracing::warn!(amphora = %from, %error, "a report was refused");
+    answer(StatusCode::FORBIDDEN, &message)
 }
 
 #[derive(Serialize)]

@@ -13,6 +13,10 @@ pub(crate) const SETTLE_WAIT_MAX: Duration = Duration::from_millis(300);
 pub(crate) const RECONCILES_URGENT_MAX: usize = 32;
 /// Load balancers attended to at once because of a report or the sweep: few, so that tenants' changes go first.
 pub(crate) const RECONCILES_BACKGROUND_MAX: usize = 4;
+/// Load balancers with news of one amphora that are looked at together: of fewer, as a rule, there is something to do.
+pub(crate) const GLANCE_MIN: usize = 4;
+/// Amphorae whose load balancers are looked at together at once: each keeps a connection to the database and a thread busy.
+pub(crate) const GLANCES_MAX: usize = 1;
 /// Load balancers taken from the store by one sweep; the next one is a second away.
 pub(crate) const SWEEP_MAX: u32 = 10_000;
 /// Times one attendance plans anew after what it planned before was done: creating takes two.
@@ -76,6 +80,8 @@ pub(crate) const REPAIR_WINDOW: Duration = Duration::from_secs(60);
 /// What happened to a host that is remembered, the newest of it.
 pub(crate) const HOST_EVENTS_MAX: usize = 20;
 
+/// Amphorae of which it is looked up at once what they told others.
+pub(crate) const CATCH_UPS_MAX: usize = 2;
 /// How old tallies in the database may be. A crash costs nothing: amphorae report absolute counts.
 pub(crate) const TALLY_WRITE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long an amphora may report a load balancer that is not placed on it before it is told to let go: a push, a
@@ -96,6 +102,11 @@ pub(crate) const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 /// By how much what other controllers heard of an amphora may be older than it is shown: they write it down each second
 /// and it is read each second.
 pub(crate) const HEARSAY_AGE_MAX: Duration = Duration::from_secs(3);
+/// By how much what another controller heard may be older when it is read: it is written down each second, and read each
+/// second.
+pub(crate) const HEARSAY_LAG_MAX: Duration = Duration::from_secs(2);
+/// How long what another controller heard after a pause may be under way to the database, where it is written at once.
+pub(crate) const HEARSAY_UNDER_WAY_MAX: Duration = Duration::from_millis(100);
 /// Times a place is looked for again because other controllers placed something there first.
 pub(crate) const PLACE_RACES_MAX: u32 = 10;
 /// How long a load balancer on an amphora of another host that is not connected is left to controllers that reach it.

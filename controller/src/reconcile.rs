@@ -37,8 +37,8 @@ use crate::{
     clock,
     knowledge::Knowledge,
     limits::{
-        LEASE_PAUSE_MAX, RECONCILES_BACKGROUND_MAX, RECONCILES_URGENT_MAX, SWEEP_INTERVAL,
-        SWEEP_MAX,
+        GLANCES_MAX, LEASE_PAUSE_MAX, RECONCILES_BACKGROUND_MAX, RECONCILES_URGENT_MAX,
+        SWEEP_INTERVAL, SWEEP_MAX,
     },
     neighbours::Duty,
     realm,
@@ -46,6 +46,7 @@ use crate::{
 };
 
 mod converge;
+mod glance;
 mod lead;
 mod refresh;
 mod renewal;
@@ -129,6 +130,7 @@ pub(crate) struct Reconciler {
     waits: Mutex<HashMap<LoadBalancerId, Instant>>,
     urgent: Semaphore,
     background: Semaphore,
+    glances: Semaphore,
 }
 
 /// What a reconciler is made of.
@@ -185,6 +187,7 @@ impl Reconciler {
             waits: Mutex::default(),
             urgent: Semaphore::new(RECONCILES_URGENT_MAX),
             background: Semaphore::new(RECONCILES_BACKGROUND_MAX),
+            glances: Semaphore::new(GLANCES_MAX),
         })
     }
 

@@ -8,7 +8,7 @@ use krater_controller_core::{
     query::AmphoraStatus,
     repair::{self, Budget, Held, Spent},
 };
-use krater_controller_store::StoreError;
+use krater_controller_store::{HostRecord, StoreError};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
@@ -61,8 +61,11 @@ impl Repair {
             if !self.hosts.is_attending() {
                 continue;
             }
-            self.tell_statuses();
-            if let Err(error) = self.look().await {
+            let looked = async {
+                self.tell_statuses().await?;
+                self.look().await
+            };
+            if let Err(error) = looked.await {
                 self.known.metrics.store_errors.inc();
                 tracing::error!(error = %chain(&error), "what is lost could not be given up; it is tried again");
             }
@@ -107,9 +110,17 @@ impl Repair {
     }
 
     /// Tells, once, when hosts fall silent and are heard of again.
-    fn tell_statuses(&mut self) {
+    async fn tell_statuses(&mut self) -> Result<(), StoreError> {
+        let is_news = |record: &HostRecord| {
+            self.hosts.presence(record) == AmphoraStatus::Error
+                && self.statuses.get(&record.id.to_string()) != Some(&AmphoraStatus::Error)
+        };
+        if self.hosts.records().iter().any(is_news) {
+            // Others may have heard of it.
+            self.hosts.learn().await?;
+        }
         for record in self.hosts.records() {
-            let (name, status) = (record.id.to_string(), self.hosts.status(&record));
+            let (name, status) = (record.id.to_string(), self.hosts.presence(&record));
             let before = self.statuses.insert(name.clone(), status);
             let is_silent = status == AmphoraStatus::Error;
             if is_silent == (before == Some(AmphoraStatus::Error)) {
@@ -127,6 +138,7 @@ impl Repair {
                 self.hosts.note(&name, "it is heard of again".to_owned());
             }
         }
+        Ok(())
     }
 
     /// Tells, once, why nobody is given up.

@@ -13,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 use krater_amphora_api::{
     AmphoraId, BootId, Counters, Generation, Info, ListenerId, LoadBalancerId, LoadBalancerReport,
-    Report,
+    Report, ReportChanges,
 };
 use krater_controller_core::{
     liveness,
@@ -22,16 +22,17 @@ use krater_controller_core::{
 };
 use krater_controller_store::ListenerTally;
 
-use crate::limits::HEARSAY_AGE_MAX;
-
+mod compare;
+mod failures;
 mod hearsay;
+mod tallies;
 mod trust;
 
-use crate::clock;
-
-mod failures;
-
-use failures::{Failures, Recent};
+use self::{
+    failures::{Failures, Recent},
+    tallies::Tallies,
+};
+use crate::{clock, limits::HEARSAY_AGE_MAX};
 
 /// All that amphorae said.
 #[derive(Default)]
@@ -42,7 +43,7 @@ pub(crate) struct Sightings {
 #[derive(Default)]
 struct Inner {
     amphorae: BTreeMap<AmphoraId, Sighting>,
-    tallies: BTreeMap<ListenerId, BTreeMap<AmphoraId, Counted>>,
+    tallies: Tallies,
     failures: Failures,
 }
 
@@ -57,18 +58,24 @@ struct Sighting {
     spoke: Option<Timestamp>,
     /// When another controller heard of it last, as far as is known.
     hearsay: Option<Timestamp>,
+    /// When that was read, as the own clock was then.
+    hearsay_read: Option<Timestamp>,
     /// `last_seen` as it was last written down.
     written: Option<Timestamp>,
     metrics_port: Option<u16>,
     load_balancers: BTreeMap<LoadBalancerId, Seen>,
     /// Placed here, and known to be absent.
     missing: BTreeSet<LoadBalancerId>,
-    /// Here, and not placed here; since when.
-    strangers: BTreeMap<LoadBalancerId, Timestamp>,
+    /// Here, and not placed here.
+    strangers: BTreeMap<LoadBalancerId, Stranger>,
+    /// Whether all that is here is what it said in the report of that number, but for what a push told better.
+    is_whole: bool,
 }
 
 struct Seen {
     report: LoadBalancerReport,
+    /// The report that named it last, or changes that were told instead of one; 0: none has yet.
+    said_in: u64,
     /// The last report that was in when a push was answered with this: the next one may have been written before
     /// the push and must not overrule it.
     pushed_after: Option<u64>,
@@ -76,9 +83,12 @@ struct Seen {
     at: Timestamp,
 }
 
-struct Counted {
-    tally: Tally,
-    written: bool,
+#[derive(Clone, Copy)]
+struct Stranger {
+    since: Timestamp,
+    generation: Generation,
+    /// As [`Seen::said_in`].
+    said_in: u64,
 }
 
 /// What is new in a report.
@@ -90,6 +100,8 @@ pub(crate) struct News {
     pub(crate) strangers: Vec<(LoadBalancerId, Generation)>,
     /// Whether it is another run of the process than before, or the first that is heard of.
     pub(crate) booted: bool,
+    /// For how long nobody had heard of the amphora before; none if nobody ever had.
+    pub(crate) pause: Option<Duration>,
 }
 
 /// Whether reports came in between that went elsewhere.
@@ -119,23 +131,7 @@ impl Sightings {
 
     /// Takes tallies from the store, of which others may have counted some further.
     pub(crate) fn restore(&self, tallies: Vec<ListenerTally>) {
-        let mut inner = self.lock();
-        for ListenerTally {
-            listener,
-            amphora,
-            tally,
-        } in tallies
-        {
-            let of_listener = inner.tallies.entry(listener).or_default();
-            let is_behind = |counted: &Counted| counted.tally.progress() < tally.progress();
-            if of_listener.get(&amphora).is_none_or(is_behind) {
-                let counted = Counted {
-                    tally,
-                    written: true,
-                };
-                of_listener.insert(amphora, counted);
-            }
-        }
+        self.lock().tallies.restore(tallies);
     }
 
     /// [`Sightings::take_after`] of a report that follows the one before.
@@ -164,35 +160,25 @@ impl Sightings {
             tallies,
             failures,
         } = &mut *inner;
-        let sighting = amphorae.entry(report.info.amphora).or_default();
-        let booted = sighting
-            .info
-            .as_ref()
-            .is_none_or(|info| info.boot != report.info.boot);
+        let Info { amphora, boot, .. } = report.info;
+        let sighting = amphorae.entry(amphora).or_default();
+        let booted = sighting.boot() != Some(boot);
         let late = if booted {
-            sighting.is_over(report.info.boot, now)
+            sighting.is_over(boot, now)
         } else {
             report.sequence <= sighting.sequence
         };
         if late {
             return None;
         }
-        // It is believed about what is placed on it, and nothing else.
-        let believed = report.load_balancers.iter();
-        for load_balancer in believed.filter(|said| placed.contains(&said.id)) {
-            let Info { amphora, boot, .. } = report.info;
-            let seen = sighting.load_balancers.get(&load_balancer.id);
-            // Written before a change that is in force: it may name listeners that are gone, and would have them
-            // remembered for ever. What it counts the next one counts too.
-            if seen.is_some_and(|seen| load_balancer.generation < seen.report.generation) {
-                continue;
-            }
-            count_all(tallies, amphora, boot, load_balancer);
+        for load_balancer in sighting.believed(&report.load_balancers, placed) {
+            tallies.count(amphora, boot, load_balancer);
             failures.take(amphora, boot, load_balancer, now);
         }
-        failures.know(report.info.amphora);
+        failures.know(amphora);
         let mut news = News {
             booted,
+            pause: sighting.pause(now),
             ..News::default()
         };
         let all: Vec<_> = match gap {
@@ -202,6 +188,37 @@ impl Sightings {
         sighting.compare(report, placed, now, &mut news);
         news.changed
             .extend(all.iter().filter(|id| placed.contains(id)));
+        Some(news)
+    }
+
+    /// Takes what changed since a report; `None`: it is not known what that said, or what has become of it since, and all
+    /// of it is to be told.
+    pub(crate) fn take_changes(
+        &self,
+        changes: ReportChanges,
+        placed: &BTreeSet<LoadBalancerId>,
+        now: Timestamp,
+    ) -> Option<News> {
+        let mut inner = self.lock();
+        let Inner {
+            amphorae,
+            tallies,
+            failures,
+        } = &mut *inner;
+        let ReportChanges { amphora, boot, .. } = changes;
+        let sighting = amphorae.get_mut(&amphora)?;
+        if !sighting.is_followed_by(&changes, placed) {
+            return None;
+        }
+        for load_balancer in sighting.believed(&changes.load_balancers, placed) {
+            tallies.count(amphora, boot, load_balancer);
+            failures.take(amphora, boot, load_balancer, now);
+        }
+        let mut news = News {
+            pause: sighting.pause(now),
+            ..News::default()
+        };
+        sighting.follow(changes, placed, now, &mut news);
         Some(news)
     }
 
@@ -224,7 +241,7 @@ impl Sightings {
         if let Some(boot) = boot
             && (heard_from.is_none() || heard_from == Some(boot))
         {
-            count_all(tallies, amphora, boot, &report);
+            tallies.count(amphora, boot, &report);
             failures.take(amphora, boot, &report, clock::now());
         }
         // Who answers is there.
@@ -233,10 +250,13 @@ impl Sightings {
         sighting.missing.remove(&report.id);
         sighting.strangers.remove(&report.id);
         let pushed_after = Some(sighting.sequence);
+        let seen = sighting.load_balancers.get(&report.id);
+        let said_in = seen.map_or(0, |seen| seen.said_in);
         sighting.load_balancers.insert(
             report.id,
             Seen {
                 report,
+                said_in,
                 pushed_after,
                 at: now,
             },
@@ -330,12 +350,9 @@ impl Sightings {
     ) -> Counters {
         let counted: Vec<(AmphoraId, Tally)> = {
             let inner = self.lock();
-            let counted = listeners
-                .into_iter()
-                .filter_map(|listener| inner.tallies.get(&listener));
-            counted
-                .flatten()
-                .map(|(amphora, counted)| (*amphora, counted.tally))
+            let listeners = listeners.into_iter();
+            listeners
+                .flat_map(|listener| inner.tallies.of(listener))
                 .collect()
         };
         // Without the lock: who is silent is looked up here too.
@@ -352,6 +369,7 @@ impl Sightings {
     pub(crate) fn doubt(&self, amphora: AmphoraId) {
         if let Some(sighting) = self.lock().amphorae.get_mut(&amphora) {
             sighting.load_balancers.clear();
+            sighting.is_whole = false;
         }
     }
 
@@ -389,11 +407,8 @@ impl Sightings {
         let mut counted = Vec::new();
         for (id, seen) in &sighting.load_balancers {
             for listener in &seen.report.listeners {
-                let tally = inner
-                    .tallies
-                    .get(&listener.id)
-                    .and_then(|counted| counted.get(&amphora));
-                let total = tally.map_or(listener.counters, |counted| counted.tally.total());
+                let tally = inner.tallies.by(listener.id, amphora);
+                let total = tally.map_or(listener.counters, |tally| tally.total());
                 counted.push((*id, listener.id, total));
             }
         }
@@ -415,175 +430,29 @@ impl Sightings {
     pub(crate) fn forget_listeners(&self, listeners: &[ListenerId]) {
         let mut inner = self.lock();
         for listener in listeners {
-            inner.tallies.remove(listener);
+            inner.tallies.forget(*listener);
             inner.failures.forget(*listener);
         }
     }
 
     /// The tallies that are not written down yet; they count as written from now on.
     pub(crate) fn unwritten(&self) -> Vec<ListenerTally> {
-        self.unwritten_if(|_| true)
+        self.lock().tallies.take_unwritten(|_| true)
     }
 
     /// [`Sightings::unwritten`] of these listeners.
     pub(crate) fn unwritten_of(&self, listeners: &[ListenerId]) -> Vec<ListenerTally> {
-        self.unwritten_if(|listener| listeners.contains(&listener))
-    }
-
-    fn unwritten_if(&self, is_wanted: impl Fn(ListenerId) -> bool) -> Vec<ListenerTally> {
-        let mut inner = self.lock();
-        let mut unwritten = Vec::new();
-        let wanted = inner.tallies.iter_mut();
-        for (listener, counted) in wanted.filter(|(listener, _)| is_wanted(**listener)) {
-            for (amphora, counted) in counted.iter_mut().filter(|(_, counted)| !counted.written) {
-                counted.written = true;
-                unwritten.push(ListenerTally {
-                    listener: *listener,
-                    amphora: *amphora,
-                    tally: counted.tally,
-                });
-            }
-        }
-        unwritten
+        let is_wanted = |listener| listeners.contains(&listener);
+        self.lock().tallies.take_unwritten(is_wanted)
     }
 
     /// Takes it back that `tallies` were written down.
     pub(crate) fn mark_unwritten(&self, tallies: &[ListenerTally]) {
-        let mut inner = self.lock();
-        for tally in tallies {
-            let counted = inner
-                .tallies
-                .get_mut(&tally.listener)
-                .and_then(|counted| counted.get_mut(&tally.amphora));
-            if let Some(counted) = counted {
-                counted.written = false;
-            }
-        }
+        self.lock().tallies.mark_unwritten(tallies);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Sighting {
-    fn compare(
-        &mut self,
-        report: Report,
-        placed: &BTreeSet<LoadBalancerId>,
-        now: Timestamp,
-        news: &mut News,
-    ) {
-        let Report {
-            info,
-            sequence,
-            load_balancers,
-            metrics_port,
-        } = report;
-        if news.booted {
-            self.previous = self.info.as_ref().map(|info| (info.boot, now));
-        }
-        // Whether this report can have been written before the push that told us better.
-        let outrun = |seen: &Seen| {
-            !news.booted && seen.pushed_after.is_some_and(|after| sequence <= after + 1)
-        };
-        let mut before = std::mem::take(&mut self.load_balancers);
-        let mut strangers = BTreeMap::new();
-        for load_balancer in load_balancers {
-            let id = load_balancer.id;
-            if !placed.contains(&id) {
-                let since = *self.strangers.get(&id).unwrap_or(&now);
-                if now.duration_since(since).unsigned_abs() >= crate::limits::STRANGER_GRACE {
-                    news.strangers.push((id, load_balancer.generation));
-                }
-                strangers.insert(id, since);
-                continue;
-            }
-            self.missing.remove(&id);
-            let seen = match before.remove(&id) {
-                Some(seen)
-                    if load_balancer.generation < seen.report.generation && outrun(&seen) =>
-                {
-                    seen
-                }
-                Some(seen) => {
-                    if news.booted || differs(&seen.report, &load_balancer) {
-                        news.changed.push(id);
-                    }
-                    Seen {
-                        report: load_balancer,
-                        pushed_after: seen.pushed_after,
-                        at: now,
-                    }
-                }
-                None => {
-                    news.changed.push(id);
-                    Seen {
-                        report: load_balancer,
-                        pushed_after: None,
-                        at: now,
-                    }
-                }
-            };
-            self.load_balancers.insert(id, seen);
-        }
-        for (id, seen) in before {
-            if placed.contains(&id) && outrun(&seen) {
-                self.load_balancers.insert(id, seen);
-            }
-        }
-        self.missing.retain(|id| placed.contains(id));
-        for id in placed {
-            if !self.load_balancers.contains_key(id) && (self.missing.insert(*id) || news.booted) {
-                news.changed.push(*id);
-            }
-        }
-        self.info = Some(info);
-        self.sequence = sequence;
-        self.last_seen = Some(now);
-        self.spoke = Some(now);
-        self.metrics_port = metrics_port;
-        self.strangers = strangers;
-    }
-}
-
-/// Whether two reports of a load balancer differ in anything but what was counted.
-fn differs(before: &LoadBalancerReport, after: &LoadBalancerReport) -> bool {
-    let same_listeners = before.listeners.len() == after.listeners.len()
-        && before
-            .listeners
-            .iter()
-            .zip(&after.listeners)
-            .all(|(a, b)| a.id == b.id && a.state == b.state);
-    let same_pools = before.pools.len() == after.pools.len()
-        && before.pools.iter().zip(&after.pools).all(|(a, b)| {
-            a.id == b.id
-                && a.members.len() == b.members.len()
-                && a.members
-                    .iter()
-                    .zip(&b.members)
-                    .all(|(a, b)| a.id == b.id && a.health == b.health)
-        });
-    before.generation != after.generation || !same_listeners || !same_pools
-}
-
-type Tallies = BTreeMap<ListenerId, BTreeMap<AmphoraId, Counted>>;
-
-fn count_all(tallies: &mut Tallies, amphora: AmphoraId, boot: BootId, report: &LoadBalancerReport) {
-    for listener in &report.listeners {
-        let counted = tallies.entry(listener.id).or_default();
-        let previous = counted.get(&amphora).map(|counted| counted.tally);
-        let tally = tally::tally(previous.as_ref(), boot, listener.counters);
-        if previous == Some(tally) {
-            continue;
-        }
-        counted.insert(
-            amphora,
-            Counted {
-                tally,
-                written: false,
-            },
-        );
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Overrides},
     controller::{Foundation, World, compile_defaults},
     dial::Dialer,
-    intake::Intake,
+    intake::{Intake, NotTaken},
     pki::{Authority, tls::Credentials},
     trail::Trail,
 };
@@ -111,5 +111,22 @@ impl Controller {
         let report: Report = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         let taken = self.intake.take(from, report).await;
         taken.map_err(|error| error.to_string())
+    }
+
+    /// Takes what changed since a report, in the same way. `None`: it does not remember what that follows.
+    ///
+    /// # Errors
+    /// Why not, as a sentence.
+    pub async fn take_changes(
+        &self,
+        from: AmphoraId,
+        body: &[u8],
+    ) -> Result<Option<ReportReceipt>, String> {
+        let changes = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        match self.intake.take_changes(from, changes) {
+            Ok(receipt) => Ok(Some(receipt)),
+            Err(NotTaken::NotFollowing) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }

@@ -496,10 +496,13 @@ impl Run {
         let mut is_news = false;
         for spec in held.values() {
             for listener in &spec.listeners {
-                let counters = counters.entry(listener.id).or_default();
-                counters.total_connections += dice.within(0..5);
-                counters.bytes_in += dice.within(0..1_000);
-                counters.bytes_out += dice.within(0..1_000);
+                // Nobody comes to some, and nothing is told of them.
+                if dice.per_mille(500) {
+                    let counters = counters.entry(listener.id).or_default();
+                    counters.total_connections += dice.within(0..5);
+                    counters.bytes_in += dice.within(0..1_000);
+                    counters.bytes_out += dice.within(0..1_000);
+                }
                 if !is_calm && dice.per_mille(20) {
                     taken.insert(listener.id, 1);
                     is_news = true;

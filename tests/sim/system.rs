@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use krater_amphora_api::{AmphoraId, ReportReceipt, SnapshotSpec};
+use krater_amphora_api::{AmphoraId, Report, ReportReceipt, SnapshotSpec};
+use krater_amphora_core::telling::Told;
 use krater_controller::simulated::{Controller, Omission, Surroundings};
 use krater_controller_core::tree::LoadBalancerTree;
 use krater_controller_store::Store;
@@ -285,16 +286,17 @@ impl System {
 
 /// Reports for as long as the process lives, to whichever controller answers.
 async fn report(system: Arc<System>, run: Arc<Run>) {
-    let mut current = run.amphora.host;
+    let (mut current, mut told) = (run.amphora.host, Told::default());
     loop {
         run.live(system.is_calm());
-        let body = serde_json::to_vec(&run.report()).unwrap();
+        let report = run.report();
         for _ in 0..system.controllers() {
-            let delivered = deliver(&system, &run, current, body.clone());
+            let delivered = tell(&system, &run, current, &mut told, &report);
             let delivered = tokio::time::timeout(REPORT_TIME_MAX, delivered).await;
-            if matches!(delivered, Ok(Some(_))) {
+            if matches!(delivered, Ok(Some(()))) {
                 break;
             }
+            told.forget();
             current = (current + 1) % system.controllers();
         }
         tokio::select! {
@@ -305,29 +307,58 @@ async fn report(system: Arc<System>, run: Arc<Run>) {
     }
 }
 
-/// Brings one report to a controller. None if it is not taken.
+/// Tells a controller what changed, if it remembers the report before, or else everything. None if it is not taken.
+async fn tell(
+    system: &Arc<System>,
+    run: &Arc<Run>,
+    to: usize,
+    told: &mut Told,
+    report: &Report,
+) -> Option<()> {
+    if let Some(changes) = told.changes(report) {
+        let words = Words::Changes(serde_json::to_vec(&changes).unwrap());
+        if let Some(receipt) = deliver(system, run, to, words).await? {
+            told.note_changes(report.clone(), &receipt);
+            return Some(());
+        }
+    }
+    let words = Words::Report(serde_json::to_vec(report).unwrap());
+    let receipt = deliver(system, run, to, words).await??;
+    told.note_report(report.clone(), &receipt);
+    Some(())
+}
+
+/// What is brought to a controller.
+#[derive(Clone)]
+enum Words {
+    Report(Vec<u8>),
+    Changes(Vec<u8>),
+}
+
+/// Brings something to a controller. None if it is not taken; in place of a receipt if it does not remember what that
+/// follows.
 async fn deliver(
     system: &Arc<System>,
     run: &Arc<Run>,
     to: usize,
-    body: Vec<u8>,
-) -> Option<ReportReceipt> {
+    words: Words,
+) -> Option<Option<ReportReceipt>> {
     let (here, there) = (Node::Host(run.amphora.host), Node::Controller(to));
     let id = run.amphora.id;
     let arrivals = system.net.send(here, there);
     let (first, again) = arrivals.split_first().unzip();
     for after in again.unwrap_or_default() {
-        let (system, body, after) = (Arc::clone(system), body.clone(), *after);
+        let (system, words, after) = (Arc::clone(system), words.clone(), *after);
         tokio::spawn(async move {
             sleep(after).await;
-            take(&system, to, id, body).await;
+            take(&system, to, id, words).await;
         });
     }
     let Some(after) = first else {
         return std::future::pending().await;
     };
     sleep(*after).await;
-    let taken = take(system, to, id, body).await;
+    let taken = take(system, to, id, words).await;
     system.net.cross(there, here).await;
     taken
 }
@@ -336,10 +367,15 @@ async fn take(
     system: &Arc<System>,
     to: usize,
     from: AmphoraId,
-    body: Vec<u8>,
-) -> Option<ReportReceipt> {
+    words: Words,
+) -> Option<Option<ReportReceipt>> {
     let (host, controller) = system.controller(to)?;
-    let taken = host.run(async move { controller.take_report(from, &body).await });
+    let taken = host.run(async move {
+        match words {
+            Words::Report(body) => controller.take_report(from, &body).await.map(Some),
+            Words::Changes(body) => controller.take_changes(from, &body).await,
+        }
+    });
     taken.await?.ok()
 }
 

@@ -38,6 +38,22 @@ fn statistics_count_every_connection_and_never_fall_when_an_amphora_dies() {
     assert!(number(&before, "bytes_out") > 0);
     let listener = scene.api.get(&format!("listeners/{}/stats", tree.listener));
     assert!(total(&listener) > 10);
+    // Nearly all of that was told as what changed since the report before.
+    let (followed, not_following) = (reports("followed"), reports("not_following"));
+    assert!(
+        followed > not_following,
+        "{followed} followed, {not_following} did not"
+    );
+}
+
+/// How many reports of amphorae came to that.
+fn reports(outcome: &str) -> u64 {
+    let address = "127.0.0.1:9878".parse().expect("an address");
+    let text = fetch(address, "/metrics").expect("metrics").text();
+    let name = format!("krater_controller_reports_total{{outcome=\"{outcome}\"}} ");
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(&name));
+    value.map_or(0, |value| value.parse().expect("a number"))
 }
 
 fn total(stats: &Value) -> u64 {

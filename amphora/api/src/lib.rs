@@ -34,7 +34,7 @@ pub use rejection::{Applied, ApplyError, Rejection, Subject};
 pub use report::{
     AnnouncementReport, AnnouncementState, Counters, Info, LinkAddress, ListenerReport,
     ListenerState, LoadBalancerReport, MemberHealth, MemberReport, PoolReport, Report,
-    ReportReceipt,
+    ReportChanges, ReportReceipt,
 };
 pub use secret::PrivateKeyPem;
 pub use spec::{

@@ -1,4 +1,5 @@
-//! What an amphora says of itself. Reports are whole, not differences: a lost one costs nothing.
+//! What an amphora says of itself. Reports are whole, and may be followed by what changed since: a lost one costs nothing,
+//! since changes that follow nothing that is remembered are answered with the wish for all of it.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::net::IpAddr;
@@ -71,12 +72,35 @@ pub struct Report {
     pub metrics_port: Option<u16>,
 }
 
+/// What changed since a report that a controller remembers: a heartbeat of an amphora of which nearly all is as it was. All
+/// that is not named is as it was then, and so is [`Report::info`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReportChanges {
+    /// Who sends it.
+    pub amphora: AmphoraId,
+    /// This run of the process.
+    pub boot: BootId,
+    /// The number of the report, or of the changes, that these follow.
+    pub since: u64,
+    /// As [`Report::sequence`].
+    pub sequence: u64,
+    /// Load balancers of which anything is another than then, and those that came: each whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub load_balancers: Vec<LoadBalancerReport>,
+    /// Load balancers that it carries no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<LoadBalancerId>,
+}
+
 /// What a controller answers to a heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportReceipt {
     /// `true` asks for the next report at once.
     #[serde(default)]
     pub again: bool,
+    /// Whether what was said is remembered, so that the next one may say what changed since.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub remembers: bool,
 }
 
 /// One load balancer on one amphora.

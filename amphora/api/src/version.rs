@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 /// HTTPS, TLS-HELLO, PING and UDP-CONNECT monitors, L7 policies, addresses that pass from one amphora to another,
 /// members that are taken out between probes or begin slowly, rates of sources, drains of members, requests that wait for
 /// a member, access logs, addresses at which amphorae take turns, congestion control of listeners.
+///
+/// 2: reports that tell what changed since the one before, to controllers that say that they remember it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContractVersion(pub u32);
 
 impl ContractVersion {
     /// The version this crate describes.
-    pub const CURRENT: Self = Self(1);
+    pub const CURRENT: Self = Self(2);
 }

@@ -3,7 +3,7 @@
 //! ([`l7`]), whether a member is healthy ([`monitor`]), who may connect ([`gate`]), to whom a client's datagrams go
 //! ([`flow`]), what it is told if nobody takes them ([`icmp`]), what changes between two snapshots ([`transition`]),
 //! which thread serves a connection ([`spread`]), whose turn it is at an address ([`vrrp`]), what members are told of
-//! clients ([`forwarded`], [`certificate`]) and browsers of listeners ([`hsts`]).
+//! clients ([`forwarded`], [`certificate`]) and browsers of listeners ([`hsts`]), and controllers of all that ([`telling`]).
 //!
 //! Time comes in as [`time::Instant`], chance as a number; both are the edge's to take.
 #![no_std]
@@ -31,6 +31,7 @@ pub mod roster;
 pub mod snapshot;
 pub mod spread;
 pub mod succession;
+pub mod telling;
 pub mod time;
 pub mod trace;
 pub mod transition;

@@ -163,3 +163,7 @@ pub const PEERS_MAX: usize = 8;
 
 /// The shortest time between two adverts, in milliseconds: what a thread of a busy host keeps to.
 pub const ADVERT_INTERVAL_MS_MIN: u32 = 50;
+
+/// Heartbeats that tell changes alone before all is told again: whatever went wrong is right within a minute, and that
+/// costs a thirtieth of telling all each time.
+pub const CHANGES_BETWEEN_REPORTS_MAX: u32 = 30;

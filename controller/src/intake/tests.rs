@@ -28,13 +28,12 @@ impl Desk {
         let house = House::build().await;
         let folder = tempfile::tempdir().unwrap();
         let fleet = gather(&house, &folder, amphorae).await;
-        let intake = Arc::new(Intake {
-            known: house.known.clone(),
-            hosts: fleet.hosts(),
+        let intake = Arc::new(Intake::new(
+            house.known.clone(),
+            fleet.hosts(),
             fleet,
-            reconciler: Arc::clone(&house.reconciler),
-            judged: Mutex::default(),
-        });
+            Arc::clone(&house.reconciler),
+        ));
         Self {
             house,
             intake,
@@ -43,12 +42,21 @@ impl Desk {
     }
 
     async fn post(&self, from: Option<AmphoraId>, body: Vec<u8>) -> (StatusCode, String) {
+        self.post_to("/v1/reports", from, body).await
+    }
+
+    async fn post_to(
+        &self,
+        path: &str,
+        from: Option<AmphoraId>,
+        body: Vec<u8>,
+    ) -> (StatusCode, String) {
         let peer = Peer {
             address: SocketAddr::from(([127, 0, 0, 1], 1)),
             amphora: from,
             host: None,
         };
-        let mut request = Request::post("/v1/reports").body(Body::from(body)).unwrap();
+        let mut request = Request::post(path).body(Body::from(body)).unwrap();
         request.extensions_mut().insert(peer);
         let response = self.intake.router().oneshot(request).await.unwrap();
         let status = response.status();
@@ -75,8 +83,8 @@ fn report(amphora: AmphoraId) -> Report {
     }
 }
 
-fn json(report: &Report) -> Vec<u8> {
-    serde_json::to_vec(report).unwrap()
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap()
 }
 
 #[tokio::test]
@@ -117,8 +125,34 @@ async fn a_newer_report_with_fields_nobody_knows_is_taken() {
         .await;
     assert_eq!(
         (status, answer.as_str()),
-        (StatusCode::OK, "{\"again\":false}")
+        (StatusCode::OK, "{\"again\":false,\"remembers\":true}")
     );
+}
+
+#[tokio::test]
+async fn changes_are_taken_when_it_is_remembered_what_they_follow() {
+    let desk = Desk::open(1).await;
+    let own = desk.intake.fleet.ids()[0];
+    let changes = |sequence| ReportChanges {
+        amphora: own,
+        boot: report(own).info.boot,
+        since: sequence - 1,
+        sequence,
+        load_balancers: Vec::new(),
+        gone: Vec::new(),
+    };
+    let post = async |from, changes| {
+        let posted = desk.post_to("/v1/reports/changes", from, json(&changes));
+        posted.await.0
+    };
+    let other = AmphoraId::new(Uuid::from_u128(99));
+    assert_eq!(post(Some(own), changes(2)).await, StatusCode::CONFLICT);
+    desk.post(Some(own), json(&report(own))).await;
+    assert_eq!(post(Some(other), changes(2)).await, StatusCode::FORBIDDEN);
+    assert_eq!(post(None, changes(2)).await, StatusCode::FORBIDDEN);
+    assert_eq!(post(Some(own), changes(2)).await, StatusCode::OK);
+    assert_eq!(post(Some(own), changes(4)).await, StatusCode::CONFLICT);
+    assert_eq!(post(Some(own), changes(3)).await, StatusCode::OK);
 }
 
 #[tokio::test]

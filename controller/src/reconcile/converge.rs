@@ -141,7 +141,7 @@ impl Reconciler {
         left.entry(id).or_insert_with(Instant::now).elapsed() < FOREIGN_PATIENCE
     }
 
-    fn carriers(&self, id: LoadBalancerId) -> Vec<Carrier> {
+    pub(super) fn carriers(&self, id: LoadBalancerId) -> Vec<Carrier> {
         let places = self.parts.known.placements.places(id).into_iter();
         places
             .map(|(seat, amphora)| Carrier {
@@ -154,7 +154,7 @@ impl Reconciler {
     }
 
     /// Amphorae that hold it though it is placed elsewhere, or may.
-    fn strays(&self, id: LoadBalancerId) -> Vec<AmphoraId> {
+    pub(super) fn strays(&self, id: LoadBalancerId) -> Vec<AmphoraId> {
         let mut strays = self.parts.known.placements.departures(id);
         strays.extend(self.parts.known.sightings.strays(id));
         for (_, carrier) in self.parts.known.placements.places(id) {

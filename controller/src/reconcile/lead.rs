@@ -69,7 +69,7 @@ impl Reconciler {
 
     /// How the two that carry it take turns, as far as they have said where they are; what was known of one that says
     /// nothing any more holds.
-    fn turns(&self, view: &TreeView, carriers: &[Carrier]) -> Option<Turns> {
+    pub(super) fn turns(&self, view: &TreeView, carriers: &[Carrier]) -> Option<Turns> {
         let balancer = &view.tree.load_balancer.value;
         if balancer.steering.topology != Topology::ActiveStandby {
             return None;
@@ -92,7 +92,7 @@ impl Reconciler {
     }
 
     /// Whether it is on an amphora that is to go and was not told to leave it yet.
-    fn must_leave(&self, desired: &Desired, carrier: &Carrier) -> bool {
+    pub(super) fn must_leave(&self, desired: &Desired, carrier: &Carrier) -> bool {
         desired.intent == Intent::Present
             && desired.avoid != Some(carrier.amphora)
             && self.parts.agents.is_retiring(carrier.amphora)

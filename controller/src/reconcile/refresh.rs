@@ -11,7 +11,7 @@ use krater_controller_core::{
     compile,
     plan::{Outcome, Settled},
     rollup,
-    status::Reason,
+    status::{OperatingStatus, Reason},
     tree::TreeView,
 };
 use krater_controller_store::{Kept, StoreError};
@@ -98,11 +98,7 @@ impl Reconciler {
             let (reports, as_of) = self.reports_with_time(id);
             (rollup::rollup(&view.tree, &reports), as_of)
         };
-        // What is not news keeps its status, as long as its resource is there.
-        let ids: BTreeSet<Uuid> = view.tree.facts().map(|facts| facts.id.uuid()).collect();
-        let mut statuses = view.observed.operating.clone();
-        statuses.retain(|resource, _| ids.contains(resource));
-        statuses.extend(news);
+        let statuses = Self::statuses(view, news);
         if statuses == view.observed.operating {
             // Whoever hears of it now may have heard of it all the time, or believe a clock that was wrong.
             let is_in_doubt = is_silent && self.is_disputable();
@@ -122,6 +118,19 @@ impl Reconciler {
             Kept::Stale => known.sightings.is_freshest(amphora, now),
         };
         Ok(is_to_be_looked_at_again.then(|| after(HEARSAY_AGE_MAX)))
+    }
+
+    /// All operating statuses, given what is known of some: what is not news keeps its status, as long as its resource is
+    /// there.
+    pub(super) fn statuses(
+        view: &TreeView,
+        news: BTreeMap<Uuid, OperatingStatus>,
+    ) -> BTreeMap<Uuid, OperatingStatus> {
+        let ids: BTreeSet<Uuid> = view.tree.facts().map(|facts| facts.id.uuid()).collect();
+        let mut statuses = view.observed.operating.clone();
+        statuses.retain(|resource, _| ids.contains(resource));
+        statuses.extend(news);
+        statuses
     }
 
     /// Whether another controller may know better than what was just written down: reports overtake each other on their
@@ -148,7 +157,7 @@ impl Reconciler {
         errors
     }
 
-    fn reports(&self, id: LoadBalancerId) -> Vec<LoadBalancerReport> {
+    pub(super) fn reports(&self, id: LoadBalancerId) -> Vec<LoadBalancerReport> {
         self.reports_with_time(id).0
     }
 

@@ -17,6 +17,7 @@ use crate::{
     testbed::{AMPHORA, House, OTHER, new_listener},
 };
 
+mod glance;
 mod pair;
 
 fn status(view: &TreeView) -> ProvisioningStatus {

@@ -42,6 +42,12 @@ impl Failures {
         let inherited = self.inherited.get(&amphora);
         let is_old = inherited.is_some_and(|run| run.is_none_or(|run| run == boot));
         for said in &report.listeners {
+            let known = self.listeners.get(&said.id);
+            let is_heard = known.is_some_and(|listener| listener.heard.contains_key(&amphora));
+            if said.failures.is_empty() && !is_heard {
+                // Nothing is what whoever is not remembered begins with.
+                continue;
+            }
             let listener = self.listeners.entry(said.id).or_default();
             let before = listener.heard.remove(&amphora);
             let before = before.or_else(|| (!is_old).then(|| Heard::nothing(boot)));

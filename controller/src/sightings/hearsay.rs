@@ -1,12 +1,14 @@
 //! What is exchanged with other controllers by way of the store: who was heard of when, and what was counted elsewhere.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use krater_amphora_api::{AmphoraId, ListenerId, Report};
+use krater_controller_core::{liveness, query::AmphoraStatus};
 use krater_controller_store::{Heard, ListenerTally, SKEW_MAX};
 
-use super::Sightings;
+use super::{Sighting, Sightings};
+use crate::limits::{HEARSAY_LAG_MAX, HEARSAY_UNDER_WAY_MAX};
 
 impl Sightings {
     /// [`Sightings::restore`] of all there are: what was written down and is not there any more is forgotten.
@@ -15,14 +17,9 @@ impl Sightings {
             .iter()
             .map(|tally| (tally.listener, tally.amphora))
             .collect();
-        self.restore(tallies);
         let mut inner = self.lock();
-        inner.tallies.retain(|listener, of_listener| {
-            of_listener.retain(|amphora, counted| {
-                !counted.written || there.contains(&(*listener, *amphora))
-            });
-            !of_listener.is_empty()
-        });
+        inner.tallies.restore(tallies);
+        inner.tallies.retain_written(&there);
     }
 
     /// Notes when other controllers heard of an amphora. What none can have heard yet was noted by a clock that was ahead.
@@ -33,7 +30,26 @@ impl Sightings {
         // What this one wrote down itself is no hearsay.
         let at = at.filter(|_| at > sighting.written || sighting.written > Some(latest));
         let both = [sighting.hearsay, at].into_iter().flatten();
-        sighting.hearsay = both.filter(|at| *at <= latest).max();
+        let hearsay = both.filter(|at| *at <= latest).max();
+        if hearsay > sighting.hearsay {
+            sighting.hearsay_read = Some(now);
+        }
+        sighting.hearsay = hearsay;
+    }
+
+    /// Whether the amphora is there, to the moment: right after what others heard was read, and as long as they write
+    /// down at once whom they hear of after a pause ([`Sighting::pause`]). [`Sightings::status`] allows for neither.
+    pub(crate) fn presence(
+        &self,
+        amphora: AmphoraId,
+        now: Timestamp,
+        silence: Duration,
+    ) -> AmphoraStatus {
+        let last_seen = self.lock().amphorae.get_mut(&amphora).and_then(|sighting| {
+            sighting.set_back(now);
+            sighting.last_seen.max(sighting.hearsay_by_own_clock())
+        });
+        liveness::judge(last_seen, now, silence)
     }
 
     /// Whether nobody else heard of the amphora later, as far as clocks can be believed: what was heard when the own
@@ -77,5 +93,22 @@ impl Sightings {
             let boot = sighting.info.as_ref().map(|info| info.boot);
             boot != Some(report.info.boot) || report.sequence > sighting.sequence.saturating_add(1)
         })
+    }
+}
+
+impl Sighting {
+    /// For how long nobody has heard of it, as far as is known here; none if it never was heard of.
+    pub(super) fn pause(&self, now: Timestamp) -> Option<Duration> {
+        let last = self.last_seen.max(self.hearsay)?;
+        Some(Duration::try_from(now.duration_since(last)).unwrap_or_default())
+    }
+
+    /// When another controller heard of it last. Its clock tells, within what is possible: before this one read it, and
+    /// not long before.
+    fn hearsay_by_own_clock(&self) -> Option<Timestamp> {
+        let (at, read) = (self.hearsay?, self.hearsay_read?);
+        let earliest = read.checked_sub(HEARSAY_LAG_MAX).unwrap_or(read);
+        let at = at.checked_add(HEARSAY_UNDER_WAY_MAX).unwrap_or(at);
+        Some(at.clamp(earliest, read))
     }
 }

@@ -8,6 +8,8 @@ use uuid::Uuid;
 
 use super::*;
 
+mod changes;
+
 const AMPHORA: AmphoraId = AmphoraId::new(Uuid::from_u128(1));
 
 fn lb(number: u128) -> LoadBalancerId {
@@ -355,4 +357,31 @@ fn a_thousand_unchanged_load_balancers_are_compared_in_no_time() {
         "{:?}",
         began.elapsed()
     );
+}
+
+#[test]
+fn what_others_heard_counts_when_it_was_heard_as_far_as_that_is_possible() {
+    let silence = Duration::from_secs(10);
+    let is_there = |sightings: &Sightings, second| {
+        sightings.presence(AMPHORA, at(second), silence) == AmphoraStatus::Allocated
+    };
+    // Heard at 0, read at 1.
+    let sightings = Sightings::default();
+    sightings.note_hearsay(AMPHORA, Some(at(0)), at(1));
+    assert!(is_there(&sightings, 10));
+    assert!(!is_there(&sightings, 11), "no allowance for its way here");
+    let shown = sightings.status(AMPHORA, at(11), silence);
+    assert_eq!(shown, AmphoraStatus::Allocated);
+    // The other clock is behind by a minute: it was heard just before it was read all the same.
+    let sightings = Sightings::default();
+    for second in 0..100 {
+        sightings.note_hearsay(AMPHORA, Some(at(second - 60)), at(second));
+    }
+    assert!(is_there(&sightings, 106));
+    assert!(!is_there(&sightings, 108));
+    // The other clock is ahead: nobody heard of it after it was read.
+    let sightings = Sightings::default();
+    sightings.note_hearsay(AMPHORA, Some(at(20)), at(0));
+    assert!(is_there(&sightings, 10));
+    assert!(!is_there(&sightings, 11));
 }
