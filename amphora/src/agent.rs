@@ -30,6 +30,7 @@ use crate::{
     limits::{HANDOVER_TIME, TOMBSTONES_MAX},
     listen::kernel_migrates,
     network::{Addresses, Inside},
+    peers::Peers,
     tallies::Tallies,
     world::{Leave, Part, World},
 };
@@ -160,6 +161,11 @@ impl Agent {
     /// Returns when another process answers.
     pub(crate) async fn left(&self) {
         self.housekeeper.left().await;
+    }
+
+    /// The other amphorae that carry the same.
+    pub(crate) fn peers(&self) -> &Rc<Peers> {
+        &self.housekeeper.peers
     }
 
     /// Asks for a successor of this process; `false` if nobody could start one.

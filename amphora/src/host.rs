@@ -294,7 +294,7 @@ impl Agent {
             removed = self.beat() => removed,
             () = self.renew() => String::new(),
             () = self.tenants.keep() => String::new(),
-            () = serve_with(Rc::clone(&self.identity), address, "host agent", answer, std::future::pending) => String::new(),
+            () = serve_with((Rc::clone(&self.identity), None), address, "host agent", answer, std::future::pending) => String::new(),
         }
     }
 

@@ -40,6 +40,7 @@ use crate::{
     custody::Custody,
     limits::{BLOCKING_THREADS_MAX, PROBES_MAX},
     local::Common,
+    peers::Peers,
     plane::Plane,
     probe::{Done, Meters, Probes, Verdict},
     tallies::Tallies,
@@ -56,6 +57,8 @@ pub(crate) struct Housekeeper {
     conduct_changed: Notify,
     alarms: RefCell<Option<mpsc::UnboundedReceiver<Alarm>>>,
     turns: Turns,
+    /// The other amphorae that carry the same.
+    pub(crate) peers: Rc<Peers>,
     news: Arc<Notify>,
     /// Another process answers controllers from now on.
     left: watch::Sender<bool>,
@@ -102,7 +105,7 @@ impl Housekeeper {
             Err(rejections) => return Ok(Err(rejections)),
         };
         let world = self.watch(&[id])?;
-        self.turns.follow_one(&world, id, &self.news, &self.tallies);
+        self.follow(&world, Some(id));
         self.tallies.applies.inc();
         Ok(Ok(generation))
     }
@@ -122,7 +125,7 @@ impl Housekeeper {
             self.probes.borrow_mut().forget(*id);
         }
         let world = self.watch(&applied)?;
-        self.turns.follow(&world, &self.news, &self.tallies);
+        self.follow(&world, None);
         self.tallies.removals.add(remove.len() as u64);
         self.tallies
             .applies
@@ -152,11 +155,22 @@ impl Housekeeper {
         Ok(world)
     }
 
+    /// Has those know what is in force who speak of it with other amphorae: all of it, or what has become of one.
+    fn follow(&self, world: &Arc<World>, one: Option<LoadBalancerId>) {
+        let (news, tallies) = (&self.news, &self.tallies);
+        match one {
+            Some(id) => self.turns.follow_one(world, id, news, tallies),
+            None => self.turns.follow(world, news, tallies),
+        }
+        self.peers.follow(world, one);
+    }
+
     /// Leaves the addresses of a load balancer to others, if it takes turns at them, and returns when they have them.
     pub(crate) async fn leave_addresses(&self, id: LoadBalancerId) -> Result<(), Ending> {
         let world = self.world()?;
         if let Some(balancer) = world.balancers.get(&id) {
             self.turns.leave(balancer).await;
+            self.peers.flush().await;
         }
         Ok(())
     }
@@ -175,8 +189,7 @@ impl Housekeeper {
     pub(crate) fn remove(&self, id: LoadBalancerId, leave: Leave) -> Result<(), Ending> {
         self.with_plane(|plane| plane.remove(id, leave))?;
         self.probes.borrow_mut().forget(id);
-        self.turns
-            .follow_one(&*self.world()?, id, &self.news, &self.tallies);
+        self.follow(&self.world()?, Some(id));
         self.tallies.removals.inc();
         Ok(())
     }
@@ -184,11 +197,6 @@ impl Housekeeper {
     /// Tries ports that could not be had; true if one could be now.
     pub(crate) fn retry_failed(&self) -> Result<bool, Ending> {
         self.with_plane(Plane::retry_failed)
-    }
-
-    /// Lets go of what members left behind.
-    fn settle_departed(&self) -> Result<(), Ending> {
-        self.with_plane(|plane| plane.settle_departed())
     }
 
     /// The generation in force, if the load balancer is here.
@@ -400,14 +408,14 @@ impl Housekeeper {
             let Ok(opened) = self.retry_failed() else {
                 return;
             };
-            if self.settle_departed().is_err() {
+            let Ok(()) = self.with_plane(|plane| plane.settle_departed()) else {
                 return;
-            }
+            };
             let Ok(world) = self.world() else { return };
             let Ok(()) = self.with_plane(|plane| self.turns.check(|| plane.pulse())) else {
                 return;
             };
-            self.turns.follow(&world, &self.news, &self.tallies);
+            self.follow(&world, None);
             let now = listeners_digest(&world);
             if seen.replace(Some(now)).is_some_and(|before| before != now) || opened {
                 self.news.notify_one();
@@ -474,6 +482,7 @@ impl Housekeeper {
         let boot = BootId::new(uuid::Builder::from_random_bytes(rand::random()).into_uuid());
         let mut plane = Plane::start_with(workers, drain, Some(access))?;
         let alarms = plane.alarms();
+        let tallies = Arc::<Tallies>::default();
         Ok(Self {
             plane: RefCell::new(Some(plane)),
             probes: RefCell::default(),
@@ -481,12 +490,13 @@ impl Housekeeper {
             conduct_changed: Notify::new(),
             alarms: RefCell::new(alarms),
             turns: Turns::default(),
+            peers: Rc::new(Peers::new(Arc::clone(&tallies))),
             news: Arc::default(),
             left: watch::Sender::new(false),
             clock: Clock::start(),
             boot,
             workers,
-            tallies: Arc::default(),
+            tallies,
         })
     }
 
@@ -501,6 +511,7 @@ impl Housekeeper {
             // The successor has them.
             Finish::HandOver(_) => self.turns.hand_over(),
         }
+        self.peers.end(finish == Finish::Stop).await;
         let Some(plane) = self.plane.borrow_mut().take() else {
             return;
         };

@@ -34,6 +34,10 @@ use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
 use crate::{config::Config, limits::PEM_BYTES_MAX};
 
+mod peer;
+
+pub(crate) use peer::{SESSIONS_PROTOCOL, amphora_of, name_of};
+
 /// Name that a controller's certificate carries (URI SAN).
 const CONTROLLER: &str = "krater:controller";
 /// DNS name of every controller's server certificate; controllers are addressed by whatever reaches them.
@@ -48,6 +52,8 @@ pub(crate) struct Identity {
     stamp: Stamp,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
+    peer_server: Arc<ServerConfig>,
+    peer_client: Arc<ClientConfig>,
     validity: (i64, i64),
 }
 
@@ -80,6 +86,16 @@ impl Identity {
     /// How heartbeats connect.
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.client)
+    }
+
+    /// How other amphorae are accepted.
+    pub(crate) fn peer_server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.peer_server)
+    }
+
+    /// How other amphorae are connected to.
+    pub(crate) fn peer_client(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.peer_client)
     }
 
     /// The name asked of a controller's server certificate.
@@ -116,13 +132,18 @@ impl Identity {
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let server = server_config(&provider, &roots, &chain, key.clone_key()).map_err(unfit)?;
-        let client = client_config(&provider, &roots, &chain, key).map_err(unfit)?;
+        let client = client_config(&provider, &roots, &chain, key.clone_key()).map_err(unfit)?;
+        let peer_server = peer::server_config(&provider, &roots, &chain, key.clone_key());
+        let peer_client = peer::client_config(&provider, &roots, &chain, key);
+        let (peer_server, peer_client) = (peer_server.map_err(unfit)?, peer_client.map_err(unfit)?);
         Ok(Self {
             uri,
             files,
             stamp,
             server,
             client,
+            peer_server,
+            peer_client,
             validity,
         })
     }

@@ -29,6 +29,7 @@ pub mod meter;
 mod metrics;
 mod network;
 mod order;
+mod peers;
 pub mod plane;
 mod probe;
 mod relay;

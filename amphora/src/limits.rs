@@ -469,3 +469,44 @@ pub(crate) const PREDECESSORS_MAX: usize = 4;
 /// How long an amphora waits for others to have changed the networks of its host: each takes milliseconds, and a hundred may
 /// start at once.
 pub(crate) const NETWORK_TURN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Other amphorae that exchange sessions with this one at the same time: each of its load balancers has one, or two
+/// while one is replaced, and those of a shared one may all be elsewhere.
+pub(crate) const SESSION_PEERS_MAX: usize = 128;
+
+/// Pools of which another amphora may speak: as many as load balancers of a busy process have, at 100 bytes each.
+pub(crate) const SESSION_POOLS_MAX: usize = 16_384;
+
+/// How often what was learned is told: so much is lost when a host dies.
+pub(crate) const SESSIONS_TOLD_EACH: Duration = Duration::from_millis(100);
+
+/// Messages that wait for one that is slow; what does not fit is told with all the rest once it has caught up.
+pub(crate) const SESSION_MESSAGES_MAX: usize = 64;
+
+/// Messages that are taken in of one amphora in a row, and the pause after that: at most a few per cent of the slow
+/// thread, whatever another one sends.
+pub(crate) const SESSION_MESSAGES_AT_ONCE: u32 = 16;
+pub(crate) const SESSION_MESSAGES_PAUSE: Duration = Duration::from_millis(5);
+
+/// Bytes of sessions that one process leaves to the next: a hundred pools with as many clients as they remember, written
+/// in a fraction of a second while the one before still serves.
+pub(crate) const SESSIONS_FILE_BYTES_MAX: usize = 48 << 20;
+
+/// How often an amphora that has nothing to tell says that it is there.
+pub(crate) const SESSIONS_ALIVE_EACH: Duration = Duration::from_secs(3);
+
+/// How long another one may be silent, or take nothing, before it counts as gone.
+pub(crate) const SESSIONS_SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// Between two tries to connect to another amphora.
+pub(crate) const SESSIONS_DIAL_PAUSE_MIN: Duration = Duration::from_millis(250);
+pub(crate) const SESSIONS_DIAL_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How long the one of two that is to wait leaves it to the other one to connect.
+pub(crate) const SESSIONS_DIAL_DEFERENCE: Duration = Duration::from_secs(2);
+
+/// How long whoever carried a load balancer may still tell what it has learned: it serves until others have taken over.
+pub(crate) const SESSIONS_GRACE: Duration = Duration::from_secs(60);
+
+/// How long the end of a process, or of a load balancer here, may wait until others know what was learned last.
+pub(crate) const SESSIONS_FLUSH_TIME_MAX: Duration = Duration::from_millis(300);

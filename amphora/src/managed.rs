@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use krater_amphora_api::AmphoraId;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::sleep,
@@ -147,6 +148,7 @@ impl Managed {
                 let kept = (keep, shared.clone());
                 let agent = Agent::restore(Rc::clone(&housekeeper), kept, config.id, port, inside)
                     .map_err(io::Error::other)?;
+                housekeeper.peers.keep_in(&config.state_dir);
                 let keeping = Rc::clone(&agent);
                 let _ = housekeeper.renounce();
                 let tallies = Arc::clone(housekeeper.tallies());
@@ -167,6 +169,7 @@ impl Managed {
                     interval: config.heartbeat,
                     current: RefCell::default(),
                 });
+                exchange_sessions(&housekeeper, config.id, &identity);
                 let beating = Rc::clone(&heartbeat);
                 persist("heartbeat", &tallies, move || Rc::clone(&beating).beat());
                 persist("agent", &tallies, move || {
@@ -190,6 +193,24 @@ impl Managed {
         drop(tenure);
         outcome
     }
+}
+
+/// Exchanges sessions with the other amphorae that carry the same.
+fn exchange_sessions(
+    housekeeper: &Rc<Housekeeper>,
+    own: AmphoraId,
+    identity: &Rc<RefCell<Identity>>,
+) {
+    let peers = &housekeeper.peers;
+    peers.take_part(own);
+    let telling = Rc::clone(peers);
+    persist("sessions", housekeeper.tallies(), move || {
+        Rc::clone(&telling).tell()
+    });
+    let (dialing, identity) = (Rc::clone(peers), Rc::clone(identity));
+    persist("session peers", housekeeper.tallies(), move || {
+        Rc::clone(&dialing).dial(Rc::clone(&identity))
+    });
 }
 
 /// Tells scrapers how it goes, if anybody wants to know.
@@ -219,9 +240,11 @@ async fn hand_over(housekeeper: &Housekeeper, tenure: &Tenure, state_dir: &Path)
         let _ = housekeeper.ask_for_successor();
         return false;
     }
+    housekeeper.peers.note().await;
     // The disk may take long, and who waits may have been given up by then.
     let is_given_up = tenure.give_up(|| is_awaited(state_dir)).await;
     if !is_given_up {
+        housekeeper.peers.take_back();
         warn!("the successor is gone before it could take over: serving on");
     }
     is_given_up

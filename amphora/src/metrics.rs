@@ -110,6 +110,7 @@ impl Endpoint {
             amphora: self.amphora,
             boot: self.housekeeper.boot(),
             workers: self.housekeeper.workers(),
+            session_peers: self.housekeeper.peers.connections(),
         })
     }
 }

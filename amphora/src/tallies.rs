@@ -80,6 +80,8 @@ pub(crate) struct Tallies {
     pub(crate) filter_failed: Level,
     /// What was said and heard by who takes turns at addresses.
     pub(crate) turns: TurnTallies,
+    /// What was told to and by other amphorae that carry the same.
+    pub(crate) sessions: SessionTallies,
     pub(crate) bugs: Tally,
 }
 
@@ -102,6 +104,23 @@ pub(crate) struct TurnTallies {
     pub(crate) takeovers: Tally,
 }
 
+/// Sessions that amphorae tell each other, each time they are told.
+#[derive(Debug, Default)]
+pub(crate) struct SessionTallies {
+    /// Told to another one.
+    pub(crate) told: Tally,
+    /// Told by another one, and news.
+    pub(crate) taken: Tally,
+    /// Told by another one, and known already.
+    pub(crate) known: Tally,
+    /// Told by another one, of members and pools that are not here.
+    pub(crate) ignored: Tally,
+    /// Not told at once because another one was too slow, and told with all others later.
+    pub(crate) deferred: Tally,
+    /// Connections that were refused, or broken off for what was said.
+    pub(crate) refused: Tally,
+}
+
 impl Default for Tallies {
     fn default() -> Self {
         Self {
@@ -120,6 +139,7 @@ impl Default for Tallies {
             certificate_expiry: Level::default(),
             filter_failed: Level::default(),
             turns: TurnTallies::default(),
+            sessions: SessionTallies::default(),
             bugs: Tally::default(),
         }
     }

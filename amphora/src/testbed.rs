@@ -67,6 +67,7 @@ impl Bed {
             takes_over: false,
             member_drain_ms: None,
             announcement: None,
+            session_peers: Vec::new(),
         };
         Self {
             plane: Plane::start(2, Duration::from_secs(1)).unwrap(),

@@ -59,6 +59,7 @@ pub use shelves::Shelves;
 pub(crate) use standing::Standing;
 use staying::{by_id, leaving};
 pub use sticky::AppCookie;
+pub(crate) use sticky::Learned;
 
 /// Everything that traffic is served by at one moment.
 #[derive(Debug, Default)]

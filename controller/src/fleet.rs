@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
@@ -428,6 +429,10 @@ impl Agents for Fleet {
             Some(found) if found.record().agent.is_some() => Agent::Known,
             _ => Agent::Unknown,
         }
+    }
+
+    fn address(&self, amphora: AmphoraId) -> Option<SocketAddr> {
+        self.amphora(amphora)?.record().agent?.parse().ok()
     }
 
     fn is_silent(&self, amphora: AmphoraId) -> bool {

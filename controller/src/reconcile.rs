@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -83,6 +84,8 @@ pub(crate) trait Agents: Send + Sync + 'static {
     fn boot(&self, amphora: AmphoraId) -> Option<BootId>;
     /// Whether it is known where the amphora's agent is.
     fn agent(&self, amphora: AmphoraId) -> Agent;
+    /// Where the amphora's agent is, if that is known.
+    fn address(&self, amphora: AmphoraId) -> Option<SocketAddr>;
     /// Whether the amphora has not been heard of for too long.
     fn is_silent(&self, amphora: AmphoraId) -> bool;
     /// Whether it has not been heard of by any controller.

@@ -325,6 +325,10 @@ impl Agents for Pretended {
         Agent::Known
     }
 
+    fn address(&self, amphora: AmphoraId) -> Option<std::net::SocketAddr> {
+        pair::agent_of(amphora)
+    }
+
     fn is_silent(&self, _amphora: AmphoraId) -> bool {
         self.state().silent
     }

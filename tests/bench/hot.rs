@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use krater_amphora::fuzz;
 use krater_amphora_api::{MemberId, PoolId, SnapshotSpec};
 use krater_amphora_core::{
-    affinity::{Handles, Sessions},
+    affinity::{Handles, Key, Sessions},
     cookie::{OWN, Trail, pairs, without},
     flow::{FlowKey, Flows},
     gate::{Cidrs, Judgement, Source, SourceRate, WAYS},
@@ -107,22 +107,23 @@ fn sessions(criterion: &mut Criterion) {
     let snapshot = balancer(1, "round_robin", 10, &json!([]));
     let handles = Handles::default().follow(&snapshot.pools()[0].members, |_| {});
     let handle = handles.of(0).expect("a member");
-    let sessions = Sessions::default();
-    let key = |turn: u64| turn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let sessions = Sessions::new(Key([1, 2]), Instant(0));
+    // As long as what applications call their sessions by.
+    let value = |turn: u64| [turn.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes(); 4];
     for turn in 0..10_000 {
-        sessions.learn(key(turn), handle, Instant(0));
+        sessions.learn(value(turn).as_flattened(), handle, Instant(0));
     }
     let mut turn = 0;
     group.bench_function("find", |bencher| {
         bencher.iter(|| {
             turn = (turn + 7919) % 10_000;
-            sessions.find(black_box(key(turn)), Instant(turn))
+            sessions.find(black_box(value(turn).as_flattened()), Instant(turn))
         });
     });
     group.bench_function("learn", |bencher| {
         bencher.iter(|| {
             turn += 1;
-            sessions.learn(black_box(key(turn)), handle, Instant(turn));
+            sessions.learn(black_box(value(turn).as_flattened()), handle, Instant(turn));
         });
     });
     group.finish();

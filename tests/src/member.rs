@@ -300,8 +300,11 @@ fn serve_http(stream: TcpStream, shared: &Shared) -> Result<()> {
         }
         let body = request.describe(&shared.name);
         let length = body.len();
+        let session = request.path.strip_prefix("/session/");
+        let cookie = session.map(|session| format!("set-cookie: sid={session}\r\n"));
+        let cookie = cookie.unwrap_or_default();
         let head = format!(
-            "HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+            "HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\n{cookie}content-length: {length}\r\n\r\n"
         );
         let mut bytes = head.into_bytes();
         if request.method != "HEAD" {

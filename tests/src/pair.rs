@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{SocketAddr, UdpSocket},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         Mutex,
@@ -117,6 +117,17 @@ impl Pair {
     /// Starts a supervised amphora on host `at` that serves `spec` from its disk.
     pub fn amphora(&self, at: usize, spec: &Value) -> PairedAmphora {
         PairedAmphora::start(&self.hosts[at], AMPHORA, spec, "")
+    }
+
+    /// The same as one of a fleet, whose agent the other one reaches and knows: it exchanges sessions with it.
+    pub fn acquainted(&self, at: usize, spec: &Value, authority: &Authority) -> PairedAmphora {
+        let mut spec = spec.clone();
+        let agent = format!("{}:9443", address(1 - at));
+        spec["session_peers"] = json!([{"amphora": acquainted(1 - at), "agent": agent}]);
+        let listen = format!("{}:9443", address(at));
+        let (host, id) = (&self.hosts[at], acquainted(at));
+        let settings = "metrics = \"127.0.0.1:9444\"\n";
+        PairedAmphora::start_at(host, &id, &listen, &spec, settings, Some(authority))
     }
 
     /// Does something where clients are.
@@ -290,6 +301,17 @@ pub struct PairedAmphora {
 impl PairedAmphora {
     /// Starts one on a host, with further settings, that serves `spec` from its disk.
     pub fn start(host: &Namespace, id: &str, spec: &Value, settings: &str) -> Self {
+        Self::start_at(host, id, "127.0.0.1:9443", spec, settings, None)
+    }
+
+    fn start_at(
+        host: &Namespace,
+        id: &str,
+        listen: &str,
+        spec: &Value,
+        settings: &str,
+        authority: Option<&Authority>,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let kept = folder.path().join("state/load-balancers");
         fs::create_dir_all(&kept).expect("a folder");
@@ -300,7 +322,7 @@ impl PairedAmphora {
         let mut command = Command::new(binary("krater-amphora"));
         let path = |name: &str| folder.path().join(name);
         command
-            .args(["supervise", "--listen", "127.0.0.1:9443"])
+            .args(["supervise", "--listen", listen])
             .args(["--id", id])
             .arg("--config")
             .arg(&config)
@@ -312,6 +334,9 @@ impl PairedAmphora {
             command
                 .arg(format!("--{name}"))
                 .arg(path(&format!("{name}.pem")));
+        }
+        if let Some(authority) = authority {
+            write_papers(folder.path(), id, authority);
         }
         let log = path("log");
         let program = host.run(|| Program::start("krater-amphora", &mut command, &log));
@@ -333,21 +358,7 @@ impl PairedAmphora {
 
     /// Gives it a certificate, which it needs for having a successor.
     pub fn certify(&self) {
-        let authority = Authority::new("authority");
-        let issued = authority.issue_as(1, &["amphora"], |params| {
-            let name = format!("krater:amphora:{AMPHORA}");
-            let name = SanType::URI(name.try_into().expect("a name"));
-            params.subject_alt_names.push(name);
-        });
-        let files = [
-            ("authority", authority.pem()),
-            ("certificate", &issued.chain),
-            ("key", &issued.key),
-        ];
-        for (name, text) in files {
-            let path = self.folder.path().join(format!("{name}.pem"));
-            fs::write(path, text).expect("a file");
-        }
+        write_papers(self.folder.path(), AMPHORA, &Authority::new("authority"));
     }
 
     /// Has another process take over from the one that carries traffic, which is given.
@@ -397,6 +408,23 @@ impl Drop for PairedAmphora {
     }
 }
 
+/// Writes the certificate of an amphora, and what else belongs to it.
+fn write_papers(folder: &Path, id: &str, authority: &Authority) {
+    let issued = authority.issue_as(1, &[&format!("{id}.amphora.krater")], |params| {
+        let name = format!("krater:amphora:{id}");
+        let name = SanType::URI(name.try_into().expect("a name"));
+        params.subject_alt_names.push(name);
+    });
+    let files = [
+        ("authority", authority.pem()),
+        ("certificate", &issued.chain),
+        ("key", &issued.key),
+    ];
+    for (name, text) in files {
+        fs::write(folder.join(format!("{name}.pem")), text).expect("a file");
+    }
+}
+
 /// A keepalived.
 #[derive(Debug)]
 pub struct Keepalived {
@@ -428,6 +456,11 @@ fn client_of(vip: SocketAddr) -> UdpSocket {
 
 fn address(at: usize) -> String {
     format!("10.9.0.{}", at + 1)
+}
+
+/// The amphora of a host that exchanges sessions.
+fn acquainted(at: usize) -> String {
+    format!("00000000-0000-4000-8000-0000000000b{at}")
 }
 
 const AMPHORA: &str = "00000000-0000-4000-8000-0000000000aa";

@@ -28,6 +28,7 @@ mod protocols;
 mod refusal;
 mod scene;
 mod segments;
+mod sessions;
 mod several;
 mod siege;
 mod standalone;

@@ -269,7 +269,7 @@ fn a_load_balancer_on_two_hosts_is_served_on_when_either_dies() {
 }
 
 /// Amphorae on hosts that join, two for each load balancer.
-const OF_TWO: &str = r#"
+pub(crate) const OF_TWO: &str = r#"
 [fleet]
 on_this_host = false
 heartbeat = "500ms"

@@ -19,6 +19,18 @@ macro_rules! ids {
                 Self(uuid)
             }
 
+            /// The same from how it travels in binary messages.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            /// As it travels in binary messages.
+            #[must_use]
+            pub const fn to_bytes(self) -> [u8; 16] {
+                self.0.into_bytes()
+            }
+
             /// The bare UUID, for storage and for printing.
             #[must_use]
             pub const fn uuid(self) -> Uuid {

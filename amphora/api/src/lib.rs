@@ -43,6 +43,6 @@ pub use spec::{
     InsertHeadersSpec, ListenerProtocol, ListenerSpec, ListenerTlsSpec, MemberSpec, MonitorSpec,
     PATTERN_BYTES_MAX, PERSISTENCE_SECONDS_MAX, PassiveHealthSpec, PersistenceSpec, PolicyAction,
     PolicySpec, PoolProtocol, PoolSpec, PoolTlsSpec, ProbeSpec, RuleSpec, RuleSubject,
-    SnapshotSpec, TimeoutsSpec, TlsVersion, VipSpec,
+    SessionPeerSpec, SnapshotSpec, TimeoutsSpec, TlsVersion, VipSpec,
 };
 pub use version::ContractVersion;

@@ -1,13 +1,13 @@
 //! The wanted state of one load balancer as it travels. Untrusted until an amphora has parsed it into a snapshot.
 
 use alloc::{string::String, vec::Vec};
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CongestionControl, Generation, HealthMonitorId, L7PolicyId, ListenerId, LoadBalancerId,
-    MemberId, PoolId,
+    AmphoraId, CongestionControl, Generation, HealthMonitorId, L7PolicyId, ListenerId,
+    LoadBalancerId, MemberId, PoolId,
 };
 
 mod announcement;
@@ -53,6 +53,20 @@ pub struct SnapshotSpec {
     /// nobody's to move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announcement: Option<AnnouncementSpec>,
+    /// Other amphorae that carry it, which tell each other what they learn of sessions. Version 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub session_peers: Vec<SessionPeerSpec>,
+}
+
+/// Another amphora that carries the load balancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionPeerSpec {
+    /// Which one: as its certificate has it.
+    pub amphora: AmphoraId,
+    /// Where its agent listens, if that is known; it may connect by itself, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<SocketAddr>,
 }
 
 /// One address of a load balancer.

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 /// members that are taken out between probes or begin slowly, rates of sources, drains of members, requests that wait for
 /// a member, access logs, addresses at which amphorae take turns, congestion control of listeners.
 ///
-/// 2: reports that tell what changed since the one before, to controllers that say that they remember it.
+/// 2: reports that tell what changed since the one before, to controllers that say that they remember it; amphorae that
+/// carry the same load balancer tell each other of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContractVersion(pub u32);
@@ -17,4 +18,7 @@ pub struct ContractVersion(pub u32);
 impl ContractVersion {
     /// The version this crate describes.
     pub const CURRENT: Self = Self(2);
+
+    /// The first in which amphorae are told of others to exchange sessions with.
+    pub const SESSION_PEERS: Self = Self(2);
 }

@@ -1,8 +1,10 @@
 //! Session persistence: which member a client came to, remembered for all workers (reference 19.4).
 //!
 //! The members of a pool have [`Handle`]s, which outlive changes of the pool; an [`Affinity`] is the memory of which
-//! client, known by its address, came to which handle, and [`Sessions`] the same of what members know their clients by. Both are bounded, and nobody waits for anybody: looking a client up
-//! is a few loads from one cache line, and at most once a second for each client a word of it is exchanged.
+//! client, known by its address, came to which handle, and [`Sessions`] the same of what members know their clients by.
+//! Both are bounded, and nobody waits for anybody: looking a client up is a few loads from one cache line, and at most
+//! once a second for each client a word of it is exchanged. What they remember is a [`Memory`], which others can be told
+//! of and go on with.
 
 use alloc::{
     boxed::Box,
@@ -15,15 +17,17 @@ use core::net::IpAddr;
 use krater_amphora_api::MemberId;
 
 use crate::{
-    balance::mixed,
     limits,
-    snapshot::{Member, SourceAffinity},
+    snapshot::{Member, Persistence, SourceAffinity},
     time::Instant,
 };
 
+mod memory;
+mod sip;
 mod table;
 
-use table::Table;
+pub use memory::{Key, Memory};
+pub use table::{Entry, Place};
 
 /// Which clients came to which member of a pool.
 ///
@@ -32,23 +36,20 @@ use table::Table;
 #[derive(Clone, Debug)]
 pub struct Affinity {
     settings: SourceAffinity,
-    table: Arc<Table>,
-    /// Mixed into each hash, so that nobody can choose addresses that push a particular client out.
-    secret: u64,
+    memory: Arc<Memory>,
 }
 
 /// A member of a pool as an [`Affinity`] knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Handle(u16);
 
 impl Affinity {
-    /// Nobody has come yet. `secret` is a number that nobody can guess.
+    /// Nobody has come yet. `key` is a number that nobody can guess.
     #[must_use]
-    pub fn new(settings: SourceAffinity, secret: u64) -> Self {
+    pub fn new(settings: SourceAffinity, key: Key, now: Instant) -> Self {
         Self {
             settings,
-            table: Arc::new(Table::new(limits::AFFINITY_CLIENTS_MAX)),
-            secret,
+            memory: Arc::new(Memory::new(key, seconds(now))),
         }
     }
 
@@ -57,8 +58,7 @@ impl Affinity {
     pub fn under(&self, settings: SourceAffinity) -> Option<Self> {
         self.settings.masks_like(&settings).then(|| Self {
             settings,
-            table: Arc::clone(&self.table),
-            secret: self.secret,
+            memory: Arc::clone(&self.memory),
         })
     }
 
@@ -75,23 +75,30 @@ impl Affinity {
     ) -> Option<Handle> {
         let (place, now) = (self.place(client), seconds(now));
         let will_do = |handle, age| self.settings.remembers(age) && may(handle);
-        if let Some(found) = self.table.find(place, now)
+        let table = &self.memory.table;
+        if let Some(found) = table.find(place, now)
             && will_do(found.handle, found.age)
         {
-            self.table.touch(&found, now);
+            table.touch(&found, now);
             return Some(found.handle);
         }
-        Some(self.table.claim(place, chosen()?, now, will_do))
+        Some(table.claim(place, chosen()?, now, will_do))
     }
 
     /// Forgets everybody who came to `handle`.
     pub fn forget(&self, handle: Handle) {
-        self.table.forget(handle);
+        self.memory.table.forget(handle);
+    }
+
+    /// What it remembers.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     fn place(&self, client: IpAddr) -> u64 {
-        let [high, low] = halves(self.settings.masked(client));
-        mixed(mixed(high ^ self.secret).wrapping_add(low) ^ self.secret.rotate_left(32))
+        let halves = halves(self.settings.masked(client));
+        self.memory.place_of_address(halves)
     }
 }
 
@@ -101,37 +108,44 @@ impl Affinity {
 /// came that there is no room for it, as in [`Affinity`].
 #[derive(Clone, Debug)]
 pub struct Sessions {
-    table: Arc<Table>,
-}
-
-impl Default for Sessions {
-    /// No session is known.
-    fn default() -> Self {
-        Self {
-            table: Arc::new(Table::new(limits::AFFINITY_CLIENTS_MAX)),
-        }
-    }
+    memory: Arc<Memory>,
 }
 
 impl Sessions {
-    /// The member that a session is with, if it is known.
+    /// No session is known. `key` is a number that nobody can guess.
     #[must_use]
-    pub fn find(&self, session: u64, now: Instant) -> Option<Handle> {
-        let now = seconds(now);
-        let found = self.table.find(session, now)?;
-        self.table.touch(&found, now);
+    pub fn new(key: Key, now: Instant) -> Self {
+        Self {
+            memory: Arc::new(Memory::new(key, seconds(now))),
+        }
+    }
+
+    /// The member that the session of this value is with, if it is known.
+    #[must_use]
+    pub fn find(&self, value: &[u8], now: Instant) -> Option<Handle> {
+        let (place, now) = (self.memory.place_of_value(value), seconds(now));
+        let found = self.memory.table.find(place, now)?;
+        self.memory.table.touch(&found, now);
         Some(found.handle)
     }
 
-    /// Notes that a session is with a member, wherever it was before.
-    pub fn learn(&self, session: u64, with: Handle, now: Instant) {
-        self.table
-            .claim(session, with, seconds(now), |handle, _| handle == with);
+    /// Notes that the session of this value is with a member, wherever it was before.
+    pub fn learn(&self, value: &[u8], with: Handle, now: Instant) {
+        let place = self.memory.place_of_value(value);
+        self.memory
+            .table
+            .claim(place, with, seconds(now), |handle, _| handle == with);
     }
 
     /// Forgets all that are with `handle`.
     pub fn forget(&self, handle: Handle) {
-        self.table.forget(handle);
+        self.memory.table.forget(handle);
+    }
+
+    /// What it remembers.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 }
 
@@ -213,6 +227,23 @@ impl Handles {
     }
 }
 
+/// The same for two that remember the same clients by the same hashes, given the same key; `None` if nothing is
+/// remembered.
+#[must_use]
+pub fn likeness(persistence: &Persistence) -> Option<u64> {
+    // What a table keeps of a hash depends on its size.
+    let key = |kind| [kind, limits::AFFINITY_CLIENTS_MAX as u64];
+    match persistence {
+        Persistence::Source(settings) => {
+            let (v4, v6) = settings.masks();
+            let masks = [&v4.to_be_bytes()[..], &v6.to_be_bytes()[..]].concat();
+            Some(sip::sip13(key(1), &masks))
+        }
+        Persistence::AppCookie(name) => Some(sip::sip13(key(2), name.as_bytes())),
+        Persistence::OwnCookie => None,
+    }
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "they are what is wanted")]
 const fn low_bits(number: u64) -> u16 {
     number as u16
@@ -223,12 +254,13 @@ const fn halves(number: u128) -> [u64; 2] {
     [(number >> 64) as u64, number as u64]
 }
 
-/// The seconds of an instant, of which the table keeps the lowest bits.
+/// The seconds of an instant, which memories count in.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "it wraps after 136 years; the table wraps sooner"
 )]
-const fn seconds(now: Instant) -> u32 {
+#[must_use]
+pub const fn seconds(now: Instant) -> u32 {
     (now.0 / 1_000_000_000) as u32
 }
 

@@ -2,8 +2,9 @@
 //! ([`snapshot`]), which member serves a client ([`roster`]) and keeps it ([`affinity`]), what becomes of a request
 //! ([`l7`]), whether a member is healthy ([`monitor`]), who may connect ([`gate`]), to whom a client's datagrams go
 //! ([`flow`]), what it is told if nobody takes them ([`icmp`]), what changes between two snapshots ([`transition`]),
-//! which thread serves a connection ([`spread`]), whose turn it is at an address ([`vrrp`]), what members are told of
-//! clients ([`forwarded`], [`certificate`]) and browsers of listeners ([`hsts`]), and controllers of all that ([`telling`]).
+//! which thread serves a connection ([`spread`]), whose turn it is at an address ([`vrrp`]), what those who take turns
+//! tell each other ([`peers`]), what members are told of clients ([`forwarded`], [`certificate`]) and browsers of
+//! listeners ([`hsts`]), and controllers of all that ([`telling`]).
 //!
 //! Time comes in as [`time::Instant`], chance as a number; both are the edge's to take.
 #![no_std]
@@ -26,6 +27,7 @@ pub mod icmp;
 pub mod l7;
 pub mod limits;
 pub mod monitor;
+pub mod peers;
 pub mod proxy_protocol;
 pub mod roster;
 pub mod snapshot;

@@ -167,3 +167,8 @@ pub const ADVERT_INTERVAL_MS_MIN: u32 = 50;
 /// Heartbeats that tell changes alone before all is told again: whatever went wrong is right within a minute, and that
 /// costs a thirtieth of telling all each time.
 pub const CHANGES_BETWEEN_REPORTS_MAX: u32 = 30;
+/// Clients that amphorae tell each other in one message: each names its members once, and a message is read whole.
+pub const PEER_ENTRIES_MAX: usize = 1_024;
+
+/// Bytes of such a message: as many clients as it may tell, each with another member.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 32 * 1024;

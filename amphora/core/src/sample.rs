@@ -46,6 +46,7 @@ pub(crate) fn spec() -> SnapshotSpec {
         takes_over: false,
         member_drain_ms: None,
         announcement: None,
+        session_peers: Vec::new(),
     }
 }
 

@@ -10,7 +10,8 @@ use core::{
 
 use krater_amphora_api::{
     Algorithm, CongestionControl, Generation, ListenerId, ListenerProtocol, ListenerTlsSpec,
-    LoadBalancerId, MemberId, PoolId, PoolProtocol, PoolTlsSpec, Rejection, SnapshotSpec,
+    LoadBalancerId, MemberId, PoolId, PoolProtocol, PoolTlsSpec, Rejection, SessionPeerSpec,
+    SnapshotSpec,
 };
 
 use crate::{
@@ -107,6 +108,12 @@ impl Snapshot {
     #[must_use]
     pub const fn announcement(&self) -> Option<&Announcement> {
         self.announcement.as_ref()
+    }
+
+    /// The other amphorae that carry it, which tell each other what they learn of sessions.
+    #[must_use]
+    pub fn session_peers(&self) -> &[SessionPeerSpec] {
+        &self.spec.session_peers
     }
 
     /// Its listeners, disabled ones too, in the order of the spec.

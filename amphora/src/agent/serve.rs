@@ -15,36 +15,40 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::server::Acceptor;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tracing::{debug, info, warn};
 
 use super::{Agent, route};
 use crate::{
-    identity::Identity,
+    identity::{Identity, SESSIONS_PROTOCOL},
     limits::{AGENT_CONNECTIONS_MAX, AGENT_STREAMS_MAX, HANDSHAKE_TIME_MAX},
     network::outside,
+    peers::Peers,
 };
 
 /// Serves controllers until another process does.
 pub(crate) async fn serve(agent: Rc<Agent>, identity: Rc<RefCell<Identity>>, address: SocketAddr) {
     let asked = Rc::clone(&agent);
+    let peers = Some(Rc::clone(agent.peers()));
     let answer = move |request| route::answer(Rc::clone(&asked), request);
     let left = move || {
         let agent = Rc::clone(&agent);
         async move { agent.left().await }
     };
-    serve_with(identity, address, "agent", answer, left).await;
+    serve_with((identity, peers), address, "agent", answer, left).await;
 }
 
-/// Serves controllers with these answers until the process is `left`.
+/// Serves controllers with these answers until the process is `left`, and has other amphorae welcomed who want to
+/// exchange sessions, if it takes part in that.
 pub(crate) async fn serve_with<A, F, L>(
-    identity: Rc<RefCell<Identity>>,
+    (identity, peers): (Rc<RefCell<Identity>>, Option<Rc<Peers>>),
     address: SocketAddr,
     purpose: &'static str,
     answer: A,
@@ -65,11 +69,24 @@ pub(crate) async fn serve_with<A, F, L>(
             () = left() => return,
         };
         let (answer, left) = (answer.clone(), left.clone());
-        let acceptor = TlsAcceptor::from(identity.borrow().server());
+        let (identity, peers) = (Rc::clone(&identity), peers.clone());
         tokio::task::spawn_local(async move {
-            let _place = place;
+            let conversation = async {
+                match receive(&identity, peers, stream).await? {
+                    Guest::Controller(stream) => {
+                        let _place = place;
+                        converse(answer, stream).await
+                    }
+                    Guest::Amphora(peers, stream) => {
+                        // Those have places of their own: none of them keeps a controller out.
+                        drop(place);
+                        peers.welcome(stream).await;
+                        Ok(())
+                    }
+                }
+            };
             tokio::select! {
-                outcome = converse(answer, acceptor, stream) => if let Err(error) = outcome {
+                outcome = conversation => if let Err(error) = outcome {
                     debug!(%peer, %error, "a connection to the agent failed");
                 },
                 // Who asks again finds the process that answers now.
@@ -113,12 +130,42 @@ pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-async fn converse<A, F>(answer: A, acceptor: TlsAcceptor, stream: TcpStream) -> io::Result<()>
+/// Who has connected.
+enum Guest {
+    Controller(TlsStream<TcpStream>),
+    Amphora(Rc<Peers>, TlsStream<TcpStream>),
+}
+
+/// Ends TLS with whoever connects, as what it says it is: which it has to show by its certificate then.
+async fn receive(
+    identity: &RefCell<Identity>,
+    peers: Option<Rc<Peers>>,
+    stream: TcpStream,
+) -> io::Result<Guest> {
+    let handshake = async {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let names = hello.client_hello().alpn();
+        let exchanges = names.is_some_and(|mut names| names.any(|name| name == SESSIONS_PROTOCOL));
+        match peers.filter(|_| exchanges) {
+            Some(peers) => {
+                let config = identity.borrow().peer_server();
+                let stream = hello.into_stream(config).await?;
+                io::Result::Ok(Guest::Amphora(peers, stream))
+            }
+            None => {
+                let config = identity.borrow().server();
+                Ok(Guest::Controller(hello.into_stream(config).await?))
+            }
+        }
+    };
+    timeout(HANDSHAKE_TIME_MAX, handshake).await?
+}
+
+async fn converse<A, F>(answer: A, stream: TlsStream<TcpStream>) -> io::Result<()>
 where
     A: Fn(Request<Incoming>) -> F + 'static,
     F: Future<Output = Result<Response<Full<Bytes>>, Infallible>> + 'static,
 {
-    let stream = timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await??;
     let speaks_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let service = service_fn(answer);
     let io = TokioIo::new(stream);

@@ -118,6 +118,22 @@ fn a_renewal_is_noticed_and_a_broken_one_leaves_what_was_in_use() {
 }
 
 #[test]
+fn an_amphora_is_known_by_its_certificate() {
+    let fleet = Fleet::new();
+    let (_, amphora) = fleet.issue(&own_name());
+    assert_eq!(amphora_of(Some(&[amphora])), Some(id()));
+    for other in [
+        CONTROLLER,
+        "krater:host:00000000-0000-4000-8000-000000000007",
+        "krater:amphora:7",
+    ] {
+        let (_, other) = fleet.issue(other);
+        assert_eq!(amphora_of(Some(&[other])), None);
+    }
+    assert_eq!(amphora_of(None), None);
+}
+
+#[test]
 fn only_a_controller_may_command() {
     let fleet = Fleet::new();
     let (_, controller) = fleet.issue(CONTROLLER);

@@ -21,6 +21,7 @@ fn spec(number: u128) -> SnapshotSpec {
         takes_over: false,
         member_drain_ms: None,
         announcement: None,
+        session_peers: Vec::new(),
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Scrape {
     pub(crate) amphora: Option<AmphoraId>,
     pub(crate) boot: BootId,
     pub(crate) workers: usize,
+    /// The others that sessions are to be exchanged with, and whether they are.
+    pub(crate) session_peers: Vec<(AmphoraId, bool)>,
 }
 
 impl Scrape {
@@ -191,6 +193,22 @@ impl Scrape {
             out.count(&table::ADVERTS, &[result], tally.read());
         }
         out.count(&table::TAKEOVERS, &[], turns.takeovers.read());
+        let sessions = &self.tallies.sessions;
+        for (result, tally) in [
+            ("told", &sessions.told),
+            ("taken", &sessions.taken),
+            ("known", &sessions.known),
+            ("ignored", &sessions.ignored),
+            ("deferred", &sessions.deferred),
+        ] {
+            out.count(&table::SESSIONS, &[result], tally.read());
+        }
+        out.count(&table::SESSION_REFUSALS, &[], sessions.refused.read());
+        for (peer, is_connected) in &self.session_peers {
+            let labels = [peer.to_string()];
+            let labels = labels.each_ref().map(String::as_str);
+            out.count(&table::SESSION_PEERS, &labels, u64::from(*is_connected));
+        }
     }
 
     fn balancer(&self, balancer: &Balancer, out: &mut Families) {

@@ -126,6 +126,12 @@ declare! {
         "Adverts of VRRP by which amphorae take turns at addresses: sent, heard, ignored (malformed, or of nobody known).";
     TAKEOVERS Counter "krater_amphora_takeovers_total" []
         "Times that this amphora took over the addresses of a load balancer at which it takes turns.";
+    SESSIONS Counter "krater_amphora_sessions_exchanged_total" ["result"]
+        "Sessions with other amphorae that carry the same load balancers, each time they are told: told, taken (news), known, ignored (of members and pools that are not here), deferred (the other one was too slow, and is told all later).";
+    SESSION_PEERS Gauge "krater_amphora_session_peer_connected" ["peer"]
+        "1 while sessions are exchanged with the amphora, 0 while it is not connected (amphorae that carry the same load balancers only).";
+    SESSION_REFUSALS Counter "krater_amphora_session_refusals_total" []
+        "Connections for the exchange of sessions that were refused (nothing is carried together, or too many), or broken off for what was said.";
     ANNOUNCEMENT Gauge "krater_amphora_load_balancer_announcement_state" ["lb", "state"]
         "1 for whose turn it is at the addresses, 0 for the others: active (this amphora's), standby, down (load balancers that take turns only).";
     GENERATION Gauge "krater_amphora_load_balancer_generation" ["lb"]

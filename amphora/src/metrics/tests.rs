@@ -168,6 +168,7 @@ fn scrape() -> Scrape {
         amphora: None,
         boot: BootId::new(uuid::Uuid::nil()),
         workers: 1,
+        session_peers: vec![(krater_amphora_api::AmphoraId::new(uuid::Uuid::nil()), true)],
     }
 }
 

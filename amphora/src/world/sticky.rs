@@ -1,19 +1,20 @@
 //! What a pool knows of the clients it keeps with their members.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    net::IpAddr,
-};
+use std::net::IpAddr;
 
 use hashbrown::HashMap;
 use krater_amphora_api::MemberId;
 use krater_amphora_core::{
-    affinity::{Affinity, Handles, Sessions},
+    affinity::{Affinity, Handles, Key, Sessions},
     snapshot::{Persistence, Pool},
 };
 
 use super::PoolState;
 use crate::clock::Clock;
+
+mod learned;
+
+pub(crate) use learned::Learned;
 
 /// The clients of one pool; shared by all workers, and by all snapshots of the pool for as long as it keeps clients.
 #[derive(Clone, Debug)]
@@ -36,8 +37,6 @@ pub struct AppCookie {
     name: String,
     sessions: Sessions,
     handles: Handles,
-    /// Its keys are this memory's own: nobody can choose values that push others out.
-    hasher: RandomState,
     clock: Clock,
 }
 
@@ -54,8 +53,8 @@ impl Sticky {
                     }) => (affinity.under(*settings), handles.clone(), *clock),
                     _ => (None, Handles::default(), Clock::start()),
                 };
-                let affinity = affinity
-                    .unwrap_or_else(|| Affinity::new(*settings, RandomState::new().hash_one(0)));
+                let affinity =
+                    affinity.unwrap_or_else(|| Affinity::new(*settings, key(), clock.now()));
                 Self::Source {
                     handles: handles.follow(&pool.members, |handle| affinity.forget(handle)),
                     affinity,
@@ -102,12 +101,12 @@ impl Sticky {
 
 impl AppCookie {
     fn new(name: &str) -> Self {
+        let clock = Clock::start();
         Self {
             name: name.to_owned(),
-            sessions: Sessions::default(),
+            sessions: Sessions::new(key(), clock.now()),
             handles: Handles::default(),
-            hasher: RandomState::new(),
-            clock: Clock::start(),
+            clock,
         }
     }
 
@@ -126,18 +125,21 @@ impl AppCookie {
 
     /// The position of the member that the session of this value is with, if it is known and the member has not left.
     pub(crate) fn find(&self, value: &[u8]) -> Option<usize> {
-        let session = self.hasher.hash_one(value);
-        let handle = self.sessions.find(session, self.clock.now())?;
+        let handle = self.sessions.find(value, self.clock.now())?;
         self.handles.position(handle)
     }
 
     /// Notes that the session of this value is with that member.
     pub(crate) fn learn(&self, value: &[u8], member: MemberId) {
         if let Some(handle) = self.handles.of_member(member) {
-            self.sessions
-                .learn(self.hasher.hash_one(value), handle, self.clock.now());
+            self.sessions.learn(value, handle, self.clock.now());
         }
     }
+}
+
+/// A key of its own.
+fn key() -> Key {
+    Key(rand::random())
 }
 
 impl PoolState {

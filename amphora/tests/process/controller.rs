@@ -92,6 +92,8 @@ impl Credentials {
 pub(crate) enum Version {
     Http1,
     Http2,
+    /// As amphorae do among themselves.
+    Sessions,
 }
 
 /// Sends commands to one agent.
@@ -122,6 +124,7 @@ impl Commander {
         tls.alpn_protocols = match version {
             Version::Http1 => vec![b"http/1.1".to_vec()],
             Version::Http2 => vec![b"h2".to_vec()],
+            Version::Sessions => vec![b"krater-sessions/1".to_vec()],
         };
         let address = (Ipv4Addr::LOCALHOST, port).into();
         Self {
@@ -174,7 +177,7 @@ impl Commander {
             .body(Full::new(Bytes::from(body.to_owned())))
             .unwrap();
         let response = match self.version {
-            Version::Http1 => {
+            Version::Http1 | Version::Sessions => {
                 let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
                     .await
                     .map_err(|error| error.to_string())?;

@@ -273,13 +273,11 @@ fn only_a_controller_of_the_same_authority_may_command() {
     let bench = Bench::new();
     let _amphora = bench.start("agent");
     bench.wait_until_it_listens();
-    let ask = |authority: &Authority, who: &Credentials| {
-        Commander::new(authority, who, bench.id, bench.listen, Version::Http1).send(
-            &Method::GET,
-            "/v1/info",
-            "",
-        )
+    let ask_as = |version, authority: &Authority, who: &Credentials| {
+        let commander = Commander::new(authority, who, bench.id, bench.listen, version);
+        commander.send(&Method::GET, "/v1/info", "")
     };
+    let ask = |authority: &Authority, who: &Credentials| ask_as(Version::Http1, authority, who);
     let other_amphora = bench.authority.amphora(AmphoraId::new(Uuid::from_u128(10)));
     assert!(
         ask(&bench.authority, &other_amphora).is_err(),
@@ -291,6 +289,12 @@ fn only_a_controller_of_the_same_authority_may_command() {
         "a foreign authority's controller is none"
     );
     assert!(ask(&bench.authority, &bench.controller).is_ok());
+    for who in [&bench.controller, &other_amphora] {
+        assert!(
+            ask_as(Version::Sessions, &bench.authority, who).is_err(),
+            "who comes for sessions commands nothing"
+        );
+    }
 }
 
 #[test]

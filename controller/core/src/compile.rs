@@ -108,6 +108,7 @@ pub fn compile(tree: &LoadBalancerTree, defaults: &Defaults, secrets: &Secrets) 
         takes_over: false,
         member_drain_ms: treatment.member_drain_ms,
         announcement: None,
+        session_peers: Vec::new(),
     }
 }
 

@@ -45,6 +45,18 @@ pub fn announcement(
     })
 }
 
+/// Who takes turns with `amphora` at a load balancer that has two, and so is told what it learns of sessions.
+#[must_use]
+pub fn other(balancer: &LoadBalancer, amphora: AmphoraId) -> Option<AmphoraId> {
+    let turns = balancer.steering.turns?;
+    let both = balancer.steering.topology == Topology::ActiveStandby;
+    let other = match turns.seat(amphora).filter(|_| both)? {
+        Seat::First => turns.second,
+        Seat::Second => turns.first,
+    };
+    Some(other.0)
+}
+
 /// The same as it is shown.
 #[must_use]
 pub fn view(balancer: &LoadBalancer, amphora: AmphoraId) -> Option<TurnView> {
@@ -144,6 +156,7 @@ mod tests {
             second: (amphora(2), address(2)),
         });
         assert_eq!(announcement(&balancer, amphora(1), 1_000), None);
+        assert_eq!(other(&balancer, amphora(1)), None);
         balancer.steering.topology = Topology::ActiveStandby;
         let first = announcement(&balancer, amphora(1), 1_000).unwrap();
         let second = announcement(&balancer, amphora(2), 1_000).unwrap();
@@ -155,6 +168,8 @@ mod tests {
             (address(2), vec![address(1)])
         );
         assert_eq!(announcement(&balancer, amphora(3), 1_000), None);
+        let others = [1, 2, 3].map(|number| other(&balancer, amphora(number)));
+        assert_eq!(others, [Some(amphora(2)), Some(amphora(1)), None]);
     }
 
     #[test]

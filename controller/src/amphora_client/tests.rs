@@ -115,6 +115,7 @@ fn spec() -> SnapshotSpec {
         takes_over: false,
         member_drain_ms: None,
         announcement: None,
+        session_peers: Vec::new(),
     }
 }
 

@@ -1,14 +1,17 @@
 //! One attempt at one load balancer: facts → plan → steps → facts again, until nothing is left to do or something
 //! fails.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use krater_amphora_api::{AmphoraId, Generation, ListenerId, LoadBalancerId, SnapshotSpec};
+use krater_amphora_api::{
+    AmphoraId, ContractVersion, Generation, ListenerId, LoadBalancerId, SessionPeerSpec,
+    SnapshotSpec,
+};
 use krater_controller_core::{
     blame::{self, Failure},
     change::Change,
     compile,
-    model::{Seat, Steering, Topology},
+    model::{LoadBalancer, Seat, Steering, Topology},
     plan::{self, Actual, Carrier, Desired, Intent, Outcome, Settled, Step},
     query::ResourceId,
     quota::Growth,
@@ -268,6 +271,7 @@ impl Reconciler {
             }
         };
         let spec = SnapshotSpec {
+            session_peers: self.session_peers(balancer, amphora).into_iter().collect(),
             // Who takes turns hands over by that.
             takes_over: announcement.is_none() && !self.strays(id).is_empty(),
             announcement,
@@ -307,6 +311,31 @@ impl Reconciler {
                 }
             }
         }
+    }
+
+    /// Whom `amphora` exchanges sessions with, if both know how to.
+    fn session_peers(
+        &self,
+        balancer: &LoadBalancer,
+        amphora: AmphoraId,
+    ) -> Option<SessionPeerSpec> {
+        let other = turns::other(balancer, amphora)?;
+        let knows_how = |id| {
+            let info = self.parts.known.sightings.portrait(id).info;
+            info.is_some_and(|info| info.contract >= ContractVersion::SESSION_PEERS)
+        };
+        if !knows_how(amphora) || !knows_how(other) {
+            return None;
+        }
+        let address = |id| self.parts.agents.address(id);
+        // What is heard on the loopback of one host is another one's on the next.
+        let is_loopback = |at: SocketAddr| at.ip().is_loopback();
+        let agent = address(other)
+            .filter(|at| !is_loopback(*at) || address(amphora).is_some_and(is_loopback));
+        Some(SessionPeerSpec {
+            amphora: other,
+            agent,
+        })
     }
 
     async fn remove(&self, view: &TreeView, amphora: AmphoraId) -> Result<Progress, StoreError> {

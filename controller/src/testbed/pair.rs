@@ -1,5 +1,7 @@
 //! What amphorae say of themselves, and load balancers that two of them take turns at.
 
+use std::net::SocketAddr;
+
 use krater_amphora_api::{
     AmphoraId, BootId, ContractVersion, Info, LinkAddress, LoadBalancerId, Report, SnapshotSpec,
 };
@@ -23,6 +25,12 @@ pub(crate) fn info(boot: u128) -> Info {
         workers: 1,
         addresses: Vec::new(),
     }
+}
+
+/// Where the agent of one is.
+pub(super) fn agent_of(amphora: AmphoraId) -> Option<SocketAddr> {
+    let last = *amphora.uuid().as_bytes().last()?;
+    Some(([127, 0, 8, last], 9443).into())
 }
 
 impl Pretended {
@@ -77,7 +85,19 @@ impl House {
 
     /// Has the controller hear for the first time, or anew, what an amphora says of itself.
     pub(crate) fn introduce(&self, amphora: AmphoraId, last: u8, sequence: u64) {
-        let report = self.amphora.introduction(amphora, last, sequence);
+        self.introduce_as(amphora, last, sequence, ContractVersion::CURRENT);
+    }
+
+    /// The same of one that speaks that version of the contract.
+    pub(crate) fn introduce_as(
+        &self,
+        amphora: AmphoraId,
+        last: u8,
+        sequence: u64,
+        contract: ContractVersion,
+    ) {
+        let mut report = self.amphora.introduction(amphora, last, sequence);
+        report.info.contract = contract;
         let take = |placed: &_| self.known.sightings.take(report, placed, clock::now());
         if let Some(news) = self.known.placements.with(amphora, take) {
             news.changed

@@ -33,7 +33,8 @@ fn members(numbers: impl IntoIterator<Item = u128>) -> Vec<MemberSpec> {
 }
 
 fn affinity(timeout: Option<u32>, granularity: Option<&str>) -> Affinity {
-    Affinity::new(settings(&sticky(vec![], timeout, granularity)), 0x5eed)
+    let settings = settings(&sticky(vec![], timeout, granularity));
+    Affinity::new(settings, Key([0x5eed, 0xfeed]), at(0))
 }
 
 fn settings(pool: &Pool) -> SourceAffinity {
@@ -205,6 +206,8 @@ fn handles_that_are_given_again_bring_no_clients_along() {
     );
     assert_eq!(goes(&memory, client(1), 0, 77), 77);
 }
+
+mod told;
 
 proptest! {
     #[test]

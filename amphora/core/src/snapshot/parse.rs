@@ -8,7 +8,7 @@ use alloc::{
 };
 use core::{net::IpAddr, time::Duration};
 
-use krater_amphora_api::{Rejection, SnapshotSpec, Subject, VipSpec};
+use krater_amphora_api::{Rejection, SessionPeerSpec, SnapshotSpec, Subject, VipSpec};
 
 use super::{Snapshot, announcement, listener, pool};
 use crate::limits;
@@ -30,6 +30,7 @@ pub(super) fn snapshot(spec: SnapshotSpec) -> Result<Snapshot, Vec<Rejection>> {
         .announcement
         .as_ref()
         .map(|wanted| announcement::parse(wanted, &vips, &mut reasons));
+    session_peers(&spec.session_peers, &mut reasons);
     let listeners = listener::parse_all(&spec, &mut reasons);
     let pools = pool::parse_all(&spec.pools, &mut reasons);
     if !reasons.rejections.is_empty() {
@@ -136,6 +137,24 @@ pub(super) fn host_address_fault(address: IpAddr) -> Option<&'static str> {
         IpAddr::V4(address) if address.is_broadcast() => Some("is the broadcast address"),
         _ => None,
     }
+}
+
+/// No amphora is given twice.
+fn session_peers(peers: &[SessionPeerSpec], reasons: &mut Reasons) {
+    let subject = Subject::LoadBalancer;
+    let mut seen = BTreeSet::new();
+    for peer in peers {
+        reasons.require(seen.insert(peer.amphora), subject, || {
+            format!("session peer {} is given twice", peer.amphora)
+        });
+    }
+    at_most(
+        limits::PEERS_MAX,
+        peers.len(),
+        "session peers",
+        subject,
+        reasons,
+    );
 }
 
 /// The unspecified address is allowed here: it means every address of the host.

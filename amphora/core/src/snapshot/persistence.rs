@@ -51,9 +51,14 @@ impl SourceAffinity {
         self.v4 == other.v4 && self.v6 == other.v6
     }
 
+    /// Which bits of addresses tell clients apart.
+    pub(crate) const fn masks(&self) -> (u32, u128) {
+        (self.v4, self.v6)
+    }
+
     /// Whether somebody is still remembered who came last so many seconds ago.
     #[must_use]
-    pub(crate) fn remembers(&self, seconds: u32) -> bool {
+    pub fn remembers(&self, seconds: u32) -> bool {
         self.timeout
             .is_none_or(|timeout| u64::from(seconds) <= timeout.as_secs())
     }

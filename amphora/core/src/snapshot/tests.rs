@@ -58,6 +58,27 @@ fn first_monitor(spec: &mut SnapshotSpec) -> &mut MonitorSpec {
 }
 
 #[test]
+fn session_peers_are_few_and_no_two_alike() {
+    let peer = |number| krater_amphora_api::SessionPeerSpec {
+        amphora: krater_amphora_api::AmphoraId::new(uuid::Uuid::from_u128(number)),
+        agent: None,
+    };
+    let snapshot = accepted(|spec| spec.session_peers = vec![peer(1), peer(2)]);
+    assert_eq!(snapshot.session_peers(), [peer(1), peer(2)]);
+    let text = format!("session peer {} is given twice", peer(1).amphora);
+    refused(Subject::LoadBalancer, &text, |spec| {
+        spec.session_peers = vec![peer(1), peer(1)];
+    });
+    refused(
+        Subject::LoadBalancer,
+        "9 session peers, at most 8 are allowed",
+        |spec| {
+            spec.session_peers = (0..9).map(peer).collect();
+        },
+    );
+}
+
+#[test]
 fn a_good_spec_becomes_a_snapshot_that_says_the_same() {
     let spec = spec();
     let snapshot = Snapshot::parse(spec.clone()).unwrap();

@@ -1,6 +1,6 @@
 //! Load balancers that two amphorae take turns at.
 
-use krater_amphora_api::{AmphoraId, SnapshotSpec};
+use krater_amphora_api::{AmphoraId, ContractVersion, SnapshotSpec};
 
 use super::*;
 use crate::testbed::THIRD;
@@ -43,10 +43,28 @@ async fn both_are_told_of_each_other_and_it_settles_once_both_have_it() {
     let (first, second) = (first.unwrap(), second.unwrap());
     assert_eq!(turn(&first), turn_of(100, 1, 2));
     assert_eq!(turn(&second), turn_of(90, 2, 1));
+    let peers = |spec: &SnapshotSpec| -> Vec<_> {
+        let peers = spec.session_peers.iter();
+        peers.map(|peer| (peer.amphora, peer.agent)).collect()
+    };
+    let at = |last: u8| Some(([127, 0, 8, last], 9443).into());
+    assert_eq!(peers(&first), [(OTHER, at(0xb))]);
+    assert_eq!(peers(&second), [(AMPHORA, at(0xa))]);
     assert_eq!(
         (first.generation, second.generation),
         (view.tree.generation(), view.tree.generation())
     );
+}
+
+#[tokio::test]
+async fn an_amphora_of_an_earlier_release_is_told_of_nobody_to_exchange_sessions_with() {
+    let house = House::of_two().await;
+    house.introduce(AMPHORA, 1, 1);
+    house.introduce_as(OTHER, 2, 1, ContractVersion(1));
+    let view = house.serving().await;
+    for spec in house.amphora.specs(view.tree.id(), [AMPHORA, OTHER]) {
+        assert_eq!(spec.unwrap().session_peers, []);
+    }
 }
 
 #[tokio::test]
