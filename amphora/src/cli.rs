@@ -61,6 +61,9 @@ enum Verb {
         /// Folder of everything that must survive a restart.
         #[arg(long, value_name = "DIR", default_value = HOST_STATE_DIR)]
         state_dir: PathBuf,
+        /// The address at which tunnels of other hosts reach this one, from now on, for networks of tenants.
+        #[arg(long, value_name = "ADDR")]
+        underlay: Option<IpAddr>,
     },
     /// Remove what amphorae have left of networks on this host.
     #[command(subcommand)]
@@ -123,6 +126,9 @@ struct Joining {
     /// The port at which controllers reach this host.
     #[arg(long, value_name = "PORT", default_value_t = 9880)]
     port: u16,
+    /// The address at which tunnels of other hosts reach this one, for networks of tenants [default: where controllers do].
+    #[arg(long, value_name = "ADDR")]
+    underlay: Option<IpAddr>,
     /// How people call this host [default: the name of the system].
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -144,6 +150,12 @@ enum NetworkVerb {
         /// Its identity, a UUID.
         #[arg(long, value_name = "UUID")]
         id: AmphoraId,
+    },
+    /// Have the tunnel of an amphora's network reach the hosts that its settings name at present.
+    Peers {
+        /// TOML file with the settings of the amphora.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
     },
     /// Remove bridges and tunnels that amphorae have made and none is joined to any more; prints their names.
     Sweep,
@@ -189,8 +201,12 @@ pub fn main() -> ExitCode {
         Verb::Agent(managing) => run_agent(&managing),
         Verb::Supervise(managing) => run_supervisor(&managing),
         Verb::Join(joining) => conclude_host(joining.run()),
-        Verb::Host { state_dir } => conclude_host(Host::open(state_dir).and_then(Host::run)),
+        Verb::Host {
+            state_dir,
+            underlay,
+        } => conclude_host(Host::open(state_dir, underlay).and_then(Host::run)),
         Verb::Network(NetworkVerb::Leave { id }) => conclude(network::leave(id)),
+        Verb::Network(NetworkVerb::Peers { config }) => tell_peers(&config),
         Verb::Network(NetworkVerb::Sweep) => match network::sweep() {
             Ok(names) => print(
                 &names
@@ -336,12 +352,23 @@ impl Joining {
             token: self.token,
             address: self.address,
             port: self.port,
+            underlay: self.underlay,
             name: self.name,
             workers: self.workers,
             again: self.again,
         };
         let host = join.run()?;
         if only { Ok(()) } else { host.run() }
+    }
+}
+
+fn tell_peers(config: &Path) -> ExitCode {
+    match Config::load(Some(config), &Overrides::default()) {
+        Ok(loaded) => conclude(match &loaded.network {
+            Some(network) => network::tell_peers(network),
+            None => Ok(()),
+        }),
+        Err(flaws) => refuse(&config.display().to_string(), &flaws),
     }
 }
 

@@ -8,6 +8,7 @@ mod enrol;
 mod folder;
 mod keys;
 mod route;
+mod segment;
 mod tenants;
 mod token;
 
@@ -21,7 +22,7 @@ use std::{
 };
 
 use krater_amphora_api::{
-    BootId, ContractVersion, HostFacts, HostReceipt, HostReport, ShownPapers,
+    BootId, ContractVersion, HostFacts, HostNetworks, HostReceipt, HostReport, ShownPapers,
 };
 use krater_amphora_process::{Papers, ProcessError, ProcessSettings, Processes};
 use tokio::{
@@ -45,6 +46,7 @@ use crate::{
     config::Controller,
     identity::{Identity, IdentityError, Refresh},
     keep::{KeepError, StateLock},
+    network,
 };
 
 pub(crate) use self::{controllers::parse_url, token::Token as JoinToken};
@@ -60,6 +62,8 @@ pub(crate) struct Join {
     /// Where the agent is reached; the address that leads to the controller, unless given.
     pub(crate) address: Option<IpAddr>,
     pub(crate) port: u16,
+    /// Where tunnels of other hosts reach this one; where its agent is, unless given.
+    pub(crate) underlay: Option<IpAddr>,
     /// How people call it; the name of the system, unless given.
     pub(crate) name: Option<String>,
     /// Worker threads of each amphora.
@@ -177,9 +181,14 @@ fn has_ended((_, to): (i64, i64)) -> bool {
 
 impl Host {
     /// The host of a state folder.
-    pub(crate) fn open(state_dir: PathBuf) -> Result<Self, HostError> {
+    pub(crate) fn open(state_dir: PathBuf, underlay: Option<IpAddr>) -> Result<Self, HostError> {
         let lock = StateLock::acquire(&state_dir)?;
-        Self::of(Folder::new(state_dir), lock)
+        let mut host = Self::of(Folder::new(state_dir), lock)?;
+        if underlay.is_some() && host.kept.underlay != underlay {
+            host.kept.underlay = underlay;
+            host.folder.write(&host.kept)?;
+        }
+        Ok(host)
     }
 
     fn of(folder: Folder, lock: StateLock) -> Result<Self, HostError> {
@@ -234,9 +243,25 @@ impl Host {
             Rc::clone(&identity),
             kept.controllers.clone(),
         ));
-        let tenants = Tenants::found(folder.amphorae(), processes, Rc::clone(&controllers));
+        let facts = facts(&kept);
+        if let Some(obstacle) = facts
+            .networks
+            .as_ref()
+            .and_then(|its| its.obstacle.as_ref())
+        {
+            info!(
+                obstacle,
+                "this host gets no load balancers on networks of tenants"
+            );
+        }
+        let tenants = Tenants::found(
+            folder.amphorae(),
+            processes,
+            Rc::clone(&controllers),
+            kept.underlay(),
+        );
         let agent = Rc::new(Agent {
-            facts: facts(&kept),
+            facts,
             folder,
             kept: RefCell::new(kept),
             identity,
@@ -489,6 +514,10 @@ fn facts(kept: &Kept) -> HostFacts {
             .and_then(|cores| u32::try_from(cores.get()).ok())
             .unwrap_or(1),
         memory_bytes: folder::memory_bytes(),
+        networks: Some(HostNetworks {
+            underlay: kept.underlay(),
+            obstacle: network::obstacle(),
+        }),
     }
 }
 

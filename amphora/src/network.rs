@@ -4,7 +4,7 @@
 //! The supervisor makes the namespace, joins it to the network's bridge and gives it to each agent it starts; the agent
 //! enters it as soon as it has the right to, and looks after what is inside.
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeSet, fmt, fs, io, net::IpAddr, path::PathBuf};
 
 mod filter;
 mod host;
@@ -17,7 +17,7 @@ mod privileges;
 mod settings;
 
 pub(crate) use inside::{Addresses, Inside};
-pub(crate) use lodging::{Lodging, leave, move_in, sweep};
+pub(crate) use lodging::{Lodging, leave, move_in, obstacle, sweep, tell_peers};
 pub(crate) use privileges::give_up_all;
 pub(crate) use settings::read;
 
@@ -44,8 +44,38 @@ pub(crate) struct Vxlan {
     /// Where this host is reached by the others.
     pub(crate) local: IpAddr,
     /// The others.
-    pub(crate) peers: Vec<IpAddr>,
+    pub(crate) peers: Peers,
     pub(crate) port: u16,
+}
+
+/// The other hosts on which a network is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Peers {
+    /// These.
+    Listed(BTreeSet<IpAddr>),
+    /// Those that a file names, a line each: they change while the amphora runs, and it is read each time anew.
+    File(PathBuf),
+}
+
+impl Peers {
+    fn read(&self) -> io::Result<BTreeSet<IpAddr>> {
+        let path = match self {
+            Self::Listed(listed) => return Ok(listed.clone()),
+            Self::File(path) => path,
+        };
+        let failed = |reason: String| {
+            let place = path.display();
+            io::Error::other(format!(
+                "the other hosts cannot be read from {place}: {reason}"
+            ))
+        };
+        let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        let address = |line: &str| {
+            line.parse::<IpAddr>()
+                .map_err(|_| failed(format!("{line:?} is not an address")))
+        };
+        text.lines().map(address).collect()
+    }
 }
 
 /// A subnet of the network.
@@ -130,6 +160,22 @@ const INTERFACE: &str = "eth0";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_other_hosts_of_a_file_are_read_anew_each_time_and_one_that_is_none_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("peers");
+        let peers = Peers::File(path.clone());
+        let error = peers.read().unwrap_err().to_string();
+        assert!(error.contains("peers"), "{error}");
+        for (text, count) in [("", 0), ("192.0.2.1\nfd00::1\n", 2), ("192.0.2.7", 1)] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(peers.read().unwrap().len(), count, "{text}");
+        }
+        fs::write(&path, "192.0.2.1\nx\n").unwrap();
+        let error = peers.read().unwrap_err().to_string();
+        assert!(error.contains("\"x\" is not an address"), "{error}");
+    }
 
     #[test]
     fn a_prefix_contains_what_begins_with_it_and_nothing_of_the_other_family() {

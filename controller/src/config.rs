@@ -258,7 +258,11 @@ fn assemble(file: ConfigFile, overrides: &Overrides, flaws: &mut Flaws) -> Optio
     let fleet = parse_fleet(file.fleet, overrides, flaws);
     let rules = rules::parse(file.rules, flaws);
     let quota = quota::parse(&file.quota, &mut flaws.0);
-    let network = network::parse(file.network, file.networks, flaws);
+    let here = match &fleet {
+        Some(fleet) if !fleet.on_this_host => network::OnThisHost::Unwanted,
+        _ => network::OnThisHost::Wanted,
+    };
+    let network = network::parse(file.network, file.networks, here, flaws);
     let secrets = secrets::parse(file.secrets, auth.as_ref(), flaws);
     let retention = retention::parse(file.retention, flaws);
     let access_log = access_log::parse(file.access_log, flaws);

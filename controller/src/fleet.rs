@@ -47,6 +47,9 @@ use crate::{
 mod amphora;
 mod orphans;
 mod population;
+mod spread;
+
+pub(crate) use self::spread::Underlay;
 
 /// All amphorae of this deployment.
 pub(crate) struct Fleet {
@@ -89,6 +92,8 @@ pub(crate) struct Parts {
     pub(crate) host: String,
     /// The networks that load balancers live on, where those are not their hosts'.
     pub(crate) segments: BTreeMap<Uuid, Arc<Segment>>,
+    /// Where tunnels reach hosts.
+    pub(crate) underlay: Underlay,
     /// How many the controller's own host is asked to start at once.
     pub(crate) starts: Semaphore,
 }

@@ -21,7 +21,7 @@ use krater_controller_core::{liveness, query::AmphoraStatus};
 use krater_controller_store::{
     Enrolment, HostRecord, HostState, HostToken, Newcomer, Store, StoreError,
 };
-use krater_driver::{Allotment, ComputeDriver};
+use krater_driver::{AmphoraOrder, ComputeDriver};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -41,6 +41,9 @@ use crate::{
 
 mod client;
 mod compute;
+mod networks;
+
+pub(crate) use self::networks::{obstacle, standing};
 
 /// All hosts of this deployment, but for those of controllers.
 pub(crate) struct Hosts {
@@ -73,6 +76,8 @@ pub(crate) struct Conduct {
     pub(crate) heartbeat: Duration,
     pub(crate) drain: Duration,
     pub(crate) access_log: Option<HostAccessLog>,
+    /// The port at which they take tunnels.
+    pub(crate) tunnel_port: u16,
 }
 
 /// One host.
@@ -469,7 +474,7 @@ impl Hosts {
         amphorae.find(|hosted| hosted.id == amphora).cloned()
     }
 
-    fn order(&self, allotment: Allotment) -> HostOrder {
+    fn order(&self, order: &AmphoraOrder) -> HostOrder {
         let conduct = &self.parts.conduct;
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         HostOrder {
@@ -478,9 +483,12 @@ impl Hosts {
             drain_ms: milliseconds(conduct.drain),
             access_log: conduct.access_log.clone(),
             allotment: HostAllotment {
-                memory_bytes: allotment.memory_bytes,
-                cpu_percent: allotment.cpu_percent,
+                memory_bytes: order.allotment.memory_bytes,
+                cpu_percent: order.allotment.cpu_percent,
             },
+            segment: order.segment.as_ref().map(|segment| {
+                networks::ordered(segment, order.peers.clone(), conduct.tunnel_port)
+            }),
         }
     }
 

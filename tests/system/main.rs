@@ -28,6 +28,7 @@ mod protocols;
 mod refusal;
 mod scene;
 mod segments;
+mod segments_joined;
 mod sessions;
 mod several;
 mod siege;

@@ -4,6 +4,7 @@
 //! all keys itself, its amphorae's too, and sends away requests for certificates only.
 
 use alloc::{string::String, vec::Vec};
+use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,19 @@ pub struct HostFacts {
     pub cores: u32,
     /// Memory it has.
     pub memory_bytes: u64,
+    /// What becomes of networks of tenants there; hosts of contract 1 build none, and say nothing.
+    #[serde(default)]
+    pub networks: Option<HostNetworks>,
+}
+
+/// What a host says of building networks of tenants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostNetworks {
+    /// Where tunnels of other hosts reach it.
+    pub underlay: IpAddr,
+    /// Why it can build none, if so: a sentence.
+    #[serde(default)]
+    pub obstacle: Option<String>,
 }
 
 /// Asks to be let in: `POST /v1/hosts/enrol` at a controller, the one request without a certificate.
@@ -148,6 +162,62 @@ pub struct HostOrder {
     /// What it may take of the host. Unsaid where nothing is bounded: agents of earlier releases do not know of it.
     #[serde(default, skip_serializing_if = "HostAllotment::is_unbounded")]
     pub allotment: HostAllotment,
+    /// The network of tenants that it lives on; unsaid where it lives on its host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<HostSegment>,
+}
+
+/// A network of tenants, as a host has to build it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostSegment {
+    /// Its name, for people.
+    pub name: String,
+    /// The bridge it is on; made if there is none of that name.
+    pub bridge: String,
+    /// The largest packet.
+    pub mtu: u32,
+    /// The tunnel to its bridges on other hosts, if it spans several.
+    #[serde(default)]
+    pub tunnel: Option<HostTunnel>,
+    /// Its subnets.
+    pub subnets: Vec<HostSubnet>,
+}
+
+/// A tunnel (VXLAN) to the bridges of the same network on other hosts. Where it begins the host itself knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostTunnel {
+    /// The number of the network, the same everywhere.
+    pub vni: u32,
+    /// The port at which hosts take tunnels, the same everywhere.
+    pub port: u16,
+    /// The other hosts on which the network is. Others than before are no reason to start the amphora again.
+    pub peers: Vec<IpAddr>,
+}
+
+/// A subnet of a network of tenants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostSubnet {
+    /// In CIDR notation.
+    pub cidr: String,
+    /// The router by which all other addresses are reached.
+    #[serde(default)]
+    pub gateway: Option<IpAddr>,
+    /// What is reached by another router.
+    #[serde(default)]
+    pub routes: Vec<HostRoute>,
+}
+
+/// A way to addresses beyond a subnet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostRoute {
+    /// The addresses, in CIDR notation.
+    pub destination: String,
+    /// The router, an address of the subnet.
+    pub via: IpAddr,
 }
 
 /// What an amphora may take of its host; nothing is bounded where nothing is said.

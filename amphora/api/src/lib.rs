@@ -24,7 +24,8 @@ pub use congestion::{CongestionControl, NoCongestionControl};
 pub use generation::Generation;
 pub use host::{
     CertificateRequest, Certified, EnrolRequest, Enrolled, HostAccessLog, HostAllotment, HostFacts,
-    HostOrder, HostReceipt, HostRefusal, HostReport, HostedAmphora, ShownPapers,
+    HostNetworks, HostOrder, HostReceipt, HostRefusal, HostReport, HostRoute, HostSegment,
+    HostSubnet, HostTunnel, HostedAmphora, ShownPapers,
 };
 pub use id::{
     AmphoraId, BootId, HealthMonitorId, HostId, L7PolicyId, L7RuleId, ListenerId, LoadBalancerId,

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 /// a member, access logs, addresses at which amphorae take turns, congestion control of listeners.
 ///
 /// 2: reports that tell what changed since the one before, to controllers that say that they remember it; amphorae that
-/// carry the same load balancer tell each other of sessions.
+/// carry the same load balancer tell each other of sessions; hosts build networks of tenants: they say whether they can and where tunnels reach them
+/// ([`HostFacts::networks`](crate::HostFacts::networks)), and are told what to build
+/// ([`HostOrder::segment`](crate::HostOrder::segment)). A host of version 1 is asked to run amphorae on its own network
+/// alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContractVersion(pub u32);
@@ -21,4 +24,6 @@ impl ContractVersion {
 
     /// The first in which amphorae are told of others to exchange sessions with.
     pub const SESSION_PEERS: Self = Self(2);
+    /// The first in which hosts build networks of tenants.
+    pub const BUILDS_NETWORKS: Self = Self(2);
 }

@@ -56,6 +56,11 @@ impl Folder {
         self.path.join("amphora.toml")
     }
 
+    /// Where the amphora finds the other hosts on which its network is.
+    pub(crate) fn peers_path(&self) -> PathBuf {
+        self.path.join("peers")
+    }
+
     pub(crate) fn log(&self) -> PathBuf {
         self.path.join("amphora.log")
     }
@@ -144,7 +149,7 @@ impl Folder {
             );
         }
         if let Some(segment) = &order.segment {
-            segment.print(&mut text);
+            segment.print(&self.peers_path(), &mut text);
         }
         text
     }
@@ -153,6 +158,15 @@ impl Folder {
     pub(crate) fn has_segment(&self) -> bool {
         let config = fs::read_to_string(self.config_path()).unwrap_or_default();
         config.lines().any(|line| line == HEADING.trim_end())
+    }
+
+    /// Writes the other hosts on which its network is; whether that changed anything.
+    pub(crate) fn write_peers(&self, peers: &str) -> Result<bool, ProcessError> {
+        let found = fs::read_to_string(self.peers_path());
+        if found.is_ok_and(|found| found == peers) {
+            return Ok(false);
+        }
+        self.write("peers", peers).map(|()| true)
     }
 
     pub(crate) fn has_config(&self, config: &str) -> bool {

@@ -22,6 +22,7 @@ use tokio::{process::Command, sync::watch};
 use crate::{
     Endpoint, Order, ProcessError, ProcessSettings, cgroup,
     folder::{self, Folder, PortsInUse, Upkeep},
+    segment::Segment,
     supervisor::{self, Ended, Supervisor},
 };
 
@@ -44,6 +45,8 @@ struct Slot {
     endpoint: Option<Endpoint>,
     /// Of the order that the running amphora has.
     fingerprint: Option<u64>,
+    /// The other hosts that its network was last told to be on.
+    peers: Option<String>,
     /// Deaths in a row, each soon after the start before it.
     quick_deaths: u32,
     /// How the last one went, for the error that a death in quick succession is told with.
@@ -112,12 +115,14 @@ impl Processes {
         let slot = self.slot(order.id);
         let mut slot = slot.lock().await;
         let fingerprint = self.fingerprint(&order);
+        let peers = order.segment.as_ref().and_then(Segment::peers);
         // The fast way, made to be taken every second: no file is read or written.
         if slot
             .running
             .as_ref()
             .is_some_and(|running| running.supervisor.is_alive())
             && slot.fingerprint == Some(fingerprint)
+            && slot.peers == peers
             && let Some(endpoint) = &slot.endpoint
         {
             if self.folder(order.id).trim_log() == Upkeep::Failed {
@@ -125,7 +130,9 @@ impl Processes {
             }
             return Ok(endpoint.clone());
         }
-        self.bring_up(&mut slot, order, fingerprint).await
+        let endpoint = self.bring_up(&mut slot, order, fingerprint).await?;
+        slot.peers = peers;
+        Ok(endpoint)
     }
 
     /// Stops the amphora and forgets it, its configuration included. Absent counts as done.
@@ -224,6 +231,13 @@ impl Processes {
             slot.running = Some(self.watch(supervisor, None));
         }
         folder.write_identity(&order)?;
+        // Whoever is started finds them; whoever runs is told.
+        let mut has_news = false;
+        if let Some(peers) = order.segment.as_ref().and_then(Segment::peers) {
+            let told = slot.peers.as_ref();
+            has_news = told.is_some_and(|told| *told != peers);
+            has_news |= folder.write_peers(&peers)?;
+        }
         cgroup::prepare(id, order.allotment)?;
         let kept = folder.read_endpoint();
         if slot.running.is_some() {
@@ -236,6 +250,9 @@ impl Processes {
                 && let Some(running) = &slot.running
             {
                 cgroup::join(id, order.allotment, running.supervisor.pid())?;
+                if has_news {
+                    self.tell_peers(id, &folder).await?;
+                }
                 slot.drain = order.conduct.as_ref().map(|conduct| conduct.drain);
                 self.ports.keep(&endpoint);
                 slot.settle(endpoint.clone(), fingerprint);
@@ -287,16 +304,19 @@ impl Processes {
     async fn leave_network(&self, id: AmphoraId) -> Result<(), ProcessError> {
         let mut command = Command::new(&self.settings.binary);
         command.args(["network", "leave", "--id", &id.to_string()]);
-        let failed = |what: &dyn Display| {
-            ProcessError::Transient(format!(
-                "amphora {id} cannot be taken off its network: {what}"
-            ))
-        };
-        let done = command.output().await.map_err(|error| failed(&error))?;
-        if done.status.success() {
-            return Ok(());
-        }
-        Err(failed(&String::from_utf8_lossy(&done.stderr).trim()))
+        let doing = format!("amphora {id} cannot be taken off its network");
+        see_to(command, &doing).await
+    }
+
+    /// Has the tunnel of an amphora's network reach the hosts that it is to reach, now and not when its supervisor looks
+    /// again.
+    async fn tell_peers(&self, id: AmphoraId, folder: &Folder) -> Result<(), ProcessError> {
+        let mut command = Command::new(&self.settings.binary);
+        command
+            .args(["network", "peers", "--config"])
+            .arg(folder.config_path());
+        let doing = format!("the network of amphora {id} cannot be told of other hosts");
+        see_to(command, &doing).await
     }
 
     /// Stops the supervisor and its agent, with force when they do not go by themselves.
@@ -361,6 +381,16 @@ impl Slot {
             _ => Ok(()),
         }
     }
+}
+
+/// Runs the program to do something, which fails as the program says.
+async fn see_to(mut command: Command, doing: &str) -> Result<(), ProcessError> {
+    let failed = |what: &dyn Display| ProcessError::Transient(format!("{doing}: {what}"));
+    let done = command.output().await.map_err(|error| failed(&error))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    Err(failed(&String::from_utf8_lossy(&done.stderr).trim()))
 }
 
 /// Runs futures together and answers all their results, in order.

@@ -1,6 +1,11 @@
 //! The network that an amphora lives on, if that is not its host's.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::{
+    fmt::Write as _,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+    path::Path,
+};
 
 /// A network of tenants, as this host has to build it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -18,23 +23,30 @@ pub struct Segment {
 }
 
 /// A tunnel to the bridges of the same network on other hosts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
     /// The number of the network, the same everywhere.
     pub vni: u32,
-    /// Where hosts reach each other.
+    /// Where it begins.
     pub underlay: Underlay,
+    /// The other hosts on which the network is. They come and go while amphorae run: these are no settings of one.
+    pub peers: Vec<IpAddr>,
 }
 
-/// Where hosts reach each other with tunnels.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Where a host is reached by tunnels of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Underlay {
-    /// Where this host is reached.
+    /// The address of this host.
     pub local: IpAddr,
-    /// The others.
-    pub peers: Vec<IpAddr>,
     /// The port of all of them.
     pub port: u16,
+}
+
+/// Of what makes an amphora start again when it changes.
+impl Hash for Tunnel {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.vni, self.underlay).hash(state);
+    }
 }
 
 /// A subnet of the network.
@@ -49,8 +61,15 @@ pub struct Subnet {
 }
 
 impl Segment {
-    /// As the settings of an amphora have it.
-    pub(crate) fn print(&self, out: &mut String) {
+    /// The other hosts on which the network is, a line each.
+    pub(crate) fn peers(&self) -> Option<String> {
+        let tunnel = self.tunnel.as_ref()?;
+        let lines = tunnel.peers.iter().map(|peer| format!("{peer}\n"));
+        Some(lines.collect())
+    }
+
+    /// As the settings of an amphora have it; the hosts on which the network is are in the file `peers`.
+    pub(crate) fn print(&self, peers: &Path, out: &mut String) {
         // Writing to a string cannot fail.
         let _ = write!(
             out,
@@ -59,17 +78,12 @@ impl Segment {
             quoted(&self.bridge),
             self.mtu
         );
-        if let Some(Tunnel { vni, underlay }) = &self.tunnel {
-            let peers: Vec<String> = underlay
-                .peers
-                .iter()
-                .map(|peer| format!("\"{peer}\""))
-                .collect();
+        if let Some(Tunnel { vni, underlay, .. }) = &self.tunnel {
             let _ = write!(
                 out,
-                "[network.vxlan]\nvni = {vni}\nlocal = \"{}\"\npeers = [{}]\nport = {}\n",
+                "[network.vxlan]\nvni = {vni}\nlocal = \"{}\"\npeers_file = {}\nport = {}\n",
                 underlay.local,
-                peers.join(", "),
+                quoted(&peers.to_string_lossy()),
                 underlay.port
             );
         }

@@ -96,6 +96,7 @@ async fn ask(
         agent: SocketAddr::new(address, join.port),
         controllers: join.controllers.iter().map(authority).collect(),
         workers: join.workers,
+        underlay: join.underlay,
     };
     let request = EnrolRequest {
         token: join.token.secret.clone(),

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::{self, ErrorKind},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -31,6 +31,16 @@ pub(crate) struct Kept {
     /// Worker threads of each amphora.
     #[serde(default)]
     pub(crate) workers: Option<usize>,
+    /// Where tunnels of other hosts reach it, if not where its agent is.
+    #[serde(default)]
+    pub(crate) underlay: Option<IpAddr>,
+}
+
+impl Kept {
+    /// Where tunnels of other hosts reach it.
+    pub(crate) fn underlay(&self) -> IpAddr {
+        self.underlay.unwrap_or(self.agent.ip())
+    }
 }
 
 /// A file that cannot be used.

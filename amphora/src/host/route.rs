@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use krater_amphora_api::{AmphoraId, HostOrder, HostRefusal};
 use tokio::time::timeout;
 
-use super::Agent;
+use super::{Agent, segment};
 use crate::{
     agent::route::json,
     limits::{BODY_TIME_MAX, HOST_ORDER_BYTES_MAX, HOST_RELEASE_WAIT_MAX},
@@ -57,6 +57,16 @@ async fn put(agent: Rc<Agent>, id: &str, body: Incoming) -> Response<Full<Bytes>
             return refuse(StatusCode::BAD_REQUEST, message);
         }
     };
+    if let Some(segment) = &order.segment {
+        let flaws = segment::flaws(segment, agent.tenants.underlay());
+        if !flaws.is_empty() {
+            let message = format!(
+                "the network of the amphora cannot be built: {}",
+                flaws.join("; ")
+            );
+            return refuse(StatusCode::BAD_REQUEST, message);
+        }
+    }
     // A task of its own: a caller that goes away must not leave it half done.
     let tenants = Rc::clone(&agent.tenants);
     let ensured = tokio::task::spawn_local(async move { tenants.ensure(id, order).await }).await;

@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
@@ -21,6 +22,7 @@ use super::{
     controllers::Controllers,
     folder::{AUTHORITY, FolderError, identity_in, read, write},
     keys::{self, Key},
+    segment,
 };
 use crate::{agent::chain, clock, limits::HOST_AMPHORAE_AT_ONCE};
 
@@ -29,6 +31,8 @@ pub(crate) struct Tenants {
     directory: PathBuf,
     processes: Processes,
     controllers: Rc<Controllers>,
+    /// Where tunnels of other hosts reach this one.
+    underlay: IpAddr,
     slots: RefCell<BTreeMap<AmphoraId, Rc<Slot>>>,
     /// Those that are being ended because nobody wants them.
     leaving: RefCell<BTreeSet<AmphoraId>>,
@@ -58,11 +62,13 @@ impl Tenants {
         directory: PathBuf,
         processes: Processes,
         controllers: Rc<Controllers>,
+        underlay: IpAddr,
     ) -> Self {
         let tenants = Self {
             directory,
             processes,
             controllers,
+            underlay,
             slots: RefCell::default(),
             leaving: RefCell::default(),
             news: Notify::new(),
@@ -87,6 +93,11 @@ impl Tenants {
             }
         }
         tenants
+    }
+
+    /// Where tunnels of other hosts reach this one.
+    pub(crate) const fn underlay(&self) -> IpAddr {
+        self.underlay
     }
 
     /// As they are reported.
@@ -285,8 +296,7 @@ impl Tenants {
         };
         let until = identity.validity.1;
         let order = Order {
-            // Agents of hosts do not build networks.
-            segment: None,
+            segment: order.segment.map(|its| segment::of(its, self.underlay)),
             allotment: Allotment {
                 memory_bytes: order.allotment.memory_bytes,
                 cpu_percent: order.allotment.cpu_percent,

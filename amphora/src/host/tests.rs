@@ -17,6 +17,7 @@ fn join(folder: &TempDir, again: bool) -> Join {
         port: 9880,
         name: None,
         workers: None,
+        underlay: None,
         again,
     }
 }
@@ -44,6 +45,7 @@ fn write_host(folder: &Folder, days: i64) {
         agent: SocketAddr::from(([127, 0, 0, 1], 9880)),
         controllers: Vec::new(),
         workers: None,
+        underlay: None,
     };
     folder
         .write_joined(&kept, &papers, &authority.pem())

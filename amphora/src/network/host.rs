@@ -5,7 +5,7 @@
 use std::{
     fs::{File, OpenOptions, Permissions},
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     INTERFACE, Settings, Vxlan,
     kernel::{Kernel, alias_of, bridge_of},
+    settings::VXLAN_PORT,
 };
 use crate::limits::{LOCK_PAUSE, NETWORK_TURN_TIME_MAX};
 
@@ -82,6 +83,34 @@ pub(super) async fn leave(amphora: AmphoraId) -> io::Result<()> {
         kernel.remove_link(index).await?;
     }
     remove_unused(&kernel).await.map(drop)
+}
+
+/// Has the tunnel of a network, if it is there, end at the hosts that its settings name at present.
+pub(super) async fn tell_peers(vxlan: &Vxlan) -> io::Result<()> {
+    let _alone = Turn::take().await?;
+    let kernel = Kernel::connect()?;
+    match kernel.index(&tunnel(vxlan)).await? {
+        Some(index) => settle_peers(&kernel, index, vxlan).await,
+        // Whoever makes it reads them.
+        None => Ok(()),
+    }
+}
+
+/// Makes what networks are made of, in a namespace that is nobody's: whether the kernel has all of it.
+pub(super) async fn rehearse() -> io::Result<()> {
+    let kernel = Kernel::connect()?;
+    kernel.add_link(LinkBridge::new(DRAFT).build()).await?;
+    let tunnel = LinkVxlan::new("kx-draft", 1)
+        .port(VXLAN_PORT)
+        .local(Ipv4Addr::LOCALHOST);
+    kernel.add_link(tunnel.build()).await?;
+    let cable = LinkMessageBuilder::<LinkVeth>::new("kv-draft", INTERFACE);
+    kernel.add_link(cable.build()).await
+}
+
+/// Whether the right to change networks of this host could be taken, some time.
+pub(super) fn may_take_turns() -> io::Result<()> {
+    Turn::open_at(Path::new(LOCK)).map(drop)
 }
 
 /// Removes bridges and tunnels of ours that nothing is joined to; their names.
@@ -172,11 +201,16 @@ async fn ensure_tunnel(
     mark(kernel, index, TUNNEL).await?;
     let joined = LinkUnspec::new_with_index(index).controller(bridge).up();
     kernel.change_link(joined.build()).await?;
-    let known = kernel.tunnel_peers(index).await?;
-    for peer in vxlan.peers.iter().filter(|peer| !known.contains(*peer)) {
+    settle_peers(kernel, index, vxlan).await
+}
+
+/// Has a tunnel end at the hosts that it is to end at, and nowhere else.
+async fn settle_peers(kernel: &Kernel, index: u32, vxlan: &Vxlan) -> io::Result<()> {
+    let (known, wanted) = (kernel.tunnel_peers(index).await?, vxlan.peers.read()?);
+    for peer in wanted.difference(&known) {
         kernel.add_tunnel_peer(index, *peer).await?;
     }
-    for peer in known.iter().filter(|peer| !vxlan.peers.contains(*peer)) {
+    for peer in known.difference(&wanted) {
         kernel.remove_tunnel_peer(index, *peer).await?;
     }
     Ok(())
@@ -231,20 +265,7 @@ impl Turn {
 
     /// Waits for it no longer than `patience`.
     async fn take_at(path: &Path, patience: Duration) -> io::Result<Self> {
-        let named = |doing: &str, error: io::Error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot {doing} {}: {error}", path.display()),
-            )
-        };
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(MODE)
-            .open(path)
-            .map_err(|error| named("open", error))?;
-        // Whoever may read it can hold it for ever. One that is not ours is for its owner to close.
-        let _ = file.set_permissions(Permissions::from_mode(MODE));
+        let file = Self::open_at(path)?;
         let deadline = Instant::now() + patience;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -254,15 +275,30 @@ impl Turn {
                     let reason = format!(
                         "another process has had it for {patience:?}, and nobody else can change networks of this host"
                     );
-                    return Err(named(
-                        "lock",
-                        io::Error::new(io::ErrorKind::TimedOut, reason),
-                    ));
+                    let error = io::Error::new(io::ErrorKind::TimedOut, reason);
+                    return Err(named("lock", path, &error));
                 }
-                Err(errno) => return Err(named("lock", errno.into())),
+                Err(errno) => return Err(named("lock", path, &errno.into())),
             }
         }
     }
+
+    fn open_at(path: &Path) -> io::Result<File> {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(MODE)
+            .open(path)
+            .map_err(|error| named("open", path, &error))?;
+        // Whoever may read it can hold it for ever. One that is not ours is for its owner to close.
+        let _ = file.set_permissions(Permissions::from_mode(MODE));
+        Ok(file)
+    }
+}
+
+fn named(doing: &str, path: &Path, error: &io::Error) -> io::Error {
+    let sentence = format!("cannot {doing} {}: {error}", path.display());
+    io::Error::new(error.kind(), sentence)
 }
 
 /// A bridge that is being made.

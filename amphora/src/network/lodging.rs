@@ -92,6 +92,31 @@ pub(crate) fn leave(amphora: AmphoraId) -> io::Result<()> {
     on_a_thread(move || host::leave(amphora)).map_err(|error| failed("leave its network", &error))
 }
 
+/// Has the tunnel of a network reach the hosts that its settings name at present; of one without a tunnel there is nothing
+/// to do.
+pub(crate) fn tell_peers(settings: &Settings) -> io::Result<()> {
+    let Some(vxlan) = settings.vxlan.clone() else {
+        return Ok(());
+    };
+    on_a_thread(move || async move { host::tell_peers(&vxlan).await })
+}
+
+/// Why this process cannot build networks on this host, if so: a sentence.
+pub(crate) fn obstacle() -> Option<String> {
+    let rehearse = || {
+        if !privileges::may_build()? {
+            let reason = "it takes root, or CAP_NET_ADMIN and CAP_SYS_ADMIN";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+        }
+        host::may_take_turns()?;
+        namespace::within(&namespace::make()?, || locally(host::rehearse))
+    };
+    let error = rehearse().err()?;
+    Some(format!(
+        "networks of tenants cannot be built there: {error}"
+    ))
+}
+
 /// Removes what was made of networks on this host and nobody uses any more; its names.
 pub(crate) fn sweep() -> io::Result<Vec<String>> {
     on_a_thread(host::sweep)
@@ -155,3 +180,18 @@ const SETTINGS: [(&str, &str); 3] = [
     ("ipv6/conf/DEVICE/ndisc_notify", "1"),
     ("ipv6/conf/DEVICE/accept_ra", "0"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_not_build_networks_says_what_it_takes() {
+        let told = thread::spawn(|| {
+            privileges::give_up_all().unwrap();
+            obstacle()
+        });
+        let told = told.join().unwrap().unwrap();
+        assert!(told.contains("CAP_NET_ADMIN and CAP_SYS_ADMIN"), "{told}");
+    }
+}

@@ -17,6 +17,14 @@ pub(super) const INSIDE: CapabilitySet = CapabilitySet::NET_ADMIN
 /// On the host's network: low ports.
 pub(super) const OUTSIDE: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
 
+/// What building networks takes: namespaces, and what is joined to the host's own network.
+const BUILDING: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::SYS_ADMIN);
+
+/// Whether this thread may build networks.
+pub(super) fn may_build() -> io::Result<bool> {
+    Ok(capabilities(None)?.effective.contains(BUILDING))
+}
+
 /// Keeps these of the calling thread's capabilities, as far as it has them, and those that it starts have no others. Nothing
 /// it executes gets any back. Its user stays who it was.
 pub(super) fn keep(wanted: CapabilitySet) -> io::Result<()> {
@@ -59,8 +67,7 @@ mod tests {
     #[test]
     fn whoever_has_no_more_than_it_takes_to_move_in_keeps_what_is_wanted_of_it() {
         let kept = thread::spawn(|| {
-            let enough = CapabilitySet::NET_ADMIN.union(CapabilitySet::SYS_ADMIN);
-            let had = capabilities(None).unwrap().permitted & enough;
+            let had = capabilities(None).unwrap().permitted & BUILDING;
             let only = CapabilitySets {
                 effective: had,
                 permitted: had,

@@ -1,10 +1,10 @@
 //! `[network]` of the agent's settings.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, str::FromStr};
 
 use serde_json::Value;
 
-use super::{Prefix, Route, Settings, Subnet, Vxlan};
+use super::{Peers, Prefix, Route, Settings, Subnet, Vxlan};
 use crate::strict::{Flaw, Object};
 
 /// Reads the table, or notes everything that is wrong with it.
@@ -44,15 +44,22 @@ fn read_vxlan(path: String, table: Value, flaws: &mut Vec<Flaw>) -> Option<Vxlan
     }
     let local = parsed(&mut object, "local", flaws, address);
     let peers: Vec<String> = object.take("peers", flaws).unwrap_or_default();
-    let mut others = Vec::with_capacity(peers.len());
+    let mut others = BTreeSet::new();
     for (index, text) in peers.iter().enumerate() {
         match address(text) {
-            Ok(peer) => others.push(peer),
+            Ok(peer) => {
+                others.insert(peer);
+            }
             Err(reason) => {
                 let path = format!("{}[{index}]", object.path_of("peers"));
                 flaws.push(Flaw::new(path, reason));
             }
         }
+    }
+    let file: Option<PathBuf> = object.take("peers_file", flaws);
+    if file.is_some() && !peers.is_empty() {
+        let reason = "is there beside peers: one of the two says which";
+        flaws.push(Flaw::new(object.path_of("peers_file"), reason));
     }
     let port = object.take::<u16>("port", flaws).unwrap_or(VXLAN_PORT);
     for (name, absent) in [("vni", vni.is_none()), ("local", local.is_none())] {
@@ -64,7 +71,7 @@ fn read_vxlan(path: String, table: Value, flaws: &mut Vec<Flaw>) -> Option<Vxlan
     Some(Vxlan {
         vni: vni?,
         local: local?,
-        peers: others,
+        peers: file.map_or(Peers::Listed(others), Peers::File),
         port,
     })
 }
@@ -159,7 +166,7 @@ const MTU_MIN: u32 = 1_280;
 const MTU_MAX: u32 = 65_535;
 const VNI_END: u32 = 1 << 24;
 /// As IANA has it.
-const VXLAN_PORT: u16 = 4_789;
+pub(super) const VXLAN_PORT: u16 = 4_789;
 
 #[cfg(test)]
 mod tests {
@@ -178,7 +185,8 @@ mod tests {
         assert_eq!(flaws, []);
         assert_eq!((read.bridge.as_str(), read.mtu), ("br-blue", 1450));
         let vxlan = read.vxlan.unwrap();
-        assert_eq!((vxlan.vni, vxlan.port, vxlan.peers.len()), (7, 4789, 1));
+        assert_eq!((vxlan.vni, vxlan.port), (7, 4789));
+        assert_eq!(vxlan.peers.read().unwrap().len(), 1);
         assert_eq!(
             read.subnets[0].routes[0].destination.to_string(),
             "10.9.0.0/16"
@@ -190,7 +198,7 @@ mod tests {
         let mut flaws = Vec::new();
         let table = serde_json::json!({
             "bridge": "a-name-that-is-too-long", "mtu": 12, "surprise": 1,
-            "vxlan": {"vni": 0, "peers": ["x"]},
+            "vxlan": {"vni": 0, "peers": ["x"], "peers_file": "p"},
             "subnets": [{"gateway": "x", "routes": [{"via": 5}]}],
         });
         assert!(read("network".to_owned(), table, &mut flaws).is_none());
@@ -202,6 +210,7 @@ mod tests {
             "network.vxlan.vni",
             "network.vxlan.local",
             "network.vxlan.peers[0]",
+            "network.vxlan.peers_file",
             "network.subnets[0].cidr",
             "network.subnets[0].gateway",
             "network.subnets[0].routes[0].destination",
@@ -213,6 +222,6 @@ mod tests {
                 "{path} in {flaws:?}"
             );
         }
-        assert_eq!(paths.len(), 10, "{flaws:?}");
+        assert_eq!(paths.len(), 11, "{flaws:?}");
     }
 }

@@ -76,6 +76,8 @@ pub struct HostRoom {
     pub amphorae_max: Option<u64>,
     /// How many more load balancers it takes, if that is bounded.
     pub room: Option<u64>,
+    /// Why no load balancer on a network of tenants can be there, if so: a clause that names it.
+    pub obstacle: Option<String>,
 }
 
 impl HostRoom {
@@ -88,7 +90,15 @@ impl HostRoom {
             amphorae,
             amphorae_max: None,
             room: None,
+            obstacle: None,
         }
+    }
+
+    /// Whether it is in the zone and has room for another amphora.
+    fn fits(&self, zone: &str) -> bool {
+        self.zones.iter().any(|its| its == zone)
+            && self.amphorae_max.is_none_or(|most| self.amphorae < most)
+            && self.room != Some(0)
     }
 }
 
@@ -140,9 +150,16 @@ pub enum NoRoom {
     },
     /// No other host has room for the second of two.
     OneHost,
-    /// It lives on a network of tenants, which only the controller's own host builds, and that takes no further amphora:
-    /// it runs none, or has the other one of two.
-    OwnHostAlone,
+    /// One of two that take turns on a network of tenants has no address there.
+    NoAddress {
+        /// Why not: a sentence.
+        reason: String,
+    },
+    /// It lives on a network of tenants, and on no host with room for another amphora can it be.
+    NoBuilder {
+        /// Why not, of each.
+        obstacles: Vec<String>,
+    },
 }
 
 impl NoRoom {
@@ -154,7 +171,8 @@ impl NoRoom {
             Self::NoSuchZone(_) => "no_such_zone",
             Self::NoHost { .. } => "no_host",
             Self::OneHost => "no_second_host",
-            Self::OwnHostAlone => "own_host_alone",
+            Self::NoAddress { .. } => "no_address",
+            Self::NoBuilder { .. } => "no_host_builds_network",
         }
     }
 
@@ -175,10 +193,22 @@ impl NoRoom {
             Self::OneHost => String::from(
                 "of two amphorae that take turns the second has to be on another host, and none has room",
             ),
-            Self::OwnHostAlone => String::from(
-                "agents of hosts do not build networks of tenants: amphorae on this one can be on the controller's own host \
-                 alone, and that runs none (fleet.on_this_host) or has the other one of two",
+            Self::NoAddress { reason } => format!(
+                "each of two amphorae that take turns on a network of tenants has an address of its own on the subnet of the VIP, and none can be had: {reason}"
             ),
+            Self::NoBuilder { obstacles } => {
+                let mut told: Vec<&str> = obstacles.iter().map(String::as_str).collect();
+                let others = told.len().saturating_sub(OBSTACLES_TOLD_MAX);
+                told.truncate(OBSTACLES_TOLD_MAX);
+                let others = match others {
+                    0 => String::new(),
+                    others => format!("; and {others} more"),
+                };
+                format!(
+                    "no host with room for another amphora can have the load balancer, which is on a network of tenants: {}{others}",
+                    told.join("; ")
+                )
+            }
         }
     }
 }
@@ -211,7 +241,7 @@ pub fn choose(wish: Wish<'_>, candidates: &[Candidate], deployment: &Deployment)
     if let Some(candidate) = best(false) {
         return Choice::Existing(candidate.amphora);
     }
-    let no_room = match ground_of_new(wish.steering, candidates, deployment) {
+    let no_room = match ground_of_new(wish, candidates, deployment) {
         Ok((zone, host)) if deployment.amphorae < deployment.amphorae_max => {
             return Choice::New { zone, host };
         }
@@ -230,12 +260,7 @@ pub fn choose(wish: Wish<'_>, candidates: &[Candidate], deployment: &Deployment)
 /// The host in the zone that has room for another amphora, the one with the fewest.
 #[must_use]
 pub fn host_for_new<'a>(zone: &str, hosts: &'a [HostRoom]) -> Option<&'a HostRoom> {
-    let fits = |host: &&HostRoom| {
-        host.zones.iter().any(|its| its == zone)
-            && host.amphorae_max.is_none_or(|most| host.amphorae < most)
-            && host.room != Some(0)
-    };
-    let fitting = hosts.iter().filter(fits);
+    let fitting = hosts.iter().filter(|host| host.fits(zone));
     fitting.min_by_key(|host| (host.amphorae, &host.host))
 }
 
@@ -264,19 +289,40 @@ fn suits(wish: Wish<'_>, candidate: &Candidate, deployment: &Deployment) -> bool
     right_zone && room && right_kind && wish.avoid != Some(candidate.amphora)
 }
 
-/// The zone asked for, or else the one whose load balancers are fewest, the first of equals; and a host in it.
+/// The zone asked for, or else the one whose load balancers are fewest, the first of equals; and a host in it. On a network
+/// of tenants hosts count alone that can have it.
 fn ground_of_new(
-    wish: &Steering,
+    wish: Wish<'_>,
     candidates: &[Candidate],
     deployment: &Deployment,
 ) -> Result<(String, String), NoRoom> {
     let zones = &deployment.zones;
+    let mut hosts = deployment.hosts.clone();
+    let mut obstacles = Vec::new();
+    if wish.network.is_some() {
+        let wish = wish.steering;
+        hosts.retain(|host| match &host.obstacle {
+            None => true,
+            Some(obstacle) => {
+                let mut zones = zones.iter();
+                let counts = |zone: &String| {
+                    wish.zone.as_ref().is_none_or(|its| its == zone) && host.fits(zone)
+                };
+                obstacles.extend(zones.any(counts).then(|| obstacle.clone()));
+                false
+            }
+        });
+    }
+    let wish = wish.steering;
     let place = |zone: &String| {
-        let host = host_for_new(zone, &deployment.hosts)?;
+        let host = host_for_new(zone, &hosts)?;
         Some((zone.clone(), host.host.clone()))
     };
-    let no_host = NoRoom::NoHost {
-        zone: wish.zone.clone(),
+    let no_host = match obstacles.is_empty() {
+        true => NoRoom::NoHost {
+            zone: wish.zone.clone(),
+        },
+        false => NoRoom::NoBuilder { obstacles },
     };
     if let Some(zone) = &wish.zone {
         if !zones.contains(zone) {
@@ -303,6 +349,9 @@ const fn reluctance(status: AmphoraStatus) -> u8 {
         AmphoraStatus::PendingDelete => 3,
     }
 }
+
+/// So many hosts are told of by name.
+const OBSTACLES_TOLD_MAX: usize = 3;
 
 #[cfg(test)]
 mod tests;

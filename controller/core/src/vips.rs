@@ -52,8 +52,8 @@ pub struct VipRules {
     pub valid_networks: Option<BTreeSet<Uuid>>,
     /// Networks no VIP may be on.
     pub denied_networks: BTreeSet<Uuid>,
-    /// Networks of tenants, which only the controller's own host builds.
-    pub segments: BTreeSet<Uuid>,
+    /// Networks that are on one host alone.
+    pub one_host: BTreeSet<Uuid>,
 }
 
 impl Default for VipRules {
@@ -62,7 +62,7 @@ impl Default for VipRules {
             references: VipReference::ALL.into(),
             valid_networks: None,
             denied_networks: BTreeSet::new(),
-            segments: BTreeSet::new(),
+            one_host: BTreeSet::new(),
         }
     }
 }
@@ -118,12 +118,11 @@ impl VipRules {
     /// hosts.
     ///
     /// # Errors
-    /// [`Refusal::NotSupported`]
+    /// [`Refusal::Invalid`]
     pub fn check_topology(&self, network: Uuid, topology: Topology) -> Result<(), Refusal> {
-        if topology.seats().len() > 1 && self.segments.contains(&network) {
-            return Err(Refusal::NotSupported(format!(
-                "the topology ACTIVE_STANDBY on network {network}, which is built on the controller's own host alone \
-                 and so not on two hosts, cannot be had in this release."
+        if topology.seats().len() > 1 && self.one_host.contains(&network) {
+            return Err(Refusal::Invalid(format!(
+                "The topology ACTIVE_STANDBY takes two hosts, and network {network} is on one alone: it has no vni."
             )));
         }
         Ok(())
@@ -208,20 +207,20 @@ mod tests {
     }
 
     #[test]
-    fn two_amphorae_cannot_be_had_where_only_one_host_builds_the_network() {
-        let (segment, plain) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    fn two_amphorae_cannot_be_had_on_a_network_that_is_on_one_host() {
+        let (alone, spanning) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let rules = VipRules {
-            segments: [segment].into(),
+            one_host: [alone].into(),
             ..VipRules::default()
         };
         for (network, topology, is_refused) in [
-            (segment, Topology::ActiveStandby, true),
-            (segment, Topology::Single, false),
-            (plain, Topology::ActiveStandby, false),
+            (alone, Topology::ActiveStandby, true),
+            (alone, Topology::Single, false),
+            (spanning, Topology::ActiveStandby, false),
         ] {
             let refused = rules.check_topology(network, topology);
             assert_eq!(
-                matches!(refused, Err(Refusal::NotSupported(_))),
+                matches!(refused, Err(Refusal::Invalid(_))),
                 is_refused,
                 "{refused:?}"
             );

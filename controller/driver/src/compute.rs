@@ -24,6 +24,8 @@ pub struct AmphoraOrder {
     pub controllers: Vec<String>,
     /// The network that it lives on, and nothing else of its host's; the host's own when `None`.
     pub segment: Option<Arc<Segment>>,
+    /// Where that network is besides, as tunnels reach those hosts. Others than before are no reason to start it again.
+    pub peers: Vec<IpAddr>,
     /// What it may take of its host.
     pub allotment: Allotment,
 }

@@ -106,6 +106,23 @@ pub trait NetworkDriver: Send + Sync + 'static {
         taken: &Taken,
     ) -> Result<AllocatedVip, AllocateError>;
 
+    /// Whether amphorae on the network have no addresses there but those that are handed out.
+    fn has_own_addresses(&self, _network: Uuid) -> bool {
+        false
+    }
+
+    /// An address for an amphora on such a network, which nobody has: of the subnet of a VIP. It is taken by whoever
+    /// stores it.
+    ///
+    /// # Errors
+    /// [`AllocateError`]
+    async fn choose_own_address(&self, vip: &Vip, _taken: &Taken) -> Result<IpAddr, AllocateError> {
+        Err(AllocateError::Unknown {
+            kind: "Subnet",
+            id: vip.subnet_id.to_string(),
+        })
+    }
+
     /// Gives the addresses back; a port that was adopted stays and is free again. Absent counts as done.
     ///
     /// # Errors

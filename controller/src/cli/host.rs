@@ -232,6 +232,7 @@ fn describe(host: HostDocument) -> String {
         ("version", host.version),
         ("cores", host.cores.to_string()),
         ("memory", format!("{} MiB", host.memory_bytes >> 20)),
+        ("networks", host.networks),
         (
             "load_balancers",
             of_most(host.load_balancers, host.load_balancers_max),

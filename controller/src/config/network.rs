@@ -18,11 +18,41 @@ pub(crate) struct Network {
     pub(crate) rules: VipRules,
     /// Checked: the driver accepts them. None of a driver that has its own.
     pub(crate) networks: Vec<NetworkConfig>,
-    /// Where this host is reached by others on behalf of networks that span several.
-    pub(crate) underlay: Option<Underlay>,
+    /// Where hosts are reached on behalf of networks that span several.
+    pub(crate) vxlan: Vxlan,
     /// The lists of networks as they were written.
     valid: Option<Vec<String>>,
     denied: Vec<String>,
+}
+
+/// Where hosts are reached on behalf of networks that span several (VXLAN).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Vxlan {
+    /// This one, if it takes part.
+    pub(crate) local: Option<IpAddr>,
+    /// Those that nobody else tells of: the hosts of other controllers, and of members.
+    pub(crate) peers: Vec<IpAddr>,
+    /// The port of all of them.
+    pub(crate) port: u16,
+}
+
+impl Vxlan {
+    /// Where tunnels of this host begin.
+    pub(crate) fn underlay(&self) -> Option<Underlay> {
+        let local = self.local?;
+        let port = self.port;
+        Some(Underlay { local, port })
+    }
+}
+
+impl Default for Vxlan {
+    fn default() -> Self {
+        Self {
+            local: None,
+            peers: Vec::new(),
+            port: vxlan_port(),
+        }
+    }
 }
 
 /// Who gives VIPs.
@@ -60,7 +90,8 @@ pub(super) struct NetworkFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct VxlanFile {
-    local: IpAddr,
+    #[serde(default)]
+    local: Option<IpAddr>,
     #[serde(default)]
     peers: Vec<IpAddr>,
     #[serde(default = "vxlan_port")]
@@ -76,6 +107,7 @@ const fn vxlan_port() -> u16 {
 pub(super) fn parse(
     file: NetworkFile,
     networks: Option<Vec<NetworkConfig>>,
+    here: OnThisHost,
     flaws: &mut Flaws,
 ) -> Option<Network> {
     let driver = match file.driver.as_deref() {
@@ -86,19 +118,24 @@ pub(super) fn parse(
             .ok_or_else(|| format!("{text:?} is neither \"local\" nor \"noop\"")),
     };
     let references = parse_references(&file, flaws);
-    let underlay = file.vxlan.map(|vxlan| Underlay {
+    let vxlan = file.vxlan.map(|vxlan| Vxlan {
         local: vxlan.local,
         peers: vxlan.peers,
         port: vxlan.port,
     });
+    let vxlan = vxlan.unwrap_or_default();
     let driver = flaws.keep("network.driver", driver)?;
-    let mut segments = BTreeSet::new();
+    let mut one_host = BTreeSet::new();
     let (networks, ids) = match driver {
         NetworkDriverName::Local => {
             let networks = networks.unwrap_or_else(|| vec![NetworkConfig::loopback()]);
             let local = check(LocalNetwork::new(&networks), flaws)?;
-            require_underlay(&local, underlay.as_ref(), flaws);
-            segments = local.segments().iter().map(|it| it.id).collect();
+            require_underlay(&local, &vxlan, here, flaws);
+            let segments = local.segments().into_iter();
+            one_host = segments
+                .filter(|it| it.vni.is_none())
+                .map(|it| it.id)
+                .collect();
             (networks, Ids::Local(local))
         }
         NetworkDriverName::Noop => {
@@ -131,28 +168,43 @@ pub(super) fn parse(
             references: references?,
             valid_networks: valid?,
             denied_networks: denied?,
-            segments,
+            one_host,
         },
         networks,
-        underlay,
+        vxlan,
         valid: file.valid_vip_networks,
         denied: file.denylist_vip_networks,
     })
 }
 
+/// Whether amphorae are to be on the controller's own host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnThisHost {
+    /// They are.
+    Wanted,
+    /// They are on hosts that joined alone.
+    Unwanted,
+}
+
 /// Networks that span several hosts need to know where those are.
-fn require_underlay(local: &LocalNetwork, underlay: Option<&Underlay>, flaws: &mut Flaws) {
+fn require_underlay(local: &LocalNetwork, vxlan: &Vxlan, here: OnThisHost, flaws: &mut Flaws) {
     let segments = local.segments();
     let spans = segments.iter().find(|segment| segment.vni.is_some());
-    match (spans, underlay) {
-        (Some(segment), None) => flaws.0.push(format!(
-            "network.vxlan: is missing: network {} has a vni, and hosts have to know where they reach each other",
+    if let Some(segment) = spans
+        && vxlan.local.is_none()
+        && here == OnThisHost::Wanted
+    {
+        flaws.0.push(format!(
+            "network.vxlan.local: is missing: network {} has a vni, and other hosts have to know where they reach this one",
             segment.name
-        )),
-        (_, Some(underlay)) if underlay.peers.iter().any(|peer| peer.is_ipv4() != underlay.local.is_ipv4()) => {
-            flaws.0.push("network.vxlan: peers have to be of the family of local".to_owned());
-        }
-        _ => {}
+        ));
+    }
+    let mut all = vxlan.local.iter().chain(&vxlan.peers);
+    let first = all.next();
+    if all.any(|one| first.is_some_and(|first| first.is_ipv4() != one.is_ipv4())) {
+        flaws
+            .0
+            .push("network.vxlan: local and peers have to be of one family".to_owned());
     }
 }
 
@@ -224,13 +276,12 @@ pub(super) fn print(network: &Network, out: &mut String) {
         "denylist_vip_networks = {}",
         quoted_list(&network.denied)
     );
-    if let Some(Underlay { local, peers, port }) = &network.underlay {
+    if network.vxlan != Vxlan::default() {
+        let Vxlan { local, peers, port } = &network.vxlan;
+        out.push_str("\n[network.vxlan]\n");
+        let _ = local.map(|local| writeln!(out, "local = \"{local}\""));
         let peers: Vec<String> = peers.iter().map(IpAddr::to_string).collect();
-        let peers = quoted_list(&peers);
-        let _ = write!(
-            out,
-            "\n[network.vxlan]\nlocal = \"{local}\"\npeers = {peers}\nport = {port}\n"
-        );
+        let _ = writeln!(out, "peers = {}\nport = {port}", quoted_list(&peers));
     }
     for network in &network.networks {
         print_network(network, out);

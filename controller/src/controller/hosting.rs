@@ -64,6 +64,7 @@ pub(super) fn parts(
             heartbeat: config.fleet.heartbeat,
             drain: config.fleet.drain,
             access_log: access_log(&config.access_log),
+            tunnel_port: config.network.vxlan.port,
         },
         silence: config.fleet.silence,
         zones: zone_names(config),

@@ -28,7 +28,7 @@ pub(super) fn compute(config: &Config) -> Result<ProcessCompute, StartError> {
         address: Ipv4Addr::LOCALHOST.into(),
     };
     let compute = ProcessCompute::new(settings).map_err(StartError::Compute)?;
-    Ok(compute.over(config.network.underlay.clone()))
+    Ok(compute.over(config.network.vxlan.underlay()))
 }
 
 fn access_log(log: &AccessLog) -> Option<AccessLogSettings> {

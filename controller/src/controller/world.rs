@@ -18,7 +18,7 @@ use crate::{
     clock,
     config::{Config, NetworkDriverName},
     dial::{Dialer, Tls},
-    fleet,
+    fleet::{self, Underlay},
     hosts::Hosts,
     knowledge::Knowledge,
     limits::STARTS_AT_ONCE_MAX,
@@ -82,6 +82,10 @@ impl World {
             amphorae_max: config.fleet.amphorae_max,
             load_balancers_max: config.fleet.load_balancers_max,
             segments: segments(config)?,
+            underlay: Underlay {
+                local: config.network.vxlan.local,
+                peers: config.network.vxlan.peers.clone(),
+            },
             starts: Semaphore::new(STARTS_AT_ONCE_MAX),
         })
     }

@@ -1,6 +1,7 @@
 //! One amphora: kept running while it is to be there, ended and forgotten when it is not.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -35,6 +36,8 @@ pub(super) struct Amphora {
     trouble: Mutex<Option<String>>,
     /// The load balancer that has it to itself, and what it may take of its host for that, as it was looked up last.
     allotment: Mutex<Option<(LoadBalancerId, Allotment)>>,
+    /// Where else its network is.
+    peers: Mutex<Vec<IpAddr>>,
     /// Told when it is to be looked at again now.
     anew: Notify,
     /// Its certificate, as far as known.
@@ -57,6 +60,7 @@ impl Amphora {
             ensuring: tokio::sync::Mutex::default(),
             trouble: Mutex::default(),
             allotment: Mutex::default(),
+            peers: Mutex::default(),
             anew: Notify::new(),
             certified_until: Mutex::default(),
             renewing: AtomicBool::new(false),
@@ -221,6 +225,21 @@ impl Amphora {
         self.anew.notify_one();
     }
 
+    /// Takes note of where else its network is.
+    pub(super) fn note_peers(&self, peers: &[IpAddr]) {
+        let mut known = lock(&self.peers);
+        if *known != peers {
+            *known = peers.to_vec();
+            self.look_again();
+        }
+    }
+
+    /// Where else its network is, as far as noted.
+    #[cfg(test)]
+    pub(super) fn peers(&self) -> Vec<IpAddr> {
+        lock(&self.peers).clone()
+    }
+
     /// Whether [`Amphora::let_end`] was said.
     pub(super) fn may_end(&self) -> bool {
         *self.ending.borrow()
@@ -298,12 +317,14 @@ impl Amphora {
         } else {
             None
         };
+        let peers = lock(&self.peers).clone();
         let order = AmphoraOrder {
             id: self.id,
             authority_pem: authority.certificate_pem(),
             identity,
             controllers: parts.controllers.clone(),
             segment: self.segment(parts)?,
+            peers,
             allotment: self.allotment(parts).await?,
         };
         let endpoint = parts

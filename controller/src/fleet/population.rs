@@ -52,13 +52,14 @@ impl Fleet {
         for _ in 0..PLACE_RACES_MAX {
             let other = self.other_host(id, seat);
             let (mut candidates, mut deployment) = (self.candidates(), self.deployment());
+            if let Some(network) = wish.network {
+                for room in &mut deployment.hosts {
+                    room.obstacle = self.obstacle(network, &room.host);
+                }
+            }
             if let Some(other) = &other {
                 candidates.retain(|candidate| !self.is_at(candidate.amphora, other));
                 deployment.hosts.retain(|host| host.host != *other);
-            }
-            if wish.network.is_some() {
-                // Agents of hosts do not build networks: they are this host's.
-                deployment.hosts.retain(|room| room.host == self.parts.host);
             }
             let (amphora, new) = match place::choose(wish, &candidates, &deployment) {
                 Choice::Existing(amphora) => (amphora, None),
@@ -66,10 +67,7 @@ impl Fleet {
                     let record = self.decide(zone, host, wish.tenancy(), wish.network);
                     (record.id, Some(record))
                 }
-                Choice::NoRoom(NoRoom::NoHost { .. }) if wish.network.is_some() => {
-                    return Ok(Placed::Nowhere(NoRoom::OwnHostAlone));
-                }
-                Choice::NoRoom(_) if other.is_some() => {
+                Choice::NoRoom(NoRoom::NoHost { .. } | NoRoom::Full { .. }) if other.is_some() => {
                     return Ok(Placed::Nowhere(NoRoom::OneHost));
                 }
                 Choice::NoRoom(no_room) => return Ok(Placed::Nowhere(no_room)),
@@ -99,6 +97,7 @@ impl Fleet {
                     if let Some(record) = new {
                         tracing::info!(%amphora, zone = record.zone, host = record.host, tenancy = ?record.tenancy, lb = %id, "another amphora is started");
                         self.enter(Amphora::of(record, &self.parts));
+                        self.note_peers();
                         self.changed.notify_one();
                         self.parts.known.neighbours.tell_fleet();
                     } else if wish.tenancy() == Tenancy::Dedicated
@@ -155,6 +154,7 @@ impl Fleet {
     /// Brings the fleet to what is wanted: enough shared amphorae in each zone, none that is good for nothing.
     pub(super) async fn tend(&self, spares: Spares) -> Result<(), StoreError> {
         let _alone = self.deciding.lock().await;
+        self.note_peers();
         for zone in &self.parts.zones {
             while self.shared_in(&zone.name) < zone.amphorae
                 && self.all().len() < self.parts.amphorae_max
@@ -346,6 +346,7 @@ impl Fleet {
                 room: self.room_on(&host),
                 zones: vec![host.zone],
                 host: name,
+                obstacle: None,
             }
         });
         own.into_iter().chain(others).collect()

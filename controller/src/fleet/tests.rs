@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -31,12 +31,16 @@ use crate::{
     testbed::{AMPHORA, BOUND, House, OTHER},
 };
 
+mod spread;
+
 /// Remembers what it was asked to run.
 #[derive(Default)]
 pub(crate) struct Ground {
     running: Mutex<BTreeSet<AmphoraId>>,
     /// What they may take, as it was said last.
     allotments: Mutex<BTreeMap<AmphoraId, Allotment>>,
+    /// Where else their networks are, as it was said last.
+    peers: Mutex<BTreeMap<AmphoraId, Vec<IpAddr>>>,
     /// How many it is starting.
     starting: AtomicUsize,
     /// How many those were at most.
@@ -53,6 +57,7 @@ impl ComputeDriver for Ground {
         self.running.lock().unwrap().insert(order.id);
         let mut allotments = self.allotments.lock().unwrap();
         allotments.insert(order.id, order.allotment);
+        self.peers.lock().unwrap().insert(order.id, order.peers);
         Ok(Endpoint {
             agent: SocketAddr::from(([127, 0, 0, 1], 1)),
             metrics: None,
@@ -90,6 +95,7 @@ pub(crate) fn parts(house: &House, folder: &tempfile::TempDir, amphorae: usize) 
         load_balancers_max: 1_000,
         host: String::new(),
         segments: BTreeMap::new(),
+        underlay: Underlay::default(),
         starts: Semaphore::new(STARTS_AT_ONCE_MAX),
     }
 }
@@ -106,6 +112,7 @@ fn hosts(house: &House, authority: &Arc<Authority>) -> Arc<Hosts> {
             heartbeat: Duration::from_secs(1),
             drain: Duration::from_secs(1),
             access_log: None,
+            tunnel_port: 4_789,
         },
         silence: Duration::from_secs(10),
         zones: BTreeSet::from(["local".to_owned()]),
@@ -351,39 +358,6 @@ async fn a_load_balancer_that_wants_few_neighbours_keeps_later_ones_away() {
         field.house.known.neighbours.clone(),
     );
     assert_eq!(known.await.unwrap().limit(first), Some(2));
-}
-
-#[tokio::test]
-async fn a_network_of_tenants_is_built_on_the_controllers_own_host_and_nowhere_else() {
-    let field = Field::open().await;
-    let network = Uuid::from_u128(7);
-    let segment = Segment {
-        id: network,
-        name: "blue".to_owned(),
-        bridge: "kb-7".to_owned(),
-        vni: None,
-        mtu: 1_500,
-        subnets: Vec::new(),
-    };
-    let segments = BTreeMap::from([(network, Arc::new(segment))]);
-    let (any, id) = (Steering::default(), field.load_balancer().await);
-    let fleet = field
-        .gather(|parts| parts.segments = segments.clone())
-        .await;
-    let place = async |fleet: &Fleet, seat| fleet.place(id, seat, &any, network).await.unwrap();
-    assert_eq!(place(&fleet, Seat::First).await, Placed::On);
-    // The second of two has no other one.
-    let nowhere = Placed::Nowhere(NoRoom::OwnHostAlone);
-    assert_eq!(place(&fleet, Seat::Second).await, nowhere);
-    let fleet = field
-        .gather(|parts| {
-            parts.segments = segments;
-            parts.here = Here::Unwanted;
-        })
-        .await;
-    let id = field.load_balancer().await;
-    let placed = fleet.place(id, Seat::First, &any, network).await.unwrap();
-    assert_eq!(placed, nowhere);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use krater_amphora_api::AmphoraId;
 use krater_controller_store::HostState;
 use krater_driver::{AmphoraOrder, ComputeDriver, DriverError, Endpoint};
 
-use super::{Host, Hosts};
+use super::{Host, Hosts, networks::obstacle};
 
 /// Has amphorae run on one host. Their keys are made there and stay there.
 pub(super) struct HostCompute {
@@ -24,14 +24,15 @@ impl HostCompute {
 #[async_trait]
 impl ComputeDriver for HostCompute {
     async fn ensure(&self, order: AmphoraOrder) -> Result<Endpoint, DriverError> {
-        if let Some(segment) = &order.segment {
-            return Err(DriverError::Permanent(format!(
-                "the agent of this host does not build networks, and network {:?} is one",
+        let facts = self.host.record().facts;
+        if let (Some(segment), Some(obstacle)) = (&order.segment, obstacle(&facts, None)) {
+            return Err(DriverError::Transient(format!(
+                "the amphora is on network {:?} of tenants: {obstacle}",
                 segment.name
             )));
         }
-        let agent = self.host.record().facts.agent;
-        let wanted = self.hosts.order(order.allotment);
+        let agent = facts.agent;
+        let wanted = self.hosts.order(&order);
         let hosted = self.host.client.ensure(&agent, order.id, &wanted).await?;
         // It may run and not be held to what it may take: that is not what was asked for.
         if let Some(trouble) = hosted.trouble.as_ref()

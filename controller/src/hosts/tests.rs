@@ -17,6 +17,7 @@ fn facts() -> HostFacts {
         version: "1".to_owned(),
         cores: 2,
         memory_bytes: 1 << 30,
+        networks: None,
     }
 }
 

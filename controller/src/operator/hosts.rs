@@ -26,7 +26,7 @@ use crate::{
     cause::chain,
     clock,
     fleet::Fleet,
-    hosts::{Hosts, NoToken, TokenWish},
+    hosts::{Hosts, NoToken, TokenWish, standing},
     knowledge::Knowledge,
     pki::IDENTITY_LIFETIME,
 };
@@ -54,6 +54,9 @@ pub(crate) struct HostDocument {
     pub(crate) version: String,
     pub(crate) cores: u32,
     pub(crate) memory_bytes: u64,
+    /// What becomes of networks of tenants there.
+    #[serde(default)]
+    pub(crate) networks: String,
     pub(crate) load_balancers: u64,
     pub(crate) load_balancers_max: Option<u32>,
     pub(crate) amphorae: Vec<HostAmphoraDocument>,
@@ -320,6 +323,7 @@ impl Desk {
                 })
                 .collect(),
             id: name,
+            networks: standing(&host.facts),
             name: host.facts.name,
             zone: host.zone,
             state: host.state.name().to_owned(),
@@ -382,6 +386,7 @@ mod tests {
                 version: "1".to_owned(),
                 cores: 2,
                 memory_bytes: 1 << 30,
+                networks: None,
             },
             state: HostState::Active,
             load_balancers_max: None,

@@ -23,7 +23,7 @@ use krater_controller_store::{self as store, Settlement, StoreError};
 use krater_driver::DriverError;
 use tokio::time::Instant;
 
-use super::{Placed, Reconciler, lock};
+use super::{Placed, Reconciler, lead::Led, lock};
 use crate::{
     amphora_client::{AgentError, Departure},
     clock,
@@ -98,9 +98,12 @@ impl Reconciler {
                 carriers,
                 strays: self.strays(id),
             };
-            if self.lead_on(&view, &desired, &actual).await? {
-                continue;
-            }
+            // Whoever has all it needs follows meanwhile.
+            let wanting = match self.lead_on(&view, &desired, &actual).await? {
+                Led::On => continue,
+                Led::Nowhere => None,
+                Led::Wanting(failure) => Some(failure),
+            };
             match self
                 .carry_out(&view, &plan::plan(&desired, &actual))
                 .await?
@@ -119,6 +122,7 @@ impl Reconciler {
                 Progress::Gone => return Ok(Verdict::Rest),
                 Progress::Replan => {}
                 Progress::Failed(failure) => {
+                    let failure = wanting.unwrap_or(failure);
                     return self.concede(&view, &actual, failure, began).await;
                 }
             }

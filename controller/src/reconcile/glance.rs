@@ -6,7 +6,6 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
 use krater_controller_core::{
-    model::Topology,
     plan::{self, Actual, Desired, Settled},
     rollup,
     tree::TreeView,
@@ -95,10 +94,7 @@ impl Reconciler {
             || carriers
                 .iter()
                 .any(|carrier| self.must_leave(&desired, carrier));
-        let takes_turns_anew = steering.topology == Topology::ActiveStandby
-            && self
-                .turns(view, &carriers)
-                .is_some_and(|turns| steering.turns != Some(turns));
+        let takes_turns_anew = self.takes_turns_anew(view, &carriers);
         if is_ahead || is_silent || is_to_move || takes_turns_anew {
             return false;
         }

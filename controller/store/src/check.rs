@@ -143,7 +143,7 @@ const QUESTIONS: &[Question] = &[
         what: "load balancers without an address",
         example: "r.id",
         from: "resource r WHERE r.kind = 'load_balancer'
-            AND NOT EXISTS (SELECT 1 FROM vip v WHERE v.load_balancer_id = r.id)",
+            AND NOT EXISTS (SELECT 1 FROM vip v WHERE v.load_balancer_id = r.id AND v.amphora_id IS NULL)",
         advice: "delete the load balancer and create it again: others may get its address",
     },
     Question {

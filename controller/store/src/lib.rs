@@ -30,6 +30,7 @@ pub use desired::{Committed, Terms};
 pub use engine::{Crossing, News, Passage, ServerSettings, Store};
 pub use error::StoreError;
 pub use observed::{
+    addresses::OwnAddress,
     fleet::{AmphoraRecord, Fate, Heard, HostTerms, Placement, Put, PutTerms, Whereabouts},
     hosts::{Enrolment, HostRecord, HostState, HostToken, Newcomer},
     retirement::Carried,

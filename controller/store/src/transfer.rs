@@ -301,11 +301,6 @@ const TABLES: &[Table] = &[
         key: 3,
     },
     Table {
-        name: "vip",
-        columns: &["network_id", "address", "load_balancer_id"],
-        key: 2,
-    },
-    Table {
         name: "vip_port",
         columns: &["port_id", "load_balancer_id"],
         key: 1,
@@ -342,6 +337,11 @@ const TABLES: &[Table] = &[
             "network",
         ],
         key: 1,
+    },
+    Table {
+        name: "vip",
+        columns: &["network_id", "address", "load_balancer_id", "amphora_id"],
+        key: 2,
     },
     Table {
         name: "host",

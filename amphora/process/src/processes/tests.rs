@@ -14,13 +14,17 @@ use uuid::Uuid;
 
 use super::Processes;
 use crate::{
-    Allotment, Order, ProcessError, ProcessSettings, cgroup, folder::Folder, supervisor::Supervisor,
+    Allotment, Order, ProcessError, ProcessSettings, Segment, Tunnel, Underlay, cgroup,
+    folder::Folder, supervisor::Supervisor,
 };
 
 /// Says that it was started, and ends when it is asked to.
 const OBEDIENT: &str = "trap 'echo asked; exit 0' TERM; echo started; while :; do sleep 0.02; done";
 /// Ends only when it is killed.
 const STUBBORN: &str = "trap '' TERM; echo started; while :; do sleep 0.02; done";
+/// Notes what else it is asked to do beside, and fails at that once it is told to.
+const TELLING: &str = "if [ \"$1\" = network ]; then echo \"$2\" \"$4\" >> \"$0.told\"; [ ! -e \"$0.fails\" ]; exit; fi; \
+    trap 'exit 0' TERM; while :; do sleep 0.02; done";
 /// Fails at once.
 const BROKEN: &str = "echo 'the configuration is bad' >&2; exit 78";
 
@@ -191,6 +195,62 @@ async fn ensuring_what_runs_writes_nothing_and_starts_nothing() {
     );
     compute.release(order(1).id).await.unwrap();
     assert!(!runs(pid));
+}
+
+#[tokio::test]
+async fn where_else_its_network_is_an_amphora_is_told_without_being_started_again() {
+    let host = Host::new(TELLING);
+    let compute = host.controller();
+    let on = |peers: &[&str]| Order {
+        segment: Some(Segment {
+            name: "blue".to_owned(),
+            bridge: "br-blue".to_owned(),
+            mtu: 1_450,
+            tunnel: Some(Tunnel {
+                vni: 42,
+                underlay: Underlay {
+                    local: [192, 0, 2, 1].into(),
+                    port: 4_789,
+                },
+                peers: peers.iter().map(|peer| peer.parse().unwrap()).collect(),
+            }),
+            subnets: Vec::new(),
+        }),
+        ..order(1)
+    };
+    let beside = |name: &str| PathBuf::from(format!("{}.{name}", host.binary().display()));
+    let told = || fs::read_to_string(beside("told")).unwrap_or_default();
+    let peers = || fs::read_to_string(host.folder(order(1).id).join("peers")).unwrap();
+    compute.ensure(on(&["192.0.2.2"])).await.unwrap();
+    let pid = host.pid(order(1).id);
+    // Whoever is started reads them.
+    assert_eq!((peers().as_str(), told().as_str()), ("192.0.2.2\n", ""));
+    compute
+        .ensure(on(&["192.0.2.2", "192.0.2.3"]))
+        .await
+        .unwrap();
+    assert_eq!(peers(), "192.0.2.2\n192.0.2.3\n");
+    let config = host.folder(order(1).id).join("amphora.toml");
+    let config = config.canonicalize().unwrap();
+    assert_eq!(told(), format!("peers {}\n", config.display()));
+    compute
+        .ensure(on(&["192.0.2.2", "192.0.2.3"]))
+        .await
+        .unwrap();
+    assert_eq!(told().lines().count(), 1);
+    // What failed is tried again, though the file is written.
+    fs::write(beside("fails"), "").unwrap();
+    compute.ensure(on(&[])).await.unwrap_err();
+    fs::remove_file(beside("fails")).unwrap();
+    compute.ensure(on(&[])).await.unwrap();
+    assert_eq!((told().lines().count(), peers().as_str()), (3, ""));
+    // The next one finds them told.
+    let next = host.controller();
+    next.ensure(on(&[])).await.unwrap();
+    assert_eq!(told().lines().count(), 3);
+    assert_eq!(host.pid(order(1).id), pid);
+    next.release(order(1).id).await.unwrap();
+    assert!(told().lines().last().unwrap().starts_with("leave "));
 }
 
 #[tokio::test]

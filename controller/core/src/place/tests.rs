@@ -144,6 +144,11 @@ fn a_zone_that_is_asked_for_is_kept_to() {
         Choice::Existing(amphora(2))
     );
     assert_eq!(chosen(&in_zone("b"), &[here], &deployment()), new("b"));
+    let bare = NoRoom::NoAddress {
+        reason: "the subnet is full".into(),
+    };
+    assert_eq!(bare.code(), "no_address");
+    assert!(bare.sentence().ends_with("the subnet is full"));
     let nowhere = NoRoom::NoSuchZone("c".into());
     assert_eq!(
         chosen(&in_zone("c"), &both, &deployment()),
@@ -245,6 +250,52 @@ fn every_reason_has_a_code_and_a_sentence() {
     let nowhere = NoRoom::NoSuchZone("c".into());
     assert_eq!(nowhere.code(), "no_such_zone");
     assert!(nowhere.sentence().contains("\"c\""));
+}
+
+#[test]
+fn on_a_network_of_tenants_a_new_amphora_goes_where_that_can_be_had() {
+    let steering = Steering::default();
+    let wish = |network: u128| Wish {
+        steering: &steering,
+        network: Some(Uuid::from_u128(network)),
+    };
+    let with = |hosts: &[HostRoom]| Deployment {
+        hosts: hosts.to_vec(),
+        ..deployment()
+    };
+    let bare = |name: &str, amphorae| HostRoom {
+        obstacle: Some(format!("{name} builds none")),
+        ..host(name, &["a"], amphorae)
+    };
+    let hosts = [bare("x", 0), host("y", &["a"], 7)];
+    let on_y = Choice::New {
+        zone: "a".into(),
+        host: "y".into(),
+    };
+    assert_eq!(choose(wish(1), &[], &with(&hosts)), on_y);
+    let Choice::NoRoom(no_room) = choose(wish(1), &[], &with(&hosts[..1])) else {
+        panic!("a host that cannot have it got it");
+    };
+    assert_eq!(no_room.code(), "no_host_builds_network");
+    assert!(no_room.sentence().ends_with("tenants: x builds none"));
+    let many: Vec<HostRoom> = ["p", "q", "r", "s", "t"].map(|name| bare(name, 0)).into();
+    let Choice::NoRoom(no_room) = choose(wish(1), &[], &with(&many)) else {
+        panic!("a host that cannot have it got it");
+    };
+    let sentence = no_room.sentence();
+    assert!(
+        sentence.ends_with("r builds none; and 2 more"),
+        "{sentence}"
+    );
+    // Where there is no room nobody asks what else is in the way.
+    let mut full = bare("x", 3);
+    full.amphorae_max = Some(3);
+    let no_host = Choice::NoRoom(NoRoom::NoHost { zone: None });
+    assert_eq!(choose(wish(1), &[], &with(&[full])), no_host);
+    // On hosts' own networks all are as good.
+    assert!(
+        matches!(chosen(&steering, &[], &with(&hosts)), Choice::New { host, .. } if host == "x")
+    );
 }
 
 fn zone() -> impl Strategy<Value = String> {
@@ -419,7 +470,7 @@ proptest! {
             }
             Choice::NoRoom(NoRoom::NoSuchZone(zone)) => prop_assert_eq!(Some(zone), wish.zone),
             Choice::NoRoom(NoRoom::Full { .. }) => prop_assert_eq!(spare, 0),
-            Choice::NoRoom(NoRoom::NoHost { .. } | NoRoom::OneHost | NoRoom::OwnHostAlone) => {
+            Choice::NoRoom(NoRoom::NoHost { .. } | NoRoom::OneHost | NoRoom::NoBuilder { .. } | NoRoom::NoAddress { .. }) => {
                 prop_assert!(false, "there is a host");
             }
         }

@@ -1,5 +1,7 @@
 //! Amphorae as processes of the controller's own host.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use krater_amphora_api::AmphoraId;
 use krater_amphora_process::{
@@ -34,13 +36,18 @@ impl ProcessCompute {
         Self { underlay, ..self }
     }
 
-    fn segment(&self, segment: &krater_driver::Segment) -> Result<Segment, DriverError> {
+    fn segment(
+        &self,
+        segment: &krater_driver::Segment,
+        peers: Vec<IpAddr>,
+    ) -> Result<Segment, DriverError> {
         let subnets = segment.subnets.iter().cloned();
         let tunnel = match (segment.vni, &self.underlay) {
             (None, _) => None,
             (Some(vni), Some(underlay)) => Some(Tunnel {
                 vni,
-                underlay: underlay.clone(),
+                underlay: *underlay,
+                peers,
             }),
             (Some(_), None) => {
                 return Err(DriverError::Permanent(format!(
@@ -81,12 +88,14 @@ impl ComputeDriver for ProcessCompute {
             identity,
             controllers,
             segment,
+            peers,
             allotment,
         } = order;
         let identity = identity.ok_or_else(|| {
             DriverError::Permanent("an amphora of this host is given its identity".to_owned())
         })?;
-        let segment = segment.map(|segment| self.segment(&segment)).transpose()?;
+        let segment = segment.map(|segment| self.segment(&segment, peers));
+        let segment = segment.transpose()?;
         let order = Order {
             id,
             authority_pem,
@@ -146,6 +155,7 @@ mod tests {
             }),
             controllers: vec!["127.0.0.1:9877".to_owned()],
             segment: None,
+            peers: Vec::new(),
             allotment: krater_driver::Allotment::default(),
         }
     }

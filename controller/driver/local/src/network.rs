@@ -5,7 +5,7 @@ mod config;
 mod noop;
 mod segment;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use async_trait::async_trait;
 use krater_amphora_api::LoadBalancerId;
@@ -98,6 +98,16 @@ impl NetworkDriver for LocalNetwork {
         taken: &Taken,
     ) -> Result<AllocatedVip, AllocateError> {
         self.choice(viewer, taken).choose(request, port_id)
+    }
+
+    fn has_own_addresses(&self, network: Uuid) -> bool {
+        let mut networks = self.networks.iter();
+        networks.any(|known| known.id == network && known.segment.is_some())
+    }
+
+    async fn choose_own_address(&self, vip: &Vip, taken: &Taken) -> Result<IpAddr, AllocateError> {
+        let choice = self.choice(&Viewer::Operator, taken);
+        choice.beside(vip.subnet_id)
     }
 
     async fn release_vip(

@@ -339,14 +339,14 @@ async fn of_many_flavors_of_one_name_created_at_once_there_is_one() {
 }
 
 #[tokio::test]
-async fn two_amphorae_on_a_network_that_one_host_builds_are_refused_and_take_no_address() {
+async fn two_amphorae_on_a_network_that_is_on_one_host_are_refused_and_take_no_address() {
     let plain = NetworkConfig::loopback();
     let ids = LocalNetwork::new(std::slice::from_ref(&plain)).unwrap();
     let network = ids.network_id(&plain.name).unwrap();
     let house = House::build_with(Setting {
         networks: vec![plain],
         rules: VipRules {
-            segments: [network].into(),
+            one_host: [network].into(),
             ..VipRules::default()
         },
         topology: Topology::ActiveStandby,
@@ -355,7 +355,7 @@ async fn two_amphorae_on_a_network_that_one_host_builds_are_refused_and_take_no_
     .await;
     let refusal = create(&house, house.new_load_balancer()).await.unwrap_err();
     assert!(
-        matches!(&refusal, Refusal::NotSupported(why) if why.contains("ACTIVE_STANDBY")),
+        matches!(&refusal, Refusal::Invalid(why) if why.contains("ACTIVE_STANDBY")),
         "{refusal:?}"
     );
     // A flavor that asks for one amphora gets it.

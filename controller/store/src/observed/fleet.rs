@@ -153,14 +153,32 @@ impl Store {
         retried!(self.run("remember an amphora", put_amphora(amphora))).map(drop)
     }
 
-    /// Forgets an amphora and its placements. What its listeners counted stays in the totals. Absent counts as done.
+    /// Forgets an amphora, its placements and its own addresses. What its listeners counted stays in the totals. Absent
+    /// counts as done.
     ///
     /// # Errors
     /// [`StoreError`]
     pub async fn forget_amphora(&self, amphora: AmphoraId) -> Result<(), StoreError> {
-        let statement =
-            || sqlx::query("DELETE FROM amphora WHERE id = $1").bind(row::id_text(amphora.uuid()));
-        retried!(self.run("forget an amphora", statement())).map(drop)
+        retried!(self.try_forget_amphora(amphora))
+    }
+
+    async fn try_forget_amphora(&self, amphora: AmphoraId) -> Result<(), StoreError> {
+        let doing = "forget an amphora";
+        let id = row::id_text(amphora.uuid());
+        let mut transaction = self.begin(doing).await?;
+        let own = "SELECT address, network_id FROM vip WHERE amphora_id = $1";
+        let rows = transaction
+            .all(doing, sqlx::query(own).bind(id.clone()))
+            .await?;
+        let released: Vec<_> = rows
+            .iter()
+            .map(row::read_located)
+            .collect::<Result<_, _>>()?;
+        let statement = sqlx::query("DELETE FROM amphora WHERE id = $1").bind(id);
+        transaction.run(doing, statement).await?;
+        transaction
+            .commit_addresses(doing, Vec::new(), released)
+            .await
     }
 
     /// Remembers a new shared amphora unless its zone has `wanted` that are to stay, or there are `most` in all.

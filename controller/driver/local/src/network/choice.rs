@@ -65,6 +65,13 @@ impl<'a> Choice<'a> {
         Ok(AllocatedVip { vip, additional })
     }
 
+    /// The lowest free address of a subnet.
+    pub(crate) fn beside(&self, subnet: Uuid) -> Result<IpAddr, AllocateError> {
+        let (network, subnet) = self.subnet(subnet)?;
+        self.lowest_free(network, subnet, &BTreeSet::new())
+            .ok_or_else(exhausted)
+    }
+
     /// Network and subnet of the primary address.
     pub(crate) fn resolve(&self, request: &VipRequest) -> Result<Place<'a>, AllocateError> {
         if let Some(port) = request.port_id {

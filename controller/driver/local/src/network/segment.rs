@@ -91,7 +91,10 @@ const VNI_END: u32 = 1 << 24;
 
 #[cfg(test)]
 mod tests {
-    use krater_controller_core::{model::VipRequest, network::Viewer};
+    use krater_controller_core::{
+        model::{Vip, VipRequest},
+        network::Viewer,
+    };
     use krater_driver::{AllocateError, NetworkDriver as _, Taken};
 
     use super::*;
@@ -166,6 +169,44 @@ mod tests {
             "10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.3", "10.0.0.3", "10.0.0.3",
         ];
         assert_eq!(given, each);
+    }
+
+    #[tokio::test]
+    async fn amphorae_get_addresses_beside_vips_on_segments_alone() {
+        let driver = LocalNetwork::new(&[
+            network("host", "10.0.0.0/29", None),
+            network("blue", "10.0.0.0/29", plain()),
+        ]);
+        let driver = driver.unwrap();
+        let [host, blue] = ["host", "blue"].map(|name| driver.network_id(name).unwrap());
+        assert!(driver.has_own_addresses(blue) && !driver.has_own_addresses(host));
+        let views = driver.networks().await.unwrap();
+        let subnet = views.iter().find(|view| view.id == blue).unwrap().subnets[0].id;
+        let vip = Vip {
+            address: [10, 0, 0, 1].into(),
+            port_id: Uuid::nil(),
+            subnet_id: subnet,
+            network_id: blue,
+        };
+        let mut taken = Taken::default();
+        let mut given = vec![vip.address];
+        loop {
+            let address = *given.last().unwrap();
+            std::sync::Arc::make_mut(&mut taken.addresses).insert((address, blue));
+            match driver.choose_own_address(&vip, &taken).await {
+                Ok(next) => given.push(next),
+                Err(error) => {
+                    assert!(error.to_string().contains("available"), "{error}");
+                    break;
+                }
+            }
+        }
+        // The second one is kept for a port.
+        let last: Vec<String> = given.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            last,
+            ["10.0.0.1", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"]
+        );
     }
 
     #[test]

@@ -22,6 +22,7 @@ fn newcomer(number: u128, key: &str) -> Newcomer {
             version: "1".to_owned(),
             cores: 2,
             memory_bytes: 1 << 30,
+            networks: None,
         },
     }
 }
