@@ -15,9 +15,11 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 
 mod dialogue;
 mod outflow;
+mod trunk;
 
 pub(crate) use dialogue::{Dialogue, Heard, Unfinished};
 pub(crate) use outflow::{Outflow, Unsendable};
+pub(crate) use trunk::Trunk;
 
 use crate::{
     limits::{

@@ -5,12 +5,9 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use http::HeaderValue;
-
 /// What one worker says is the date.
 pub(crate) struct Date {
-    /// Kept ready as a value, which costs no copy to hand out.
-    text: RefCell<HeaderValue>,
+    text: RefCell<String>,
     /// Until when that is right.
     until: Cell<Option<Instant>>,
 }
@@ -19,7 +16,7 @@ impl Date {
     /// Not written yet.
     pub(crate) const fn new() -> Self {
         Self {
-            text: RefCell::new(HeaderValue::from_static("")),
+            text: RefCell::new(String::new()),
             until: Cell::new(None),
         }
     }
@@ -30,12 +27,6 @@ impl Date {
         use_it(self.text.borrow().as_bytes())
     }
 
-    /// The date as of `now` as the value of a field.
-    pub(crate) fn value(&self, now: Instant) -> HeaderValue {
-        self.renew(now);
-        self.text.borrow().clone()
-    }
-
     fn renew(&self, now: Instant) {
         if self.until.get().is_some_and(|until| until > now) {
             return;
@@ -44,10 +35,7 @@ impl Date {
         let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         let rest = SECOND.saturating_sub(Duration::from_nanos(since.subsec_nanos().into()));
         self.until.set(now.checked_add(rest));
-        // A date is a valid value whatever the clock says.
-        if let Ok(text) = HeaderValue::try_from(httpdate::fmt_http_date(wall)) {
-            *self.text.borrow_mut() = text;
-        }
+        *self.text.borrow_mut() = httpdate::fmt_http_date(wall);
     }
 }
 
@@ -65,10 +53,8 @@ mod tests {
         assert_eq!(first.len(), "Sun, 06 Nov 1994 08:49:37 GMT".len());
         let until = date.until.get().unwrap();
         assert!(until > now && until <= now + SECOND);
-        *date.text.borrow_mut() = HeaderValue::from_static("");
+        date.text.borrow_mut().clear();
         assert_eq!(date.with(now, <[u8]>::to_vec), b"", "as it was written");
-        assert_eq!(date.value(now), "");
         assert_eq!(date.with(until, <[u8]>::len), first.len());
-        assert_eq!(date.value(until).len(), first.len());
     }
 }

@@ -1,16 +1,21 @@
-//! Messages of HTTP/1 taken through all of the codec at once, without sockets: for `tests/fuzz` and the
-//! benchmarks.
+//! Messages of HTTP/1, and all that a client says by HTTP/2, taken through all of the codecs at once, without sockets:
+//! for `tests/fuzz` and the benchmarks.
 //!
 //! What is called is what serves traffic; here it is only put one behind the other.
 
+use std::task::{Context, Poll, Waker};
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Version};
+use http_body::SizeHint;
 
 use crate::{
     h1::{
         Asked, Fault, Framing, Next, Place, Reader, Search, Sender, Toward, answer as read_answer,
-        answer_head, may_be_answer, may_be_request, request as read_request, request_head,
+        answer_head, harmless, may_be_answer, may_be_request, request as read_request,
+        request_head,
     },
+    h2::{Call, Engine, Heard},
     http::{fit_answer, untold},
 };
 
@@ -85,6 +90,84 @@ pub fn answer(received: &[u8], method: &Method, piece: usize) -> Option<Passed> 
         body,
         keeps,
     })
+}
+
+/// What a client of HTTP/2 has said.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Its requests that are whole, as a member is sent them by HTTP/1.
+    pub requests: Vec<Vec<u8>>,
+    /// Why its connection was ended, if it was.
+    pub reason: Option<u32>,
+}
+
+/// All that a client says by HTTP/2 with `received`, from its preface on. What is received comes in pieces of so many
+/// bytes.
+#[must_use]
+pub fn conversation(received: &[u8], piece: usize) -> Said {
+    let line = Engine::new();
+    let mut held = BytesMut::new();
+    let (mut asked, mut reason) = (Vec::new(), None);
+    for part in received.chunks(piece.max(1)) {
+        held.extend_from_slice(part);
+        let end = loop {
+            let heard = line.borrow_mut().next(&mut held, HeaderMap::new);
+            match heard {
+                Ok(Heard::Request(key, head)) => asked.push((Call::new(&line, key), head)),
+                Ok(Heard::More) => break None,
+                Ok(Heard::Malformed | Heard::TooLarge) => {}
+                Err(reason) => break Some(reason),
+            }
+        };
+        reason = end.map(|end| end.code());
+        if reason.is_some() {
+            break;
+        }
+    }
+    let requests = asked
+        .into_iter()
+        .filter_map(|(call, head)| {
+            let (body, trailers) = whole_body(&call)?;
+            let length = head.parts.headers.contains_key("content-length");
+            let hint = if length || body.is_empty() && trailers.is_empty() {
+                SizeHint::with_exact(body.len() as u64)
+            } else {
+                SizeHint::default()
+            };
+            let parts = untold(head.parts, &hint)?;
+            let mut sent = Vec::new();
+            request_head(&mut sent, &parts.method, &parts.uri, &parts.headers);
+            let received = Received {
+                pieces: vec![body],
+                trailers,
+                end: 0,
+            };
+            let sender = match hint.exact() {
+                Some(0) => Sender::None,
+                Some(length) => Sender::Length(length),
+                None => Sender::Chunked,
+            };
+            received.send(sender, &mut sent).map(|_| sent)
+        })
+        .collect();
+    Said { requests, reason }
+}
+
+/// The body of a request and the fields behind it, if all of it has come.
+fn whole_body(call: &Call) -> Option<(Bytes, HeaderMap)> {
+    let Some(incoming) = call.incoming() else {
+        return (!call.is_lost()).then(|| (Bytes::new(), HeaderMap::new()));
+    };
+    let mut body = Vec::new();
+    loop {
+        match incoming.poll_data(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Ok(piece))) => body.extend_from_slice(&piece),
+            Poll::Ready(None) => break,
+            _ => return None,
+        }
+    }
+    let trailers = incoming.take_trailers().map(harmless);
+    Some((Bytes::from(body), trailers.unwrap_or_default()))
 }
 
 /// What is received, in pieces of so many bytes.

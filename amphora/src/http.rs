@@ -1,7 +1,7 @@
 //! HTTP listeners: requests in, a member's answers out, each message written anew from its parsed form.
 //!
-//! One task serves a client connection whole: hyper's server side, the service below it, and hyper's client side of
-//! whichever member connection the present request uses are all polled in turn by that one task. Nothing is sent
+//! One task serves a client connection whole: what the client says, the service below it, and whichever connection to a
+//! member the present request uses are all polled in turn by that one task. Nothing is sent
 //! between tasks and no connection to a member costs a task of its own.
 
 mod body;
@@ -13,7 +13,6 @@ mod keeping;
 mod metrics;
 mod note;
 mod policy;
-mod preface;
 mod refusal;
 mod rewrite;
 mod server;

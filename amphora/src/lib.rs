@@ -13,6 +13,7 @@ mod date;
 mod exposition;
 pub mod fuzz;
 mod h1;
+mod h2;
 mod heartbeat;
 mod host;
 mod housekeeper;

@@ -161,18 +161,26 @@ pub(crate) const STREAMS_MAX: u32 = 100;
 /// connection, and a few bytes may unpack to as much. Longer ones are answered with 431.
 pub(crate) const STREAM_HEAD_BYTES_MAX: u32 = 32 * 1024;
 
+/// What of such a head is read for the tables' sake, although it is refused. Beyond it the connection ends.
+pub(crate) const STREAM_HEAD_ABUSE_BYTES: usize = 4 * STREAM_HEAD_BYTES_MAX as usize;
+
+/// The head of an HTTP/2 request as it is sent, if it comes in several frames; and how many of them there may be.
+pub(crate) const STREAM_BLOCK_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const STREAM_BLOCK_FRAMES_MAX: usize = 16;
+
 /// What one HTTP/2 request may send before its member has taken any of it: at 50 ms that is 5 MB a second.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 
 /// The same of all requests of a connection together: what it may cost if no member takes anything.
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// What of answers may wait in the HTTP/2 engine of one connection for its socket. It is given no more than the client has
+/// What of answers may wait for the socket of one HTTP/2 connection, and one frame more. It is no more than the client has
 /// made room for.
 pub(crate) const STREAM_SEND_BYTES_MAX: usize = 64 * 1024;
 
-/// HTTP/2 requests that were taken back before they were looked at (rapid reset, CVE-2023-44487), waiting at once.
-pub(crate) const STREAMS_UNSEEN_RESET_MAX: usize = 20;
+/// What may wait for the socket of an HTTP/2 connection for more of what its client says to be heard: answers are bounded
+/// before, so these are questions of a client that does not listen.
+pub(crate) const STREAM_UNREAD_BYTES_MAX: usize = 4 * STREAM_SEND_BYTES_MAX;
 
 /// HTTP/2 requests of one connection that had to be reset for what the client did wrong, in all (CVE-2025-8671). Those count
 /// that come before the client has heard how many it may make; some make hundreds.

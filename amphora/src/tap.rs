@@ -45,11 +45,6 @@ impl Tap {
         )
     }
 
-    /// The connection alone.
-    pub(crate) fn into_wire(self) -> Wire {
-        self.wire
-    }
-
     fn sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(written)) = written {
             self.flow.sent.set(self.flow.sent.get() + written as u64);

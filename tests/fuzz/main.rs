@@ -55,6 +55,11 @@ fn an_answer_is_passed_on_as_one_answer() {
 }
 
 #[test]
+fn whatever_comes_by_http2_is_passed_on_as_so_many_requests() {
+    withstand("http2", 10_000);
+}
+
+#[test]
 fn a_cookie_is_taken_out_and_nothing_else() {
     withstand("cookies", 20_000);
 }

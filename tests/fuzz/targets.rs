@@ -4,6 +4,7 @@ mod api;
 mod ciphers;
 mod cookies;
 mod http1;
+mod http2;
 mod l7;
 mod proxy;
 mod report;
@@ -24,6 +25,7 @@ pub(crate) const ALL: &[Target] = &[
     target("api", api::take),
     target("request", http1::take_request),
     target("answer", http1::take_answer),
+    target("http2", http2::take),
     target("cookies", cookies::take),
     target("secret", secret::take),
     target("report", report::take),

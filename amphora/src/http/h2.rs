@@ -1,69 +1,42 @@
 //! HTTP/2 with clients: many requests at once over one connection (RFC 9113).
 //!
 //! One task serves the connection, its requests and what of them is under way, as with HTTP/1; each request is a future
-//! that is polled when something moved. The engine (the crate `h2`) keeps the protocol; what a client may cost beyond it
-//! is bounded here: the time that requests and the connection may stand still, and frames that carry nothing.
+//! that is polled when something moved. The engine (`crate::h2`) keeps the protocol; here is what takes time: the socket,
+//! and how long requests and the connection may stand still. In each turn all that has come is heard first, then
+//! requests go on, and then all that they have to say is sent at once.
 
 use std::{
-    cell::RefCell,
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use h2::{
-    Reason,
-    server::{Builder, Connection},
-};
 use krater_amphora_api::Cause;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep};
 
-use self::{
-    lent::{Lender, Lent},
-    stream::{Call, Stream},
-};
-use super::{note, preface::Opening, server::linger, session::Session};
+use self::stream::{Job, Stream};
+use super::{note, server::linger, session::Session};
 use crate::{
-    limits::{
-        CONNECTION_WINDOW_BYTES, LINGER_TIME_MAX, STREAM_HEAD_BYTES_MAX, STREAM_SEND_BYTES_MAX,
-        STREAM_WINDOW_BYTES, STREAMS_MAX, STREAMS_UNSEEN_RESET_MAX, STREAMS_WRONG_MAX,
-    },
+    channel::Trunk,
+    h2::{Call, Engine, Heard, Line, Reason},
+    limits::{LINGER_TIME_MAX, STREAM_UNREAD_BYTES_MAX},
     local::Ending,
-    tap::{Flow, Tap},
     wire::Wire,
 };
 
-mod census;
-mod head;
-mod lent;
 mod stream;
 
 /// Serves a client that speaks HTTP/2 to its end. `begun` is what was read of it already.
-pub(super) async fn serve(session: &Rc<Session>, wire: Wire, begun: Bytes) {
-    let (tap, flow) = Tap::new(wire);
-    let lender = Lender::new(Opening::new(tap, begun));
-    let end = converse(session, &lender, &flow).await;
-    // The engine has let go of it.
-    let Some(opening) = Rc::into_inner(lender).map(RefCell::into_inner) else {
-        return;
-    };
-    let mut wire = opening.into_opening().into_tap().into_wire();
+pub(super) async fn serve(session: &Rc<Session>, wire: Wire, begun: BytesMut) {
+    let mut trunk = Trunk::new(wire, begun, &session.guest.local.buffers);
+    let end = Watch::new(session, &mut trunk).run().await;
+    let mut wire = trunk.into_wire();
     match end {
         End::Done => {}
-        End::Wrong => {
-            let lane = session.guest.seat.lane();
-            lane.request_errors.bump();
-            lane.failures.count(Cause::ClientBadRequest);
-            note::failure(
-                &session.guest.seat,
-                session.ends(),
-                Some(Cause::ClientBadRequest),
-                None,
-            );
-        }
+        End::Wrong => fails(session, Cause::ClientBadRequest, None),
         End::Left => {
             session.guest.seat.lane().request_errors.bump();
             return;
@@ -73,7 +46,19 @@ pub(super) async fn serve(session: &Rc<Session>, wire: Wire, begun: Bytes) {
     linger(&mut wire).await;
 }
 
+/// Counts what the client did wrong, and what it was told.
+fn fails(session: &Session, cause: Cause, status: Option<u16>) {
+    let lane = session.guest.seat.lane();
+    lane.request_errors.bump();
+    lane.failures.count(cause);
+    if let Some(status) = status {
+        lane.responses.count(status);
+    }
+    note::failure(&session.guest.seat, session.ends(), Some(cause), status);
+}
+
 /// Why a connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// Everything was said.
     Done,
@@ -85,30 +70,12 @@ enum End {
     Stalled,
 }
 
-async fn converse(session: &Rc<Session>, lender: &Rc<RefCell<Lender>>, flow: &Flow) -> End {
-    let mut builder = Builder::new();
-    builder
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(STREAM_HEAD_BYTES_MAX)
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buffer_size(STREAM_SEND_BYTES_MAX)
-        .max_pending_accept_reset_streams(STREAMS_UNSEEN_RESET_MAX)
-        .max_local_error_reset_streams(Some(STREAMS_WRONG_MAX));
-    let allowed = session.timeouts().client_data;
-    let greeting = builder.handshake(Lent::new(lender));
-    let Ok(Ok(mut connection)) = timeout(allowed, greeting).await else {
-        return End::Left;
-    };
-    Watch::new(session, lender, flow).run(&mut connection).await
-}
-
 /// Polls a connection, its requests and its timer. As with HTTP/1 there is one timer, which looks at most once per
 /// shortest timeout who has stood still since when.
 struct Watch<'a> {
     session: &'a Rc<Session>,
-    lender: &'a Rc<RefCell<Lender>>,
-    flow: &'a Flow,
+    trunk: &'a mut Trunk,
+    line: Line,
     /// When something was last sent, or had not to wait.
     sent_at: Instant,
     /// When the last request ended.
@@ -127,48 +94,27 @@ enum Course {
 }
 
 impl<'a> Watch<'a> {
-    fn new(session: &'a Rc<Session>, lender: &'a Rc<RefCell<Lender>>, flow: &'a Flow) -> Self {
+    fn new(session: &'a Rc<Session>, trunk: &'a mut Trunk) -> Self {
         let now = Instant::now();
         Self {
             session,
-            lender,
-            flow,
+            trunk,
+            line: Engine::new(),
             sent_at: now,
             idle_since: now,
             course: Course::Open,
         }
     }
 
-    async fn run(&mut self, connection: &mut Connection<Lent, Bytes>) -> End {
+    async fn run(&mut self) -> End {
         let mut streams = FuturesUnordered::new();
         let mut timer = pin!(sleep(self.session.period()));
-        let earned = self.lender.borrow().census.earned();
         poll_fn(|cx| {
             loop {
-                self.ask_to_leave(connection);
-                while let Poll::Ready(Some(())) = streams.poll_next_unpin(cx) {
-                    self.idle_since = Instant::now();
-                }
-                let polled = connection.poll_accept(cx);
+                let end = self.poll_talk(cx, &mut streams);
                 self.account();
-                match polled {
-                    Poll::Ready(Some(Ok((request, respond)))) => {
-                        streams.push(Stream::new(Call {
-                            session: self.session.of_one_request(),
-                            request,
-                            respond,
-                            earned: Rc::clone(&earned),
-                        }));
-                        continue;
-                    }
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(self.judge(&error)),
-                    Poll::Ready(None) => return Poll::Ready(self.closed()),
-                    Poll::Pending => {}
-                }
-                let fault = self.lender.borrow_mut().census.fault();
-                if let (Some(reason), false) = (fault, matches!(self.course, Course::Thrown(_))) {
-                    self.throw(connection, reason);
-                    continue;
+                if end.is_ready() {
+                    return end;
                 }
                 if self.session.retimed.take() {
                     timer.as_mut().reset(Instant::now() + self.session.period());
@@ -176,8 +122,8 @@ impl<'a> Watch<'a> {
                 let due = ready!(self.poll_due(cx, timer.as_mut(), &mut streams));
                 match due {
                     Due::Stalled => return Poll::Ready(End::Stalled),
-                    Due::Idle => self.leave(connection),
-                    Due::Gone => self.throw(connection, Reason::NO_ERROR),
+                    Due::Idle => self.leave(),
+                    Due::Gone => self.throw(Reason::NO_ERROR),
                     Due::Over => return Poll::Ready(End::Done),
                 }
             }
@@ -185,29 +131,123 @@ impl<'a> Watch<'a> {
         .await
     }
 
-    /// Lets the client know that it is to go elsewhere, once somebody wants that.
-    fn ask_to_leave(&mut self, connection: &mut Connection<Lent, Bytes>) {
-        let asked = self.session.guest.ending() >= Ending::Graceful || self.session.is_last();
-        if asked && self.course == Course::Open {
-            self.leave(connection);
+    /// Hears, has requests go on, and sends, until there is nothing to be done of either. Ready when the connection has
+    /// ended.
+    fn poll_talk(
+        &mut self,
+        cx: &mut Context<'_>,
+        streams: &mut FuturesUnordered<Stream>,
+    ) -> Poll<End> {
+        loop {
+            self.ask_to_leave();
+            self.trunk.lend(&mut self.line.borrow_mut().out);
+            let was_full = self.is_full();
+            let heard = match self.poll_hear(cx, streams) {
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                heard => heard.is_ready(),
+            };
+            if !matches!(self.course, Course::Thrown(_)) {
+                let mut ended = false;
+                while let Poll::Ready(Some(())) = streams.poll_next_unpin(cx) {
+                    ended = true;
+                }
+                if ended {
+                    self.idle_since = Instant::now();
+                }
+            }
+            let mut engine = self.line.borrow_mut();
+            let engine = &mut *engine;
+            match self.trunk.poll_flush(cx, &mut engine.out) {
+                Poll::Ready(Err(_)) => return Poll::Ready(End::Left),
+                Poll::Ready(Ok(())) => match self.course {
+                    Course::Thrown(Reason::NO_ERROR) => return Poll::Ready(End::Done),
+                    Course::Thrown(_) => return Poll::Ready(End::Wrong),
+                    _ if engine.is_over() => return Poll::Ready(End::Done),
+                    _ => {}
+                },
+                Poll::Pending => {}
+            }
+            let is_woken = engine.wake_next();
+            let is_emptied = was_full && engine.out.len() <= STREAM_UNREAD_BYTES_MAX;
+            if !heard && !is_woken && !is_emptied {
+                return Poll::Pending;
+            }
         }
     }
 
-    fn leave(&mut self, connection: &mut Connection<Lent, Bytes>) {
-        self.course = Course::Leaving(Instant::now());
-        connection.graceful_shutdown();
+    /// Takes in what has come. Ready if something has, or if there will be nothing more.
+    fn poll_hear(
+        &mut self,
+        cx: &mut Context<'_>,
+        streams: &mut FuturesUnordered<Stream>,
+    ) -> Poll<Result<(), End>> {
+        self.hear(streams);
+        if self.is_full() || matches!(self.course, Course::Thrown(_)) {
+            return Poll::Pending;
+        }
+        match ready!(self.trunk.poll_fill(cx)) {
+            Ok(true) => {
+                self.hear(streams);
+                Poll::Ready(Ok(()))
+            }
+            Ok(false) if !self.line.borrow().is_within(self.trunk.held()) => {
+                Poll::Ready(Err(End::Done))
+            }
+            _ => Poll::Ready(Err(End::Left)),
+        }
     }
 
-    fn throw(&mut self, connection: &mut Connection<Lent, Bytes>, reason: Reason) {
+    /// Whether the client does not listen, so that it is not heard either.
+    fn is_full(&self) -> bool {
+        self.line.borrow().out.len() > STREAM_UNREAD_BYTES_MAX
+    }
+
+    /// Takes in what was received.
+    fn hear(&mut self, streams: &mut FuturesUnordered<Stream>) {
+        while !matches!(self.course, Course::Thrown(_)) {
+            let buffers = &self.session.guest.local.buffers;
+            let mut engine = self.line.borrow_mut();
+            let heard = engine.next(self.trunk.held(), || buffers.fields());
+            drop(engine);
+            match heard {
+                Ok(Heard::Request(key, asked)) => streams.push(Stream::new(Job {
+                    session: self.session.of_one_request(),
+                    asked,
+                    call: Call::new(&self.line, key),
+                })),
+                Ok(Heard::Malformed) => fails(self.session, Cause::ClientBadRequest, None),
+                Ok(Heard::TooLarge) => fails(self.session, Cause::ClientHeadTooLarge, Some(431)),
+                Ok(Heard::More) => return,
+                Err(reason) => {
+                    tracing::debug!(peer = %self.session.peer, code = reason.code(), "a client breaks the rules of HTTP/2");
+                    self.throw(reason);
+                }
+            }
+        }
+    }
+
+    /// Lets the client know that it is to go elsewhere, once somebody wants that.
+    fn ask_to_leave(&mut self) {
+        let asked = self.session.guest.ending() >= Ending::Graceful || self.session.is_last();
+        if asked && self.course == Course::Open {
+            self.leave();
+        }
+    }
+
+    fn leave(&mut self) {
+        self.course = Course::Leaving(Instant::now());
+        self.line.borrow_mut().announce_end();
+    }
+
+    fn throw(&mut self, reason: Reason) {
         self.course = Course::Thrown(reason);
         self.idle_since = Instant::now();
-        self.lender.borrow_mut().deafen();
-        connection.abrupt_shutdown(reason);
+        self.line.borrow_mut().throw(reason);
     }
 
     /// Books what has moved since the last call.
     fn account(&mut self) {
-        let (received, sent) = self.flow.take();
+        let (received, sent) = self.trunk.take_counts();
         let lane = self.session.guest.seat.lane();
         lane.bytes_in.add(received);
         lane.bytes_out.add(sent);
@@ -241,7 +281,7 @@ impl<'a> Watch<'a> {
     /// What is due of the connection itself; if nothing is, `next` becomes the time to look again.
     fn due(&self, now: Instant, idle: bool, next: &mut Instant) -> Option<Due> {
         let allowed = self.session.timeouts().client_data;
-        let blocked = self.lender.borrow().is_blocked();
+        let blocked = self.trunk.is_blocked();
         let waits = [
             (blocked, self.sent_at + allowed, Due::Stalled),
             (
@@ -269,27 +309,6 @@ impl<'a> Watch<'a> {
             }
         }
         None
-    }
-
-    /// What it means that the engine has ended with an error.
-    fn judge(&self, error: &h2::Error) -> End {
-        match self.course {
-            Course::Thrown(Reason::NO_ERROR) => End::Done,
-            Course::Thrown(_) => End::Wrong,
-            _ if error.is_io() => End::Left,
-            _ => {
-                tracing::debug!(peer = %self.session.peer, %error, "a client breaks the rules of HTTP/2");
-                End::Wrong
-            }
-        }
-    }
-
-    /// What it means that the engine has ended in order.
-    const fn closed(&self) -> End {
-        match self.course {
-            Course::Open | Course::Leaving(_) | Course::Thrown(Reason::NO_ERROR) => End::Done,
-            Course::Thrown(_) => End::Wrong,
-        }
     }
 }
 

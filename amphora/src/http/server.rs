@@ -93,7 +93,7 @@ async fn converse(guest: Rc<Guest>, wire: Wire, ends: Ends, tls: Option<Rc<Peer>
     };
     if matches!(end, End::Http2) {
         // Apart, so that tasks that speak HTTP/1 need no room for it.
-        return Box::pin(h2::serve(&session, wire, rest.freeze())).await;
+        return Box::pin(h2::serve(&session, wire, rest)).await;
     }
     let tunnel = (session.tunnel.take(), session.tunnelled.take());
     // Apart, so that those who wait for a request need no room for either.

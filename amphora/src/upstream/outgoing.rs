@@ -8,7 +8,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::RecvStream;
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 
@@ -16,6 +15,7 @@ use super::progress::{Progress, Turn};
 use crate::{
     channel::{Dialogue, Unfinished},
     h1::harmless,
+    h2::{Incoming, Lost},
 };
 
 /// A request's body on its way to a member.
@@ -32,7 +32,7 @@ pub(crate) enum Outgoing {
 
 /// A body that comes by HTTP/2. The engine sees to it that it is as long as its head says.
 pub(crate) struct Inflow {
-    stream: RecvStream,
+    stream: Incoming,
     /// What is still to come of it, if that is known.
     left: Option<u64>,
 }
@@ -45,7 +45,7 @@ pub(crate) enum Broken {
     Http1(#[from] Unfinished),
     /// As HTTP/2 knows it.
     #[error(transparent)]
-    Http2(#[from] h2::Error),
+    Http2(#[from] Lost),
 }
 
 impl Outgoing {
@@ -69,13 +69,13 @@ impl Outgoing {
 
     /// The body of a request that came by HTTP/2, with that head.
     pub(crate) fn from_stream(
-        stream: RecvStream,
+        stream: Option<Incoming>,
         headers: &HeaderMap,
         progress: &Rc<Progress>,
     ) -> Self {
-        if stream.is_end_stream() {
+        let Some(stream) = stream else {
             return Self::Empty;
-        }
+        };
         let length = headers.get(CONTENT_LENGTH);
         // The engine has read it as a number.
         let left = length.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -89,23 +89,18 @@ impl Inflow {
         cx: &mut Context<'_>,
         progress: &Progress,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        loop {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) if data.is_empty() => {}
-                Some(Ok(data)) => {
-                    let length = data.len();
-                    progress.held.set(progress.held.get() + length);
-                    progress.moved.set(true);
-                    self.left = self.left.map(|left| left.saturating_sub(length as u64));
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                None => {
-                    let trailers = ready!(self.stream.poll_trailers(cx));
-                    let trailers = trailers.map(|trailers| trailers.map(harmless));
-                    let frame = trailers.map(|trailers| trailers.map(Frame::trailers));
-                    return Poll::Ready(frame.map_err(Broken::from).transpose());
-                }
+        match ready!(self.stream.poll_data(cx)) {
+            Some(Ok(data)) => {
+                let length = data.len();
+                progress.held.set(progress.held.get() + length);
+                progress.moved.set(true);
+                self.left = self.left.map(|left| left.saturating_sub(length as u64));
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Some(Err(lost)) => Poll::Ready(Some(Err(lost.into()))),
+            None => {
+                let trailers = self.stream.take_trailers().map(harmless);
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
             }
         }
     }
@@ -115,8 +110,7 @@ impl Inflow {
 pub(super) fn is_malformed(error: &Broken) -> bool {
     match error {
         Broken::Http1(error) => matches!(error, Unfinished::Malformed(_)),
-        // What the engine has found wrong, and not what the client or the system has told.
-        Broken::Http2(error) => !error.is_remote() && !error.is_io(),
+        Broken::Http2(lost) => *lost == Lost::Wrong,
     }
 }
 
@@ -170,7 +164,7 @@ impl Body for Outgoing {
             Self::Empty => true,
             Self::Client(body, _) => body.is_read(),
             Self::Again(..) => false,
-            Self::Stream(inflow, _) => inflow.stream.is_end_stream(),
+            Self::Stream(inflow, _) => inflow.stream.is_ended(),
         }
     }
 

@@ -1,33 +1,27 @@
 //! One request of an HTTP/2 connection, from its head to the last byte of its answer.
 
 use std::{
-    cell::Cell,
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
-use h2::{FlowControl, Reason, RecvStream, SendStream, server::SendResponse};
-use http::{
-    HeaderMap, Request, Response, StatusCode,
-    header::{DATE, EXPECT},
-};
+use http::{HeaderMap, Method, StatusCode};
 use http_body::Body;
 use krater_amphora_api::Cause;
 use tokio::time::Instant;
 
-use super::head::{Malformed, as_http1, strip_answer};
 use crate::{
+    h2::{Asked, Call, Reason},
     http::{
         body::Reply,
         clerk::{Assigned, Clerks},
-        exchange, note, rewrite,
+        exchange, rewrite,
         session::Session,
     },
-    limits::IDLE_FRAMES_PER_FRAME,
-    local::{Ending, Local},
+    local::Ending,
     upstream::{Outgoing, Progress, Turn},
 };
 
@@ -38,30 +32,29 @@ pub(super) struct Stream {
     /// It stands still and it is too late to say so.
     cut: bool,
     waker: Option<Waker>,
-    work: Assigned<Call, ()>,
+    work: Assigned<Job, ()>,
 }
 
-/// A request to be answered. `earned` is told how many frames the client may send for it besides.
-pub(super) struct Call {
+/// A request to be answered.
+pub(super) struct Job {
     pub(super) session: Rc<Session>,
-    pub(super) request: Request<RecvStream>,
-    pub(super) respond: SendResponse<Bytes>,
-    pub(super) earned: Rc<Cell<u32>>,
+    pub(super) asked: Asked,
+    pub(super) call: Call,
 }
 
 thread_local! {
     /// Those of this worker.
-    static CLERKS: Rc<Clerks<Call, ()>> = Clerks::new();
+    static CLERKS: Rc<Clerks<Job, ()>> = Clerks::new();
 }
 
 impl Stream {
-    pub(super) fn new(call: Call) -> Self {
+    pub(super) fn new(job: Job) -> Self {
         Self {
-            session: Rc::clone(&call.session),
+            session: Rc::clone(&job.session),
             moved_at: Instant::now(),
             cut: false,
             waker: None,
-            work: CLERKS.with(|clerks| clerks.assign(call, answer)),
+            work: CLERKS.with(|clerks| clerks.assign(job, answer)),
         }
     }
 
@@ -120,78 +113,59 @@ impl Future for Stream {
     }
 }
 
-async fn answer(call: Call) {
-    let Call {
+async fn answer(job: Job) {
+    let Job {
         session,
-        request,
-        mut respond,
-        earned,
-    } = call;
-    let (mut parts, mut body) = request.into_parts();
-    if as_http1(&mut parts) == Err(Malformed) {
-        let lane = session.guest.seat.lane();
-        lane.request_errors.bump();
-        lane.failures.count(Cause::ClientBadRequest);
-        let cause = Some(Cause::ClientBadRequest);
-        note::failure(&session.guest.seat, session.ends(), cause, None);
-        respond.send_reset(Reason::PROTOCOL_ERROR);
+        asked,
+        call,
+    } = job;
+    if call.is_lost() {
+        // It was taken back before anybody looked at it.
         return;
     }
+    let Asked { parts, expects, .. } = asked;
     let mut inflow = Inflow {
-        flow: body.flow_control().clone(),
-        expected: parts.headers.contains_key(EXPECT),
+        expected: expects,
         continued: false,
     };
+    let is_for_head = parts.method == Method::HEAD;
     let local = Rc::clone(&session.guest.local);
     let progress = Rc::clone(&session.progress);
-    let body = Outgoing::from_stream(body, &parts.headers, &progress);
+    let body = Outgoing::from_stream(call.incoming(), &parts.headers, &progress);
     let answer = {
         let mut answer = pin!(exchange::answer(session, parts, body));
         poll_fn(|cx| {
             let polled = answer.as_mut().poll(cx);
-            inflow.settle(&progress, &mut respond);
+            inflow.settle(&progress, &call);
             match polled {
                 Poll::Ready(answer) => Poll::Ready(Some(answer)),
                 // The client has taken its request back.
-                Poll::Pending if respond.poll_reset(cx).is_ready() => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
+                Poll::Pending => call.poll_lost(cx).map(|()| None),
             }
         })
         .await
     };
     let Some(answer) = answer else { return };
-    let (mut head, body) = answer.into_parts();
-    strip_answer(&mut head.headers);
-    date(&mut head.headers, &local);
-    let over = body.is_end_stream();
-    let Ok(sender) = respond.send_response(Response::from_parts(head, ()), over) else {
-        return;
-    };
+    let (head, body) = answer.into_parts();
+    let over = is_for_head || body.is_end_stream();
+    local.date.with(std::time::Instant::now(), |date| {
+        call.send_head(head.status, &head.headers, date, over);
+    });
+    local.buffers.give_back(head.headers);
     progress.moved.set(true);
-    earn(&earned);
     if over {
         return;
     }
     let outflow = Outflow {
         body,
-        sender,
+        call,
         piece: Bytes::new(),
-        earned,
     };
-    outflow.run(&progress, &mut inflow).await;
-}
-
-/// Says when, of an answer that does not (RFC 9110 section 6.6.1).
-fn date(headers: &mut HeaderMap, local: &Local) {
-    if headers.contains_key(DATE) {
-        return;
-    }
-    headers.insert(DATE, local.date.value(std::time::Instant::now()));
+    outflow.run(&progress).await;
 }
 
 /// What a client sends with its request.
 struct Inflow {
-    flow: FlowControl,
     /// The client waits to be told that it may send.
     expected: bool,
     /// It was told so.
@@ -200,41 +174,36 @@ struct Inflow {
 
 impl Inflow {
     /// Lets the client send as much as has gone to the member.
-    fn settle(&mut self, progress: &Progress, respond: &mut SendResponse<Bytes>) {
+    fn settle(&mut self, progress: &Progress, call: &Call) {
         if self.expected && progress.wanted.get() {
-            self.go_on(StatusCode::CONTINUE, HeaderMap::new(), respond);
+            self.go_on(StatusCode::CONTINUE, &HeaderMap::new(), call);
         }
         for (status, mut fields) in progress.take_interim() {
             rewrite::interim(&mut fields);
-            strip_answer(&mut fields);
-            self.go_on(status, fields, respond);
+            self.go_on(status, &fields, call);
         }
-        self.release(progress);
+        release(progress, call);
     }
 
     /// Sends an interim answer; that the client may go on is told once.
-    fn go_on(&mut self, status: StatusCode, fields: HeaderMap, respond: &mut SendResponse<Bytes>) {
+    fn go_on(&mut self, status: StatusCode, fields: &HeaderMap, call: &Call) {
         if status == StatusCode::CONTINUE {
             self.expected = false;
             if std::mem::replace(&mut self.continued, true) {
                 return;
             }
         }
-        let mut interim = Response::new(());
-        *interim.status_mut() = status;
-        *interim.headers_mut() = fields;
-        // Fails if the client has gone, which shows elsewhere.
-        let _ = respond.send_informational(interim);
+        call.send_interim(status, fields);
     }
+}
 
-    fn release(&mut self, progress: &Progress) {
-        let held = progress.held.get();
-        let freed = held.min(progress.delivered.take());
-        if freed > 0 {
-            progress.held.set(held - freed);
-            // Fails only for more than was received.
-            let _ = self.flow.release_capacity(freed);
-        }
+/// Lets the client send as much as has gone to the member.
+fn release(progress: &Progress, call: &Call) {
+    let held = progress.held.get();
+    let freed = held.min(progress.delivered.take());
+    if freed > 0 {
+        progress.held.set(held - freed);
+        call.release(freed);
     }
 }
 
@@ -242,20 +211,19 @@ impl Inflow {
 /// does not take is seen here and holds the member back.
 struct Outflow {
     body: Reply,
-    sender: SendStream<Bytes>,
+    call: Call,
     /// What was read and not sent yet.
     piece: Bytes,
-    earned: Rc<Cell<u32>>,
 }
 
 impl Outflow {
-    async fn run(mut self, progress: &Progress, inflow: &mut Inflow) {
+    async fn run(mut self, progress: &Progress) {
         poll_fn(|cx| {
             let polled = self.poll(cx, progress);
-            inflow.release(progress);
+            release(progress, &self.call);
             match polled {
-                Poll::Pending if self.sender.poll_reset(cx).is_ready() => Poll::Ready(()),
-                polled => polled,
+                Poll::Pending => self.call.poll_lost(cx),
+                Poll::Ready(()) => Poll::Ready(()),
             }
         })
         .await;
@@ -264,71 +232,41 @@ impl Outflow {
     fn poll(&mut self, cx: &mut Context<'_>, progress: &Progress) -> Poll<()> {
         loop {
             if !self.piece.is_empty() {
-                match self.poll_piece(cx, progress) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Ended::No) => continue,
-                    Poll::Ready(Ended::Yes) => return Poll::Ready(()),
+                let last = self.body.is_end_stream();
+                ready!(self.call.poll_send(cx, &mut self.piece, last));
+                // A client that makes room byte by byte moves nothing until it has taken a piece whole.
+                progress.moved.set(true);
+                if last || self.call.is_lost() {
+                    return Poll::Ready(());
                 }
             }
-            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => {
-                    // Fails if the client has gone.
-                    let _ = self.sender.send_data(Bytes::new(), true);
+            let left = self.body.size_hint().exact().unwrap_or_default();
+            if left > 0 && self.call.poll_window(cx).is_pending() {
+                // There is more, and no room for it. What has no known length may have ended, which needs none.
+                progress.turn.set(Turn::Client);
+                return Poll::Pending;
+            }
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => {
+                    self.call.send_end();
                     return Poll::Ready(());
                 }
-                Poll::Ready(Some(Err(_))) => {
+                Some(Err(_)) => {
                     // An answer cut short must not look like one that ended well.
-                    self.sender.send_reset(Reason::INTERNAL_ERROR);
+                    self.call.break_off(Reason::INTERNAL_ERROR);
                     return Poll::Ready(());
                 }
-                Poll::Ready(Some(Ok(frame))) => frame,
+                Some(Ok(frame)) => frame,
             };
             match frame.into_data() {
                 Ok(piece) => self.piece = piece,
                 Err(frame) => {
                     if let Ok(trailers) = frame.into_trailers() {
-                        let _ = self.sender.send_trailers(trailers);
+                        self.call.send_trailers(&trailers);
                         return Poll::Ready(());
                     }
                 }
             }
         }
     }
-
-    /// Sends what there is room for.
-    fn poll_piece(&mut self, cx: &mut Context<'_>, progress: &Progress) -> Poll<Ended> {
-        self.sender.reserve_capacity(self.piece.len());
-        let mut room = self.sender.capacity();
-        if room == 0 {
-            room = match self.sender.poll_capacity(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(room))) => room,
-                Poll::Ready(_) => return Poll::Ready(Ended::Yes),
-            };
-        }
-        let part = self.piece.split_to(room.min(self.piece.len()));
-        let last = self.piece.is_empty() && self.body.is_end_stream();
-        if self.piece.is_empty() {
-            // A client that makes room byte by byte moves nothing until it has taken a piece whole.
-            progress.moved.set(true);
-        }
-        earn(&self.earned);
-        match self.sender.send_data(part, last) {
-            Ok(()) if !last => Poll::Ready(Ended::No),
-            _ => Poll::Ready(Ended::Yes),
-        }
-    }
-}
-
-/// Allows the client what may come along with a frame.
-fn earn(earned: &Cell<u32>) {
-    earned.set(earned.get().saturating_add(IDLE_FRAMES_PER_FRAME));
-}
-
-/// Whether there is nothing more to send.
-#[derive(Clone, Copy)]
-enum Ended {
-    No,
-    Yes,
 }

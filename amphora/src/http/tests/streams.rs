@@ -252,6 +252,22 @@ fn requests_that_contradict_themselves_reach_no_member() {
 }
 
 #[test]
+fn heads_that_are_refused_are_counted_and_refusals_of_head_have_no_body() {
+    let bed = Bed::http(&[nobody()]).started();
+    let mut fields = request("GET", "/");
+    fields.push(("X-Upper", "case"));
+    assert!(refusal(&bed, &fields, None).is_err());
+    eventually("it is counted", || {
+        bed.listener().counters.request_errors == 1
+    });
+    let mut client = Framed::to(bed.vip, &[]);
+    let head = block(&request("HEAD", "/"));
+    client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &head));
+    let answer = client.answer(1);
+    assert!(answer.len() == 1 && answer[0].ends() && answer[0].status() >= 500);
+}
+
+#[test]
 fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
     let bed = Bed::http(&[http_member(|request| ok(&show(request)))]).started();
     let mut client = Framed::to(bed.vip, &[]);
