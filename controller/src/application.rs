@@ -266,23 +266,6 @@ impl Application {
         Ok(change)
     }
 
-    /// Fills in what only the controller knows: which amphora a failover leads away from. None while it is on its way,
-    /// so that asking twice moves it once.
-    fn resolved(&self, command: Command) -> Command {
-        match command {
-            Command::FailOver(id, None, _) => {
-                let placements = &self.parts.known.placements;
-                let is_settled = placements.departures(id).is_empty();
-                // Of two the one first that is the less likely to serve.
-                let mut places = placements.places(id).into_iter().rev();
-                let from = places.next().filter(|_| is_settled).map(|(_, from)| from);
-                let then = places.next().filter(|_| is_settled).map(|(_, then)| then);
-                Command::FailOver(id, from, then)
-            }
-            other => other,
-        }
-    }
-
     pub(super) fn amphorae(&self) -> Vec<AmphoraView> {
         let behind = |id| self.parts.reconciler.behind(id);
         self.parts.agents.views(&behind)

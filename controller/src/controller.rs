@@ -42,7 +42,7 @@ use crate::{
     reconcile::{self, Reconciler, Urgency},
     repair::Repair,
     request_log,
-    rotation::Rotation,
+    rotation::{Rotation, followers::Followers},
     scrape::Scrape,
     serve::{Site, Stop, listen, serve},
     state_lock::{LockError, StateLock},
@@ -54,7 +54,6 @@ mod hosting;
 mod processes;
 mod world;
 
-pub use world::Omission;
 pub(crate) use world::World;
 
 pub(crate) use hosting::host;
@@ -169,7 +168,7 @@ impl Controller {
             servers.spawn(serve(listener, parts.metrics_site(), stopped.clone()));
         }
         let (fleet, intake) = (Arc::clone(&parts.fleet), Arc::clone(&parts.intake));
-        let tasks = parts.begin(config, Omission::Nothing);
+        let tasks = parts.begin(config);
         Ok(Self {
             fleet,
             api,
@@ -251,6 +250,13 @@ pub(crate) struct Foundation {
     vault: Arc<Vault>,
 }
 
+fn networking(config: &Config, driver: Arc<dyn krater_driver::NetworkDriver>) -> Networking {
+    Networking {
+        driver,
+        rules: config.network.rules.clone(),
+    }
+}
+
 impl Foundation {
     pub(crate) async fn lay(
         config: &Config,
@@ -263,10 +269,11 @@ impl Foundation {
         let known = Knowledge::gather(world.store.clone(), metrics).await?;
         let (report_sender, reports) = mpsc::channel(REPORTS_WAITING_MAX);
         let reports_to = controllers(config, reports_to);
-        let hosts = hosting::parts(config, &known, &world.authority, &credentials);
+        let hosts = hosting::parts(config, &known, &world.authority, &world.dialer);
         let hosts = Hosts::gather(hosts).await?;
         let its = (known.clone(), Arc::clone(&hosts));
         let authority = Arc::clone(&world.authority);
+        let (omission, followers) = (world.omission, Followers::new(&world.host));
         let fleet = world.fleet(config, its, reports_to, report_sender)?;
         let fleet = Arc::new(Fleet::gather(fleet).await?);
         let rotation = Rotation {
@@ -275,6 +282,7 @@ impl Foundation {
             fleet: Arc::clone(&fleet),
             hosts: Arc::clone(&hosts),
             home: hosting::home(config, &known)?,
+            followers,
             heartbeat: config.fleet.heartbeat,
             progress: tokio::sync::Mutex::default(),
         };
@@ -286,13 +294,11 @@ impl Foundation {
             agents: fleet.clone(),
             network: Arc::clone(&network),
             defaults: compile_defaults(config),
+            omission,
         });
         let application = Arc::new(Application::new(application::Parts {
             known: known.clone(),
-            networking: Networking {
-                driver: network,
-                rules: config.network.rules.clone(),
-            },
+            networking: networking(config, network),
             authenticator: authenticator(config)?,
             reconciler: Arc::clone(&reconciler),
             agents: fleet.clone(),
@@ -327,7 +333,7 @@ impl Foundation {
     }
 
     /// Begins all that runs for ever.
-    pub(crate) fn begin(self, config: &Config, omission: Omission) -> JoinSet<()> {
+    pub(crate) fn begin(self, config: &Config) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         let renewal = self.renewal(config);
         let Self {
@@ -366,9 +372,7 @@ impl Foundation {
             &mut tasks,
             heed_settings(Arc::clone(&reconciler), config.state_dir.join("made-with")),
         );
-        if omission != Omission::Sweep {
-            run(&mut tasks, reconciler.sweep());
-        }
+        run(&mut tasks, reconciler.sweep());
         run(&mut tasks, trail);
         run(&mut tasks, count(known));
         tasks

@@ -9,7 +9,7 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use krater_amphora_api::AmphoraId;
+use krater_amphora_api::{AmphoraId, HostId};
 use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_rustls::TlsConnector;
@@ -19,11 +19,14 @@ use crate::{
     pki::{self, tls::Credentials},
 };
 
-/// Reaches the agents of amphorae.
+/// Reaches the agents of amphorae and of hosts.
 #[async_trait]
 pub trait Dialer: Send + Sync + 'static {
     /// Connects to the agent of an amphora. The error is a sentence.
     async fn dial(&self, id: AmphoraId, target: SocketAddr) -> Result<Dialed, String>;
+
+    /// Connects to the agent of a host. The error is a sentence.
+    async fn dial_host(&self, id: HostId, target: SocketAddr) -> Result<Dialed, String>;
 }
 
 /// A connection to an agent.
@@ -62,15 +65,15 @@ impl Dialer for Tls {
     async fn dial(&self, id: AmphoraId, target: SocketAddr) -> Result<Dialed, String> {
         self.dial_named(pki::amphora_dns(id), target).await
     }
+
+    async fn dial_host(&self, id: HostId, target: SocketAddr) -> Result<Dialed, String> {
+        self.dial_named(pki::host_dns(id), target).await
+    }
 }
 
 impl Tls {
     /// Connects to an agent that shows the certificate of this name.
-    pub(crate) async fn dial_named(
-        &self,
-        name: String,
-        target: SocketAddr,
-    ) -> Result<Dialed, String> {
+    async fn dial_named(&self, name: String, target: SocketAddr) -> Result<Dialed, String> {
         let stream = TcpStream::connect(target)
             .await
             .map_err(|error| format!("{target} cannot be reached: {error}"))?;

@@ -19,7 +19,7 @@ use krater_amphora_api::{
 };
 use krater_controller_core::{liveness, query::AmphoraStatus};
 use krater_controller_store::{
-    Enrolment, HostRecord, HostState, HostToken, Newcomer, Store, StoreError,
+    Enrolment, HostRecord, HostState, HostToken, Newcomer, SKEW_MAX, Store, StoreError,
 };
 use krater_driver::{AmphoraOrder, ComputeDriver};
 use sha2::{Digest as _, Sha256};
@@ -30,12 +30,12 @@ use crate::{
     board::Board,
     cause::chain,
     chance, clock,
+    dial::Dialer,
     limits::{HEARSAY_LAG_MAX, HOST_EVENTS_MAX, HOST_WRITE_INTERVAL, SWEEP_INTERVAL},
     neighbours::{Duty, Neighbours},
     pki::{
         Authority, PkiError,
         request::{Request, hexadecimal},
-        tls::Credentials,
     },
 };
 
@@ -60,7 +60,8 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) neighbours: Neighbours,
     pub(crate) authority: Arc<Authority>,
-    pub(crate) credentials: Arc<Credentials>,
+    /// Reaches their agents.
+    pub(crate) dialer: Arc<dyn Dialer>,
     pub(crate) conduct: Conduct,
     /// How long a host may be silent.
     pub(crate) silence: Duration,
@@ -258,7 +259,7 @@ impl Hosts {
         let now = clock::now();
         let (store, hash) = (&self.parts.store, hash(&token));
         let record = match store.enrol_host(&hash, &newcomer, now).await? {
-            Enrolment::Done(record) => record,
+            Enrolment::Done(record) => *record,
             Enrolment::Unknown => return Err(NotGiven::UnknownToken),
             Enrolment::Used => return Err(NotGiven::UsedToken),
             Enrolment::Expired(at) => return Err(NotGiven::ExpiredToken(at)),
@@ -505,8 +506,12 @@ impl Hosts {
         Ok(host)
     }
 
-    /// Takes a record in, or what is new about it.
-    fn enter(&self, found: HostRecord) {
+    /// Takes a record in, or what is new about it. When it cannot have been heard of yet, that was noted by a clock that
+    /// was ahead, and nobody can tell when it was.
+    fn enter(&self, mut found: HostRecord) {
+        let now = clock::now();
+        let latest = now.checked_add(SKEW_MAX).unwrap_or(now);
+        found.last_seen = found.last_seen.filter(|at| *at <= latest);
         let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
         match hosts.get(&found.id) {
             Some(host) => {
@@ -523,7 +528,7 @@ impl Hosts {
                 }
             }
             None => {
-                let client = HostClient::new(found.id, Arc::clone(&self.parts.credentials));
+                let client = HostClient::new(found.id, Arc::clone(&self.parts.dialer));
                 let host = Host {
                     id: found.id,
                     record: Mutex::new(found),
@@ -555,8 +560,11 @@ impl Hosts {
 }
 
 impl Host {
+    /// As it is known. One that was heard of by a clock that was set back since counts as heard of now.
     fn record(&self) -> HostRecord {
-        lock(&self.record).clone()
+        let mut record = lock(&self.record);
+        record.last_seen = record.last_seen.map(|at| at.min(clock::now()));
+        record.clone()
     }
 }
 

@@ -69,6 +69,9 @@ pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(3);
 /// How long after all hosts have followed a step of the authority's succession the next one may be taken, beside three
 /// heartbeats of amphorae, at which these read their files: other controllers look once a second.
 pub(crate) const FOLLOW_TIME: Duration = Duration::from_secs(3);
+/// How long a controller that shares a database counts as there after it told so, which it does each second: longer than
+/// one that is merely slow says nothing.
+pub(crate) const FOLLOWER_TIME: Duration = Duration::from_secs(10);
 /// How often it is looked for amphorae of hosts that are lost: a small part of the time in which they are to be replaced.
 pub(crate) const REPAIR_INTERVAL: Duration = Duration::from_millis(200);
 /// Hosts that may be given up within [`REPAIR_WINDOW`]: a host dies alone, as a rule.
@@ -90,6 +93,8 @@ pub(crate) const STRANGER_GRACE: Duration = Duration::from_secs(10);
 /// How long a shared amphora may be one too many and carry nothing before it ends: starting one takes seconds, and
 /// load balancers come and go.
 pub(crate) const SPARE_TIME_MAX: Duration = Duration::from_secs(60);
+/// How often what is still on an amphora that is to go is looked at: a move takes less.
+pub(crate) const URGE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often what is due is looked for. A lost poke costs this.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -93,3 +93,15 @@ impl<F: Future> Future for Inside<F> {
         self.future.as_mut().poll(context)
     }
 }
+
+/// What a simulation may leave out of a controller, to see that somebody notices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Omission {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// It never looks for what is due.
+    Sweep,
+    /// Of two amphorae that take turns none waits for the other one.
+    Turns,
+}

@@ -42,7 +42,7 @@ use crate::{
         SWEEP_INTERVAL, SWEEP_MAX,
     },
     neighbours::Duty,
-    realm,
+    realm::{self, Omission},
     vault::Vault,
 };
 
@@ -144,6 +144,7 @@ pub(crate) struct Parts {
     pub(crate) vault: Arc<Vault>,
     pub(crate) network: Arc<dyn NetworkDriver>,
     pub(crate) defaults: compile::Defaults,
+    pub(crate) omission: Omission,
 }
 
 /// Why a load balancer is looked at.
@@ -222,6 +223,9 @@ impl Reconciler {
 
     /// Looks for what is due, for ever.
     pub(crate) async fn sweep(self: Arc<Self>) {
+        if self.parts.omission == Omission::Sweep {
+            return;
+        }
         let mut ticks = interval(SWEEP_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -1,8 +1,8 @@
 //! Has another authority take over, so that nobody is cut off: it is trusted everywhere before it signs, and the former
 //! one is trusted until everybody has a certificate of its successor.
 //!
-//! Each step is taken when all hosts have followed the one before, and some time after, in which amphorae read their files
-//! again. What was begun goes on with the next request, whichever controller takes it.
+//! Each step is taken when all controllers and hosts have followed the one before, and some time after, in which amphorae
+//! read their files again. What was begun goes on with the next request, whichever controller takes it.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -14,6 +14,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
+use self::followers::Followers;
 use crate::{
     cause::chain,
     clock,
@@ -24,6 +25,8 @@ use crate::{
     seal::SealKey,
 };
 
+pub(crate) mod followers;
+
 /// Looks after the authority.
 pub(crate) struct Rotation {
     pub(crate) authority: Arc<Authority>,
@@ -31,6 +34,7 @@ pub(crate) struct Rotation {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) home: Home,
+    pub(crate) followers: Followers,
     /// Between two reports of an amphora.
     pub(crate) heartbeat: Duration,
     pub(crate) progress: Mutex<Progress>,
@@ -135,6 +139,7 @@ impl Rotation {
                 if self.authority.certificate_pem() != before {
                     self.follow().await?;
                 }
+                self.tell().await?;
                 Ok::<(), RotationError>(())
             };
             if let Err(error) = followed.await {
@@ -179,7 +184,28 @@ impl Rotation {
     async fn follow(&self) -> Result<(), RotationError> {
         self.credentials.renew(&self.authority, clock::now())?;
         self.fleet.refresh_identities().await;
+        self.tell().await
+    }
+
+    /// Tells other controllers which step this one goes by.
+    async fn tell(&self) -> Result<(), RotationError> {
+        if let Home::Database { store, .. } = &self.home {
+            let trusted = self.authority.certificate_pem();
+            self.followers.tell(store, &trusted).await?;
+        }
         Ok(())
+    }
+
+    /// The controllers that do not go by the present step yet.
+    async fn controllers_behind(&self) -> Result<Vec<String>, RotationError> {
+        let Home::Database { store, .. } = &self.home else {
+            return Ok(Vec::new());
+        };
+        let behind = Followers::behind(store, &self.authority.certificate_pem()).await?;
+        let told = behind.into_iter();
+        Ok(told
+            .map(|host| format!("controller {host}: it has not followed yet"))
+            .collect())
     }
 
     /// Has all hosts follow the present step; answers what is waited for.
@@ -200,7 +226,7 @@ impl Rotation {
             (id, host.facts.name, followed)
         });
         let mut answers = stream::iter(asked).buffer_unordered(FOLLOWERS_MAX);
-        let mut waiting = Vec::new();
+        let mut waiting = self.controllers_behind().await?;
         while let Some((id, name, followed)) = answers.next().await {
             match followed {
                 Ok(()) => {

@@ -3,9 +3,9 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use krater_amphora_api::{AmphoraId, Report, ReportReceipt, SnapshotSpec};
+use krater_amphora_api::{AmphoraId, HostReceipt, HostReport, Report, ReportReceipt, SnapshotSpec};
 use krater_controller_api::Application;
-use krater_controller_core::{compile, secret::Secrets, tree::LoadBalancerTree};
+use krater_controller_core::{compile, secret::Secrets, tree::LoadBalancerTree, turns};
 use krater_controller_store::Store;
 use krater_driver::{ComputeDriver, NetworkDriver};
 use tokio::{sync::watch, task::JoinSet};
@@ -20,7 +20,7 @@ use crate::{
     trail::Trail,
 };
 
-pub use crate::controller::Omission;
+pub use crate::realm::Omission;
 
 /// What a controller is among.
 pub struct Surroundings {
@@ -76,6 +76,7 @@ impl Controller {
             deaths: watch::channel(0).1,
             network: surroundings.network,
             host: surroundings.host,
+            omission: surroundings.omission,
         };
         let reports_to = SocketAddr::from(([127, 0, 0, 1], 1));
         let parts = Foundation::lay(&config, world, reports_to)
@@ -87,14 +88,18 @@ impl Controller {
             intake,
             defaults: compile_defaults(&config),
             _trail: Arc::clone(&parts.trail),
-            _tasks: parts.begin(&config, surroundings.omission),
+            _tasks: parts.begin(&config),
         })
     }
 
-    /// What is to be in force of a tree.
+    /// What is to be in force of a tree on one of its amphorae.
     #[must_use]
-    pub fn wanted(&self, tree: &LoadBalancerTree) -> SnapshotSpec {
-        compile::compile(tree, &self.defaults, &Secrets::default())
+    pub fn wanted(&self, tree: &LoadBalancerTree, on: AmphoraId) -> SnapshotSpec {
+        let (balancer, interval) = (&tree.load_balancer.value, self.defaults.advert_interval_ms);
+        SnapshotSpec {
+            announcement: turns::announcement(balancer, on, interval),
+            ..compile::compile(tree, &self.defaults, &Secrets::default())
+        }
     }
 
     /// What tenants ask.
@@ -128,5 +133,15 @@ impl Controller {
             Err(NotTaken::NotFollowing) => Ok(None),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Takes a report as it arrives from a host that has shown who it is.
+    ///
+    /// # Errors
+    /// Why not, as a sentence.
+    pub async fn take_host_report(&self, body: &[u8]) -> Result<HostReceipt, String> {
+        let report: HostReport = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let taken = self.intake.take_host(report).await;
+        taken.map_err(|error| error.to_string())
     }
 }

@@ -43,6 +43,7 @@ use crate::{
     metrics::Metrics,
     networking::Networking,
     placements::Placements,
+    realm::Omission,
     reconcile::{self, Agents, Placed, Placing, Reconciler},
     vault::Vault,
 };
@@ -329,8 +330,8 @@ impl Agents for Pretended {
         pair::agent_of(amphora)
     }
 
-    fn is_silent(&self, _amphora: AmphoraId) -> bool {
-        self.state().silent
+    fn is_silent(&self, amphora: AmphoraId) -> bool {
+        self.state().silent && amphora == AMPHORA
     }
 
     async fn is_surely_silent(&self, amphora: AmphoraId) -> Result<bool, StoreError> {
@@ -464,6 +465,7 @@ impl House {
             agents: amphora.clone(),
             network: Arc::clone(&network),
             defaults: compile::Defaults::default(),
+            omission: Omission::Nothing,
         });
         let project = ProjectId::parse("house").unwrap();
         let application = Application::new(application::Parts {

@@ -10,22 +10,25 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use krater_amphora::keep::Keep;
 use krater_amphora_api::{
     AmphoraId, Applied, ApplyError, BootId, ContractVersion, Counters, Generation, Info,
-    ListenerId, ListenerReport, ListenerState, LoadBalancerId, LoadBalancerReport, MemberHealth,
-    MemberReport, PoolReport, Rejection, Report, SnapshotSpec,
+    LinkAddress, ListenerId, ListenerReport, ListenerState, LoadBalancerId, LoadBalancerReport,
+    MemberHealth, MemberReport, PoolReport, Rejection, Report, SnapshotSpec,
 };
 use krater_amphora_core::{
     snapshot::Snapshot,
     succession::{self, Held, Stale, Tombstones},
 };
 use serde::Serialize;
-use tokio::{sync::Notify, task::AbortHandle, time::sleep};
+use tokio::{sync::Notify, time::sleep};
 
-use crate::{dice::Dice, judge::Judge, mutant::Mutant, trace::Trace};
+use crate::{
+    dice::Dice, ground::Answering, judge::Judge, life::Life, mutant::Mutant, trace::Trace,
+};
 
 /// One amphora, with its disk. It outlives its processes.
 pub(crate) struct Amphora {
@@ -60,14 +63,13 @@ pub(crate) struct Run {
     pub(crate) boot: BootId,
     keep: Keep,
     inner: Mutex<Inner>,
-    died: Notify,
+    pub(crate) life: Life,
     /// Something that a controller should learn at once.
     pub(crate) news: Notify,
 }
 
 struct Inner {
     dice: Dice,
-    is_dead: bool,
     sequence: u64,
     held: BTreeMap<LoadBalancerId, SnapshotSpec>,
     tombstones: Tombstones,
@@ -77,7 +79,6 @@ struct Inner {
     taken: BTreeMap<ListenerId, u32>,
     down: BTreeMap<krater_amphora_api::MemberId, bool>,
     is_disk_full: bool,
-    tasks: Vec<AbortHandle>,
 }
 
 /// How a process ends.
@@ -156,7 +157,6 @@ impl Amphora {
             keep,
             inner: Mutex::new(Inner {
                 dice,
-                is_dead: false,
                 sequence: 0,
                 held,
                 tombstones: Tombstones::default(),
@@ -165,9 +165,8 @@ impl Amphora {
                 taken: BTreeMap::new(),
                 down: BTreeMap::new(),
                 is_disk_full: false,
-                tasks: Vec::new(),
             }),
-            died: Notify::new(),
+            life: Life::default(),
             news: Notify::new(),
         }));
     }
@@ -180,7 +179,7 @@ impl Amphora {
         self.parts
             .trace
             .note(format_args!("amphora {} ends: {death:?}", self.id));
-        run.end();
+        run.life.end();
         if death == Death::PowerLoss {
             self.lose_power();
         }
@@ -268,40 +267,30 @@ impl Refusal {
     }
 }
 
-impl Run {
-    /// Returns when the process has ended.
-    pub(crate) async fn ended(&self) {
-        let died = self.died.notified();
-        if self.inner().is_dead {
-            return;
-        }
-        died.await;
+#[async_trait]
+impl Answering for Run {
+    fn life(&self) -> &Life {
+        &self.life
     }
 
-    /// Takes note of a task of the process.
-    pub(crate) fn adopt(&self, task: AbortHandle) {
-        let mut inner = self.inner();
-        if inner.is_dead {
-            task.abort();
-            return;
-        }
-        inner.tasks.retain(|task| !task.is_finished());
-        inner.tasks.push(task);
+    fn machine(&self) -> usize {
+        self.amphora.host
     }
 
-    fn end(&self) {
-        let tasks = {
-            let mut inner = self.inner();
-            inner.is_dead = true;
-            std::mem::take(&mut inner.tasks)
-        };
-        tasks.iter().for_each(AbortHandle::abort);
-        self.died.notify_waiters();
-    }
-
-    /// Answers one request, as the agent does.
-    pub(crate) async fn answer(
+    async fn answer(
         self: Arc<Self>,
+        method: Method,
+        path: String,
+        body: Bytes,
+    ) -> (StatusCode, Bytes) {
+        self.respond(method, path, body).await
+    }
+}
+
+impl Run {
+    /// Answers one request, as the agent does.
+    async fn respond(
+        self: &Arc<Self>,
         method: Method,
         path: String,
         body: Bytes,
@@ -331,7 +320,7 @@ impl Run {
             .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))?;
         let generation = spec.generation;
         let judge = &self.amphora.parts.judge;
-        judge.note_push(id, &spec);
+        judge.note_push(self.amphora.id, id, &spec);
         match self.follow(id, generation) {
             Ok(Held::Same) => return self.applied(id, generation),
             Err(stale) if mutant != Mutant::AcceptsOlder => return Err(Refusal::stale(stale)),
@@ -409,7 +398,7 @@ impl Run {
                 run.amphora.removed.lock().unwrap().remove(&id);
             }
         });
-        self.adopt(task.abort_handle());
+        self.life.adopt(task.abort_handle());
     }
 
     fn follow(&self, id: LoadBalancerId, sent: Generation) -> Result<Held, Stale> {
@@ -452,7 +441,11 @@ impl Run {
             version: "0.0.0".to_owned(),
             pid: 1,
             workers: 1,
-            addresses: Default::default(),
+            // All of a machine have the address that it has on the network of the VIPs.
+            addresses: vec![LinkAddress {
+                address: [198, 19, 255, self.amphora.host as u8 + 1].into(),
+                prefix_bits: 15,
+            }],
         }
     }
 
@@ -595,7 +588,7 @@ fn said<T: Serialize>(outcome: Result<T, Refusal>) -> (StatusCode, Bytes) {
     }
 }
 
-fn json(value: &impl Serialize) -> (StatusCode, Bytes) {
+pub(crate) fn json(value: &impl Serialize) -> (StatusCode, Bytes) {
     let text = serde_json::to_vec(value).unwrap();
     (StatusCode::OK, Bytes::from(text))
 }

@@ -56,6 +56,9 @@ impl Client {
     }
 
     async fn act(&mut self) {
+        if self.dice.within(0..100) < self.system.scenario.failovers {
+            return self.fail_over().await;
+        }
         match self.dice.within(0..100) {
             0..12 => self.create_load_balancer().await,
             12..20 => self.update(Kind::LoadBalancer).await,
@@ -69,9 +72,8 @@ impl Client {
             60..66 => self.update(Kind::Member).await,
             66..69 => self.delete_one(Kind::Member).await,
             69..73 => self.batch().await,
-            73..77 => self.fail_over().await,
-            77..81 => self.delete_one(Kind::LoadBalancer).await,
-            81..93 => self.look().await,
+            73..77 => self.delete_one(Kind::LoadBalancer).await,
+            77..91 => self.look().await,
             _ => self.count().await,
         }
     }
@@ -87,6 +89,14 @@ impl Client {
         let Some((id, entry)) = self.some_own(kind) else {
             return;
         };
+        // Some change their mind at once, while what they wanted before is under way.
+        let times = if self.dice.per_mille(300) { 4 } else { 1 };
+        for _ in 0..times {
+            self.update_one(kind, id, &entry).await;
+        }
+    }
+
+    async fn update_one(&mut self, kind: Kind, id: Uuid, entry: &Entry) {
         if kind == Kind::Member {
             let weight = self.dice.within(1..257) as u16;
             let update = MemberUpdate {
@@ -141,7 +151,9 @@ impl Client {
 
     async fn create_load_balancer(&mut self) {
         let name = self.name();
-        let new = wish::load_balancer(&name, &self.project, &mut self.dice);
+        let is_pair = self.dice.per_mille(self.system.scenario.pairs);
+        let flavor = is_pair.then_some(self.system.flavor);
+        let new = wish::load_balancer(&name, &self.project, flavor, &mut self.dice);
         let command = Command::CreateLoadBalancer(Box::new(new));
         let once = self.dice.per_mille(700).then(|| Once {
             key: name.clone(),
@@ -286,7 +298,7 @@ impl Client {
     }
 
     async fn fail_over(&mut self) {
-        if self.dice.per_mille(150) {
+        if self.dice.per_mille(300) {
             let all = self.system.ground.amphorae();
             if let Some(amphora) = self.dice.pick(&all) {
                 let operation = Operation::FailOver(amphora.id);

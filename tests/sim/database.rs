@@ -64,7 +64,7 @@ pub(crate) struct Way {
     pub(crate) dice: Mutex<Dice>,
     /// After how many steps of the way the controller ends.
     pub(crate) fuse: Arc<Mutex<Option<u64>>>,
-    /// Told of each statement that changed how far something has settled.
+    /// Told of each statement that changed how far something has settled, or where it is.
     pub(crate) settled: Arc<tokio::sync::Notify>,
 }
 
@@ -150,7 +150,7 @@ impl Passage for Way {
     }
 
     fn answer(&self, doing: &'static str) -> Crossing<'_> {
-        if doing == SETTLING {
+        if [SETTLING, PLACING].contains(&doing) {
             self.settled.notify_one();
         }
         Box::pin(self.step(Node::Database, Node::Controller(self.controller), doing))
@@ -209,3 +209,4 @@ const NEWS_WAITING: usize = 4_096;
 /// How long a statement hangs before its connection is given up, as with PostgreSQL.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 const SETTLING: &str = "store how far the data plane has followed";
+const PLACING: &str = "place a load balancer";

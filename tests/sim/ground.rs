@@ -1,7 +1,7 @@
 //! Where amphorae run, and how controllers reach them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -11,14 +11,16 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use krater_amphora_api::AmphoraId;
+use krater_amphora_api::{AmphoraId, HostId};
 use krater_controller::dial::{Dialed, Dialer, Wire};
 use krater_driver::{AmphoraOrder, ComputeDriver, DriverError, Endpoint};
 use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
+    agent::Agent,
     amphora::{Amphora, Death, Parts, Run},
     dice::Dice,
+    life::Life,
     net::{Net, Node},
     system::System,
 };
@@ -27,25 +29,36 @@ use crate::{
 pub(crate) struct Ground {
     folder: PathBuf,
     parts: Parts,
+    /// Hosts that joined.
+    agents: Vec<Arc<Agent>>,
     state: Mutex<State>,
 }
 
 struct State {
     dice: Dice,
     amphorae: BTreeMap<AmphoraId, Arc<Amphora>>,
+    /// Machines that have no power.
+    down: BTreeSet<usize>,
     is_failing: bool,
 }
 
 impl Ground {
-    pub(crate) fn new(folder: PathBuf, parts: Parts, dice: Dice) -> Arc<Self> {
+    pub(crate) fn new(
+        folder: PathBuf,
+        parts: Parts,
+        agents: Vec<Arc<Agent>>,
+        dice: Dice,
+    ) -> Arc<Self> {
         let state = State {
             dice,
             amphorae: BTreeMap::new(),
+            down: BTreeSet::new(),
             is_failing: false,
         };
         Arc::new(Self {
             folder,
             parts,
+            agents,
             state: Mutex::new(state),
         })
     }
@@ -63,6 +76,36 @@ impl Ground {
         self.state.lock().unwrap().amphorae.get(&id).cloned()
     }
 
+    pub(crate) fn agents(&self) -> &[Arc<Agent>] {
+        &self.agents
+    }
+
+    /// The agent of a machine, if it is one of those that joined.
+    pub(crate) fn agent_on(&self, machine: usize) -> Option<&Arc<Agent>> {
+        self.agents.iter().find(|agent| agent.machine == machine)
+    }
+
+    /// All that are on a machine.
+    pub(crate) fn amphorae_on(&self, machine: usize) -> Vec<Arc<Amphora>> {
+        let mut all = self.amphorae();
+        all.retain(|amphora| amphora.host == machine);
+        all
+    }
+
+    /// Whether a machine has no power.
+    pub(crate) fn set_down(&self, machine: usize, is_down: bool) {
+        let mut state = self.state.lock().unwrap();
+        if is_down {
+            state.down.insert(machine);
+        } else {
+            state.down.remove(&machine);
+        }
+    }
+
+    pub(crate) fn is_down(&self, machine: usize) -> bool {
+        self.state.lock().unwrap().down.contains(&machine)
+    }
+
     /// Whether machines refuse to start anything.
     pub(crate) fn set_failing(&self, is_failing: bool) {
         self.state.lock().unwrap().is_failing = is_failing;
@@ -75,7 +118,7 @@ impl Ground {
     }
 
     /// The amphora of that id, made on the machine if it is new.
-    fn obtain(&self, id: AmphoraId, host: usize) -> Result<Arc<Amphora>, DriverError> {
+    pub(crate) fn obtain(&self, id: AmphoraId, host: usize) -> Result<Arc<Amphora>, DriverError> {
         let mut state = self.state.lock().unwrap();
         if state.is_failing {
             let sentence = "no processes are left".to_owned();
@@ -84,8 +127,8 @@ impl Ground {
         if let Some(found) = state.amphorae.get(&id) {
             return Ok(Arc::clone(found));
         }
-        let number = state.amphorae.len() as u8 + 1;
-        let address = SocketAddr::from(([127, 0, 1, number], 9_443));
+        let number = state.amphorae.len() as u16 + 1;
+        let address = SocketAddr::from(([127, 0, 1, 1], 10_000 + number));
         let dice = state.dice.fork("amphora");
         let folder = self.folder.join(id.to_string());
         let amphora = Amphora::new(id, host, address, folder, self.parts.clone(), dice);
@@ -133,6 +176,20 @@ impl ComputeDriver for Machine {
     }
 }
 
+/// A process that answers what controllers ask.
+#[async_trait]
+pub(crate) trait Answering: Send + Sync + 'static {
+    fn life(&self) -> &Life;
+    /// The machine it is on.
+    fn machine(&self) -> usize;
+    async fn answer(
+        self: Arc<Self>,
+        method: Method,
+        path: String,
+        body: Bytes,
+    ) -> (StatusCode, Bytes);
+}
+
 /// The way of one controller to agents.
 pub(crate) struct Ways {
     pub(crate) controller: usize,
@@ -143,13 +200,32 @@ pub(crate) struct Ways {
 #[async_trait]
 impl Dialer for Ways {
     async fn dial(&self, _: AmphoraId, target: SocketAddr) -> Result<Dialed, String> {
+        let found = self.ground.at(target);
+        self.connect(found, target).await
+    }
+
+    async fn dial_host(&self, id: HostId, target: SocketAddr) -> Result<Dialed, String> {
+        let agents = self.ground.agents();
+        let mut agents = agents.iter();
+        let found = agents.find(|agent| agent.id == id && agent.address == target);
+        let found = found.and_then(|agent| agent.serving());
+        self.connect(found, target).await
+    }
+}
+
+impl Ways {
+    async fn connect<P: Answering>(
+        &self,
+        found: Option<Arc<P>>,
+        target: SocketAddr,
+    ) -> Result<Dialed, String> {
         let here = Node::Controller(self.controller);
         // A machine that is away does not answer at all; one that is there and has no such process says so.
-        let Some(run) = self.ground.at(target) else {
+        let Some(run) = found else {
             sleep(Duration::from_millis(2)).await;
             return Err(format!("{target} cannot be reached: connection refused"));
         };
-        let there = Node::Host(run.amphora.host);
+        let there = Node::Machine(run.machine());
         self.net.cross(here, there).await;
         self.net.cross(there, here).await;
         let wire = Line {
@@ -166,7 +242,7 @@ impl Dialer for Ways {
 }
 
 /// Returns when the process has ended, or nothing gets through for longer than pings go unanswered.
-async fn ended(run: Arc<Run>, net: Arc<Net>, here: Node, there: Node) {
+async fn ended<P: Answering>(run: Arc<P>, net: Arc<Net>, here: Node, there: Node) {
     let silent = async {
         let mut missed = 0;
         while missed < 3 {
@@ -177,21 +253,21 @@ async fn ended(run: Arc<Run>, net: Arc<Net>, here: Node, there: Node) {
     };
     tokio::select! {
         biased;
-        () = run.ended() => sleep(Duration::from_millis(1)).await,
+        () = run.life().ended() => sleep(Duration::from_millis(1)).await,
         () = silent => {}
     }
 }
 
 /// A connection to one process.
-struct Line {
+struct Line<P> {
     here: Node,
     there: Node,
     net: Arc<Net>,
-    run: Arc<Run>,
+    run: Arc<P>,
 }
 
 #[async_trait]
-impl Wire for Line {
+impl<P: Answering> Wire for Line<P> {
     async fn exchange(
         &self,
         method: Method,
@@ -216,7 +292,7 @@ impl Wire for Line {
                     let _ = answered.send(said);
                 }
             });
-            self.run.adopt(task.abort_handle());
+            self.run.life().adopt(task.abort_handle());
         }
         if answered.is_some() {
             // Lost: nobody will answer.

@@ -7,6 +7,7 @@ use std::{
 
 use krater_amphora_api::{AmphoraId, BootId, Generation, LoadBalancerId, SnapshotSpec};
 use krater_controller_core::{
+    model::Seat,
     plan::{Intent, Outcome, Settled},
     query::TreeFilter,
     quota::{Counted, Growth},
@@ -14,7 +15,7 @@ use krater_controller_core::{
 };
 use krater_controller_store::Store;
 
-use crate::trace::Trace;
+use crate::{pairs::Pairs, trace::Trace};
 
 /// Notes what happens, and what should not have.
 pub(crate) struct Judge {
@@ -32,11 +33,12 @@ struct Inner {
     /// The newest on the disk of an amphora, and whether the disk may have lost it.
     kept: BTreeMap<(AmphoraId, LoadBalancerId), Generation>,
     doubted: BTreeMap<AmphoraId, bool>,
-    /// What was sent of each generation.
-    specs: BTreeMap<(LoadBalancerId, Generation), String>,
+    /// What was sent of each generation; to one alone, if it says how that one takes turns.
+    specs: BTreeMap<(LoadBalancerId, Generation, Option<AmphoraId>), String>,
     /// The newest generation in the database, and the newest that settled.
     stored: BTreeMap<LoadBalancerId, Generation>,
     settled: BTreeMap<LoadBalancerId, Generation>,
+    pairs: Pairs,
 }
 
 impl Judge {
@@ -86,6 +88,9 @@ impl Judge {
             }
             for (id, _) in kept {
                 inner.kept.remove(&(amphora, id));
+                if !found.contains_key(&id) {
+                    inner.pairs.note_lost(id);
+                }
             }
             for (id, generation) in found {
                 inner.kept.insert((amphora, *id), *generation);
@@ -103,17 +108,20 @@ impl Judge {
 
     pub(crate) fn note_gone(&self, amphora: AmphoraId) {
         let mut inner = self.inner();
-        inner.kept.retain(|(of, _), _| *of != amphora);
+        let kept = inner.kept.keys().filter(|(of, _)| *of == amphora);
+        for (_, id) in kept.copied().collect::<Vec<_>>() {
+            inner.discard(amphora, id);
+        }
     }
 
     /// A spec arrives: of one generation there is one spec, whoever sends it.
-    pub(crate) fn note_push(&self, id: LoadBalancerId, spec: &SnapshotSpec) {
+    pub(crate) fn note_push(&self, to: AmphoraId, id: LoadBalancerId, spec: &SnapshotSpec) {
         let spec = SnapshotSpec {
             takes_over: false,
             ..spec.clone()
         };
         let text = serde_json::to_string(&spec).unwrap();
-        let key = (id, spec.generation);
+        let key = (id, spec.generation, spec.announcement.as_ref().map(|_| to));
         let other = {
             let mut inner = self.inner();
             let before = inner.specs.entry(key).or_insert_with(|| text.clone());
@@ -134,7 +142,7 @@ impl Judge {
 
     /// It is not any more.
     pub(crate) fn note_discarded(&self, amphora: AmphoraId, id: LoadBalancerId) {
-        self.inner().kept.remove(&(amphora, id));
+        self.inner().discard(amphora, id);
     }
 
     /// A spec is in force (I8).
@@ -171,7 +179,11 @@ impl Judge {
             let id = view.tree.id();
             let carrier = placements.iter().find(|(placed, _)| *placed == id);
             let carrier = carrier.map(|(_, placement)| placement.amphora);
-            let found = self.inner().check(view, carrier);
+            let places = placements.iter().filter(|(placed, _)| *placed == id);
+            let places = places
+                .map(|(_, placement)| (placement.seat, placement.amphora))
+                .collect();
+            let found = self.inner().check(view, carrier, &places);
             found.into_iter().for_each(|what| self.find(what));
             let staying = Growth::staying(&view.tree);
             let counted = rows.entry(view.tree.project().to_string()).or_default();
@@ -196,10 +208,25 @@ impl Judge {
 }
 
 impl Inner {
+    /// It is not on the disk of an amphora any more.
+    fn discard(&mut self, amphora: AmphoraId, id: LoadBalancerId) {
+        self.kept.remove(&(amphora, id));
+        if !self.kept.keys().any(|(_, other)| *other == id) {
+            self.pairs.note_bare(id, amphora);
+        }
+    }
+
     /// One load balancer as it is stored: what cannot be.
-    fn check(&mut self, view: &TreeView, carrier: Option<AmphoraId>) -> Vec<String> {
-        let mut found = Vec::new();
+    fn check(
+        &mut self,
+        view: &TreeView,
+        carrier: Option<AmphoraId>,
+        places: &BTreeMap<Seat, AmphoraId>,
+    ) -> Vec<String> {
         let (id, generation) = (view.tree.id(), view.tree.generation());
+        let Self { pairs, kept, .. } = self;
+        let holds = |amphora| kept.contains_key(&(amphora, id));
+        let mut found = pairs.look(view, places, holds);
         let before = self.stored.insert(id, generation);
         if before.is_some_and(|before| before > generation) {
             found.push(format!(

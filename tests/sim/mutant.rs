@@ -16,14 +16,17 @@ pub(crate) enum Mutant {
     LosesWrites,
     /// Amphorae keep nothing that survives them.
     ForgetsAtDeath,
+    /// Both of two that take turns are replaced at once.
+    MovesBoth,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::AcceptsOlder,
         Self::SettlesEarly,
         Self::NeverSweeps,
         Self::LosesWrites,
         Self::ForgetsAtDeath,
+        Self::MovesBoth,
     ];
 }

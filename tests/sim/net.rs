@@ -11,8 +11,8 @@ use crate::dice::Dice;
 pub(crate) enum Node {
     Client,
     Controller(usize),
-    /// A machine that amphorae run on.
-    Host(usize),
+    /// A machine that amphorae run on: those of controllers first, then those of hosts that joined.
+    Machine(usize),
     Database,
 }
 

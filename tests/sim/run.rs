@@ -10,6 +10,7 @@ use crate::{
     dice::Dice,
     ledger::Ledger,
     mutant::Mutant,
+    panics,
     scenario::{LISTENERS_MAX, LOAD_BALANCERS_MAX, MEMBERS_MAX, POOLS_MAX, Scenario},
     settled, storm,
     system::System,
@@ -42,6 +43,7 @@ pub(crate) struct Manner {
 
 /// Runs the world of a seed.
 pub(crate) fn simulate(seed: u64, manner: Manner) -> Verdict {
+    panics::heed();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -79,6 +81,9 @@ async fn run(seed: u64, manner: Manner, folder: PathBuf) -> Verdict {
     for number in 0..scenario.controllers {
         system.start(number).await;
     }
+    for agent in system.ground.agents() {
+        agent.start(&system);
+    }
     let ledger = Arc::new(Ledger::default());
     let mut clients = JoinSet::new();
     for number in 0..scenario.clients {
@@ -96,6 +101,9 @@ async fn run(seed: u64, manner: Manner, folder: PathBuf) -> Verdict {
     storm::rage(Arc::clone(&system), dice.fork("storm")).await;
     while clients.join_next().await.is_some() {}
     settled::converge(&system, &ledger).await;
+    for what in panics::take() {
+        system.judge.find(format!("a task panicked: {what}"));
+    }
     watching.abort();
     system.take_apart();
     let book = ledger.open();

@@ -11,6 +11,14 @@ pub(crate) struct Scenario {
     pub(crate) controllers: usize,
     pub(crate) clients: usize,
     pub(crate) projects: usize,
+    /// Hosts that have joined, beside those of controllers.
+    pub(crate) hosts: usize,
+    /// Whether amphorae run on the hosts of controllers too.
+    pub(crate) on_controllers: bool,
+    /// Of a thousand load balancers, how many two amphorae take turns at.
+    pub(crate) pairs: u64,
+    /// Of a hundred requests, how many are failovers.
+    pub(crate) failovers: u64,
     /// Shared amphorae that are kept.
     pub(crate) amphorae: usize,
     pub(crate) load_balancers_max: u32,
@@ -52,10 +60,18 @@ pub(crate) enum Fault {
     DiskFull,
     /// Nothing can be started.
     NoProcesses,
+    /// A machine loses its power for a while.
+    LoseMachine,
+    /// One does, and another one soon after.
+    LoseTwoMachines,
+    /// Nobody hears a machine, nor does it hear anybody.
+    PartMachine,
+    /// The agent of a host dies and comes back.
+    KillAgent,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Weather,
         Self::PartAgents,
         Self::PartDatabase,
@@ -69,6 +85,10 @@ impl Fault {
         Self::StepDatabaseClock,
         Self::DiskFull,
         Self::NoProcesses,
+        Self::LoseMachine,
+        Self::LoseTwoMachines,
+        Self::PartMachine,
+        Self::KillAgent,
     ];
 }
 
@@ -76,8 +96,22 @@ impl Scenario {
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let share = dice.within(150..700);
         let faults = Fault::ALL.into_iter();
-        let faults = faults.filter(|_| dice.per_mille(share)).collect();
+        let mut faults: Vec<_> = faults.filter(|_| dice.per_mille(share)).collect();
+        if dice.per_mille(300) {
+            // Nothing but that, so that it is long and often.
+            faults = vec![Fault::Weather];
+        }
+        let hosts = [0, 2, 2, 3, 4][dice.index(5)];
+        let has_pairs = hosts > 0 && dice.per_mille(800);
         Self {
+            hosts,
+            on_controllers: hosts == 0 || dice.per_mille(300),
+            pairs: if has_pairs {
+                dice.within(300..1_001)
+            } else {
+                0
+            },
+            failovers: if has_pairs { [4, 12, 30] } else { [4, 4, 12] }[dice.index(3)],
             controllers: dice.within(1..4) as usize,
             clients: dice.within(2..5) as usize,
             projects: dice.within(1..3) as usize,
@@ -98,10 +132,11 @@ impl Scenario {
         }
         format!(
             "[intake]\ncontrollers = [{controllers}]\n\
-            [fleet]\namphorae = {}\namphorae_max = 12\nload_balancers_max = {}\nheartbeat = \"1s\"\nsilence = \"6s\"\n\
+            [fleet]\namphorae = {}\namphorae_max = 24\nload_balancers_max = {}\nheartbeat = \"1s\"\nsilence = \"6s\"\n\
+            on_this_host = {}\n\
             [network]\ndriver = \"noop\"\n\
             [quota]\nload_balancer = {LOAD_BALANCERS_MAX}\nlistener = {LISTENERS_MAX}\npool = {POOLS_MAX}\nmember = {MEMBERS_MAX}\n",
-            self.amphorae, self.load_balancers_max,
+            self.amphorae, self.load_balancers_max, self.on_controllers,
         )
     }
 }

@@ -8,12 +8,15 @@ use std::{
 
 use krater_amphora_api::{AmphoraId, LoadBalancerId, SnapshotSpec};
 use krater_controller_core::{
+    model::ProjectId,
+    plan::Desired,
     query::TreeFilter,
+    quota::{Counted, Growth, Limit, Limits},
     rollup,
     status::ProvisioningStatus,
     tree::{Touch, TreeView},
 };
-use krater_controller_store::{Fate, StoreError};
+use krater_controller_store::{AmphoraRecord, Fate, Store, StoreError};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -54,6 +57,7 @@ async fn look(system: &Arc<System>, ledger: &Arc<Ledger>) -> Result<Vec<String>,
     let placements = store.placements().await?;
     let departures = store.departures().await?;
     let records = store.amphorae().await?;
+    wrong.extend(agents(system, &records));
     let mut holding: BTreeMap<(AmphoraId, LoadBalancerId), SnapshotSpec> = BTreeMap::new();
     for amphora in system.ground.amphorae() {
         match amphora.run() {
@@ -85,11 +89,14 @@ async fn look(system: &Arc<System>, ledger: &Arc<Ledger>) -> Result<Vec<String>,
     for view in &views {
         let id = view.tree.id();
         wrong.extend(statuses(view));
-        let carrier = placements.iter().find(|(placed, _)| *placed == id);
-        let carrier = carrier.map(|(_, placement)| placement.amphora);
-        let held = carrier.and_then(|carrier| holding.remove(&(carrier, id)));
-        wrong.extend(in_force(system, view, held));
-        wrong.extend(working(system, view, carrier));
+        let places = placements.iter().filter(|(placed, _)| *placed == id);
+        let places: Vec<AmphoraId> = places.map(|(_, placement)| placement.amphora).collect();
+        wrong.extend(apart(system, view, &places));
+        for amphora in &places {
+            let held = holding.remove(&(*amphora, id));
+            wrong.extend(in_force(system, view, *amphora, held));
+        }
+        wrong.extend(working(system, view, &places));
     }
     for (amphora, id) in holding.into_keys() {
         wrong.push(format!("amphora {amphora} holds {id}, which is not for it"));
@@ -97,10 +104,28 @@ async fn look(system: &Arc<System>, ledger: &Arc<Ledger>) -> Result<Vec<String>,
     for (id, amphora) in departures {
         wrong.push(format!("{id} has not left {amphora}"));
     }
+    wrong.extend(quotas(store, &views).await?);
     wrong.extend(kept(&ledger.open(), &views));
     let checked = store.check(&mut |_| ()).await?;
     wrong.extend(checked.findings.into_iter().map(|finding| finding.what));
     Ok(wrong)
+}
+
+/// Hosts run what is on record there, and nothing else.
+fn agents(system: &System, records: &[AmphoraRecord]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for agent in system.ground.agents() {
+        let host = agent.id.to_string();
+        let recorded = records.iter().filter(|record| record.host == host);
+        let recorded: BTreeSet<_> = recorded.map(|record| record.id).collect();
+        let ordered: BTreeSet<_> = agent.orders().into_iter().collect();
+        if ordered != recorded {
+            wrong.push(format!(
+                "host {host} is to run {ordered:?}, and {recorded:?} are on record there"
+            ));
+        }
+    }
+    wrong
 }
 
 /// Nothing is pending, in error, or on its way out (I7).
@@ -133,30 +158,54 @@ fn statuses(view: &TreeView) -> Vec<String> {
     wrong
 }
 
-/// Its amphora has what is wanted, and nothing else.
-fn in_force(system: &System, view: &TreeView, held: Option<SnapshotSpec>) -> Option<String> {
+/// It is on as many hosts as it has amphorae, and it has as many as it is to have.
+fn apart(system: &System, view: &TreeView, places: &[AmphoraId]) -> Option<String> {
+    let machine = |id: &AmphoraId| Some(system.ground.amphora(*id)?.host);
+    let machines: BTreeSet<_> = places.iter().filter_map(machine).collect();
+    let seats = Desired::of(&view.tree).seats.len();
+    (places.len() != seats || machines.len() != seats).then(|| {
+        format!(
+            "{} is on amphorae {places:?} of machines {machines:?}, and is to be on {seats}",
+            view.tree.id()
+        )
+    })
+}
+
+/// An amphora of it has what is wanted, and nothing else.
+fn in_force(
+    system: &System,
+    view: &TreeView,
+    on: AmphoraId,
+    held: Option<SnapshotSpec>,
+) -> Option<String> {
     let id = view.tree.id();
     let Some(held) = held else {
-        return Some(format!("{id} is in force nowhere"));
+        return Some(format!("{id} is not in force on amphora {on}"));
     };
-    let wanted = system.wanted(&view.tree)?;
+    let wanted = system.wanted(&view.tree, on)?;
     let held = SnapshotSpec {
         takes_over: wanted.takes_over,
         ..held
     };
     (held != wanted).then(|| {
         format!(
-            "{id} is in force at {} and wanted at {}",
+            "{id} is in force on amphora {on} at {} and wanted at {}",
             held.generation, wanted.generation
         )
     })
 }
 
-/// How it works is what its amphora says of it.
-fn working(system: &System, view: &TreeView, carrier: Option<AmphoraId>) -> Option<String> {
-    let run = system.ground.amphora(carrier?)?.run()?;
-    let report = run.report_of(view.tree.id())?;
-    let told = rollup::rollup(&view.tree, &[report]);
+/// How it works is what its amphorae say of it.
+fn working(system: &System, view: &TreeView, places: &[AmphoraId]) -> Option<String> {
+    let report = |id: &AmphoraId| {
+        let run = system.ground.amphora(*id)?.run()?;
+        run.report_of(view.tree.id())
+    };
+    let reports: Vec<_> = places.iter().filter_map(report).collect();
+    if reports.len() < places.len() {
+        return None;
+    }
+    let told = rollup::rollup(&view.tree, &reports);
     let shown = &view.observed.operating;
     let differs = told
         .iter()
@@ -167,6 +216,35 @@ fn working(system: &System, view: &TreeView, carrier: Option<AmphoraId>) -> Opti
         view.tree.id(),
         shown.get(of)
     ))
+}
+
+/// What counts against the quota of a project is what is there: neither more nor less.
+async fn quotas(store: &Store, views: &[TreeView]) -> Result<Vec<String>, StoreError> {
+    let mut rows: BTreeMap<ProjectId, Growth> = BTreeMap::new();
+    for view in views {
+        let (sum, more) = (
+            rows.entry(view.tree.project().clone()).or_default(),
+            Growth::staying(&view.tree),
+        );
+        *sum = Growth::of(|kind| sum.get(kind) + more.get(kind));
+    }
+    let mut wrong = Vec::new();
+    for (project, rows) in rows {
+        for kind in Counted::ALL {
+            let (one, has) = (Growth::of(|of| (of == kind).into()), *rows.get(kind));
+            for (most, is_met) in [(has, true), (has + 1, false)] {
+                let mut limits = Limits::default();
+                *limits.get_mut(kind) = Limit::from_number(most).unwrap();
+                let met = store.quota_met(&project, &one, &limits).await?;
+                if met.is_some() != is_met {
+                    wrong.push(format!(
+                        "project {project} has {has} of {kind:?}: with a quota of {most} one more is answered with {met:?}"
+                    ));
+                }
+            }
+        }
+    }
+    Ok(wrong)
 }
 
 /// What clients were told is there, and nothing that they did not ask for.

@@ -1,6 +1,8 @@
 //! Runs many seeds, or one again: see `tests/sim/run --help`.
 
+mod agent;
 mod amphora;
+mod catalogue;
 mod client;
 mod database;
 mod dice;
@@ -8,8 +10,11 @@ mod ground;
 mod host;
 mod judge;
 mod ledger;
+mod life;
 mod mutant;
 mod net;
+mod pairs;
+mod panics;
 mod run;
 mod scenario;
 mod settled;

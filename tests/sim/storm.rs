@@ -46,11 +46,19 @@ async fn mend(system: &Arc<System>) {
             system.kill(number);
         }
     }
+    (0..system.machines()).for_each(|machine| system.ground.set_down(machine, false));
     for amphora in system.ground.amphorae() {
         if let Some(run) = amphora.run() {
             run.set_disk_full(false);
         }
-        system.start_amphora(&amphora);
+        // A host that comes back asks first what is wanted of it.
+        let agent = system.ground.agent_on(amphora.host);
+        if agent.is_none_or(|agent| agent.serving().is_some() && agent.has(amphora.id)) {
+            system.start_amphora(&amphora);
+        }
+    }
+    for agent in system.ground.agents() {
+        agent.start(system);
     }
     let mut starting = JoinSet::new();
     for number in 0..system.controllers() {
@@ -66,9 +74,21 @@ async fn strike(system: Arc<System>, fault: Fault, mut dice: Dice) {
     match fault {
         Fault::Weather => weather(&system, dice).await,
         Fault::PartAgents => {
-            let host = Node::Host(dice.index(system.controllers()));
-            part(&system, Node::Controller(number), host, &mut dice).await;
+            let machine = Node::Machine(dice.index(system.machines()));
+            part(&system, Node::Controller(number), machine, &mut dice).await;
         }
+        Fault::PartMachine => part_machine(&system, dice).await,
+        Fault::LoseMachine => lose(&system, dice).await,
+        Fault::LoseTwoMachines => {
+            let (one, other) = (dice.fork("one"), dice.fork("other"));
+            let later = dice.millis(10..8_000);
+            let other = async {
+                sleep(later).await;
+                lose(&system, other).await;
+            };
+            tokio::join!(biased; lose(&system, one), other);
+        }
+        Fault::KillAgent => kill_agent(&system, dice).await,
         Fault::PartDatabase => {
             part(&system, Node::Controller(number), Node::Database, &mut dice).await;
         }
@@ -113,10 +133,18 @@ async fn strike(system: Arc<System>, fault: Fault, mut dice: Dice) {
 }
 
 async fn weather(system: &Arc<System>, mut dice: Dice) {
-    let weather = Weather {
-        lost: dice.within(0..300),
-        twice: dice.within(0..300),
-        late: dice.within(0..300),
+    let weather = match dice.within(0..3) {
+        // What comes late comes after what was sent later: it is here that the old may overtake the new.
+        0 => Weather {
+            lost: dice.within(0..100),
+            twice: dice.within(500..1_000),
+            late: dice.within(300..700),
+        },
+        _ => Weather {
+            lost: dice.within(0..300),
+            twice: dice.within(0..300),
+            late: dice.within(0..300),
+        },
     };
     system.net.set_weather(weather);
     sleep(dice.millis(500..6_000)).await;
@@ -136,6 +164,48 @@ async fn part(system: &Arc<System>, one: Node, other: Node, dice: &mut Dice) {
     sleep(dice.millis(200..9_000)).await;
     for (from, to) in ways {
         system.net.mend(from, to);
+    }
+}
+
+/// Nothing gets through between a machine and all controllers.
+async fn part_machine(system: &Arc<System>, mut dice: Dice) {
+    let machine = dice.index(system.machines());
+    let ways = |system: &System| {
+        let controllers = (0..system.controllers()).filter(|number| *number != machine);
+        controllers
+            .map(|number| (Node::Machine(machine), Node::Controller(number)))
+            .collect::<Vec<_>>()
+    };
+    for (one, other) in ways(system) {
+        system.net.cut(one, other);
+        system.net.cut(other, one);
+    }
+    sleep(dice.millis(500..14_000)).await;
+    for (one, other) in ways(system) {
+        system.net.mend(one, other);
+        system.net.mend(other, one);
+    }
+}
+
+/// A machine loses its power, most often one that carries load balancers.
+async fn lose(system: &Arc<System>, mut dice: Dice) {
+    let machine = dice.index(system.machines());
+    let death = match dice.within(0..2) {
+        0 => Death::Killed,
+        _ => Death::PowerLoss,
+    };
+    let back = dice.millis(500..16_000);
+    system.lose_machine(machine, death, back).await;
+}
+
+async fn kill_agent(system: &Arc<System>, mut dice: Dice) {
+    let Some(agent) = dice.pick(system.ground.agents()) else {
+        return;
+    };
+    agent.end();
+    sleep(dice.millis(50..9_000)).await;
+    if !system.ground.is_down(agent.machine) {
+        agent.start(system);
     }
 }
 

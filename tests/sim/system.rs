@@ -6,16 +6,19 @@ use std::{
     time::Duration,
 };
 
-use krater_amphora_api::{AmphoraId, Report, ReportReceipt, SnapshotSpec};
+use jiff::Timestamp;
+use krater_amphora_api::{AmphoraId, BootId, HostId, Report, ReportReceipt, SnapshotSpec};
 use krater_amphora_core::telling::Told;
 use krater_controller::simulated::{Controller, Omission, Surroundings};
-use krater_controller_core::tree::LoadBalancerTree;
-use krater_controller_store::Store;
+use krater_controller_core::{model::OfferId, tree::LoadBalancerTree};
+use krater_controller_store::{Enrolment, HostToken, Newcomer, Store};
 use krater_driver_local::NoopNetwork;
 use tokio::{sync::Notify, time::sleep};
 
 use crate::{
+    agent::Agent,
     amphora::{Amphora, Death, Parts, Run},
+    catalogue,
     database::{Exchange, Overview, Way},
     dice::Dice,
     ground::{Ground, Machine, Ways},
@@ -35,6 +38,8 @@ pub(crate) struct System {
     pub(crate) judge: Arc<Judge>,
     pub(crate) net: Arc<Net>,
     pub(crate) ground: Arc<Ground>,
+    /// Of load balancers that two amphorae take turns at.
+    pub(crate) flavor: OfferId,
     /// The database as the one who looks on sees it.
     pub(crate) store: Store,
     pub(crate) clock: Arc<Clock>,
@@ -95,9 +100,14 @@ impl System {
             }),
         });
         let places = places.collect();
+        let agents = joined(&scenario, &store, dice).await;
+        let flavor = OfferId::new(dice.uuid());
+        catalogue::offer_pairs(&store, flavor, dice.uuid()).await;
+        let ground = dice.fork("ground");
         Arc::new(Self {
             exchange: Exchange::open(Arc::clone(&net), scenario.controllers),
-            ground: Ground::new(folder.join("amphorae"), parts, dice.fork("ground")),
+            ground: Ground::new(folder.join("amphorae"), parts, agents, ground),
+            flavor,
             scenario,
             mutant,
             trace,
@@ -130,6 +140,9 @@ impl System {
     pub(crate) async fn start(self: &Arc<Self>, number: usize) {
         loop {
             let host = {
+                if self.ground.is_down(number) {
+                    return;
+                }
                 let mut seat = self.seat(number);
                 if seat.process.as_ref().is_some_and(|it| !it.host.is_dead()) {
                     return;
@@ -198,6 +211,7 @@ impl System {
             network: Arc::new(NoopNetwork::new().unwrap()),
             omission: match self.mutant {
                 Mutant::NeverSweeps => Omission::Sweep,
+                Mutant::MovesBoth => Omission::Turns,
                 _ => Omission::Nothing,
             },
         }
@@ -222,11 +236,11 @@ impl System {
         *self.places[number].fuse.lock().unwrap() = None;
     }
 
-    /// What is to be in force of a tree, as far as somebody is there to say.
-    pub(crate) fn wanted(&self, tree: &LoadBalancerTree) -> Option<SnapshotSpec> {
+    /// What is to be in force of a tree on an amphora, as far as somebody is there to say.
+    pub(crate) fn wanted(&self, tree: &LoadBalancerTree, on: AmphoraId) -> Option<SnapshotSpec> {
         let mut all = (0..self.controllers()).filter_map(|number| self.controller(number));
         let (_, controller) = all.next()?;
-        Some(controller.wanted(tree))
+        Some(controller.wanted(tree, on))
     }
 
     pub(crate) fn process(&self, number: usize) -> Option<Process> {
@@ -239,13 +253,13 @@ impl System {
 
     /// Starts the process of an amphora, unless it runs, and has it report.
     pub(crate) fn start_amphora(self: &Arc<Self>, amphora: &Arc<Amphora>) {
-        if amphora.run().is_some() {
+        if amphora.run().is_some() || self.ground.is_down(amphora.host) {
             return;
         }
         amphora.start();
         if let Some(run) = amphora.run() {
             let task = tokio::spawn(report(Arc::clone(self), Arc::clone(&run)));
-            run.adopt(task.abort_handle());
+            run.life.adopt(task.abort_handle());
         }
     }
 
@@ -264,9 +278,46 @@ impl System {
         self.start_amphora(&amphora);
     }
 
+    /// A machine loses its power, and gets it back.
+    pub(crate) async fn lose_machine(
+        self: &Arc<Self>,
+        machine: usize,
+        death: Death,
+        back: Duration,
+    ) {
+        self.trace.note(format_args!("machine {machine} goes down"));
+        self.ground.set_down(machine, true);
+        if machine < self.controllers() {
+            self.kill(machine);
+        }
+        if let Some(agent) = self.ground.agent_on(machine) {
+            agent.end();
+        }
+        for amphora in self.ground.amphorae_on(machine) {
+            amphora.end(death);
+            if self.mutant == Mutant::ForgetsAtDeath {
+                amphora.forget();
+            }
+        }
+        sleep(back).await;
+        self.ground.set_down(machine, false);
+        if let Some(agent) = self.ground.agent_on(machine) {
+            agent.start(self);
+        }
+        if machine < self.controllers() {
+            self.start(machine).await;
+        }
+    }
+
+    /// How many machines there are.
+    pub(crate) fn machines(&self) -> usize {
+        self.controllers() + self.ground.agents().len()
+    }
+
     /// Ends everything. Its parts know each other, and would be there for ever.
     pub(crate) fn take_apart(&self) {
         (0..self.controllers()).for_each(|number| self.kill(number));
+        self.ground.agents().iter().for_each(|agent| agent.end());
         let all = self.ground.amphorae().into_iter();
         all.for_each(|amphora| amphora.end(Death::Killed));
     }
@@ -284,9 +335,37 @@ impl System {
     }
 }
 
+/// The hosts that have joined before anything goes wrong, on machines beside those of controllers.
+async fn joined(scenario: &Scenario, store: &Store, dice: &mut Dice) -> Vec<Arc<Agent>> {
+    let mut agents = Vec::new();
+    for number in 0..scenario.hosts {
+        let id = HostId::new(dice.uuid());
+        let agent = Agent::new(id, scenario.controllers + number, dice.fork("agent"));
+        let now = Timestamp::from_microsecond(Clock::new().now_us()).unwrap();
+        let token = HostToken {
+            hash: id.to_string(),
+            zone: "local".to_owned(),
+            load_balancers_max: None,
+            amphorae_max: None,
+            created_at: now,
+            expires_at: now + Duration::from_secs(60),
+        };
+        let newcomer = Newcomer {
+            id,
+            key_digest: id.to_string(),
+            facts: agent.facts(BootId::new(dice.uuid())),
+        };
+        store.put_host_token(&token).await.unwrap();
+        let enrolled = store.enrol_host(&token.hash, &newcomer, now).await.unwrap();
+        assert!(matches!(enrolled, Enrolment::Done(_)));
+        agents.push(agent);
+    }
+    agents
+}
+
 /// Reports for as long as the process lives, to whichever controller answers.
 async fn report(system: Arc<System>, run: Arc<Run>) {
-    let (mut current, mut told) = (run.amphora.host, Told::default());
+    let (mut current, mut told) = (run.amphora.host % system.controllers(), Told::default());
     loop {
         run.live(system.is_calm());
         let report = run.report();
@@ -343,7 +422,7 @@ async fn deliver(
     to: usize,
     words: Words,
 ) -> Option<Option<ReportReceipt>> {
-    let (here, there) = (Node::Host(run.amphora.host), Node::Controller(to));
+    let (here, there) = (Node::Machine(run.amphora.host), Node::Controller(to));
     let id = run.amphora.id;
     let arrivals = system.net.send(here, there);
     let (first, again) = arrivals.split_first().unzip();

@@ -8,7 +8,7 @@ use krater_controller_core::{
     },
     model::{
         Chosen, Description, InsertHeaders, LbAlgorithm, ListenerProtocol, MonitorKind, Name,
-        PoolProtocol, ProjectId, Tags, Timeouts, VipRequest,
+        OfferId, PoolProtocol, ProjectId, Tags, Timeouts, VipRequest,
     },
 };
 use krater_driver_local::NoopNetwork;
@@ -16,7 +16,12 @@ use krater_driver_local::NoopNetwork;
 use crate::dice::Dice;
 
 /// A load balancer, sometimes with a listener and a pool, all of one name.
-pub(crate) fn load_balancer(name: &str, project: &ProjectId, dice: &mut Dice) -> NewLoadBalancer {
+pub(crate) fn load_balancer(
+    name: &str,
+    project: &ProjectId,
+    flavor: Option<OfferId>,
+    dice: &mut Dice,
+) -> NewLoadBalancer {
     let is_whole = dice.per_mille(600);
     let (listeners, pools) = if is_whole {
         let pool = Some(PoolRef::New(0));
@@ -37,7 +42,7 @@ pub(crate) fn load_balancer(name: &str, project: &ProjectId, dice: &mut Dice) ->
             ..VipRequest::default()
         },
         provider: None,
-        flavor_id: None,
+        flavor_id: flavor.map(OfferId::uuid),
         availability_zone: None,
         chosen: Chosen::default(),
         tags: Tags::default(),

@@ -1,11 +1,6 @@
 //! Networks of tenants over hosts that joined: the very same addresses twice, in tunnels between hosts.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{fs, net::SocketAddr, process::Command, time::Instant};
 
 use krater_tests::{
     HostedAmphorae, HttpMember, Krater, Namespace, Octavia, Reply, fetch, host_token, krater_host,
@@ -60,7 +55,7 @@ fn tunnels_reach_the_hosts_that_a_network_is_on_and_are_swept_with_what_nobody_w
     let at = usize::from(ground.cables(1) == 1);
     let others = |ground: &Ground, at: usize| ground.tunnel_ends(at, VNIS[0]);
     let members = "192.0.2.4".to_owned();
-    assert_eq!(others(&ground, at), [members.clone()]);
+    assert_eq!(others(&ground, at), std::slice::from_ref(&members));
     ground.wait_served(0);
     let carriers = ground.agents[at].carriers();
     // Another load balancer brings the network to the other host.

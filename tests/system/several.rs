@@ -408,3 +408,28 @@ fn what_the_database_cannot_keep_is_refused_like_anything_else_that_is_wrong() {
         said.matches("NUL").count() >= 4
     });
 }
+
+#[test]
+fn another_authority_waits_for_controllers_that_have_not_followed_and_not_for_those_that_are_gone()
+{
+    let mut house = House::of(3);
+    let rotate = |house: &House| {
+        let reply = house
+            .api(0)
+            .call("POST", "/krater/v1/authority/rotate", None);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.body
+    };
+    let waits = |said: &Value| said["waiting"].to_string().contains("controller");
+    // One is dead, and one is stopped: that it is there was told a moment ago.
+    house.controllers[2].kill_controller();
+    house.controllers[1].program().signal(Signal::STOP);
+    assert_eq!(rotate(&house)["phase"], "announced");
+    let said = rotate(&house);
+    assert!(waits(&said) && said["phase"] == "announced", "{said}");
+    house.controllers[1].program().signal(Signal::CONT);
+    until("both have followed", NOTICE_MAX, || {
+        let said = rotate(&house);
+        said["phase"] == "switched" && !waits(&said)
+    });
+}

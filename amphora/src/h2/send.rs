@@ -78,7 +78,7 @@ impl Engine {
             piece.clear();
             return Poll::Ready(());
         };
-        let is_called = std::mem::take(&mut stream.waits) == Waits::Called;
+        let is_called = stream.take_turn();
         let mut window = stream.window;
         let before = piece.len();
         // Those that wait go first, and each sends one frame when others wait.
@@ -128,10 +128,10 @@ impl Engine {
         if !is_open(stream) {
             return true;
         }
-        if !is_roomy || stream.window <= 0 {
+        if !is_roomy || stream.window <= 0 || stream.waits == Waits::Turn {
             return false;
         }
-        if std::mem::take(&mut stream.waits) == Waits::Called {
+        if stream.take_turn() {
             self.wake_next();
         }
         true
@@ -233,6 +233,15 @@ impl Engine {
 }
 
 impl Stream {
+    /// Whether its turn has come, which it has but once. Whoever waits for it keeps its place, however often it is polled.
+    fn take_turn(&mut self) -> bool {
+        let is_called = self.waits == Waits::Called;
+        if is_called {
+            self.waits = Waits::Nothing;
+        }
+        is_called
+    }
+
     /// Has whoever answers it woken when something comes of it.
     pub(super) fn attend(&mut self, cx: &Context<'_>) {
         let waker = self.waker.as_ref();

@@ -481,6 +481,41 @@ fn answers_take_turns_and_go_no_further_than_the_windows() {
 }
 
 #[test]
+fn who_waits_has_one_place_however_often_it_is_polled() {
+    let mut talk = Talk::new(&[]);
+    talk.says(&[get(1, false), get(3, false), get(5, false)].concat())
+        .unwrap();
+    let calls = std::mem::take(&mut talk.calls);
+    let mut pieces = [(); 3].map(|()| Bytes::from(vec![7; 65_535]));
+    assert!(
+        calls[0]
+            .poll_send(&mut quiet(), &mut pieces[0], true)
+            .is_ready()
+    );
+    talk.hears();
+    for _ in 0..9 {
+        assert!(
+            calls[1]
+                .poll_send(&mut quiet(), &mut pieces[1], true)
+                .is_pending()
+        );
+        assert!(calls[2].poll_window(&quiet()).is_pending());
+    }
+    assert_eq!(talk.line.borrow().waiting.len(), 2);
+    // There is room, and the turn is another's: the third waits on.
+    talk.says(&window(0, 20_000)).unwrap();
+    assert!(calls[2].poll_window(&quiet()).is_pending());
+    assert!(
+        calls[1]
+            .poll_send(&mut quiet(), &mut pieces[1], true)
+            .is_pending()
+    );
+    assert_eq!(talk.data(), [(3, 16_384, false)]);
+    assert!(calls[2].poll_window(&quiet()).is_ready());
+    assert!(talk.line.borrow().waiting.len() <= 1);
+}
+
+#[test]
 fn a_window_may_become_less_than_nothing() {
     let mut talk = Talk::new(&[(frame::INITIAL_WINDOW_SIZE, 30_000)]);
     talk.says(&get(1, false)).unwrap();

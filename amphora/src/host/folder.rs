@@ -39,7 +39,7 @@ pub(crate) struct Kept {
 impl Kept {
     /// Where tunnels of other hosts reach it.
     pub(crate) fn underlay(&self) -> IpAddr {
-        self.underlay.unwrap_or(self.agent.ip())
+        self.underlay.unwrap_or_else(|| self.agent.ip())
     }
 }
 

@@ -67,7 +67,7 @@ fn a_host_joins_again_when_nobody_can_believe_it_any_more_or_it_is_told_to() {
     };
     assert!(reason.contains("has ended"), "{reason}");
     // It goes on serving what it ran.
-    assert!(Host::open(directory.path().to_owned()).is_ok());
+    assert!(Host::open(directory.path().to_owned(), None).is_ok());
     write_host(&folder, 30);
     std::fs::write(directory.path().join("certificate.pem"), "x").unwrap();
     assert!(matches!(standing(false), Standing::Over(_)));

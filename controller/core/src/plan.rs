@@ -62,6 +62,15 @@ pub struct Actual {
     pub strays: Vec<AmphoraId>,
 }
 
+impl Actual {
+    /// Whether one of these carriers is not known to have in force what is wanted.
+    #[must_use]
+    pub fn is_behind(&self, desired: &Desired, of: impl Fn(&Carrier) -> bool) -> bool {
+        let mut carriers = self.carriers.iter();
+        carriers.any(|carrier| of(carrier) && carrier.applied < Some(desired.generation))
+    }
+}
+
 /// An amphora that carries the load balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Carrier {
@@ -126,7 +135,7 @@ impl Settled {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Choose an amphora for that place and record it as carrier; one it leaves by that becomes a stray. Plan again
-    /// afterwards.
+    /// afterwards: it is the last step of a plan.
     Place(Seat),
     /// Have the compute driver start or find the amphora, and record where its agent is.
     EnsureAmphora(AmphoraId),
@@ -194,20 +203,18 @@ fn plan_presence(desired: &Desired, actual: &Actual) -> Vec<Step> {
         carriers.any(|carrier| carrier.seat == *seat)
     };
     if let Some(seat) = desired.seats.iter().find(|seat| !is_taken(seat)) {
-        return alloc::vec![Step::Place(*seat)];
-    }
-    let mut steps = Vec::new();
-    for carrier in &actual.carriers {
-        if carrier.applied >= Some(desired.generation) {
-            continue;
+        let mut steps = Vec::new();
+        let mut carriers = actual.carriers.iter();
+        // Of two that take turns one stays until the other one is as wanted.
+        if carriers.any(|leaving| leaving.seat == *seat)
+            && actual.is_behind(desired, |carrier| carrier.seat != *seat)
+        {
+            steps = plan_pushes(desired, actual);
         }
-        if carrier.agent == Agent::Unknown {
-            steps.push(Step::EnsureAmphora(carrier.amphora));
-        }
-        steps.push(Step::Push {
-            amphora: carrier.amphora,
-        });
+        steps.push(Step::Place(*seat));
+        return steps;
     }
+    let mut steps = plan_pushes(desired, actual);
     // Only after the new place serves: moving must not leave a gap.
     let strays = actual.strays.iter().filter(|stray| {
         actual
@@ -224,6 +231,22 @@ fn plan_presence(desired: &Desired, actual: &Actual) -> Vec<Step> {
         steps.push(Step::Settle {
             generation: desired.generation,
             outcome: Outcome::InForce,
+        });
+    }
+    steps
+}
+
+fn plan_pushes(desired: &Desired, actual: &Actual) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for carrier in &actual.carriers {
+        if carrier.applied >= Some(desired.generation) {
+            continue;
+        }
+        if carrier.agent == Agent::Unknown {
+            steps.push(Step::EnsureAmphora(carrier.amphora));
+        }
+        steps.push(Step::Push {
+            amphora: carrier.amphora,
         });
     }
     steps

@@ -120,6 +120,24 @@ pub const CODES: &[(&str, &str, bool, &str)] = &[
         "The deployment has no amphorae in the zone asked for; it is placed as soon as there are.",
     ),
     (
+        "no_host",
+        "place",
+        true,
+        "No host has room for another amphora; it is placed as soon as one has.",
+    ),
+    (
+        "no_second_host",
+        "place",
+        true,
+        "Of its two amphorae the second has to be on another host, and none has room; it is placed as soon as one has.",
+    ),
+    (
+        "own_host_alone",
+        "place",
+        true,
+        "Its network is built on the controller's own host alone, which has no room; it is placed as soon as there is.",
+    ),
+    (
         "amphora_not_started",
         "start",
         true,

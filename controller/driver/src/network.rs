@@ -20,6 +20,9 @@ pub struct Taken {
     pub addresses: Arc<BTreeSet<Located>>,
     /// Addresses that may be taken in a moment: not to be chosen, but whoever asks for one of them by name may try.
     pub wanted: BTreeSet<Located>,
+    /// So many free ones are passed over where none is asked for by name, as far as there are further ones: whoever
+    /// chooses at the same moment chooses the first.
+    pub passed_over: u64,
     /// Who holds the port that is asked for.
     pub port: Option<PortHolder>,
 }

@@ -1,6 +1,6 @@
 //! What operators do to amphorae, and what these see of members.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use krater_amphora_api::{AmphoraId, LoadBalancerId};
 use krater_controller_core::{
@@ -165,6 +165,27 @@ impl Application {
             }
         }
         Ok(())
+    }
+
+    /// Fills in what only the controller knows: which amphora a failover leads away from. None while it is on its way,
+    /// so that asking twice moves it once.
+    pub(super) fn resolved(&self, command: Command) -> Command {
+        match command {
+            Command::FailOver(id, None, _) => {
+                let placements = &self.parts.known.placements;
+                let is_settled = placements.departures(id).is_empty();
+                // Of two the one first that is the less likely to serve.
+                let mut places = placements.places(id);
+                places.sort_by_key(|(seat, amphora)| {
+                    (!self.parts.agents.is_silent(*amphora), Reverse(*seat))
+                });
+                let mut places = places.into_iter();
+                let from = places.next().filter(|_| is_settled).map(|(_, from)| from);
+                let then = places.next().filter(|_| is_settled).map(|(_, then)| then);
+                Command::FailOver(id, from, then)
+            }
+            other => other,
+        }
     }
 
     /// Whoever moves a load balancer has to know where it is, whichever controller put it there. Answers whether

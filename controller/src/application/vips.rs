@@ -16,6 +16,7 @@ use krater_driver::{AllocatedVip, PortHolder, Taken};
 use uuid::Uuid;
 
 use super::Application;
+use crate::chance;
 
 /// Addresses between having been chosen and having been stored. Two tenants seldom want the same, and when they do the
 /// store decides.
@@ -67,7 +68,9 @@ impl Drop for Wanted<'_> {
 }
 
 impl Application {
-    /// Chooses what a load balancer gets; `contested` are addresses that the store says are taken.
+    /// Chooses what a load balancer gets; `contested` are addresses that the store says are taken. Whoever took one
+    /// chooses as this controller does, so the next is not the next one free, but one of those after it; and when even
+    /// that was taken, others have taken many since they were read here.
     pub(super) async fn choose(
         &self,
         caller: &Caller,
@@ -76,13 +79,14 @@ impl Application {
         contested: &BTreeSet<Located>,
     ) -> Result<(AllocatedVip, Wanted<'_>), Refusal> {
         let _turn = self.choices.turn.lock().await;
-        if !contested.is_empty() {
+        if contested.len() > 1 {
             self.parts.known.store.doubt_addresses();
         }
         let mut taken = self.taken(request).await?;
         if !contested.is_empty() {
             Arc::make_mut(&mut taken.addresses).extend(contested);
         }
+        taken.passed_over = passed_over(contested.len());
         taken.wanted = self.choices.lock().keys().copied().collect();
         let networking = &self.parts.networking;
         let allocated = networking.allocate(caller, id, request, port_id, &taken);
@@ -117,6 +121,7 @@ impl Application {
         Ok(Taken {
             addresses: self.stored(store.taken_addresses().await)?,
             wanted: BTreeSet::new(),
+            passed_over: 0,
             port: port.map(|(load_balancer, project)| PortHolder {
                 load_balancer,
                 project,
@@ -136,3 +141,16 @@ impl Application {
         Ok(networks)
     }
 }
+
+/// How many free addresses are passed over after so many conflicts: by chance, and of more each time.
+fn passed_over(conflicts: usize) -> u64 {
+    if conflicts == 0 {
+        return 0;
+    }
+    let bits = u32::try_from(conflicts).map_or(SPREAD_BITS_MAX, |it| it.saturating_add(2));
+    let (_, random) = chance::random_uuid().as_u64_pair();
+    random % (1 << bits.min(SPREAD_BITS_MAX))
+}
+
+/// More addresses than controllers choose at once.
+const SPREAD_BITS_MAX: u32 = 10;

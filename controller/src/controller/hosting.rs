@@ -9,6 +9,7 @@ use super::{AUTHORITY, Foundation, StartError, zone_names};
 use crate::{
     chance,
     config::{AccessLog, Config, StoreConfig},
+    dial::Dialer,
     fleet::Here,
     hosts::{Conduct, Parts},
     knowledge::Knowledge,
@@ -16,7 +17,7 @@ use crate::{
         authority::{self, Office},
         hosts::{self, Desk},
     },
-    pki::{Authority, tls::Credentials},
+    pki::Authority,
     rotation::Home,
 };
 
@@ -52,13 +53,13 @@ pub(super) fn parts(
     config: &Config,
     known: &Knowledge,
     authority: &Arc<Authority>,
-    credentials: &Arc<Credentials>,
+    dialer: &Arc<dyn Dialer>,
 ) -> Parts {
     Parts {
         store: known.store.clone(),
         neighbours: known.neighbours.clone(),
         authority: Arc::clone(authority),
-        credentials: Arc::clone(credentials),
+        dialer: Arc::clone(dialer),
         conduct: Conduct {
             controllers: config.controllers.clone(),
             heartbeat: config.fleet.heartbeat,

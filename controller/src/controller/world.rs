@@ -23,6 +23,7 @@ use crate::{
     knowledge::Knowledge,
     limits::STARTS_AT_ONCE_MAX,
     pki::{Authority, tls::Credentials},
+    realm::Omission,
 };
 
 /// The database, the fleet's certificates, and what amphorae and addresses are had from.
@@ -37,6 +38,7 @@ pub(crate) struct World {
     pub(crate) network: Arc<dyn NetworkDriver>,
     /// Which amphorae are this controller's to start and end.
     pub(crate) host: String,
+    pub(crate) omission: Omission,
 }
 
 impl World {
@@ -54,6 +56,7 @@ impl World {
             compute: Arc::new(compute),
             network: network(config)?,
             host: host(config)?,
+            omission: Omission::Nothing,
         })
     }
 
@@ -112,14 +115,4 @@ fn segments(config: &Config) -> Result<BTreeMap<Uuid, Arc<Segment>>, StartError>
 fn unusable(errors: Vec<ConfigError>) -> StartError {
     let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
     StartError::Network(reasons.join("; "))
-}
-
-/// What a simulation may leave out of a controller, to see that somebody notices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Omission {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// It never looks for what is due.
-    Sweep,
 }

@@ -47,6 +47,8 @@ pub(super) struct Amphora {
     ending: watch::Sender<bool>,
     /// Since when it has carried nothing though it could.
     pub(super) idle_since: Mutex<Option<Instant>>,
+    /// When what it carries was last made to be looked at since it is to go.
+    pub(super) urged: Mutex<Option<Instant>>,
 }
 
 impl Amphora {
@@ -66,6 +68,7 @@ impl Amphora {
             renewing: AtomicBool::new(false),
             ending: watch::Sender::new(false),
             idle_since: Mutex::default(),
+            urged: Mutex::default(),
         })
     }
 

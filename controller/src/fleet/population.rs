@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{Fleet, Here, amphora::Amphora, lock};
 use crate::{
     chance, clock,
-    limits::{PLACE_RACES_MAX, SPARE_TIME_MAX},
+    limits::{PLACE_RACES_MAX, SPARE_TIME_MAX, URGE_INTERVAL},
     reconcile::Placed,
 };
 
@@ -188,6 +188,7 @@ impl Fleet {
             }
             if self.carries_anything(id) {
                 *lock(&amphora.idle_since) = None;
+                self.urge(&amphora).await?;
                 continue;
             }
             if !amphora.is_retiring() && self.is_spare(&amphora, spares) {
@@ -198,6 +199,25 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    /// Has what an amphora carries that is to go looked at from time to time: whoever decided that may not have got to
+    /// tell all of them.
+    async fn urge(&self, amphora: &Amphora) -> Result<(), StoreError> {
+        {
+            let mut urged = lock(&amphora.urged);
+            if !amphora.is_retiring() {
+                *urged = None;
+                return Ok(());
+            }
+            if urged.get_or_insert_with(Instant::now).elapsed() < URGE_INTERVAL {
+                return Ok(());
+            }
+            *urged = Some(Instant::now());
+        }
+        let carried = self.parts.known.placements.on(amphora.id);
+        let store = &self.parts.known.store;
+        store.make_due(&carried, clock::now()).await
     }
 
     /// Whether the store too knows of nothing that the amphora carries. What another controller placed there, unknown to
@@ -232,7 +252,10 @@ impl Fleet {
     /// Adds a shared amphora unless its zone has as many as are wanted. Answers whether it was added.
     async fn add(&self, record: AmphoraRecord, wanted: usize) -> Result<bool, StoreError> {
         let (store, most) = (&self.parts.known.store, self.parts.amphorae_max);
-        if !store.put_amphora_if_fewer(&record, wanted, most).await? {
+        let host = self.parts.hosts.named(&record.host);
+        let there = host.and_then(|host| host.amphorae_max);
+        let added = store.put_amphora_if_fewer(&record, wanted, most, there);
+        if !added.await? {
             return Ok(false);
         }
         self.enter(Amphora::of(record, &self.parts));

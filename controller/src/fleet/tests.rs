@@ -106,7 +106,9 @@ fn hosts(house: &House, authority: &Arc<Authority>) -> Arc<Hosts> {
         store: house.known.store.clone(),
         neighbours: house.known.neighbours.clone(),
         authority: Arc::clone(authority),
-        credentials: Arc::new(Credentials::load(authority, clock::now()).unwrap()),
+        dialer: Arc::new(Tls::new(Arc::new(
+            Credentials::load(authority, clock::now()).unwrap(),
+        ))),
         conduct: crate::hosts::Conduct {
             controllers: Vec::new(),
             heartbeat: Duration::from_secs(1),

@@ -11,15 +11,14 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::{
-    dial::{Dialed, Tls, Wire},
+    dial::{Dialed, Dialer, Wire},
     limits::{AGENT_CONNECT_TIME_MAX, HOST_CALL_TIME_MAX},
-    pki::{self, tls::Credentials},
 };
 
 /// A line to the agent of one host.
 pub(super) struct HostClient {
     id: HostId,
-    tls: Tls,
+    dialer: Arc<dyn Dialer>,
     kept: tokio::sync::Mutex<Option<Line>>,
 }
 
@@ -31,10 +30,10 @@ struct Line {
 }
 
 impl HostClient {
-    pub(super) fn new(id: HostId, credentials: Arc<Credentials>) -> Self {
+    pub(super) fn new(id: HostId, dialer: Arc<dyn Dialer>) -> Self {
         Self {
             id,
-            tls: Tls::new(credentials),
+            dialer,
             kept: tokio::sync::Mutex::default(),
         }
     }
@@ -117,7 +116,7 @@ impl HostClient {
     }
 
     async fn new_wire(&self, target: SocketAddr) -> Result<Arc<dyn Wire>, String> {
-        let dialing = self.tls.dial_named(pki::host_dns(self.id), target);
+        let dialing = self.dialer.dial_host(self.id, target);
         let Dialed { wire, ended } = timeout(AGENT_CONNECT_TIME_MAX, dialing)
             .await
             .unwrap_or_else(|_| Err(format!("the host at {target} does not answer")))?;

@@ -73,6 +73,27 @@ async fn what_a_host_says_is_written_down_again_and_again_while_it_reports() {
 }
 
 #[tokio::test]
+async fn a_host_that_a_clock_was_ahead_for_is_not_there_for_as_long_as_that() {
+    let (house, folder) = (House::build().await, tempfile::tempdir().unwrap());
+    let hosts = with_host(&house, &folder).await;
+    let seen = || hosts.named(&HOST.to_string()).unwrap().last_seen;
+    let hour = Duration::from_secs(3_600);
+    let ahead = clock::now().checked_add(hour).unwrap();
+    let store = &house.known.store;
+    store.note_host(HOST, &facts(), ahead).await.unwrap();
+    hosts.learn().await.unwrap();
+    assert_eq!(seen(), None, "another controller's");
+    // What is heard now is what counts, there too.
+    hosts.take(report()).await.unwrap();
+    assert!(seen() <= Some(clock::now()));
+    let written = store.hosts().await.unwrap()[0].last_seen;
+    assert!(written <= Some(clock::now()), "{written:?}");
+    // This controller's own, set back since.
+    lock(&hosts.host(HOST).unwrap().record).last_seen = Some(ahead);
+    assert!(seen() <= Some(clock::now()));
+}
+
+#[tokio::test]
 async fn whose_an_amphora_is_while_nobody_can_say_is_no_reason_to_refuse_it_for_good() {
     let (house, folder) = (House::build().await, tempfile::tempdir().unwrap());
     let hosts = with_host(&house, &folder).await;

@@ -10,7 +10,9 @@ use axum::{
     routing::post,
 };
 use http::StatusCode;
-use krater_amphora_api::{AmphoraId, CertificateRequest, HostId, HostRefusal, HostReport};
+use krater_amphora_api::{
+    AmphoraId, CertificateRequest, HostId, HostReceipt, HostRefusal, HostReport,
+};
 use krater_controller_store::StoreError;
 use serde::de::DeserializeOwned;
 
@@ -81,20 +83,8 @@ async fn report(State(intake): State<Arc<Intake>>, request: Request) -> Response
     if report.host != from {
         return refuse(&NotGiven::Foreign);
     }
-    let reported: Vec<AmphoraId> = report.amphorae.iter().map(|hosted| hosted.id).collect();
-    let at_rest = report.amphorae.iter().filter(|it| it.agent.is_none());
-    let at_rest: Vec<AmphoraId> = at_rest.map(|hosted| hosted.id).collect();
-    match intake.hosts.take(report).await {
-        Ok(mut receipt) => {
-            // While nobody can say, all stay.
-            receipt.unwanted = intake.not_on(from, &reported).await.unwrap_or_default();
-            let given_up = intake.given_up(&at_rest).await.unwrap_or_default();
-            receipt.unwanted.extend(given_up);
-            for amphora in &receipt.unwanted {
-                tracing::warn!(host = %from, %amphora, "a host has an amphora that nobody wants; it is ended");
-            }
-            answer(StatusCode::OK, &receipt)
-        }
+    match intake.take_host(report).await {
+        Ok(receipt) => answer(StatusCode::OK, &receipt),
         Err(error) => {
             tracing::warn!(host = %from, %error, "the report of a host was refused");
             refuse(&error)
@@ -103,6 +93,23 @@ async fn report(State(intake): State<Arc<Intake>>, request: Request) -> Response
 }
 
 impl Intake {
+    /// Takes the report of the host whose certificate was shown.
+    pub(crate) async fn take_host(&self, report: HostReport) -> Result<HostReceipt, NotGiven> {
+        let from = report.host;
+        let reported: Vec<AmphoraId> = report.amphorae.iter().map(|hosted| hosted.id).collect();
+        let at_rest = report.amphorae.iter().filter(|it| it.agent.is_none());
+        let at_rest: Vec<AmphoraId> = at_rest.map(|hosted| hosted.id).collect();
+        let mut receipt = self.hosts.take(report).await?;
+        // While nobody can say, all stay.
+        receipt.unwanted = self.not_on(from, &reported).await.unwrap_or_default();
+        let given_up = self.given_up(&at_rest).await.unwrap_or_default();
+        receipt.unwanted.extend(given_up);
+        for amphora in &receipt.unwanted {
+            tracing::warn!(host = %from, %amphora, "a host has an amphora that nobody wants; it is ended");
+        }
+        Ok(receipt)
+    }
+
     /// Those of the amphorae that are none of the host's. The database is read once, however many there are, and not at
     /// all for those that are known here.
     pub(super) async fn not_on(

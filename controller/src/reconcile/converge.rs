@@ -29,6 +29,7 @@ use crate::{
     clock,
     limits::{FOREIGN_PATIENCE, PLANS_MAX},
     neighbours::Lease,
+    realm::Omission,
 };
 
 /// How an attempt ended.
@@ -47,7 +48,7 @@ pub(super) enum Verdict {
 }
 
 /// How a step ended.
-enum Progress {
+pub(super) enum Progress {
     Done,
     /// All is recorded that is known: the last step of a plan.
     Settled,
@@ -104,16 +105,14 @@ impl Reconciler {
                 Led::Nowhere => None,
                 Led::Wanting(failure) => Some(failure),
             };
-            match self
-                .carry_out(&view, &plan::plan(&desired, &actual))
-                .await?
-            {
+            match self.carry_out(&view, &self.plan(&desired, &actual)).await? {
                 Progress::Done => {
                     lock(&self.behind).remove(&id);
                     self.look(&view).await?;
                     return Ok(Verdict::Rest);
                 }
-                Progress::Settled if steering.avoid_then.is_some() => {}
+                // What waited for this to settle goes on.
+                Progress::Settled if steering.avoid_then.is_some() || self.is_to_move(id) => {}
                 Progress::Settled => {
                     // Not by a push alone: one that failed may have arrived, and a report tells.
                     lock(&self.behind).remove(&id);
@@ -131,6 +130,16 @@ impl Reconciler {
             blocked_by: None,
             after: retry::WAIT_MIN,
         })
+    }
+
+    fn plan(&self, desired: &Desired, actual: &Actual) -> Vec<Step> {
+        let mut steps = plan::plan(desired, actual);
+        if self.parts.omission == Omission::Turns
+            && let Some(place @ Step::Place(_)) = steps.last().copied()
+        {
+            steps = vec![place];
+        }
+        steps
     }
 
     /// Whether its amphora is of another host and not connected: who reaches it is to attend to it, for a while.
@@ -250,8 +259,8 @@ impl Reconciler {
         Ok(Progress::Failed(Failure::NoRoom(no_room)))
     }
 
-    async fn push(
-        self: &Arc<Self>,
+    pub(super) async fn push(
+        &self,
         view: &TreeView,
         amphora: AmphoraId,
     ) -> Result<Progress, StoreError> {

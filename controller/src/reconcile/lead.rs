@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use krater_amphora_api::AmphoraId;
+use krater_amphora_api::{AmphoraId, LoadBalancerId};
 use krater_controller_core::{
     blame::Failure,
     model::{Seat, Topology, Turns},
@@ -50,18 +50,18 @@ impl Reconciler {
         }
         // Of two that take turns one stays until the other one is as wanted.
         let may_leave = |leaving: &&Carrier| {
-            let mut others = actual.carriers.iter();
-            let ready = |other: &Carrier| {
-                other.amphora == leaving.amphora || other.applied >= Some(desired.generation)
-            };
-            desired.seats.len() == 1 || (!moves && others.all(ready))
+            let is_waited_for = |other: &Carrier| other.amphora != leaving.amphora;
+            desired.seats.len() == 1 || (!moves && !actual.is_behind(desired, is_waited_for))
         };
         let mut carriers = actual.carriers.iter().filter(may_leave);
         if let Some(carrier) = carriers.find(|carrier| self.must_leave(desired, carrier)) {
             self.send_away(view, carrier.amphora).await?;
             return Ok(Led::On);
         }
-        if moves || view.tree.load_balancer.value.steering.topology != Topology::ActiveStandby {
+        // Who is told to leave takes turns until then.
+        let stays = |carrier: &Carrier| desired.avoid != Some(carrier.amphora);
+        let is_late = moves && !actual.is_behind(desired, stays);
+        if is_late || view.tree.load_balancer.value.steering.topology != Topology::ActiveStandby {
             return Ok(Led::Nowhere);
         }
         let handed_out = match self.hand_out(view, &actual.carriers).await? {
@@ -171,6 +171,13 @@ impl Reconciler {
         };
         let (first, second) = (place(Seat::First)?, place(Seat::Second)?);
         (first.1 != second.1).then_some(Turns { first, second })
+    }
+
+    /// Whether it is on an amphora that is to go.
+    pub(super) fn is_to_move(&self, id: LoadBalancerId) -> bool {
+        let places = self.parts.known.placements.places(id).into_iter();
+        let mut amphorae = places.map(|(_, amphora)| amphora);
+        amphorae.any(|amphora| self.parts.agents.is_retiring(amphora))
     }
 
     /// Whether it is on an amphora that is to go and was not told to leave it yet.

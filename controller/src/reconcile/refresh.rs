@@ -28,6 +28,7 @@ impl Reconciler {
     /// there is reason to look again.
     pub(super) async fn look(&self, view: &TreeView) -> Result<(), StoreError> {
         let id = view.tree.id();
+        self.hear_both(view).await?;
         let again = self.refresh(view).await?;
         let was_due = lock(&self.due).remove(&id);
         let store = &self.parts.known.store;
@@ -38,6 +39,29 @@ impl Reconciler {
         } else {
             Ok(())
         }
+    }
+
+    /// Of two that take turns each may report to another controller, and how the load balancer works neither of these would
+    /// know. The one that speaks elsewhere is sent what it has: its answer says how that works.
+    async fn hear_both(&self, view: &TreeView) -> Result<(), StoreError> {
+        let id = view.tree.id();
+        let places = self.parts.known.placements.places(id);
+        if places.len() < 2 {
+            return Ok(());
+        }
+        for (_, amphora) in places {
+            let is_heard = self
+                .parts
+                .known
+                .sightings
+                .is_freshest(amphora, clock::now());
+            if !is_heard && !self.parts.agents.is_silent(amphora) {
+                // If that fails what it said before has to do, as with any that does not answer.
+                self.push(view, amphora).await?;
+                lock(&self.behind).remove(&id);
+            }
+        }
+        Ok(())
     }
 
     /// Records what is known of a load balancer; answers when to do so again.
@@ -114,8 +138,13 @@ impl Reconciler {
             Kept::Done => is_silent || self.is_disputable(),
             // Reports may go elsewhere since: whoever gets them sees nothing new in them.
             Kept::OverWrongClock => true,
-            // Somebody whose clock is ahead wrote last: to be said again when it is later.
-            Kept::Stale => known.sightings.is_freshest(amphora, now),
+            // Somebody whose clock is ahead wrote last: to be said again when it is later. Or what is known was heard by a
+            // clock that was: to be said once it is heard again, since that will be no news.
+            Kept::Stale => {
+                let is_undated = known.sightings.is_undated(amphora, now);
+                known.sightings.is_freshest(amphora, now)
+                    || (is_undated && known.sightings.report(amphora, id).is_some())
+            }
         };
         Ok(is_to_be_looked_at_again.then(|| after(HEARSAY_AGE_MAX)))
     }

@@ -8,7 +8,7 @@ use krater_controller_core::{liveness, query::AmphoraStatus};
 use krater_controller_store::{Heard, ListenerTally, SKEW_MAX};
 
 use super::{Sighting, Sightings};
-use crate::limits::{HEARSAY_LAG_MAX, HEARSAY_UNDER_WAY_MAX};
+use crate::limits::{HEARSAY_LAG_MAX, HEARSAY_UNDER_WAY_MAX, LATE_REPORT_MAX};
 
 impl Sightings {
     /// [`Sightings::restore`] of all there are: what was written down and is not there any more is forgotten.
@@ -61,6 +61,18 @@ impl Sightings {
         };
         sighting.spoke.is_some_and(|at| at <= now)
             && (sighting.spoke >= sighting.hearsay || sighting.hearsay > Some(now))
+    }
+
+    /// Whether nobody can tell when the amphora was heard of here, and nobody else has heard of it lately: whatever it says
+    /// next it is most likely to say here.
+    pub(crate) fn is_undated(&self, amphora: AmphoraId, now: Timestamp) -> bool {
+        let inner = self.lock();
+        let Some(sighting) = inner.amphorae.get(&amphora) else {
+            return false;
+        };
+        let lately = now.checked_sub(LATE_REPORT_MAX).unwrap_or(now);
+        let is_recent = |at: Timestamp| at >= lately && at <= now;
+        sighting.spoke.is_none_or(|at| at > now) && !sighting.hearsay.is_some_and(is_recent)
     }
 
     /// What was heard of amphorae since this was asked before.

@@ -216,9 +216,11 @@ fn who_heard_when_the_clock_was_ahead_does_not_know_best() {
             !sightings.is_freshest(AMPHORA, at(later)),
             "the clock was set right"
         );
+        assert!(sightings.is_undated(AMPHORA, at(later)));
     }
     sightings.take(report(1, 2, vec![said(1, 1)]), &placed, at(6));
     assert!(sightings.is_freshest(AMPHORA, at(6)));
+    assert!(!sightings.is_undated(AMPHORA, at(6)));
     sightings.note_hearsay(AMPHORA, Some(at(7)), at(8));
     assert!(
         !sightings.is_freshest(AMPHORA, at(8)),

@@ -152,7 +152,12 @@ impl Store {
         terms: Terms<'_>,
     ) -> Result<Committed, StoreError> {
         let (root, children) = lines_of(change)?;
-        retried!(self.try_apply(change, &root, &children, terms))
+        let committed = retried!(self.try_apply(change, &root, &children, terms))?;
+        if let Committed::AddressTaken(address) = committed {
+            let network = change.tree.load_balancer.value.vip.network_id;
+            self.note_taken((address, network));
+        }
+        Ok(committed)
     }
 
     async fn try_apply(

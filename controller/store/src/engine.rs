@@ -173,6 +173,13 @@ impl Store {
         }
     }
 
+    /// Notes that an address is in use that was thought to be free.
+    pub(crate) fn note_taken(&self, address: Located) {
+        if let Engine::Server(server) = &self.engine {
+            server.note_taken(address);
+        }
+    }
+
     /// Begins a transaction. Dropped without [`Transaction::commit`] it is rolled back.
     pub(crate) async fn begin(&self, doing: &'static str) -> Result<Transaction, StoreError> {
         self.begin_as(Durability::Promised, doing).await

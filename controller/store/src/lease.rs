@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::{Store, StoreError, engine::retried};
+use crate::{Store, StoreError, engine::retried, row::column};
 
 impl Store {
     /// Takes a lease, or has it last `length` from now on if `holder` has it. `false`: somebody else has it.
@@ -54,6 +54,39 @@ impl Store {
         };
         retried!(self.learn("release a lease", statement())).map(drop)
     }
+
+    /// Leases that somebody has whose names begin so, and that were taken for no longer than `longest`.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn leases(&self, prefix: &str, longest: Duration) -> Result<Vec<String>, StoreError> {
+        let Some(now) = self.now_expression() else {
+            return Ok(Vec::new());
+        };
+        let text = format!(
+            "SELECT name FROM lease WHERE name LIKE $1 AND until_us > {now} AND until_us <= {now} + $2 ORDER BY name"
+        );
+        let statement = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(format!("{prefix}%"))
+            .bind(i64::try_from(longest.as_micros()).unwrap_or(i64::MAX));
+        let rows = self.all("look up leases", statement).await?;
+        let name = |found| Ok(column::<&str>(found, 0, "a lease")?.to_owned());
+        rows.iter().map(name).collect()
+    }
+
+    /// Forgets leases that have ended whose names begin so.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn forget_ended_leases(&self, prefix: &str) -> Result<(), StoreError> {
+        let Some(now) = self.now_expression() else {
+            return Ok(());
+        };
+        let text = format!("DELETE FROM lease WHERE name LIKE $1 AND until_us <= {now}");
+        let statement =
+            || sqlx::query(sqlx::AssertSqlSafe(text.clone())).bind(format!("{prefix}%"));
+        retried!(self.learn("forget leases that have ended", statement())).map(drop)
+    }
 }
 
 #[cfg(test)]
@@ -87,6 +120,20 @@ mod tests {
         let shorter = LONG / 2;
         assert!(store.take_lease("x", "two", shorter).await.unwrap());
         assert!(!store.take_lease("x", "one", shorter).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn leases_are_told_by_how_their_names_begin_until_they_have_ended() {
+        let store = Store::connect(&new_database()).await.unwrap();
+        for (name, length) in [("a 1", LONG), ("a 2", Duration::ZERO), ("b 1", LONG)] {
+            assert!(store.take_lease(name, "one", length).await.unwrap());
+        }
+        assert_eq!(store.leases("a ", LONG).await.unwrap(), ["a 1"]);
+        let shorter = LONG / 2;
+        assert_eq!(store.leases("a ", shorter).await.unwrap(), [""; 0]);
+        store.forget_ended_leases("a ").await.unwrap();
+        assert!(store.take_lease("a 2", "two", LONG).await.unwrap());
+        assert!(!store.take_lease("a 1", "two", LONG).await.unwrap());
     }
 
     #[tokio::test]

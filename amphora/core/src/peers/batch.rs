@@ -95,7 +95,10 @@ mod tests {
             );
             for client in told.clients {
                 let member = told.members[usize::from(client.member)];
-                assert_eq!(member, MemberId::from_bytes([(number % 3) as u8; 16]));
+                assert_eq!(
+                    member,
+                    MemberId::from_bytes([u8::try_from(number % 3).unwrap(); 16])
+                );
                 assert_eq!(usize::try_from(client.place.set), Ok(number));
                 number += 1;
             }

@@ -291,6 +291,12 @@ fn every_error_says_what_the_table_of_codes_says_and_every_code_is_said() {
     let failures = [
         no_room(),
         Failure::NoRoom(NoRoom::NoSuchZone("north".into())),
+        Failure::NoRoom(NoRoom::NoHost { zone: None }),
+        Failure::NoRoom(NoRoom::OneHost),
+        Failure::NoRoom(NoRoom::NoAddress { reason: detail() }),
+        Failure::NoRoom(NoRoom::NoBuilder {
+            obstacles: vec![detail()],
+        }),
         Failure::NotStarted {
             amphora: amphora(),
             detail: detail(),

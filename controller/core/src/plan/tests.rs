@@ -147,12 +147,36 @@ fn of_two_places_each_is_taken_and_both_are_needed() {
         plan(&desired, &of(vec![first, second])),
         [PUSH(1), settle(1)]
     );
+}
+
+#[test]
+fn of_two_one_stays_until_the_other_one_is_as_wanted() {
     let leaving = Desired {
+        seats: &[Seat::First, Seat::Second],
         avoid: Some(amphora(2)),
-        ..desired
+        ..present(2)
     };
-    let both = of(vec![first, second]);
-    assert_eq!(plan(&leaving, &both), place(Seat::Second));
+    let second = Carrier {
+        amphora: amphora(2),
+        seat: Seat::Second,
+        ..carrier(Agent::Known, Some(1))
+    };
+    let of = |first| Actual {
+        carriers: vec![first, second],
+        ..Actual::default()
+    };
+    let place = Step::Place(Seat::Second);
+    // Should the other one not answer, what is wanted is in force at least where it was to leave.
+    let behind = of(carrier(Agent::Known, Some(1)));
+    assert_eq!(plan(&leaving, &behind), [PUSH(1), PUSH(2), place]);
+    let ready = of(carrier(Agent::Known, Some(2)));
+    assert_eq!(plan(&leaving, &ready), [place]);
+    // There is nobody to wait for.
+    let alone = Actual {
+        carriers: vec![second],
+        ..Actual::default()
+    };
+    assert_eq!(plan(&leaving, &alone), [Step::Place(Seat::First)]);
 }
 
 #[test]

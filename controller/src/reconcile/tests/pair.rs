@@ -120,6 +120,66 @@ async fn a_failover_moves_one_after_the_other_and_never_both_at_once() {
 }
 
 #[tokio::test]
+async fn one_that_is_told_to_leave_stays_until_the_other_one_has_arrived() {
+    let (house, view) = both().await;
+    let id = view.tree.id();
+    house.amphora.set_room_for_three(true);
+    let leave = |from| Command::FailOver(id, Some(from), None);
+    house.execute(leave(OTHER)).await.unwrap();
+    let on_third = |_: &TreeView| places(&house, &view) == [AMPHORA, THIRD];
+    house.until(id, "on the third one", on_third).await;
+    // Nobody knows where that one is, so it has nothing yet.
+    house.execute(leave(AMPHORA)).await.unwrap();
+    house
+        .until(id, "in error", |found| {
+            status(found) == ProvisioningStatus::Error
+        })
+        .await;
+    assert_eq!(places(&house, &view), [AMPHORA, THIRD]);
+    let [first, third] = house.amphora.specs(id, [AMPHORA, THIRD]);
+    assert!(first.is_some() && third.is_none());
+    house.introduce(THIRD, 3, 1);
+    house.reconciler.poke(id, super::super::Urgency::Background);
+    let moved = house
+        .until(id, "moved", |found| {
+            status(found) == ProvisioningStatus::Active && places(&house, &view) == [OTHER, THIRD]
+        })
+        .await;
+    let [left, first, second] = house.amphora.specs(id, [AMPHORA, OTHER, THIRD]);
+    assert_eq!(left, None);
+    let generations = [first.unwrap().generation, second.unwrap().generation];
+    assert_eq!(generations, [moved.tree.generation(); 2]);
+}
+
+#[tokio::test]
+async fn the_one_that_reports_elsewhere_is_asked_how_it_works() {
+    let (house, view) = both().await;
+    let id = view.tree.id();
+    let pushed = || {
+        let story = house.amphora.story().into_iter();
+        let to = story.filter(|(deed, _)| *deed == "push");
+        to.map(|(_, amphora)| amphora).collect::<Vec<_>>()
+    };
+    let before = pushed();
+    let now = clock::now();
+    house.known.sightings.note_hearsay(OTHER, Some(now), now);
+    house.reconciler.poke(id, super::super::Urgency::Background);
+    let again = |_: &TreeView| pushed().len() > before.len();
+    house.until(id, "asked", again).await;
+    assert_eq!(pushed()[before.len()..], [OTHER]);
+}
+
+#[tokio::test]
+async fn of_two_the_silent_one_is_moved_first() {
+    let (house, view) = both().await;
+    house.amphora.set_silent(true);
+    let told = house.execute(fail_over(&view)).await.unwrap();
+    let steering = &told.view.tree.load_balancer.value.steering;
+    let order = (steering.avoid, steering.avoid_then);
+    assert_eq!(order, (Some(AMPHORA), Some(OTHER)));
+}
+
+#[tokio::test]
 async fn one_that_is_to_go_is_replaced_and_the_other_one_is_told() {
     let (house, view) = both().await;
     let id = view.tree.id();

@@ -68,6 +68,29 @@ fn what_is_not_named_is_as_it_was_and_said_now() {
     assert_eq!(sightings.portrait(AMPHORA).last_seen, Some(at(9)));
 }
 
+fn sorted(news: Option<News>) -> News {
+    let mut news = news.unwrap();
+    news.changed.sort();
+    news
+}
+
+/// They know the same.
+fn expect_alike(brief: &Sightings, whole: &Sightings, seed: u64) {
+    for number in 0..6 {
+        let of = |sightings: &Sightings| {
+            let id = lb(number);
+            (
+                sightings.report_with_time(AMPHORA, id),
+                sightings.strays(id),
+                sightings.totals([listener(number)], |_| false),
+            )
+        };
+        assert_eq!(of(brief), of(whole), "seed {seed}");
+    }
+    assert_eq!(brief.unwritten(), whole.unwritten(), "seed {seed}");
+    assert_eq!(brief.remembered(), whole.remembered(), "seed {seed}");
+}
+
 /// Two that hear the same amphora: one all of it each time, one what changed, as far as it takes that.
 #[test]
 fn whoever_is_told_changes_comes_to_know_what_reports_would_have_told() {
@@ -84,15 +107,9 @@ fn whoever_is_told_changes_comes_to_know_what_reports_would_have_told() {
             let number = u128::from(dice.below(6));
             let id = lb(number);
             match dice.below(12) {
-                0 => {
-                    here.insert(id);
-                }
-                1 => {
-                    here.remove(&id);
-                }
-                2 => {
-                    held.remove(&number);
-                }
+                0 => drop(here.insert(id)),
+                1 => drop(here.remove(&id)),
+                2 => drop(held.remove(&number)),
                 3 => {
                     // It is pushed.
                     let before = held.get(&number).map_or(0, |it| it.generation.number());
@@ -136,26 +153,9 @@ fn whoever_is_told_changes_comes_to_know_what_reports_would_have_told() {
                         changes.and_then(|changes| brief.take_changes(changes, &here, at(second)));
                     taken += u32::from(found.is_some());
                     let found = found.or_else(|| brief.take(now.clone(), &here, at(second)));
-                    let sorted = |news: Option<News>| {
-                        let mut news = news.unwrap();
-                        news.changed.sort();
-                        news
-                    };
                     assert_eq!(sorted(found), sorted(expected), "seed {seed}");
                     told = Some(now);
-                    for number in 0..6 {
-                        let of = |sightings: &Sightings| {
-                            let id = lb(number);
-                            (
-                                sightings.report_with_time(AMPHORA, id),
-                                sightings.strays(id),
-                                sightings.totals([listener(number)], |_| false),
-                            )
-                        };
-                        assert_eq!(of(&brief), of(&whole), "seed {seed}");
-                    }
-                    assert_eq!(brief.unwritten(), whole.unwritten(), "seed {seed}");
-                    assert_eq!(brief.remembered(), whole.remembered(), "seed {seed}");
+                    expect_alike(&brief, &whole, seed);
                 }
             }
         }

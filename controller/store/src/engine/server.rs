@@ -202,6 +202,15 @@ impl Server {
         *self.known() = None;
     }
 
+    /// Notes that somebody else has an address.
+    pub(super) fn note_taken(&self, address: Located) {
+        if let Some(known) = &mut *self.known()
+            && !known.addresses.in_use().contains(&address)
+        {
+            known.addresses.claim(address);
+        }
+    }
+
     /// Has others who would change the schema wait, and refuses a schema that holds something of others.
     pub(super) async fn claim(&self, transaction: &mut Transaction) -> Result<(), StoreError> {
         let doing = "check the database";

@@ -6,7 +6,7 @@ use krater_controller_core::model::{Seat, Tenancy};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use self::terms::is_as_decided;
+use self::terms::{is_as_decided, takes_another};
 use crate::{
     Store, StoreError, batch,
     engine::{Durability, Statement, retried},
@@ -181,7 +181,8 @@ impl Store {
             .await
     }
 
-    /// Remembers a new shared amphora unless its zone has `wanted` that are to stay, or there are `most` in all.
+    /// Remembers a new shared amphora unless its zone has `wanted` that are to stay, there are `most` in all, or `most_there`
+    /// on its host.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -190,8 +191,9 @@ impl Store {
         amphora: &AmphoraRecord,
         wanted: usize,
         most: usize,
+        most_there: Option<u32>,
     ) -> Result<bool, StoreError> {
-        retried!(self.try_put_amphora_if_fewer(amphora, wanted, most))
+        retried!(self.try_put_amphora_if_fewer(amphora, wanted, most, most_there))
     }
 
     async fn try_put_amphora_if_fewer(
@@ -199,6 +201,7 @@ impl Store {
         amphora: &AmphoraRecord,
         wanted: usize,
         most: usize,
+        most_there: Option<u32>,
     ) -> Result<bool, StoreError> {
         let doing = "remember an amphora";
         let mut transaction = self.begin(doing).await?;
@@ -208,7 +211,10 @@ impl Store {
         let (all, shared): (i64, i64) =
             (column(&found, 0, "a count")?, column(&found, 1, "a count")?);
         let is_less = |count: i64, most: usize| usize::try_from(count).is_ok_and(|it| it < most);
-        if !is_less(all, most) || !is_less(shared, wanted) {
+        if !is_less(all, most)
+            || !is_less(shared, wanted)
+            || !takes_another(&mut transaction, doing, &amphora.host, most_there).await?
+        {
             transaction.rollback().await?;
             return Ok(false);
         }

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use krater_amphora_api::{HostFacts, HostId};
 use sqlx::any::AnyRow;
 
+use super::settlement::no_present;
 use crate::{
     Store, StoreError,
     engine::{Statement, retried},
@@ -63,7 +64,7 @@ pub struct HostToken {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Enrolment {
     /// It is in.
-    Done(HostRecord),
+    Done(Box<HostRecord>),
     /// There is no such token.
     Unknown,
     /// A host came with the token.
@@ -149,7 +150,7 @@ impl Store {
             let known = transaction.all(doing, statement).await?;
             transaction.rollback().await?;
             let record = known.first().map(read_host).transpose()?;
-            return Ok(record.map_or(Enrolment::Used, Enrolment::Done));
+            return Ok(record.map_or(Enrolment::Used, |record| Enrolment::Done(Box::new(record))));
         }
         if expires_at <= now {
             transaction.rollback().await?;
@@ -176,7 +177,7 @@ impl Store {
             .bind(row::id_text(record.id.uuid()));
         transaction.run(doing, statement).await?;
         transaction.commit(doing).await?;
-        Ok(Enrolment::Done(record))
+        Ok(Enrolment::Done(Box::new(record)))
     }
 
     /// All hosts, those that were removed among them, oldest first.
@@ -188,7 +189,8 @@ impl Store {
         rows.iter().map(read_host).collect()
     }
 
-    /// Notes what a host said of itself. Of one that is not there nothing is stored.
+    /// Notes what a host said of itself. Of one that is not there nothing is stored, and nothing older overwrites what is
+    /// newer, unless that was noted by a clock that was ahead.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -206,6 +208,7 @@ impl Store {
                 .bind(facts.name.clone())
                 .bind(facts.agent.clone())
                 .bind(document.clone())
+                .bind(row::time_us(no_present(at)))
         };
         retried!(self.learn("note what a host said", statement())).map(drop)
     }
@@ -307,7 +310,7 @@ const PUT_HOST: &str = "INSERT INTO host
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
 const HEARD: &str = "UPDATE host SET last_seen_us = $2, name = $3, agent = $4, facts = $5
-    WHERE id = $1 AND (last_seen_us IS NULL OR last_seen_us < $2)";
+    WHERE id = $1 AND (last_seen_us IS NULL OR last_seen_us < $2 OR last_seen_us > $6)";
 
 const FORGET: &str =
     "DELETE FROM host WHERE state = 'removed' AND COALESCE(last_seen_us, enrolled_us) < $1";

@@ -266,7 +266,8 @@ impl<'a> Choice<'a> {
         Ok(address)
     }
 
-    /// Walks along what is not free, or `given` to this very request, until there is a gap.
+    /// Walks along what is not free, or `given` to this very request, until there is a gap. Of those the first, or the one
+    /// after so many as are to be passed over, or the last.
     fn lowest_free(
         &self,
         network: &Network,
@@ -279,6 +280,7 @@ impl<'a> Choice<'a> {
         let (mut taken, mut reserved) = (within(&self.taken.addresses), within(self.reserved));
         let mut wanted = within(&self.taken.wanted);
         let gateway = subnet.gateway.map(to_number);
+        let (mut to_pass, mut found) = (self.taken.passed_over, None);
         while candidate <= to_number(last) {
             let is_candidate = |address: &IpAddr| to_number(*address) == candidate;
             let is_taken = taken.next_if(is_candidate).is_some();
@@ -287,12 +289,19 @@ impl<'a> Choice<'a> {
             if !is_taken && !is_reserved && !is_wanted && gateway != Some(candidate) {
                 let free = from_number(candidate, first);
                 if !given.contains(&free) {
-                    return Some(free);
+                    found = Some(free);
+                    let Some(left) = to_pass.checked_sub(1) else {
+                        break;
+                    };
+                    to_pass = left;
                 }
             }
-            candidate = candidate.checked_add(1)?;
+            let Some(next) = candidate.checked_add(1) else {
+                break;
+            };
+            candidate = next;
         }
-        None
+        found
     }
 
     /// Which of the addresses from the first to the last are in a set as far as a network is concerned, each once.

@@ -216,6 +216,19 @@ async fn the_lowest_free_address_of_the_range_is_given() {
         let given = ask(&driver, &request, &taken(taken_ones)).await.unwrap();
         assert_eq!(given.vip.address, ip(expected), "{taken_ones:?}");
     }
+    // Others choose at the same moment.
+    for (passed_over, expected) in [
+        (0, "127.77.0.2"),
+        (1, "127.77.0.4"),
+        (70_000, "127.77.255.254"),
+    ] {
+        let taken = Taken {
+            passed_over,
+            ..taken(&["127.77.0.3"])
+        };
+        let given = ask(&driver, &request, &taken).await.unwrap();
+        assert_eq!(given.vip.address, ip(expected), "{passed_over}");
+    }
     let most = all_of((2..=65_533_u32).map(|n| IpAddr::V4((0x7f4d_0000 + n).into())));
     assert_eq!(
         ask(&driver, &request, &most).await.unwrap().vip.address,

@@ -190,4 +190,11 @@ async fn addresses_that_others_took_or_gave_back_are_seen_when_memory_is_doubted
     two.forget(lb_id(0)).await.unwrap();
     one.doubt_addresses();
     assert_eq!(one.taken_addresses().await.unwrap().len(), 0);
+    // Nor is the one asked for again that was refused, though nothing is read again.
+    put(&two, 1).await.unwrap();
+    let mut change = creation(tree(101, 2));
+    change.tree.load_balancer.value.vip.address = address(1);
+    let refused = one.apply(&change).await.unwrap();
+    assert!(matches!(refused, Committed::AddressTaken(_)), "{refused:?}");
+    assert_eq!(one.taken_addresses().await.unwrap().len(), 1);
 }

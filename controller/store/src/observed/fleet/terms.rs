@@ -103,16 +103,8 @@ async fn has_host_room(
         }
     };
     transaction.lock(PLACING, &format!("host {host}")).await?;
-    if new.is_some()
-        && let Some(most) = terms.amphorae_max
-    {
-        let statement = sqlx::query("SELECT COUNT(*) FROM amphora WHERE host = $1");
-        let found = transaction
-            .one(PLACING, statement.bind(host.clone()))
-            .await?;
-        if column::<i64>(&found, 0, "a count")? >= i64::from(most) {
-            return Ok(false);
-        }
+    if new.is_some() && !takes_another(transaction, PLACING, &host, terms.amphorae_max).await? {
+        return Ok(false);
     }
     let Some(most) = terms.load_balancers_max else {
         return Ok(true);
@@ -121,6 +113,23 @@ async fn has_host_room(
         .bind(host)
         .bind(row::id_text(load_balancer.uuid()));
     let found = transaction.one(PLACING, statement).await?;
+    Ok(column::<i64>(&found, 0, "a count")? < i64::from(most))
+}
+
+/// Whether a host takes another amphora. Whoever decides on one has locked the fleet.
+pub(super) async fn takes_another(
+    transaction: &mut Transaction,
+    doing: &'static str,
+    host: &str,
+    most: Option<u32>,
+) -> Result<bool, StoreError> {
+    let Some(most) = most else {
+        return Ok(true);
+    };
+    let statement = sqlx::query("SELECT COUNT(*) FROM amphora WHERE host = $1");
+    let found = transaction
+        .one(doing, statement.bind(host.to_owned()))
+        .await?;
     Ok(column::<i64>(&found, 0, "a count")? < i64::from(most))
 }
 

@@ -247,11 +247,22 @@ async fn of_those_who_place_at_the_same_moment_some_are_told_to_look_again() {
     let terms = Some(terms(Some(2)));
     let put = store.put_placement(lb_id(2), on(1), None, terms);
     assert_eq!(put.await.unwrap(), Put::Gone, "it is to go");
-    let full = store.put_amphora_if_fewer(&record(3), 5, 2).await.unwrap();
-    assert!(!full, "there are as many as there may be");
-    let wanted = store.put_amphora_if_fewer(&record(3), 1, 9).await.unwrap();
-    assert!(!wanted, "the zone has its one");
-    assert!(store.put_amphora_if_fewer(&record(3), 2, 9).await.unwrap());
+    for (wanted, most, most_there, is_added, why) in [
+        (5, 2, None, false, "there are as many as there may be"),
+        (1, 9, None, false, "the zone has its one"),
+        (
+            2,
+            9,
+            Some(2),
+            false,
+            "there are as many as there may be on the host",
+        ),
+        (2, 9, Some(3), true, "nothing is against it"),
+    ] {
+        let third = record(3);
+        let put = store.put_amphora_if_fewer(&third, wanted, most, most_there);
+        assert_eq!(put.await.unwrap(), is_added, "{why}");
+    }
 }
 
 #[tokio::test]

@@ -54,13 +54,14 @@ async fn a_token_lets_one_host_in_within_its_time_and_that_one_again() {
         let Enrolment::Done(first) = enrol("a", newcomer(1, "k1"), now).await else {
             panic!("not let in");
         };
+        let first = *first;
         assert_eq!(
             (first.zone.as_str(), first.load_balancers_max),
             ("z", Some(7))
         );
         assert_eq!(enrol("a", newcomer(2, "k2"), now).await, Enrolment::Used);
         let again = enrol("a", newcomer(3, "k1"), at(1_000_000_099)).await;
-        assert_eq!(again, Enrolment::Done(first.clone()));
+        assert_eq!(again, Enrolment::Done(Box::new(first.clone())));
         let late = at(1_000_000_100);
         let expired = enrol("b", newcomer(4, "k4"), late).await;
         assert_eq!(expired, Enrolment::Expired(late));
@@ -92,7 +93,14 @@ async fn a_host_is_remembered_with_what_it_says_and_one_that_was_removed_stays_s
         store.note_host(host.id, &facts, at(5)).await.unwrap();
         store.note_host(host.id, &host.facts, at(4)).await.unwrap();
         let found = store.hosts().await.unwrap().remove(0);
-        assert_eq!((found.facts, found.last_seen), (facts, Some(at(5))));
+        assert_eq!((found.facts, found.last_seen), (facts.clone(), Some(at(5))));
+        // What no clock can have shown yet was noted by one that was ahead.
+        let ahead = i64::try_from(crate::SKEW_MAX.as_micros()).unwrap() + 7;
+        for (at_us, kept) in [(ahead, ahead), (7, ahead), (6, 6)] {
+            store.note_host(host.id, &facts, at(at_us)).await.unwrap();
+            let found = store.hosts().await.unwrap().remove(0);
+            assert_eq!(found.last_seen, Some(at(kept)));
+        }
         for (state, known) in [
             (HostState::Draining, true),
             (HostState::Removed, true),
