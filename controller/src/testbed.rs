@@ -49,6 +49,7 @@ use crate::{
 };
 
 mod pair;
+mod waiting;
 mod wishes;
 
 pub(crate) use pair::{THIRD, info};
@@ -563,38 +564,6 @@ impl House {
             Answer::Tree(view) => Ok(*view),
             other => panic!("{other:?}"),
         }
-    }
-
-    /// Waits, within a bound, for a load balancer to be as it should.
-    pub(crate) async fn until(
-        &self,
-        id: LoadBalancerId,
-        what: &str,
-        is: impl Fn(&TreeView) -> bool,
-    ) -> TreeView {
-        let wait = async {
-            loop {
-                if let Some(view) = self.view(id).await.filter(&is) {
-                    return view;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(BOUND, wait)
-            .await
-            .unwrap_or_else(|_| panic!("it never was {what}"))
-    }
-
-    /// Waits, within a bound, for a load balancer to be gone.
-    pub(crate) async fn until_gone(&self, id: LoadBalancerId) {
-        let wait = async {
-            while self.view(id).await.is_some() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(BOUND, wait)
-            .await
-            .expect("it never was gone");
     }
 }
 

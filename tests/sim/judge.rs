@@ -114,10 +114,12 @@ impl Judge {
         }
     }
 
-    /// A spec arrives: of one generation there is one spec, whoever sends it.
+    /// A spec arrives: of one generation there is one spec, whoever sends it, but for what depends on the moment: whether
+    /// it comes from elsewhere, and where the other amphora can be told of sessions.
     pub(crate) fn note_push(&self, to: AmphoraId, id: LoadBalancerId, spec: &SnapshotSpec) {
         let spec = SnapshotSpec {
             takes_over: false,
+            session_peers: Vec::new(),
             ..spec.clone()
         };
         let text = serde_json::to_string(&spec).unwrap();

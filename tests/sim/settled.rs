@@ -185,6 +185,7 @@ fn in_force(
     let wanted = system.wanted(&view.tree, on)?;
     let held = SnapshotSpec {
         takes_over: wanted.takes_over,
+        session_peers: wanted.session_peers.clone(),
         ..held
     };
     (held != wanted).then(|| {

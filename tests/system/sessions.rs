@@ -10,8 +10,8 @@ use std::{
 };
 
 use krater_tests::{
-    Authority, Connection, Exposition, HostedAmphorae, HttpMember, Krater, Namespace, Pair,
-    PairedAmphora, Signal, TcpMember, fetch, host_token, send, until, until_some, vips,
+    Authority, Connection, HostedAmphorae, HttpMember, Krater, Namespace, Pair, PairedAmphora,
+    Signal, TcpMember, fetch, host_token, send, until, until_some, vips,
 };
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::{Value, json};
@@ -355,12 +355,10 @@ impl Scene {
                 return 0.0;
             };
             let text = answer.text();
-            let exposition = Exposition::parse(&text).expect("metrics");
-            if text.contains(&format!("{series} ")) {
-                exposition.value(series)
-            } else {
-                0.0
-            }
+            let name = format!("{series} ");
+            let mut lines = text.lines();
+            let value = lines.find_map(|line| line.strip_prefix(&name));
+            value.map_or(0.0, |value| value.parse().expect("a number"))
         })
     }
 }

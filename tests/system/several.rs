@@ -421,7 +421,9 @@ fn another_authority_waits_for_controllers_that_have_not_followed_and_not_for_th
         reply.body
     };
     let waits = |said: &Value| said["waiting"].to_string().contains("controller");
-    // One is dead, and one is stopped: that it is there was told a moment ago.
+    // Each tells every second that it is there.
+    thread::sleep(Duration::from_secs(2));
+    // One is dead, and one is stopped.
     house.controllers[2].kill_controller();
     house.controllers[1].program().signal(Signal::STOP);
     assert_eq!(rotate(&house)["phase"], "announced");

@@ -132,10 +132,16 @@ pub const CODES: &[(&str, &str, bool, &str)] = &[
         "Of its two amphorae the second has to be on another host, and none has room; it is placed as soon as one has.",
     ),
     (
-        "own_host_alone",
+        "no_address",
         "place",
         true,
-        "Its network is built on the controller's own host alone, which has no room; it is placed as soon as there is.",
+        "Each of its two amphorae needs an address of its own on the subnet of its VIP, and none can be had; it is as soon as one is free.",
+    ),
+    (
+        "no_host_builds_network",
+        "place",
+        true,
+        "No host with room can build the network it is on; it is placed as soon as one can.",
     ),
     (
         "amphora_not_started",

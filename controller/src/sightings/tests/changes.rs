@@ -98,7 +98,7 @@ fn whoever_is_told_changes_comes_to_know_what_reports_would_have_told() {
     for seed in 1..=200 {
         let mut dice = Dice(seed);
         let (whole, brief) = (Sightings::default(), Sightings::default());
-        let (mut boot, mut sequence, mut second) = (1, 0, 0);
+        let (mut boot, mut sequence, mut second, mut pushes) = (1, 0, 0, 0);
         let mut here: BTreeSet<LoadBalancerId> = (0..4).map(lb).collect();
         let mut held: BTreeMap<u128, LoadBalancerReport> = BTreeMap::new();
         let mut told: Option<Report> = None;
@@ -111,9 +111,9 @@ fn whoever_is_told_changes_comes_to_know_what_reports_would_have_told() {
                 1 => drop(here.remove(&id)),
                 2 => drop(held.remove(&number)),
                 3 => {
-                    // It is pushed.
-                    let before = held.get(&number).map_or(0, |it| it.generation.number());
-                    let pushed = said(number, before + 1);
+                    // It is pushed, with a generation that it never had.
+                    pushes += 1;
+                    let pushed = said(number, pushes);
                     held.insert(number, pushed.clone());
                     let run = Some(BootId::new(Uuid::from_u128(boot)));
                     for sightings in [&whole, &brief] {

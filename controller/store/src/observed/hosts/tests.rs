@@ -95,7 +95,7 @@ async fn a_host_is_remembered_with_what_it_says_and_one_that_was_removed_stays_s
         let found = store.hosts().await.unwrap().remove(0);
         assert_eq!((found.facts, found.last_seen), (facts.clone(), Some(at(5))));
         // What no clock can have shown yet was noted by one that was ahead.
-        let ahead = i64::try_from(crate::SKEW_MAX.as_micros()).unwrap() + 7;
+        let ahead = i64::try_from(crate::SKEW_MAX.as_secs()).unwrap() + 7;
         for (at_us, kept) in [(ahead, ahead), (7, ahead), (6, 6)] {
             store.note_host(host.id, &facts, at(at_us)).await.unwrap();
             let found = store.hosts().await.unwrap().remove(0);
