@@ -212,12 +212,7 @@ impl Kernel {
         Ok(for_everybody
             .flat_map(|entry| &entry.attributes)
             .filter_map(|attribute| match attribute {
-                NeighbourAttribute::Destination(NeighbourAddress::Inet(peer)) => {
-                    Some(IpAddr::V4(*peer))
-                }
-                NeighbourAttribute::Destination(NeighbourAddress::Inet6(peer)) => {
-                    Some(IpAddr::V6(*peer))
-                }
+                NeighbourAttribute::Destination(address) => peer_of(address),
                 _ => None,
             })
             .collect())
@@ -249,6 +244,20 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+}
+
+/// The address of a host in an entry of a bridge's table, whose family says nothing of that of the address.
+fn peer_of(address: &NeighbourAddress) -> Option<IpAddr> {
+    match address {
+        NeighbourAddress::Inet(peer) => Some(IpAddr::V4(*peer)),
+        NeighbourAddress::Inet6(peer) => Some(IpAddr::V6(*peer)),
+        NeighbourAddress::Other(bytes) => {
+            let four = <[u8; 4]>::try_from(&bytes[..]).map(IpAddr::from);
+            four.or_else(|_| <[u8; 16]>::try_from(&bytes[..]).map(IpAddr::from))
+                .ok()
+        }
+        _ => None,
     }
 }
 
