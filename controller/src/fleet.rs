@@ -408,6 +408,10 @@ impl Agents for Fleet {
         if found.is_attended(&self.parts) && found.record().agent.is_none() {
             return Ok(());
         }
+        // Nor is anybody to wait for what was on a host that is no more.
+        if self.parts.hosts.is_over(&found.record().host) {
+            return Ok(());
+        }
         let held = match found.client.remove(id, as_of, departure).await {
             Err(AgentError::Holds(held)) => held,
             other => return other,

@@ -429,7 +429,15 @@ impl Hosts {
         }
     }
 
-    /// Whether the host is given up: what is to end there counts as ended.
+    /// Whether the host of this name was removed or is given up: nothing is asked of what was there any more, and what is to
+    /// end there counts as ended. It is told when it shows up.
+    pub(crate) fn is_over(&self, name: &str) -> bool {
+        let host = name.parse().ok().and_then(|id| self.host(id));
+        host.is_some_and(|host| {
+            lock(&host.record).state == HostState::Removed || self.is_given_up(&host)
+        })
+    }
+
     fn is_given_up(&self, host: &Host) -> bool {
         if self.presence(&host.record()) != AmphoraStatus::Error {
             host.given_up.store(false, Ordering::Release);

@@ -51,7 +51,7 @@ fn two_tenants_with_the_very_same_addresses_are_served_by_hosts_that_joined() {
 fn tunnels_reach_the_hosts_that_a_network_is_on_and_are_swept_with_what_nobody_wants() {
     let mut ground = Ground::new("SINGLE");
     let blue = ground.tenants[0].name;
-    ground.create(blue, VIP);
+    let first = ground.create(blue, VIP);
     let at = usize::from(ground.cables(1) == 1);
     let others = |ground: &Ground, at: usize| ground.tunnel_ends(at, VNIS[0]);
     let members = "192.0.2.4".to_owned();
@@ -93,6 +93,10 @@ fn tunnels_reach_the_hosts_that_a_network_is_on_and_are_swept_with_what_nobody_w
     });
     ground.wait_served(0);
     assert_eq!(ground.cables(1 - at), 1);
+    ground
+        .api
+        .delete(&format!("loadbalancers/{first}?cascade=true"));
+    ground.until_nothing_is_left();
 }
 
 #[test]

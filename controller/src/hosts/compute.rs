@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use krater_amphora_api::AmphoraId;
-use krater_controller_store::HostState;
 use krater_driver::{AmphoraOrder, ComputeDriver, DriverError, Endpoint};
 
 use super::{Host, Hosts, networks::obstacle};
@@ -54,8 +53,7 @@ impl ComputeDriver for HostCompute {
 
     async fn release(&self, id: AmphoraId) -> Result<(), DriverError> {
         let record = self.host.record();
-        if record.state == HostState::Removed || self.hosts.is_given_up(&self.host) {
-            // It is told when it shows up, and ends what nobody wants.
+        if self.hosts.is_over(&record.id.to_string()) {
             return Ok(());
         }
         self.host.client.release(&record.facts.agent, id).await
