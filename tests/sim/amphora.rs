@@ -2,7 +2,7 @@
 //! sockets and no traffic.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::SocketAddr,
     path::PathBuf,
@@ -79,6 +79,7 @@ struct Inner {
     taken: BTreeMap<ListenerId, u32>,
     down: BTreeMap<krater_amphora_api::MemberId, bool>,
     is_disk_full: bool,
+    unsettled: BTreeSet<LoadBalancerId>,
 }
 
 /// How a process ends.
@@ -165,6 +166,7 @@ impl Amphora {
                 taken: BTreeMap::new(),
                 down: BTreeMap::new(),
                 is_disk_full: false,
+                unsettled: BTreeSet::new(),
             }),
             life: Life::default(),
             news: Notify::new(),
@@ -349,7 +351,7 @@ impl Run {
             "amphora {} applies {id} at {generation}",
             self.amphora.id
         ));
-        self.settle_later(id, Some(generation));
+        self.settle_later(id);
         self.applied(id, generation)
     }
 
@@ -382,19 +384,21 @@ impl Run {
             "amphora {} lets go of {id} as of {generation}",
             self.amphora.id
         ));
-        self.settle_later(id, None);
+        self.settle_later(id);
         Ok(())
     }
 
-    /// Makes what is kept durable a moment later.
-    fn settle_later(self: &Arc<Self>, id: LoadBalancerId, kept: Option<Generation>) {
+    /// Makes what is kept durable in a moment, whatever changes until then.
+    fn settle_later(self: &Arc<Self>, id: LoadBalancerId) {
+        if !self.inner().unsettled.insert(id) {
+            return;
+        }
         let run = Arc::clone(self);
         let task = tokio::spawn(async move {
-            sleep(Duration::from_millis(100)).await;
-            let turn = run.turn(id);
-            let _turn = turn.lock().await;
-            let held = run.inner().held.get(&id).map(|spec| spec.generation);
-            if held == kept && run.keep.settle(id).is_ok() {
+            sleep(Duration::from_secs(1)).await;
+            let _turn = run.turn(id).lock_owned().await;
+            run.inner().unsettled.remove(&id);
+            if run.keep.settle(id).is_ok() {
                 run.amphora.removed.lock().unwrap().remove(&id);
             }
         });
