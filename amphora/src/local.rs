@@ -115,10 +115,10 @@ impl Local {
         self.seats.borrow().seat_of(state)
     }
 
-    /// Lets go of what is no longer in the world.
-    pub(crate) fn tidy(&self) {
-        let world = Arc::clone(self.seats.borrow_mut().world());
-        self.upstreams.retain(&world);
+    /// Lets go of the world before, and of idle connections to members that are gone with it.
+    pub(crate) fn tidy(&self, gone: &HashSet<u64>) {
+        self.epoch();
+        self.upstreams.let_go(gone);
     }
 
     /// Gives the connections of a listener that is gone until the drain timeout.

@@ -44,8 +44,9 @@ pub(crate) enum Order {
     Cut { members: Arc<HashSet<u64>> },
     /// Say that orders are carried out here.
     Answer { count: Arc<AtomicUsize> },
-    /// The world has changed: let go of what is no longer in it.
-    Tidy,
+    /// The world has changed: let go of the one before, and of what is kept for these members, by their serials, who
+    /// are no longer in it. Told rather than looked for, which would cost a look at every member of the amphora.
+    Tidy { gone: Arc<HashSet<u64>> },
     /// Close every socket, drain every connection for at most that long, then end.
     Stop { grace: Duration, leave: Leave },
 }

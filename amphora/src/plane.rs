@@ -39,7 +39,7 @@ mod ending;
 mod owners;
 mod threads;
 
-use conduct::Conducts;
+use conduct::{Conducts, gone};
 use congestion::{Control, Refusals};
 use descriptors::{descriptors_max, sessions_max};
 use owners::{Change, Owners};
@@ -562,7 +562,10 @@ impl Plane {
                 self.order_all(|| Order::Retire { listener, leave });
             }
         }
-        self.order_all(|| Order::Tidy);
+        let gone = Arc::new(gone(old, new, changes));
+        self.order_all(|| Order::Tidy {
+            gone: Arc::clone(&gone),
+        });
     }
 
     fn order_all(&self, order: impl Fn() -> Order) {

@@ -26,7 +26,7 @@ use crate::{
     meter::MemberLane,
     tls::Connector,
     wire::Wire,
-    world::{Held, World},
+    world::Held,
 };
 use krater_amphora_api::Cause;
 
@@ -404,6 +404,11 @@ impl Gate {
         (!self.busy.replace(true)).then(|| Some(Passage(self)))
     }
 
+    /// Whether it has something to remember.
+    fn knows(&self) -> bool {
+        self.http1.borrow().strong_count() > 0
+    }
+
     /// Waits until somebody else has made a connection, or has failed to.
     pub(crate) async fn wait(&self) {
         self.opened.notified().await;
@@ -552,25 +557,21 @@ impl Upstreams {
                     .idle_since()
                     .is_none_or(|since| now.saturating_duration_since(since) < SHARED_IDLE_TIME_MAX)
         });
-    }
-
-    /// Closes connections to members that are no longer there.
-    pub(crate) fn retain(&self, world: &World) {
-        if self.total.get() > 0 || !self.gates.borrow().is_empty() {
-            let members = world.pools.values().flat_map(|pool| &pool.members);
-            let serials: HashSet<_> = members.map(|member| member.serial).collect();
-            self.keep(|serial, _| serials.contains(&serial));
-            self.keep_shared(|serial, _| serials.contains(&serial));
-            self.gates
-                .borrow_mut()
-                .retain(|serial, _| serials.contains(serial));
-        }
+        // Those of members that left while somebody still met there, too.
+        let is_used = |gate: &Rc<Gate>| Rc::strong_count(gate) > 1 || gate.knows();
+        self.gates.borrow_mut().retain(|_, gate| is_used(gate));
     }
 
     /// Closes connections to these members, by their serials.
     pub(crate) fn let_go(&self, members: &HashSet<u64>) {
+        if members.is_empty() {
+            return;
+        }
         self.keep(|serial, _| !members.contains(&serial));
         self.keep_shared(|serial, _| !members.contains(&serial));
+        self.gates
+            .borrow_mut()
+            .retain(|serial, _| !members.contains(serial));
     }
 
     fn keep_shared(&self, keep: impl Fn(u64, &Shared) -> bool) {

@@ -145,7 +145,7 @@ impl Worker {
             Order::Answer { count } => {
                 count.fetch_add(1, Relaxed);
             }
-            Order::Tidy => self.local.tidy(),
+            Order::Tidy { gone } => self.local.tidy(&gone),
             Order::Stop { .. } => {}
         }
     }

@@ -323,7 +323,7 @@ impl Engine {
                 count.fetch_add(1, Relaxed);
             }
             // The look lets go of the world that was.
-            Order::Tidy => {
+            Order::Tidy { .. } => {
                 self.seats.epoch();
             }
             Order::Stop { .. } => {}

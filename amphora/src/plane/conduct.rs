@@ -270,6 +270,30 @@ fn enrolled(pool: &PoolState) -> impl Iterator<Item = Enrolled> {
         })
 }
 
+/// The members that the load balancers of `changes` had and have no longer, by their serials.
+pub(super) fn gone(old: &World, new: &World, changes: &[Change]) -> HashSet<u64> {
+    let of = |world: &World, other: &World| {
+        let mut serials = HashSet::new();
+        for Change { id, .. } in changes {
+            for pool in pools(world.balancers.get(id)) {
+                // What has not changed is shared by both worlds.
+                let same = other.pools.get(&pool.pool.id);
+                if same.is_none_or(|same| !ptr::eq(&**same, pool)) {
+                    serials.extend(pool.members.iter().map(|member| member.serial));
+                }
+            }
+        }
+        serials
+    };
+    let mut gone = of(old, new);
+    if !gone.is_empty() {
+        for serial in of(new, old) {
+            gone.remove(&serial);
+        }
+    }
+    gone
+}
+
 /// The members that a tenant wants to be chosen, however they are.
 fn serving(pool: &PoolState) -> impl Iterator<Item = u64> {
     let states = pool.members.iter().zip(&pool.pool.members);

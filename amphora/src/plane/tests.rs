@@ -345,6 +345,40 @@ fn connections_of_a_deleted_listener_have_until_the_drain_timeout() {
 }
 
 #[test]
+fn an_idle_connection_to_a_member_ends_when_the_member_is_gone() {
+    let (tell, told) = mpsc::channel::<(usize, &'static str)>();
+    let served = |index: usize| {
+        let tell = std::sync::Mutex::new(tell.clone());
+        member(move |mut stream| {
+            let tell = tell.lock().unwrap().clone();
+            while let Ok(1..) = stream.read(&mut [0; 4096]) {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+                let _ = tell.send((index, "asked"));
+            }
+            let _ = tell.send((index, "closed"));
+        })
+    };
+    let mut bed = Bed::http(&[served(0), served(1)]);
+    bed.plane = Plane::start(1, PATIENCE).unwrap();
+    bed.apply();
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        let mut stream = bed.connect();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        assert!(read_all(&mut stream).ends_with("ok"));
+        asked.push(told.recv_timeout(PATIENCE).unwrap().0);
+    }
+    assert_ne!(asked[0], asked[1]);
+    // The one that was idle for longer would end before the other if it were for age.
+    bed.edit(|spec| {
+        spec.pools[0].members.remove(asked[1]);
+    });
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (asked[1], "closed"));
+}
+
+#[test]
 fn an_http_listener_that_goes_ends_what_is_under_way_politely() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
