@@ -7,6 +7,7 @@ from werkzeug.test import Client
 
 PASSWORD = "secret"
 API = "http://127.0.0.1:9876"
+KEY_MANAGER = "http://127.0.0.1:9311"
 ROLES = [
     "load-balancer_admin",
     "load-balancer_member",
@@ -18,6 +19,7 @@ ROLES = [
 # User, project, roles. Keystone itself implies reader by member.
 USERS = [
     ("krater", "service", ["service"]),
+    ("barbican", "service", ["service"]),
     ("nova", "service", ["service"]),
     ("alice", "alpha", ["member"]),
     ("rita", "alpha", ["reader"]),
@@ -81,9 +83,9 @@ def main():
         id = keystone.create("users", "user", name=user, domain_id="default", password=PASSWORD)
         for role in granted:
             keystone.call("PUT", f"/v3/system/users/{id}/roles/{roles[role]}")
-    for kind in ["load-balancer", "network"]:
+    for kind, url in [("load-balancer", API), ("network", API), ("key-manager", KEY_MANAGER)]:
         service = keystone.create("services", "service", type=kind, name=kind)
-        keystone.create("endpoints", "endpoint", service_id=service, interface="public", region_id="RegionOne", url=API)
+        keystone.create("endpoints", "endpoint", service_id=service, interface="public", region_id="RegionOne", url=url)
 
 
 main()

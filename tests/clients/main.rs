@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod judges;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod login;
 #[cfg(test)]
 mod spoken_inside;

@@ -34,52 +34,36 @@ impl Keystone {
             .prefix("keystone-")
             .tempdir()
             .expect("a temporary folder");
-        copy(
-            &installed().join("template"),
-            &folder.path().join("template"),
-        );
-        let secret = folder.path().join("secret");
-        fs::write(&secret, PASSWORD).expect("the secret can be written");
-        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("its mode is set");
         let mut keystone = Self {
             folder,
             program: None,
         };
+        copy(&installed().join("template"), &keystone.home());
+        let secret = keystone.folder.path().join("secret");
+        fs::write(&secret, PASSWORD).expect("the secret can be written");
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("its mode is set");
         keystone.resume();
         keystone
     }
 
     /// Starts it (again) and waits until it answers.
     pub fn resume(&mut self) {
-        let venv = installed().join("venv");
-        let template = self.folder.path().join("template");
-        let mut command = Command::new(venv.join("bin/uwsgi"));
+        let conf = self.home().join("keystone.conf");
         // Not under gunicorn: Keystone's module would take its arguments for its own.
-        command
-            .args(["--http-socket", &address().to_string()])
-            .args(["--module", "keystone.wsgi.api:application", "--need-app"])
-            .arg("--virtualenv")
-            .arg(&venv)
-            // One process and no master: whoever ends it has ended all of it.
-            .args(["--processes", "1", "--threads", "4"])
-            .args(["--buffer-size", "65535", "--disable-logging"])
-            // It ends connections after each answer; clients must know, or they use one that is gone.
-            .args(["--add-header", "Connection: close"])
-            .env("OS_KEYSTONE_CONFIG_FILES", template.join("keystone.conf"))
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .current_dir(&template);
-        let log = self.folder.path().join("keystone.log");
-        let program = self
-            .program
-            .insert(Program::start("keystone", &mut command, &log));
+        let what = ["--module", "keystone.wsgi.api:application"];
+        let program = serve("keystone", &self.home(), address(), &what, |command| {
+            command.env("OS_KEYSTONE_CONFIG_FILES", conf);
+        });
+        let program = self.program.insert(program);
         until("the identity service answers", START_MAX, || {
-            assert!(
-                program.is_running(),
-                "keystone ended while starting:\n{}",
-                program.output()
-            );
+            program.assert_runs();
             fetch(address(), "/v3").is_ok_and(|answer| answer.status == 200)
         });
+    }
+
+    /// The folder it runs in.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.folder.path().join("template")
     }
 
     /// Ends it without a warning; [`Keystone::resume`] starts it again with all it knew.
@@ -157,6 +141,33 @@ impl Keystone {
     }
 }
 
+/// Starts a service of that environment; `what` says to uWSGI which.
+pub(crate) fn serve(
+    name: &'static str,
+    home: &Path,
+    address: SocketAddr,
+    what: &[&str],
+    more: impl FnOnce(&mut Command),
+) -> Program {
+    let venv = installed().join("venv");
+    let mut command = Command::new(venv.join("bin/uwsgi"));
+    command
+        .args(["--http-socket", &address.to_string(), "--need-app"])
+        .args(what)
+        .arg("--virtualenv")
+        .arg(&venv)
+        // One process and no master: whoever ends it has ended all of it.
+        .args(["--processes", "1", "--threads", "4"])
+        .args(["--buffer-size", "65535", "--disable-logging"])
+        // It ends connections after each answer; clients must know, or they use one that is gone.
+        .args(["--add-header", "Connection: close"])
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(home);
+    more(&mut command);
+    let log = home.join(format!("{name}.log"));
+    Program::start(name, &mut command, &log)
+}
+
 /// What `tests/clients/keystone-install` made.
 fn installed() -> PathBuf {
     let own = std::env::current_exe().expect("the test knows its own path");
@@ -186,5 +197,5 @@ fn address() -> SocketAddr {
 
 /// Of every user.
 const PASSWORD: &str = "secret";
-/// It imports half of Python before it answers.
-const START_MAX: Duration = Duration::from_secs(90);
+/// Such a service imports half of Python before it answers.
+pub(crate) const START_MAX: Duration = Duration::from_secs(90);

@@ -105,11 +105,7 @@ impl Krater {
             .insert(Program::start("krater", &mut self.command(), &log));
         let api = self.api;
         until("the API answers", START_MAX, || {
-            assert!(
-                program.is_running(),
-                "krater ended while starting:\n{}",
-                program.output()
-            );
+            program.assert_runs();
             fetch(api, "/").is_ok_and(|answer| answer.status == 200)
         });
     }

@@ -5,6 +5,7 @@
 //! a network where every port and address is free, so tests run side by side and use the defaults of the programs.
 
 mod authority;
+mod barbican;
 mod datagrams;
 mod exposition;
 pub mod frames;
@@ -28,6 +29,7 @@ mod trace;
 mod wait;
 
 pub use authority::{Authority, Issued};
+pub use barbican::Barbican;
 pub use datagrams::{UdpClient, UdpMember};
 pub use exposition::Exposition;
 pub use hosted::{HostedAmphorae, host_token, krater_host, krater_host_json};

@@ -61,7 +61,7 @@ impl Nginx {
         let mut program = Program::start("nginx", &mut command, &path.join("log"));
         let address: SocketAddr = address.parse().expect("an address");
         until("nginx listens", Duration::from_secs(10), || {
-            assert!(program.is_running(), "nginx ended:\n{}", program.output());
+            program.assert_runs();
             std::net::TcpStream::connect(address).is_ok()
         });
         Self {

@@ -59,6 +59,16 @@ impl Program {
         self.status.is_none()
     }
 
+    /// Fails with all it said if it has ended.
+    pub fn assert_runs(&mut self) {
+        assert!(
+            self.is_running(),
+            "{} has ended:\n{}",
+            self.name,
+            self.output()
+        );
+    }
+
     /// Sends a signal.
     pub fn signal(&mut self, signal: Signal) {
         if self.is_running() {

@@ -61,11 +61,7 @@ impl Standalone {
         let program = Program::start("krater-amphora", &mut command, &folder.path().join("log"));
         let mut standalone = Self { folder, program };
         until("the amphora accepts connections", START_MAX, || {
-            assert!(
-                standalone.program.is_running(),
-                "the amphora ended:\n{}",
-                standalone.program.output()
-            );
+            standalone.program.assert_runs();
             std::net::TcpStream::connect(ready).is_ok()
         });
         // It is opened beside the listeners, a moment sooner or later.

@@ -189,10 +189,10 @@ impl Barbican {
         })))
     }
 
-    /// Lets krater read a secret, as its owner: otherwise the key manager may refuse it although the owner wants it.
-    /// Where the owner cannot say so krater's own roles decide.
-    async fn share(&self, token: &str, id: &str) -> Result<(), DriverError> {
-        let path = format!("/secrets/{id}/acl");
+    /// Lets krater read a secret or container, by its path, as its owner: otherwise the key manager may refuse it
+    /// although the owner wants it. Where the owner cannot say so krater's own roles decide.
+    async fn share(&self, token: &str, path: &str) -> Result<(), DriverError> {
+        let path = format!("{path}/acl");
         let answer = self
             .ask(Method::GET, &path, JSON, token, Bytes::new())
             .await?;
@@ -218,7 +218,7 @@ impl Barbican {
             .ask(Method::PUT, &path, JSON, token, body.into())
             .await?;
         if !answer.status.is_success() {
-            tracing::debug!(status = %answer.status, "a tenant cannot share a secret with krater");
+            tracing::debug!(status = %answer.status, path, "a tenant cannot share it with krater");
         }
         Ok(())
     }
@@ -256,8 +256,9 @@ impl SecretStore for Barbican {
             .ask(Method::GET, &path, JSON, token, Bytes::new())
             .await?;
         let answer = good(answer, what)?;
+        self.share(token, &path).await?;
         let secrets = match place {
-            Place::Secret(id) => vec![id],
+            Place::Secret(_) => Vec::new(),
             Place::Container(_) => read::<Container>(&answer)?.parts()?,
         };
         for id in secrets {
@@ -267,7 +268,7 @@ impl SecretStore for Barbican {
                 .ask(Method::GET, &path, JSON, token, Bytes::new())
                 .await?;
             good(answer, "a secret of the container")?;
-            self.share(token, &id).await?;
+            self.share(token, &path).await?;
         }
         Ok(())
     }

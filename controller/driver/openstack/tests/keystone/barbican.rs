@@ -137,18 +137,20 @@ async fn krater_reads_what_the_caller_may_and_is_let_in_by_the_caller() {
         let told = store.check_access(token, what).await;
         assert!(matches!(told, Err(DriverError::NotFound(_))), "{told:?}");
     }
-    assert!(cloud.keys.readers(KEY).is_empty());
+    let of = |kind: &str, id: &str| cloud.keys.readers(&format!("{kind}/{id}"));
+    assert!(of("secrets", KEY).is_empty());
     store
         .check_access(Some("alice"), &container(CONTAINER))
         .await
         .unwrap();
-    for id in [CERTIFICATE, KEY] {
-        assert_eq!(
-            cloud.keys.readers(id),
-            BTreeSet::from(["user-id".to_owned()])
-        );
+    for (kind, id) in [
+        ("containers", CONTAINER),
+        ("secrets", CERTIFICATE),
+        ("secrets", KEY),
+    ] {
+        assert_eq!(of(kind, id), BTreeSet::from(["user-id".to_owned()]));
     }
-    assert!(cloud.keys.readers(WHOLE).is_empty());
+    assert!(of("secrets", WHOLE).is_empty());
     let raw = store.fetch(&project(), &container(CONTAINER)).await;
     assert!(Secret::read(Purpose::Certificate, &raw.ok().unwrap()).is_ok());
     // Once is enough.

@@ -14,20 +14,22 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// A secret it holds.
+/// A secret it holds, or a container.
 #[derive(Clone, Default)]
 struct Held {
+    /// What is said of it.
+    described: Value,
     payload: Vec<u8>,
     kind: &'static str,
-    /// Whose token reads it, beside those on its list.
+    /// Whose token reads it, beside those on its list. Of a container that says nothing of the secrets in it.
     owner: &'static str,
     readers: BTreeSet<String>,
 }
 
 #[derive(Default)]
 struct State {
-    secrets: BTreeMap<String, Held>,
-    containers: BTreeMap<String, (Value, &'static str)>,
+    /// By kind and id, as paths name them.
+    held: BTreeMap<String, Held>,
     status: Option<u16>,
     asked: Vec<String>,
     /// Krater's own tokens before this one are worthless.
@@ -71,16 +73,13 @@ impl Keys {
 
     pub(crate) fn put(&self, id: &str, owner: &'static str, kind: &'static str, payload: &[u8]) {
         let held = Held {
+            described: json!({"status": "ACTIVE", "content_types": {"default": kind}}),
             payload: payload.to_vec(),
             kind,
             owner,
             readers: BTreeSet::new(),
         };
-        self.state
-            .lock()
-            .unwrap()
-            .secrets
-            .insert(id.to_owned(), held);
+        self.hold(format!("secrets/{id}"), held);
     }
 
     pub(crate) fn put_container(
@@ -97,12 +96,16 @@ impl Keys {
                 json!({"name": name, "secret_ref": format!("https://keys.test/v1/secrets/{secret}")})
             })
             .collect();
-        let body = json!({"type": kind, "name": null, "secret_refs": parts});
-        self.state
-            .lock()
-            .unwrap()
-            .containers
-            .insert(id.to_owned(), (body, owner));
+        let held = Held {
+            described: json!({"type": kind, "name": null, "secret_refs": parts}),
+            owner,
+            ..Held::default()
+        };
+        self.hold(format!("containers/{id}"), held);
+    }
+
+    fn hold(&self, path: String, held: Held) {
+        self.state.lock().unwrap().held.insert(path, held);
     }
 
     /// Answers everything with this status.
@@ -119,8 +122,9 @@ impl Keys {
         std::mem::take(&mut self.state.lock().unwrap().asked)
     }
 
-    pub(crate) fn readers(&self, id: &str) -> BTreeSet<String> {
-        self.state.lock().unwrap().secrets[id].readers.clone()
+    /// Who was let in to `secrets/ID` or `containers/ID`.
+    pub(crate) fn readers(&self, path: &str) -> BTreeSet<String> {
+        self.state.lock().unwrap().held[path].readers.clone()
     }
 }
 
@@ -147,26 +151,14 @@ async fn answer(
     }
     let segments: Vec<&str> = path.strip_prefix("/v1/").unwrap().split('/').collect();
     let user = if own.is_some() { "user-id" } else { &token };
-    if let ["containers", id] = segments[..] {
-        return Ok(match state.containers.get(id) {
-            None => reply(StatusCode::NOT_FOUND, b"{}"),
-            Some((_, owner)) if own.is_none() && token != *owner => {
-                reply(StatusCode::FORBIDDEN, b"{}")
-            }
-            Some((body, _)) => reply(StatusCode::OK, body.to_string().as_bytes()),
-        });
-    }
-    let Some(held) = state.secrets.get_mut(segments[1]) else {
+    let Some(held) = state.held.get_mut(&segments[..2].join("/")) else {
         return Ok(reply(StatusCode::NOT_FOUND, b"{}"));
     };
     if held.owner != user && !held.readers.contains(user) {
         return Ok(reply(StatusCode::FORBIDDEN, b"{}"));
     }
     Ok(match (&parts.method, &segments[2..]) {
-        (&Method::GET, []) => {
-            let body = json!({"status": "ACTIVE", "content_types": {"default": held.kind}});
-            reply(StatusCode::OK, body.to_string().as_bytes())
-        }
+        (&Method::GET, []) => reply(StatusCode::OK, held.described.to_string().as_bytes()),
         (&Method::GET, ["payload"]) if parts.headers["accept"] == held.kind => {
             reply(StatusCode::OK, &held.payload)
         }
