@@ -311,6 +311,12 @@ impl Agent {
         outcome
     }
 
+    /// Lets go of the addresses of a load balancer for that long, which another amphora has too. `false` if it takes no
+    /// turns.
+    pub(crate) fn stand_aside(&self, id: LoadBalancerId, time: Duration) -> bool {
+        self.housekeeper.turns().stand_aside(id, time)
+    }
+
     async fn delete_in_turn(
         self: &Rc<Self>,
         id: LoadBalancerId,

@@ -69,6 +69,8 @@ enum Order {
     Leave(LoadBalancerId, oneshot::Sender<()>),
     /// Takes turns at a load balancer's addresses after all.
     Stay(LoadBalancerId),
+    /// Lets go of the addresses of a load balancer for that long although nobody else is heard.
+    StandAside(LoadBalancerId, Duration),
     /// Leaves all to others, then says so and ends.
     End(oneshot::Sender<()>),
 }
@@ -128,6 +130,15 @@ impl Announcer {
     /// Takes turns at the addresses of a load balancer that were to be left.
     pub(crate) fn stay(&self, id: LoadBalancerId) {
         let _ = self.orders.send(Order::Stay(id));
+    }
+
+    /// Lets go of the addresses of a load balancer for that long. `false` if it takes no turns.
+    pub(crate) fn stand_aside(&self, id: LoadBalancerId, time: Duration) -> bool {
+        let takes_turns = self.told.contains_key(&id);
+        if takes_turns {
+            let _ = self.orders.send(Order::StandAside(id, time));
+        }
+        takes_turns
     }
 
     /// Leaves all to others.

@@ -36,9 +36,15 @@ const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 /// Seconds since the epoch, by the clock of the system: what certificates are dated by.
 pub(crate) fn wall_seconds() -> i64 {
+    i64::try_from(since_epoch().as_secs()).unwrap_or_default()
+}
+
+/// The same in milliseconds.
+pub(crate) fn wall_ms() -> u64 {
+    u64::try_from(since_epoch().as_millis()).unwrap_or_default()
+}
+
+fn since_epoch() -> std::time::Duration {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since
-        .ok()
-        .and_then(|since| i64::try_from(since.as_secs()).ok())
-        .unwrap_or_default()
+    since.unwrap_or_default()
 }

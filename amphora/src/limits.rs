@@ -312,6 +312,10 @@ pub(crate) const AGENT_STREAMS_MAX: u32 = 64;
 /// Time for a TLS handshake, of a client or with the agent, and for the head of a request to the agent.
 pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// The longest that an amphora stands aside without being told again: if no controller is left that could say that the
+/// other one is gone, nobody has the addresses for that long.
+pub(crate) const ASIDE_TIME_MAX: Duration = Duration::from_secs(60);
+
 /// Time for the body of a request to the agent: a stalled sender must not hold a connection for ever.
 pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 

@@ -147,6 +147,21 @@ impl AmphoraClient {
         Err(failure(status, &answer))
     }
 
+    /// Has the amphora go without the addresses of a load balancer for that long, as long as it hears nobody else.
+    pub(crate) async fn stand_aside(
+        &self,
+        id: LoadBalancerId,
+        time: Duration,
+    ) -> Result<(), AgentError> {
+        let time = time.as_millis();
+        let path = format!("/v1/load-balancers/{id}/aside?for_ms={time}");
+        let (status, answer) = self.call(Method::POST, &path, Bytes::new()).await?;
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(failure(status, &answer))
+    }
+
     /// Has the program on the amphora's disk take over. That it has shows by another boot id.
     pub(crate) async fn succeed(&self) -> Result<(), AgentError> {
         let (status, answer) = self

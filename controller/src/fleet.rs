@@ -425,6 +425,18 @@ impl Agents for Fleet {
         found.client.remove(id, held, departure).await
     }
 
+    async fn stand_aside(
+        &self,
+        amphora: AmphoraId,
+        id: LoadBalancerId,
+        time: Duration,
+    ) -> Result<(), AgentError> {
+        match self.amphora(amphora) {
+            Some(found) => found.client.stand_aside(id, time).await,
+            None => Err(AgentError::Unreachable(UNKNOWN.to_owned())),
+        }
+    }
+
     async fn reachable(&self, amphora: AmphoraId) {
         self.reached(amphora).await;
     }

@@ -47,6 +47,15 @@ pub(crate) const STRANGER_TIME_MAX: Duration = Duration::from_secs(15);
 /// What may be sent over one in a request, and in its head: a token, a request for a certificate, a few facts.
 pub(crate) const STRANGER_BYTES_MAX: usize = 16 << 10;
 
+/// For how long two may have the addresses of a load balancer before it counts as a contest: whoever leaves them has them
+/// for little more than an interval of adverts, and reports are a second old at most.
+pub(crate) const CONTEST_PATIENCE: Duration = Duration::from_secs(2);
+/// How long ago the other one may have spoken at most: reports come each second or so.
+pub(crate) const CONTEST_HEARD_MAX: Duration = Duration::from_secs(5);
+/// For how long one of them stands aside, and how often it is told so again.
+pub(crate) const ASIDE_LEASE: Duration = Duration::from_secs(15);
+pub(crate) const ASIDE_RENEWAL: Duration = Duration::from_secs(2);
+
 /// How often it is looked whether what nobody hears of is shown so, where other controllers may hear of it.
 pub(crate) const SILENT_LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a report may be under way: an amphora gives one up after five seconds, and clocks are read twice.

@@ -46,6 +46,7 @@ use crate::{
     vault::Vault,
 };
 
+mod contest;
 mod converge;
 mod glance;
 mod lead;
@@ -77,6 +78,13 @@ pub(crate) trait Agents: Send + Sync + 'static {
         id: LoadBalancerId,
         as_of: Generation,
         departure: Departure,
+    ) -> Result<(), AgentError>;
+    /// Has the amphora go without the addresses of a load balancer for that long, as long as it hears nobody else.
+    async fn stand_aside(
+        &self,
+        amphora: AmphoraId,
+        id: LoadBalancerId,
+        time: Duration,
     ) -> Result<(), AgentError>;
     /// Returns when the amphora is connected.
     async fn reachable(&self, amphora: AmphoraId);
@@ -129,6 +137,8 @@ pub(crate) struct Reconciler {
     left: Mutex<HashMap<LoadBalancerId, Instant>>,
     /// What the sweep found to be due and nobody has looked at since.
     due: Mutex<BTreeSet<LoadBalancerId>>,
+    /// Since when two have the addresses of a load balancer.
+    contests: Mutex<HashMap<LoadBalancerId, Instant>>,
     /// Since when tenants wait for what they changed.
     waits: Mutex<HashMap<LoadBalancerId, Instant>>,
     urgent: Semaphore,
@@ -188,6 +198,7 @@ impl Reconciler {
             behind: Mutex::default(),
             left: Mutex::default(),
             due: Mutex::default(),
+            contests: Mutex::default(),
             waits: Mutex::default(),
             urgent: Semaphore::new(RECONCILES_URGENT_MAX),
             background: Semaphore::new(RECONCILES_BACKGROUND_MAX),

@@ -352,6 +352,17 @@ impl Agents for Pretended {
         Ok(())
     }
 
+    async fn stand_aside(
+        &self,
+        amphora: AmphoraId,
+        _: LoadBalancerId,
+        time: Duration,
+    ) -> Result<(), AgentError> {
+        let deed = if time.is_zero() { "go on" } else { "aside" };
+        self.state().story.push((deed, amphora));
+        Ok(())
+    }
+
     async fn upgrade(&self, _: AmphoraId) -> Result<(), String> {
         Ok(())
     }

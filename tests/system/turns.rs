@@ -1,10 +1,10 @@
 //! Amphorae that take turns at addresses by VRRP, among themselves and with keepalived.
 
-use std::{io::Write as _, net::SocketAddr, thread, time::Duration};
+use std::{io::Write as _, net::SocketAddr, process::Command, thread, time::Duration};
 
 use krater_tests::{
-    HostedAmphorae, Krater, Load, Namespace, Pair, PairedAmphora, Signal, TcpMember, host_token,
-    until, until_some, vips,
+    HostedAmphorae, Krater, Load, Namespace, Octavia, Pair, PairedAmphora, Signal, TcpMember,
+    host_token, run_to_end, until, until_some, vips,
 };
 use serde_json::json;
 
@@ -198,38 +198,9 @@ fn a_new_process_takes_over_and_the_addresses_stay_where_they_are() {
 fn a_load_balancer_on_two_hosts_is_served_on_when_either_dies() {
     let network = Namespace::enter_new();
     let pair = Pair::new();
-    pair.attach(&network, 3);
-    let mut settings = tempfile::NamedTempFile::new().expect("a file for settings");
-    settings
-        .write_all(OF_TWO.as_bytes())
-        .expect("settings are written");
-    let path = settings.path().to_string_lossy().into_owned();
-    let krater = Krater::start("controller", &["--config", &path]);
+    let (krater, mut hosts) = two_hosts(&network, &pair);
     let mut api = krater.api();
-    let mut hosts = ["one", "two"].map(|name| {
-        let token = host_token(&[]);
-        let at = usize::from(name == "two");
-        pair.on(at, || {
-            HostedAmphorae::join_at("https://10.9.0.3:9877", &token, name, 9_880)
-        })
-    });
-    until("each host has an amphora", NOTICE_MAX, || {
-        let amphorae = api.get("/v2.0/octavia/amphorae");
-        let all = amphorae["amphorae"].as_array().cloned().unwrap_or_default();
-        let there = all.iter().filter(|one| one["status"] == "ALLOCATED");
-        there.count() == 2
-    });
-    let pool = json!({
-        "name": "p", "protocol": "UDP", "lb_algorithm": "ROUND_ROBIN",
-        "members": [{"address": "127.0.0.1", "protocol_port": 7000}],
-    });
-    let listener = json!({"protocol": "UDP", "protocol_port": 53, "default_pool": pool});
-    let body = json!({"loadbalancer": {
-        "vip_subnet_id": api.subnet("flat"), "vip_address": "10.9.0.100", "listeners": [listener],
-    }});
-    let created = api.post("loadbalancers", &body)["loadbalancer"].clone();
-    let id = text(&created["id"]);
-    api.wait_active(&id, SETTLE_MAX);
+    let id = balancer_of_two(&mut api);
     let amphorae = api.get("/v2.0/octavia/amphorae")["amphorae"].clone();
     let of_role = |role: &str| {
         let mut all = amphorae.as_array().expect("a list").iter();
@@ -266,6 +237,121 @@ fn a_load_balancer_on_two_hosts_is_served_on_when_either_dies() {
     assert_eq!(serving().as_deref(), Some(other));
     api.delete(&format!("loadbalancers/{id}?cascade=true"));
     until("nobody serves", SETTLE_MAX, || serving().is_none());
+}
+
+#[test]
+fn of_two_that_do_not_hear_each_other_one_stands_aside_as_the_controller_says() {
+    let network = Namespace::enter_new();
+    let pair = Pair::new();
+    let (krater, mut hosts) = two_hosts(&network, &pair);
+    let mut api = krater.api();
+    let id = balancer_of_two(&mut api);
+    let has = |at: usize| pair.on(at, || has_vip("10.9.0.100"));
+    let which = |wanted: [bool; 2]| {
+        until("the addresses are where they should be", BOUND, || {
+            [has(0), has(1)] == wanted
+        });
+    };
+    until("one of them has it", BOUND, || has(0) != has(1));
+    let first = usize::from(has(1));
+    let second = 1 - first;
+    let only = |at: usize| [at == 0, at == 1];
+    // Neither hears the other, and both reach clients and the controller.
+    pair.on(0, || deaf_to_adverts(true));
+    which([true, true]);
+    // Whoever took over stays: neighbours believe it.
+    which(only(second));
+    until("it serves", SETTLE_MAX, || pair.ask(vips()[0]).is_some());
+    // Longer than one is told to stand aside at once.
+    for _ in 0..34 {
+        thread::sleep(Duration::from_millis(500));
+        assert_eq!([has(0), has(1)], only(second));
+    }
+    // It does not stand aside for one that is gone, whose address stays where it was.
+    hosts[second].die();
+    until("the first one has it too", BOUND, || has(first));
+    let name = ["a", "b"][first];
+    until("the first one serves", SETTLE_MAX, || {
+        pair.ask(vips()[0]).as_deref() == Some(name)
+    });
+    let dead = &mut hosts[second];
+    pair.on(second, || dead.resume());
+    // Still deaf, they come to the same again.
+    which([true, true]);
+    which(only(second));
+    pair.on(0, || deaf_to_adverts(false));
+    until("one of them has it", BOUND, || has(0) != has(1));
+    thread::sleep(Duration::from_secs(1));
+    assert_ne!(has(0), has(1));
+    // The line from before was idle for too long.
+    krater
+        .api()
+        .delete(&format!("loadbalancers/{id}?cascade=true"));
+    which([false, false]);
+}
+
+/// A controller of its own network, and a host on each side of the pair.
+fn two_hosts(network: &Namespace, pair: &Pair) -> (Krater, [HostedAmphorae; 2]) {
+    pair.attach(network, 3);
+    let mut settings = tempfile::NamedTempFile::new().expect("a file for settings");
+    settings
+        .write_all(OF_TWO.as_bytes())
+        .expect("settings are written");
+    let path = settings.path().to_string_lossy().into_owned();
+    let krater = Krater::start("controller", &["--config", &path]);
+    let mut api = krater.api();
+    let hosts = ["one", "two"].map(|name| {
+        let token = host_token(&[]);
+        let at = usize::from(name == "two");
+        pair.on(at, || {
+            HostedAmphorae::join_at("https://10.9.0.3:9877", &token, name, 9_880)
+        })
+    });
+    until("each host has an amphora", NOTICE_MAX, || {
+        let amphorae = api.get("/v2.0/octavia/amphorae");
+        let all = amphorae["amphorae"].as_array().cloned().unwrap_or_default();
+        let there = all.iter().filter(|one| one["status"] == "ALLOCATED");
+        there.count() == 2
+    });
+    (krater, hosts)
+}
+
+/// A load balancer in force on both; its id.
+fn balancer_of_two(api: &mut Octavia) -> String {
+    let pool = json!({
+        "name": "p", "protocol": "UDP", "lb_algorithm": "ROUND_ROBIN",
+        "members": [{"address": "127.0.0.1", "protocol_port": 7000}],
+    });
+    let listener = json!({"protocol": "UDP", "protocol_port": 53, "default_pool": pool});
+    let body = json!({"loadbalancer": {
+        "vip_subnet_id": api.subnet("flat"), "vip_address": "10.9.0.100", "listeners": [listener],
+    }});
+    let created = api.post("loadbalancers", &body)["loadbalancer"].clone();
+    let id = text(&created["id"]);
+    api.wait_active(&id, SETTLE_MAX);
+    id
+}
+
+fn has_vip(address: &str) -> bool {
+    let mut command = Command::new("ip");
+    let (status, said) = run_to_end(command.args(["-o", "address"]), BOUND);
+    assert!(status.success(), "{said}");
+    said.contains(&format!(" {address}/"))
+}
+
+/// Has this host neither send nor hear adverts, or do so again.
+fn deaf_to_adverts(is_deaf: bool) {
+    let rules = if is_deaf {
+        "table ip cut {
+            chain in { type filter hook input priority 0; ip protocol 112 drop; }
+            chain out { type filter hook output priority 0; ip protocol 112 drop; }
+        }"
+    } else {
+        "delete table ip cut"
+    };
+    let mut command = Command::new("nft");
+    let (status, said) = run_to_end(command.arg(rules), BOUND);
+    assert!(status.success(), "{said}");
 }
 
 /// Amphorae on hosts that join, two for each load balancer.

@@ -124,6 +124,12 @@ pub struct LoadBalancerReport {
 pub struct AnnouncementReport {
     /// Whether it has.
     pub state: AnnouncementState,
+    /// Since when it has them, in milliseconds since 1970 by the clock of its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Whether it stands by because a controller said so, and hears nobody else (contract 2).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub aside: bool,
     /// Why it cannot have them, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 /// a member, access logs, addresses at which amphorae take turns, congestion control of listeners.
 ///
 /// 2: reports that tell what changed since the one before, to controllers that say that they remember it; amphorae that
-/// carry the same load balancer tell each other of sessions; hosts build networks of tenants: they say whether they can and where tunnels reach them
+/// carry the same load balancer tell each other of sessions; one of two that have the same addresses stands aside when it
+/// is told to; hosts build networks of tenants: they say whether they can and where tunnels reach them
 /// ([`HostFacts::networks`](crate::HostFacts::networks)), and are told what to build
 /// ([`HostOrder::segment`](crate::HostOrder::segment)). A host of version 1 is asked to run amphorae on its own network
 /// alone.

@@ -79,7 +79,7 @@ pub struct Router {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Down,
-    Standby { active_from: Instant },
+    Standby { active_from: Instant, aside: bool },
     Active(Turn),
     Leaving { until: Instant, then: Then },
 }
@@ -124,6 +124,12 @@ impl Router {
             State::Active(_) => Role::Active,
             State::Leaving { .. } => Role::Leaving,
         }
+    }
+
+    /// Whether it stands by because it was told to, and hears nobody.
+    #[must_use]
+    pub const fn is_aside(&self) -> bool {
+        matches!(self.state, State::Standby { aside: true, .. })
     }
 
     /// Whether it is to have the addresses.
@@ -192,15 +198,31 @@ impl Router {
         }
     }
 
+    /// Lets go of the addresses although nobody else is heard, and goes without them until then: somebody who hears both
+    /// says that another one has them too. Told again it stays aside for longer, or less long. It ends when another one is
+    /// heard, and so does nothing to those who agree.
+    pub fn stand_aside(&mut self, until: Instant) {
+        match self.state {
+            State::Active(_) => self.outputs.extend([Output::Advertise(0), Output::Release]),
+            State::Standby { aside: true, .. } => {}
+            State::Standby { .. } | State::Down | State::Leaving { .. } => return,
+        }
+        self.state = State::Standby {
+            active_from: until,
+            aside: true,
+        };
+    }
+
     /// Hears an advert of another member.
     pub fn handle_advert(&mut self, source: IpAddr, advert: &Advert, now: Instant) {
         self.notice_absence(now);
         match self.state {
             State::Down => {}
-            State::Standby { active_from } if advert.priority == 0 => {
+            State::Standby { active_from, .. } if advert.priority == 0 => {
                 self.theirs = advert.interval;
                 let active_from = active_from.min(now.saturating_add(self.skew()));
-                self.state = State::Standby { active_from };
+                let aside = false;
+                self.state = State::Standby { active_from, aside };
             }
             State::Standby { .. } => {
                 // Who is preferred and may preempt does not hear who is not.
@@ -223,7 +245,7 @@ impl Router {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.notice_absence(now);
         match self.state {
-            State::Standby { active_from } if now >= active_from => self.take_turn(now, None),
+            State::Standby { active_from, .. } if now >= active_from => self.take_turn(now, None),
             State::Active(_) => self.keep_turn(now),
             State::Leaving { until, then } if now >= until => self.leave_for_good(then, now),
             State::Down | State::Standby { .. } | State::Leaving { .. } => {}
@@ -236,7 +258,9 @@ impl Router {
         let interval = self.settings.interval.duration();
         let absent = |at: Instant, intervals| now.duration_since(at) > interval * intervals;
         match self.state {
-            State::Standby { active_from } if absent(active_from, PATIENCE) => self.stand_by(now),
+            State::Standby { active_from, .. } if absent(active_from, PATIENCE) => {
+                self.stand_by(now);
+            }
             // One interval had gone by when the next advert was due: others may have taken over since.
             State::Active(mut turn) if absent(turn.advert_at, PATIENCE - 1) => {
                 turn.soft_until = Some(self.soft_until(now));
@@ -268,7 +292,7 @@ impl Router {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Down => None,
-            State::Standby { active_from } => Some(active_from),
+            State::Standby { active_from, .. } => Some(active_from),
             State::Active(turn) => Some(turn.advert_at.min(turn.announce_at)),
             State::Leaving { until, .. } => Some(until),
         }
@@ -303,7 +327,8 @@ impl Router {
     fn stand_by(&mut self, now: Instant) {
         let silence = self.theirs.duration() * PATIENCE;
         let active_from = now.saturating_add(silence).saturating_add(self.skew());
-        self.state = State::Standby { active_from };
+        let aside = false;
+        self.state = State::Standby { active_from, aside };
     }
 
     fn take_turn(&mut self, now: Instant, soft_until: Option<Instant>) {

@@ -1,4 +1,4 @@
-//! Method and path → answer, as JSON. Seven routes.
+//! Method and path → answer, as JSON. Eight routes.
 
 use std::{convert::Infallible, rc::Rc, time::Duration};
 
@@ -12,7 +12,10 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{Agent, Refusal};
-use crate::{limits::BODY_TIME_MAX, world::Leave};
+use crate::{
+    limits::{ASIDE_TIME_MAX, BODY_TIME_MAX},
+    world::Leave,
+};
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -30,9 +33,12 @@ pub(crate) async fn answer(
         (&Method::DELETE, ["v1", "load-balancers", id]) => {
             delete(agent, id, request.uri().query()).await
         }
+        (&Method::POST, ["v1", "load-balancers", id, "aside"]) => {
+            stand_aside(&agent, id, request.uri().query())
+        }
         (&Method::POST, ["v1", "successor"]) => succeed(&agent),
         (_, ["v1", "info" | "report" | "load-balancers"]) => not_allowed("GET"),
-        (_, ["v1", "successor"]) => not_allowed("POST"),
+        (_, ["v1", "successor"] | ["v1", "load-balancers", _, "aside"]) => not_allowed("POST"),
         (_, ["v1", "load-balancers", _]) => not_allowed("PUT, DELETE"),
         _ => error(StatusCode::NOT_FOUND, format!("there is nothing at {path}")),
     })
@@ -65,6 +71,31 @@ fn succeed(agent: &Agent) -> Response<Full<Bytes>> {
         ),
         Err(ending) => or_refusal::<()>(Err(Refusal::from(ending))),
     }
+}
+
+/// Has a load balancer's addresses left to another amphora that has them too and is not heard from here.
+fn stand_aside(agent: &Agent, id: &str, query: Option<&str>) -> Response<Full<Bytes>> {
+    let id = match parse_id(id) {
+        Ok(id) => id,
+        Err(answer) => return answer,
+    };
+    let Some(time) = query.and_then(parse_aside) else {
+        let most = ASIDE_TIME_MAX.as_millis();
+        let message = format!("the query must be for_ms=N, with N at most {most}");
+        return error(StatusCode::BAD_REQUEST, message);
+    };
+    if agent.stand_aside(id, time) {
+        json(StatusCode::OK, &agent.info())
+    } else {
+        let message = format!("load balancer {id} takes no turns here");
+        error(StatusCode::NOT_FOUND, message)
+    }
+}
+
+fn parse_aside(query: &str) -> Option<Duration> {
+    let number = query.strip_prefix("for_ms=")?;
+    let time = Duration::from_millis(number.parse().ok()?);
+    (time <= ASIDE_TIME_MAX).then_some(time)
 }
 
 async fn put(agent: Rc<Agent>, id: &str, body: Incoming) -> Response<Full<Bytes>> {
@@ -217,6 +248,15 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Full
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_long_to_stand_aside_is_read_strictly() {
+        assert_eq!(parse_aside("for_ms=0"), Some(Duration::ZERO));
+        assert_eq!(parse_aside("for_ms=60000"), Some(ASIDE_TIME_MAX));
+        for wrong in ["", "for_ms=", "for_ms=-1", "for_ms=60001", "for_ms=1&x=1"] {
+            assert_eq!(parse_aside(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn a_generation_is_read_strictly() {

@@ -20,7 +20,11 @@ use super::{
     neighbours,
     notes::{Note, Notes},
 };
-use crate::{clock::Clock, limits::LOOK_EACH, tallies::Tallies};
+use crate::{
+    clock::{Clock, wall_ms},
+    limits::LOOK_EACH,
+    tallies::Tallies,
+};
 
 /// Everything the thread has.
 pub(super) struct Desk {
@@ -44,6 +48,8 @@ struct Seat {
     link: Option<Link>,
     /// Addresses that were put on a link: its index, and which.
     held: Vec<(u32, IpAddr)>,
+    /// Since when: milliseconds since 1970.
+    since_ms: Option<u64>,
     /// Why it cannot take part.
     trouble: Option<String>,
     /// It is to be left to others for good; those who wait for that.
@@ -150,6 +156,12 @@ impl Desk {
             Order::Stay(id) => {
                 if let Some(seat) = self.seats.get_mut(&id).filter(|seat| !seat.gone) {
                     seat.stay(now);
+                }
+            }
+            Order::StandAside(id, time) => {
+                if let Some(seat) = self.seats.get_mut(&id) {
+                    warn!(lb = %id, ?time, "stands aside: another amphora has the addresses too, and is not heard");
+                    seat.router.stand_aside(now.saturating_add(time));
                 }
             }
             Order::End(done) => {
@@ -264,6 +276,7 @@ impl Desk {
                         info!(lb = %id, "takes over the addresses of a load balancer");
                         self.tallies.turns.takeovers.inc();
                         noted = true;
+                        seat.since_ms = Some(wall_ms());
                         if let Err(error) = seat.hold(self.table.as_ref()).await {
                             seat.fail(*id, &error, self.clock.now());
                         }
@@ -312,6 +325,7 @@ impl Seat {
             wanted,
             link: None,
             held: Vec::new(),
+            since_ms: None,
             trouble: None,
             leaving: None,
             gone: false,
@@ -516,9 +530,13 @@ impl Seat {
             Role::Standby => AnnouncementState::Standby,
             Role::Down => AnnouncementState::Down,
         };
+        let aside = self.router.is_aside();
+        let reason = aside.then(|| ASIDE.to_owned());
         let report = AnnouncementReport {
             state,
-            reason: self.trouble.clone(),
+            since_ms: self.since_ms.filter(|_| self.router.holds()),
+            aside,
+            reason: self.trouble.clone().or(reason),
         };
         let shown = self.wanted.standing.load();
         let is_news = shown.as_deref() != Some(&report);
@@ -543,6 +561,8 @@ async fn give_up(
     }
     stay
 }
+
+const ASIDE: &str = "another amphora has the addresses and is not heard: this one stands aside, as a controller says";
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use krater_amphora_api::LoadBalancerId;
@@ -120,6 +121,15 @@ impl Turns {
         if let Some(announcer) = &*self.announcer.borrow() {
             announcer.stay(id);
         }
+    }
+
+    /// Lets go of the addresses of a load balancer for that long although nobody else is heard. `false` if it takes no
+    /// turns.
+    pub(crate) fn stand_aside(&self, id: LoadBalancerId, time: Duration) -> bool {
+        let announcer = self.announcer.borrow();
+        announcer
+            .as_ref()
+            .is_some_and(|announcer| announcer.stand_aside(id, time))
     }
 
     /// Leaves all to others, for good.

@@ -133,6 +133,8 @@ fn scrape() -> Scrape {
     let world = world.with(lb, Some(world.prepare(snapshot).unwrap()), 1);
     let active = AnnouncementReport {
         state: AnnouncementState::Active,
+        since_ms: Some(1),
+        aside: false,
         reason: None,
     };
     let standing = world.balancers[&lb].standing.as_ref().unwrap();

@@ -3,7 +3,10 @@
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use krater_amphora_api::{AmphoraId, AnnouncementSpec, LinkAddress, LoadBalancerId};
+use krater_amphora_api::{
+    AmphoraId, AnnouncementReport, AnnouncementSpec, AnnouncementState, LinkAddress,
+    LoadBalancerId, LoadBalancerReport, MemberHealth,
+};
 
 use crate::{
     model::{LoadBalancer, Seat, Topology, Turns},
@@ -72,6 +75,65 @@ pub fn view(balancer: &LoadBalancer, amphora: AmphoraId) -> Option<TurnView> {
     })
 }
 
+/// What is to be done about one of two that take turns, by what both say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contest {
+    /// Both have the addresses, since they do not hear each other: this one is to let go.
+    Both(Seat),
+    /// This one was told to, and still hears nobody.
+    Aside(Seat),
+    /// The same, and the other one has the addresses no longer.
+    Over(Seat),
+}
+
+/// What each of the two says, if it is not silent.
+#[must_use]
+pub fn contest(
+    first: Option<&LoadBalancerReport>,
+    second: Option<&LoadBalancerReport>,
+) -> Option<Contest> {
+    let turn = |report: Option<&LoadBalancerReport>| report.and_then(|it| it.announcement.clone());
+    let (one, other) = (turn(first), turn(second));
+    let has = |turn: &Option<AnnouncementReport>| {
+        let state = turn.as_ref().map(|turn| turn.state);
+        state == Some(AnnouncementState::Active)
+    };
+    let is_aside = |turn: &Option<AnnouncementReport>| turn.as_ref().is_some_and(|turn| turn.aside);
+    if has(&one) && has(&other) {
+        let since = |turn: &Option<AnnouncementReport>| turn.as_ref()?.since_ms;
+        // Whoever reaches more members is less likely to be cut off from clients. Else it is whoever took over: it did so
+        // because the other one was not heard, and neighbours believe who spoke last.
+        let rank = |report, turn| (reaches(report), since(turn));
+        return Some(Contest::Both(if rank(first, &one) < rank(second, &other) {
+            Seat::First
+        } else {
+            Seat::Second
+        }));
+    }
+    let left = |other: &Option<AnnouncementReport>, seat| {
+        if has(other) {
+            Contest::Aside(seat)
+        } else {
+            Contest::Over(seat)
+        }
+    };
+    if is_aside(&one) {
+        Some(left(&other, Seat::First))
+    } else if is_aside(&other) {
+        Some(left(&one, Seat::Second))
+    } else {
+        None
+    }
+}
+
+/// How many members an amphora knows of that answer.
+fn reaches(report: Option<&LoadBalancerReport>) -> usize {
+    let pools = report.into_iter().flat_map(|report| &report.pools);
+    let members = pools.flat_map(|pool| &pool.members);
+    let answers = |health| matches!(health, MemberHealth::Up | MemberHealth::NoMonitor);
+    members.filter(|member| answers(member.health)).count()
+}
+
 /// The number of a load balancer's virtual router. Two may have the same: their addresses tell them apart.
 #[must_use]
 pub fn router(id: LoadBalancerId) -> u8 {
@@ -101,6 +163,15 @@ impl Turns {
         }
     }
 
+    /// Who has that place.
+    #[must_use]
+    pub const fn amphora(&self, seat: Seat) -> AmphoraId {
+        match seat {
+            Seat::First => self.first.0,
+            Seat::Second => self.second.0,
+        }
+    }
+
     /// Its own address.
     #[must_use]
     pub const fn address(&self, seat: Seat) -> IpAddr {
@@ -115,6 +186,7 @@ impl Turns {
 mod tests {
     use alloc::vec;
 
+    use krater_amphora_api::{Generation, MemberId, MemberReport, PoolId, PoolReport};
     use uuid::Uuid;
 
     use super::*;
@@ -144,6 +216,75 @@ mod tests {
         let six = "fd00::99".parse().unwrap();
         assert_eq!(own_address(&own, six), "fd00::1".parse().ok());
         assert!(at("0.0.0.1", 0).reaches(vip) && !at("10.9.0.3", 33).reaches(vip));
+    }
+
+    #[test]
+    fn of_two_that_have_the_addresses_one_stands_aside_until_the_other_one_has_them_no_longer() {
+        use AnnouncementState::{Active, Down, Standby};
+        let says = |state, since_ms, aside, up: usize| LoadBalancerReport {
+            id: LoadBalancerId::new(Uuid::from_u128(1)),
+            generation: Generation::FIRST,
+            listeners: Vec::new(),
+            pools: vec![PoolReport {
+                id: PoolId::new(Uuid::from_u128(2)),
+                members: (0..3_usize)
+                    .map(|number| MemberReport {
+                        id: MemberId::new(Uuid::from_u128(3 + number as u128)),
+                        health: if number < up {
+                            MemberHealth::Up
+                        } else {
+                            MemberHealth::Down
+                        },
+                        reason: None,
+                        active_connections: 0,
+                        out: false,
+                    })
+                    .collect(),
+            }],
+            announcement: Some(AnnouncementReport {
+                state,
+                since_ms,
+                aside,
+                reason: None,
+            }),
+        };
+        let has = |since_ms, up| says(Active, Some(since_ms), false, up);
+        let of = |first: &LoadBalancerReport, second: &LoadBalancerReport| {
+            contest(Some(first), Some(second))
+        };
+        // Whoever reaches more members stays, then whoever took over.
+        assert_eq!(
+            of(&has(1, 2), &has(2, 1)),
+            Some(Contest::Both(Seat::Second))
+        );
+        assert_eq!(of(&has(1, 1), &has(2, 2)), Some(Contest::Both(Seat::First)));
+        assert_eq!(of(&has(1, 3), &has(2, 3)), Some(Contest::Both(Seat::First)));
+        assert_eq!(
+            of(&has(2, 3), &has(1, 3)),
+            Some(Contest::Both(Seat::Second))
+        );
+        assert_eq!(
+            of(&has(1, 3), &has(1, 3)),
+            Some(Contest::Both(Seat::Second))
+        );
+        let aside = says(Standby, None, true, 3);
+        assert_eq!(of(&aside, &has(2, 0)), Some(Contest::Aside(Seat::First)));
+        assert_eq!(of(&has(2, 0), &aside), Some(Contest::Aside(Seat::Second)));
+        assert_eq!(
+            contest(Some(&aside), None),
+            Some(Contest::Over(Seat::First))
+        );
+        assert_eq!(
+            contest(None, Some(&aside)),
+            Some(Contest::Over(Seat::Second))
+        );
+        for state in [Standby, Down] {
+            let other = says(state, None, false, 3);
+            assert_eq!(of(&other, &aside), Some(Contest::Over(Seat::Second)));
+            assert_eq!(of(&other, &has(1, 3)), None);
+        }
+        assert_eq!(contest(Some(&has(1, 3)), None), None);
+        assert_eq!(contest(None, None), None);
     }
 
     #[test]

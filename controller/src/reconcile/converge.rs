@@ -559,6 +559,7 @@ impl Reconciler {
         self.parts.known.census.forget(id);
         lock(&self.streaks).remove(&id);
         lock(&self.behind).remove(&id);
+        lock(&self.contests).remove(&id);
         if let Some(since) = lock(&self.waits).remove(&id) {
             self.parts
                 .known

@@ -95,7 +95,8 @@ impl Reconciler {
                 .iter()
                 .any(|carrier| self.must_leave(&desired, carrier));
         let takes_turns_anew = self.takes_turns_anew(view, &carriers);
-        if is_ahead || is_silent || is_to_move || takes_turns_anew {
+        let is_contested = self.contest(view).is_some();
+        if is_ahead || is_silent || is_to_move || takes_turns_anew || is_contested {
             return false;
         }
         let actual = Actual {

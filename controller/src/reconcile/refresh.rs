@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{Reconciler, lock};
 use crate::{
     clock,
-    limits::{HEARSAY_AGE_MAX, SILENT_LOOK_INTERVAL},
+    limits::{CONTEST_HEARD_MAX, HEARSAY_AGE_MAX, SILENT_LOOK_INTERVAL},
 };
 
 impl Reconciler {
@@ -29,7 +29,9 @@ impl Reconciler {
     pub(super) async fn look(&self, view: &TreeView) -> Result<(), StoreError> {
         let id = view.tree.id();
         self.hear_both(view).await?;
+        let contest = self.settle_contest(view).await;
         let again = self.refresh(view).await?;
+        let again = again.into_iter().chain(contest).min();
         let was_due = lock(&self.due).remove(&id);
         let store = &self.parts.known.store;
         if was_due && self.knows_best(id) {
@@ -49,12 +51,11 @@ impl Reconciler {
         if places.len() < 2 {
             return Ok(());
         }
+        let is_contested = lock(&self.contests).contains_key(&id);
         for (_, amphora) in places {
-            let is_heard = self
-                .parts
-                .known
-                .sightings
-                .is_freshest(amphora, clock::now());
+            let (sightings, now) = (&self.parts.known.sightings, clock::now());
+            let is_heard = sightings.is_freshest(amphora, now)
+                && (!is_contested || sightings.spoke_within(CONTEST_HEARD_MAX, amphora, now));
             if !is_heard && !self.parts.agents.is_silent(amphora) {
                 // If that fails what it said before has to do, as with any that does not answer.
                 self.push(view, amphora).await?;
@@ -210,7 +211,7 @@ impl Reconciler {
     }
 }
 
-fn after(time: Duration) -> Timestamp {
+pub(super) fn after(time: Duration) -> Timestamp {
     let now = clock::now();
     now.checked_add(time).unwrap_or(now)
 }

@@ -226,5 +226,12 @@ fn differs(before: &LoadBalancerReport, after: &LoadBalancerReport) -> bool {
                     .zip(&b.members)
                     .all(|(a, b)| a.id == b.id && a.health == b.health)
         });
-    before.generation != after.generation || !same_listeners || !same_pools
+    let turn = |report: &LoadBalancerReport| {
+        let turn = report.announcement.as_ref();
+        turn.map(|turn| (turn.state, turn.aside))
+    };
+    before.generation != after.generation
+        || !same_listeners
+        || !same_pools
+        || turn(before) != turn(after)
 }

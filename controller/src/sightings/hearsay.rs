@@ -63,6 +63,14 @@ impl Sightings {
             && (sighting.spoke >= sighting.hearsay || sighting.hearsay > Some(now))
     }
 
+    /// Whether the amphora spoke to this controller within that time.
+    pub(crate) fn spoke_within(&self, age: Duration, amphora: AmphoraId, now: Timestamp) -> bool {
+        let inner = self.lock();
+        let sighting = inner.amphorae.get(&amphora);
+        let spoke = sighting.and_then(|sighting| sighting.spoke);
+        spoke.is_some_and(|at| at <= now && now.duration_since(at).unsigned_abs() <= age)
+    }
+
     /// Whether nobody can tell when the amphora was heard of here, and nobody else has heard of it lately: whatever it says
     /// next it is most likely to say here.
     pub(crate) fn is_undated(&self, amphora: AmphoraId, now: Timestamp) -> bool {

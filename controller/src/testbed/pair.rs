@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use krater_amphora_api::{
-    AmphoraId, BootId, ContractVersion, Info, LinkAddress, LoadBalancerId, Report, SnapshotSpec,
+    AmphoraId, AnnouncementReport, BootId, ContractVersion, Info, LinkAddress, LoadBalancerId,
+    Report, SnapshotSpec,
 };
 use krater_controller_core::model::Topology;
 use uuid::Uuid;
@@ -98,6 +99,24 @@ impl House {
     ) {
         let mut report = self.amphora.introduction(amphora, last, sequence);
         report.info.contract = contract;
+        self.take(amphora, report);
+    }
+
+    /// Has the controller hear how an amphora takes turns at what it has.
+    pub(crate) fn say(
+        &self,
+        (amphora, last): (AmphoraId, u8),
+        sequence: u64,
+        turn: &AnnouncementReport,
+    ) {
+        let mut report = self.amphora.introduction(amphora, last, sequence);
+        for balancer in &mut report.load_balancers {
+            balancer.announcement = Some(turn.clone());
+        }
+        self.take(amphora, report);
+    }
+
+    fn take(&self, amphora: AmphoraId, report: Report) {
         let take = |placed: &_| self.known.sightings.take(report, placed, clock::now());
         if let Some(news) = self.known.placements.with(amphora, take) {
             news.changed
@@ -108,11 +127,6 @@ impl House {
 
     /// Has the controller hear a report of the amphora.
     pub(crate) fn hear(&self, report: Report) {
-        let take = |placed: &_| self.known.sightings.take(report, placed, clock::now());
-        if let Some(news) = self.known.placements.with(AMPHORA, take) {
-            news.changed
-                .into_iter()
-                .for_each(|id| self.reconciler.poke(id, Urgency::Background));
-        }
+        self.take(AMPHORA, report);
     }
 }

@@ -45,6 +45,38 @@ fn active(settings: Settings) -> Router {
     router
 }
 
+#[test]
+fn who_is_told_to_stand_aside_has_nothing_until_then_or_until_it_hears_another() {
+    let mut router = active(settings(200, 1));
+    let now = router.poll_timeout().unwrap();
+    router.stand_aside(now.saturating_add(Duration::from_secs(30)));
+    assert_eq!(
+        outputs(&mut router),
+        [Output::Advertise(0), Output::Release]
+    );
+    assert!(router.is_aside() && !router.holds());
+    let soon = now.saturating_add(Duration::from_secs(29));
+    router.handle_timeout(soon);
+    assert!(router.is_aside());
+    // Told again, it goes on from then.
+    router.stand_aside(soon.saturating_add(Duration::from_secs(30)));
+    router.handle_timeout(now.saturating_add(Duration::from_secs(31)));
+    assert_eq!(outputs(&mut router), []);
+    // The other one is gone: it need not wait any longer.
+    let mut freed = router.clone();
+    freed.stand_aside(soon);
+    freed.handle_timeout(soon);
+    assert_eq!(freed.role(), Role::Active);
+    // Who is heard again is believed, and nothing that a controller still says changes that.
+    router.handle_advert(OTHER, &advert(100), soon);
+    assert!(!router.is_aside() && router.role() == Role::Standby);
+    let due = router.poll_timeout();
+    assert!(due < Some(soon.saturating_add(Duration::from_secs(4))));
+    router.stand_aside(soon.saturating_add(Duration::from_secs(60)));
+    assert_eq!(router.poll_timeout(), due);
+    assert_eq!(outputs(&mut router), []);
+}
+
 const OTHER: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 0, 0, 2));
 
 #[test]
@@ -243,6 +275,7 @@ enum Event {
     Health(usize, Health),
     Cut(bool),
     Stop(usize, u64),
+    Aside(usize, u64),
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
@@ -252,6 +285,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => (0..2_usize, health).prop_map(|(who, health)| Event::Health(who, health)),
         1 => any::<bool>().prop_map(Event::Cut),
         1 => (0..2_usize, 1..20_000_u64).prop_map(|(who, ms)| Event::Stop(who, ms)),
+        1 => (0..2_usize, 0..8_000_u64).prop_map(|(who, ms)| Event::Aside(who, ms)),
     ]
 }
 
@@ -331,6 +365,7 @@ proptest! {
                 Event::Health(who, health) => pair.routers[who].handle_health(health, ms(pair.now)),
                 Event::Cut(cut) => pair.cut = cut,
                 Event::Stop(who, ms) => pair.stopped_until[who] = pair.now + ms,
+                Event::Aside(who, until) => pair.routers[who].stand_aside(ms(pair.now + until)),
             }
         }
         pair.cut = false;

@@ -1,6 +1,8 @@
 //! Load balancers that two amphorae take turns at.
 
-use krater_amphora_api::{AmphoraId, ContractVersion, SnapshotSpec};
+use krater_amphora_api::{
+    AmphoraId, AnnouncementReport, AnnouncementState, ContractVersion, SnapshotSpec,
+};
 
 use super::*;
 use crate::testbed::THIRD;
@@ -117,6 +119,61 @@ async fn a_failover_moves_one_after_the_other_and_never_both_at_once() {
         .map(|(_, amphora)| *amphora)
         .collect();
     assert_eq!(removed, [OTHER, AMPHORA]);
+}
+
+#[tokio::test]
+async fn of_two_that_do_not_hear_each_other_one_stands_aside_until_the_other_one_lets_go() {
+    let (house, view) = both().await;
+    let turn = |state, since_ms, aside| AnnouncementReport {
+        state,
+        since_ms,
+        aside,
+        reason: None,
+    };
+    let active = |since| turn(AnnouncementState::Active, Some(since), false);
+    let begun = house.amphora.story().len();
+    let deeds = || {
+        let story = house.amphora.story();
+        let told = story[begun..].iter().copied();
+        told.filter(|(deed, _)| ["aside", "go on"].contains(deed))
+            .collect::<Vec<_>>()
+    };
+    let look = || {
+        house
+            .reconciler
+            .poke(view.tree.id(), super::super::Urgency::Background);
+    };
+    let becomes = async |wanted: &[(&'static str, AmphoraId)]| {
+        let told = async {
+            while !deeds().ends_with(wanted) {
+                look();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(20), told).await;
+        assert!(told.is_ok(), "{wanted:?} is not the end of {:?}", deeds());
+    };
+    house.say((AMPHORA, 1), 2, &active(1));
+    house.say((OTHER, 2), 2, &active(2));
+    // The one that had them before, and not for what is so with each change of turns.
+    becomes(&[("aside", AMPHORA)]).await;
+    let aside = turn(AnnouncementState::Standby, None, true);
+    house.say((AMPHORA, 1), 3, &aside);
+    becomes(&[("aside", AMPHORA), ("aside", AMPHORA)]).await;
+    house.say((OTHER, 2), 3, &turn(AnnouncementState::Down, None, false));
+    becomes(&[("go on", AMPHORA)]).await;
+    let told = deeds().len();
+    house.say((AMPHORA, 1), 4, &active(3));
+    house.say(
+        (OTHER, 2),
+        4,
+        &turn(AnnouncementState::Standby, None, false),
+    );
+    look();
+    house
+        .until(view.tree.id(), "looked at", |view| !view.is_pending())
+        .await;
+    assert!(deeds()[told..].iter().all(|deed| deed.0 == "go on"));
 }
 
 #[tokio::test]
