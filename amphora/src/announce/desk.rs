@@ -160,8 +160,12 @@ impl Desk {
             }
             Order::StandAside(id, time) => {
                 if let Some(seat) = self.seats.get_mut(&id) {
-                    warn!(lb = %id, ?time, "stands aside: another amphora has the addresses too, and is not heard");
+                    let was_aside = seat.router.is_aside();
                     seat.router.stand_aside(now.saturating_add(time));
+                    // It is told so again and again.
+                    if seat.router.is_aside() && !was_aside {
+                        warn!(lb = %id, "stands aside: another amphora has the addresses too, and is not heard");
+                    }
                 }
             }
             Order::End(done) => {
