@@ -29,8 +29,12 @@ impl Reconciler {
         let since = *lock(&self.contests).entry(id).or_insert_with(Instant::now);
         let (seat, time) = match contest {
             Contest::Both(seat) => {
-                // For a moment it is so with each change of turns.
-                if since.elapsed() < CONTEST_PATIENCE {
+                // For a moment it is so with each change of turns, and for longer as far as is heard of one that hangs.
+                let age = since.elapsed();
+                let known = &self.parts.known.sightings;
+                let mut both = [turns.first.0, turns.second.0].into_iter();
+                let say_so = both.all(|amphora| known.spoke_within(age, amphora, clock::now()));
+                if age < CONTEST_PATIENCE || !say_so {
                     return Some(after(CONTEST_PATIENCE));
                 }
                 tracing::warn!(
