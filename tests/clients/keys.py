@@ -8,12 +8,11 @@ should be.
 import base64
 import os
 import subprocess
-import time
 
 import openstack
 from openstack import exceptions
 
-from shell import as_user
+from shell import as_user, becomes
 
 PEMS = os.environ["PEMS"]
 MEMBER = os.environ["MEMBER"].rsplit(":", 1)
@@ -62,14 +61,6 @@ def curl(address, name, port=443):
         capture_output=True, text=True, timeout=30,
     )
     return ended.stdout + ended.stderr
-
-
-def becomes(what, ask):
-    """Waits, at most ten seconds, until the answer holds some text."""
-    bound = time.monotonic() + 10
-    while what not in (said := ask()):
-        assert time.monotonic() < bound, f"waited in vain for {what!r}: {said}"
-        time.sleep(0.1)
 
 
 def refusal(api, **listener):

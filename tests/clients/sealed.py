@@ -6,9 +6,8 @@ was spoken to, SECRETS the folder of secrets. Exits with 0 when everything is as
 
 import os
 import subprocess
-import time
 
-from shell import openstack, refused
+from shell import becomes, openstack, refused
 
 MEMBER = os.environ["TLS_MEMBER"].rsplit(":", 1)
 SECRETS = os.environ["SECRETS"]
@@ -35,15 +34,6 @@ def curl(address, name, person=None, *more):
         command += ["--cert", f"{SECRETS}/{person}.pem"]
     ended = subprocess.run([*command, f"https://{name}/"], capture_output=True, text=True, timeout=30)
     return ended.stdout + ended.stderr
-
-
-def becomes(what, ask):
-    """Waits, at most ten seconds, until the answer holds some text; gives the answer."""
-    bound = time.monotonic() + 10
-    while what not in (said := ask()):
-        assert time.monotonic() < bound, f"waited in vain for {what!r}: {said}"
-        time.sleep(0.1)
-    return said
 
 
 def sealed_pool():

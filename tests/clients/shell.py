@@ -57,6 +57,15 @@ def as_user(user, project, work, *arguments):
         return pool.apply(work, arguments)
 
 
+def becomes(what, ask):
+    """Waits, at most ten seconds, until the answer holds some text; gives the answer."""
+    bound = time.monotonic() + 10
+    while what not in (said := ask()):
+        assert time.monotonic() < bound, f"waited in vain for {what!r}: {said}"
+        time.sleep(0.1)
+    return said
+
+
 def refused(*arguments):
     """Runs a command that must fail, and gives what it said."""
     try:

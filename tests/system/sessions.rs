@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader},
     net::{SocketAddr, TcpStream},
     process::Command,
     thread,
@@ -10,15 +10,15 @@ use std::{
 };
 
 use krater_tests::{
-    Authority, Connection, HostedAmphorae, HttpMember, Krater, Namespace, Pair, PairedAmphora,
-    Signal, TcpMember, fetch, host_token, send, until, until_some, vips,
+    Authority, Connection, HostedAmphorae, HttpMember, Namespace, Pair, PairedAmphora, Signal,
+    TcpMember, fetch, host_token, send, until, until_some, vips,
 };
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::{Value, json};
 
 use crate::{
-    scene::{NOTICE_MAX, SETTLE_MAX, text},
-    turns::OF_TWO,
+    scene::{SETTLE_MAX, text},
+    turns::{INTAKE, controller_of_two, wait_for_amphorae},
 };
 
 #[test]
@@ -101,27 +101,18 @@ fn sessions_go_along_when_a_load_balancer_fails_over_to_other_hosts() {
     scene.pair.attach(&network, 3);
     scene.pair.attach(&third, 4);
     third.ip(&["route", "add", "default", "via", "10.9.0.254"]);
-    let mut settings = tempfile::NamedTempFile::new().expect("a file for settings");
-    settings
-        .write_all(OF_TWO.as_bytes())
-        .expect("settings are written");
-    let path = settings.path().to_string_lossy().into_owned();
-    let krater = Krater::start("controller", &["--config", &path]);
+    let krater = controller_of_two();
     let mut api = krater.api();
     let join = |name| {
         let token = host_token(&[]);
-        move || HostedAmphorae::join_at("https://10.9.0.3:9877", &token, name, 9_880)
+        move || HostedAmphorae::join_at(INTAKE, &token, name, 9_880)
     };
     let hosts = [
         scene.pair.on(0, join("one")),
         scene.pair.on(1, join("two")),
         third.run(join("three")),
     ];
-    until("each host has an amphora", NOTICE_MAX, || {
-        let amphorae = api.get("/v2.0/octavia/amphorae")["amphorae"].clone();
-        let there = amphorae.as_array().into_iter().flatten();
-        there.filter(|one| one["status"] == "ALLOCATED").count() == 3
-    });
+    wait_for_amphorae(&krater, 3);
     let subnet = api.subnet("flat");
     let body = scene.load_balancer(&subnet);
     let created = api.post("loadbalancers", &body)["loadbalancer"].clone();

@@ -1,6 +1,6 @@
 //! Amphorae that take turns at addresses by VRRP, among themselves and with keepalived.
 
-use std::{io::Write as _, net::SocketAddr, process::Command, thread, time::Duration};
+use std::{fs, net::SocketAddr, process::Command, thread, time::Duration};
 
 use krater_tests::{
     HostedAmphorae, Krater, Load, Namespace, Octavia, Pair, PairedAmphora, Signal, TcpMember,
@@ -70,8 +70,8 @@ fn the_supervisor_of_an_agent_that_keeps_dying_leaves_its_addresses_to_the_other
     let (a, _b) = both(&pair);
     // What is kept cannot be read by the next one, which serves nothing then, and has no certificate: it ends.
     let kept = a.state_folder().join("load-balancers");
-    for file in std::fs::read_dir(&kept).expect("a folder").flatten() {
-        std::fs::remove_file(file.path()).expect("a file");
+    for file in fs::read_dir(&kept).expect("a folder").flatten() {
+        fs::remove_file(file.path()).expect("a file");
     }
     a.signal_agent(Signal::KILL);
     pair.wait_held_by(1, BOUND);
@@ -293,27 +293,33 @@ fn of_two_that_do_not_hear_each_other_one_stands_aside_as_the_controller_says() 
 /// A controller of its own network, and a host on each side of the pair.
 fn two_hosts(network: &Namespace, pair: &Pair) -> (Krater, [HostedAmphorae; 2]) {
     pair.attach(network, 3);
-    let mut settings = tempfile::NamedTempFile::new().expect("a file for settings");
-    settings
-        .write_all(OF_TWO.as_bytes())
-        .expect("settings are written");
-    let path = settings.path().to_string_lossy().into_owned();
-    let krater = Krater::start("controller", &["--config", &path]);
-    let mut api = krater.api();
+    let krater = controller_of_two();
     let hosts = ["one", "two"].map(|name| {
         let token = host_token(&[]);
         let at = usize::from(name == "two");
-        pair.on(at, || {
-            HostedAmphorae::join_at("https://10.9.0.3:9877", &token, name, 9_880)
-        })
+        pair.on(at, || HostedAmphorae::join_at(INTAKE, &token, name, 9_880))
     });
-    until("each host has an amphora", NOTICE_MAX, || {
-        let amphorae = api.get("/v2.0/octavia/amphorae");
-        let all = amphorae["amphorae"].as_array().cloned().unwrap_or_default();
-        let there = all.iter().filter(|one| one["status"] == "ALLOCATED");
-        there.count() == 2
-    });
+    wait_for_amphorae(&krater, 2);
     (krater, hosts)
+}
+
+/// A controller that hosts reach, with nothing on its own, and two amphorae for each load balancer.
+pub(crate) fn controller_of_two() -> Krater {
+    let mut krater = Krater::prepare("controller", &[]);
+    let path = krater.state_folder().with_file_name("settings.toml");
+    fs::write(&path, OF_TWO).expect("settings are written");
+    krater.resume_with(&["--config", &path.to_string_lossy()]);
+    krater
+}
+
+/// Waits until so many amphorae of hosts may carry load balancers.
+pub(crate) fn wait_for_amphorae(krater: &Krater, count: usize) {
+    let mut api = krater.api();
+    until("each host has an amphora", NOTICE_MAX, || {
+        let amphorae = api.get("/v2.0/octavia/amphorae")["amphorae"].clone();
+        let there = amphorae.as_array().into_iter().flatten();
+        there.filter(|one| one["status"] == "ALLOCATED").count() == count
+    });
 }
 
 /// A load balancer in force on both; its id.
@@ -354,8 +360,9 @@ fn deaf_to_adverts(is_deaf: bool) {
     assert!(status.success(), "{said}");
 }
 
-/// Amphorae on hosts that join, two for each load balancer.
-pub(crate) const OF_TWO: &str = r#"
+/// Where hosts join that controller.
+pub(crate) const INTAKE: &str = "https://10.9.0.3:9877";
+const OF_TWO: &str = r#"
 [fleet]
 on_this_host = false
 heartbeat = "500ms"
