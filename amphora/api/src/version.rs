@@ -27,4 +27,6 @@ impl ContractVersion {
     pub const SESSION_PEERS: Self = Self(2);
     /// The first in which hosts build networks of tenants.
     pub const BUILDS_NETWORKS: Self = Self(2);
+    /// The first in which one of two that have the same addresses stands aside when it is told to.
+    pub const STANDS_ASIDE: Self = Self(2);
 }

@@ -92,35 +92,32 @@ pub fn contest(
     first: Option<&LoadBalancerReport>,
     second: Option<&LoadBalancerReport>,
 ) -> Option<Contest> {
-    let turn = |report: Option<&LoadBalancerReport>| report.and_then(|it| it.announcement.clone());
-    let (one, other) = (turn(first), turn(second));
-    let has = |turn: &Option<AnnouncementReport>| {
-        let state = turn.as_ref().map(|turn| turn.state);
-        state == Some(AnnouncementState::Active)
-    };
-    let is_aside = |turn: &Option<AnnouncementReport>| turn.as_ref().is_some_and(|turn| turn.aside);
-    if has(&one) && has(&other) {
-        let since = |turn: &Option<AnnouncementReport>| turn.as_ref()?.since_ms;
+    type Turn<'a> = Option<&'a AnnouncementReport>;
+    let has = |turn: Turn<'_>| turn.is_some_and(|turn| turn.state == AnnouncementState::Active);
+    let is_aside = |turn: Turn<'_>| turn.is_some_and(|turn| turn.aside);
+    let one = first.and_then(|report| report.announcement.as_ref());
+    let other = second.and_then(|report| report.announcement.as_ref());
+    if has(one) && has(other) {
         // Whoever reaches more members is less likely to be cut off from clients. Else it is whoever took over: it did so
         // because the other one was not heard, and neighbours believe who spoke last.
-        let rank = |report, turn| (reaches(report), since(turn));
-        return Some(Contest::Both(if rank(first, &one) < rank(second, &other) {
+        let rank = |report, turn: Turn<'_>| (reaches(report), turn.and_then(|turn| turn.since_ms));
+        return Some(Contest::Both(if rank(first, one) < rank(second, other) {
             Seat::First
         } else {
             Seat::Second
         }));
     }
-    let left = |other: &Option<AnnouncementReport>, seat| {
+    let left = |other: Turn<'_>, seat| {
         if has(other) {
             Contest::Aside(seat)
         } else {
             Contest::Over(seat)
         }
     };
-    if is_aside(&one) {
-        Some(left(&other, Seat::First))
-    } else if is_aside(&other) {
-        Some(left(&one, Seat::Second))
+    if is_aside(one) {
+        Some(left(other, Seat::First))
+    } else if is_aside(other) {
+        Some(left(one, Seat::Second))
     } else {
         None
     }

@@ -2,6 +2,7 @@
 //! client would come to whichever its neighbours believe. Who hears both has one of them stand aside.
 
 use jiff::Timestamp;
+use krater_amphora_api::ContractVersion;
 use krater_controller_core::{
     model::{Seat, Topology, Turns},
     tree::TreeView,
@@ -59,9 +60,17 @@ impl Reconciler {
         let turns = steering
             .turns
             .filter(|_| steering.topology == Topology::ActiveStandby)?;
+        let known = &self.parts.known.sightings;
+        let knows_how = |amphora| {
+            let info = known.portrait(amphora).info;
+            info.is_none_or(|info| info.contract >= ContractVersion::STANDS_ASIDE)
+        };
+        // An earlier release does not know how, and says of itself neither since when nor whether.
+        if !knows_how(turns.first.0) || !knows_how(turns.second.0) {
+            return None;
+        }
         let said = |seat: Seat| {
             let amphora = turns.amphora(seat);
-            let known = &self.parts.known.sightings;
             // Nobody stands aside for one that was not heard lately, long before that is given up.
             let is_heard = known.spoke_within(CONTEST_HEARD_MAX, amphora, clock::now());
             is_heard

@@ -103,13 +103,20 @@ impl House {
     }
 
     /// Has the controller hear how an amphora takes turns at what it has.
-    pub(crate) fn say(
+    pub(crate) fn say(&self, whose: (AmphoraId, u8), sequence: u64, turn: &AnnouncementReport) {
+        self.say_as(whose, sequence, turn, ContractVersion::CURRENT);
+    }
+
+    /// The same of one that speaks that version of the contract.
+    pub(crate) fn say_as(
         &self,
         (amphora, last): (AmphoraId, u8),
         sequence: u64,
         turn: &AnnouncementReport,
+        contract: ContractVersion,
     ) {
         let mut report = self.amphora.introduction(amphora, last, sequence);
+        report.info.contract = contract;
         for balancer in &mut report.load_balancers {
             balancer.announcement = Some(turn.clone());
         }

@@ -121,67 +121,92 @@ async fn a_failover_moves_one_after_the_other_and_never_both_at_once() {
     assert_eq!(removed, [OTHER, AMPHORA]);
 }
 
-#[tokio::test]
-async fn of_two_that_do_not_hear_each_other_one_stands_aside_until_the_other_one_lets_go() {
-    let (house, view) = both().await;
-    let turn = |state, since_ms, aside| AnnouncementReport {
+/// What one says of its turn.
+const fn turn_is(
+    state: AnnouncementState,
+    since_ms: Option<u64>,
+    aside: bool,
+) -> AnnouncementReport {
+    AnnouncementReport {
         state,
         since_ms,
         aside,
         reason: None,
-    };
-    let active = |since| turn(AnnouncementState::Active, Some(since), false);
-    let begun = house.amphora.story().len();
-    let deeds = || {
-        let story = house.amphora.story();
-        let told = story[begun..].iter().copied();
-        told.filter(|(deed, _)| ["aside", "go on"].contains(deed))
-            .collect::<Vec<_>>()
-    };
-    let look = || {
-        house
-            .reconciler
-            .poke(view.tree.id(), super::super::Urgency::Background);
-    };
+    }
+}
+
+const fn active(since_ms: u64) -> AnnouncementReport {
+    turn_is(AnnouncementState::Active, Some(since_ms), false)
+}
+
+fn look(house: &House, view: &TreeView) {
+    let urgency = super::super::Urgency::Background;
+    house.reconciler.poke(view.tree.id(), urgency);
+}
+
+/// Who was told to stand aside, or to do so no longer.
+fn told(house: &House) -> Vec<(&'static str, AmphoraId)> {
+    let mut story = house.amphora.story();
+    story.retain(|(deed, _)| ["aside", "go on"].contains(deed));
+    story
+}
+
+#[tokio::test]
+async fn of_two_that_do_not_hear_each_other_one_stands_aside_until_the_other_one_lets_go() {
+    let (house, view) = both().await;
     let becomes = async |wanted: &[(&'static str, AmphoraId)]| {
-        let told = async {
-            while !deeds().ends_with(wanted) {
-                look();
+        let ends = async {
+            while !told(&house).ends_with(wanted) {
+                look(&house, &view);
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let told = tokio::time::timeout(Duration::from_secs(20), told).await;
-        assert!(told.is_ok(), "{wanted:?} is not the end of {:?}", deeds());
+        let ends = tokio::time::timeout(Duration::from_secs(20), ends).await;
+        assert!(
+            ends.is_ok(),
+            "{wanted:?} is not the end of {:?}",
+            told(&house)
+        );
     };
     house.say((AMPHORA, 1), 2, &active(1));
     house.say((OTHER, 2), 2, &active(2));
     // Not for what is so with each change of turns, nor for what one said that may hang since.
     for _ in 0..30 {
-        look();
+        look(&house, &view);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(deeds(), []);
+    assert_eq!(told(&house), []);
     house.say((AMPHORA, 1), 3, &active(1));
     house.say((OTHER, 2), 3, &active(2));
     // The one that had them before.
     becomes(&[("aside", AMPHORA)]).await;
-    let aside = turn(AnnouncementState::Standby, None, true);
-    house.say((AMPHORA, 1), 4, &aside);
+    let standby = |aside| turn_is(AnnouncementState::Standby, None, aside);
+    house.say((AMPHORA, 1), 4, &standby(true));
     becomes(&[("aside", AMPHORA), ("aside", AMPHORA)]).await;
-    house.say((OTHER, 2), 4, &turn(AnnouncementState::Down, None, false));
+    let down = turn_is(AnnouncementState::Down, None, false);
+    house.say((OTHER, 2), 4, &down);
     becomes(&[("go on", AMPHORA)]).await;
-    let told = deeds().len();
+    let before = told(&house).len();
     house.say((AMPHORA, 1), 5, &active(3));
-    house.say(
-        (OTHER, 2),
-        5,
-        &turn(AnnouncementState::Standby, None, false),
-    );
-    look();
+    house.say((OTHER, 2), 5, &standby(false));
+    look(&house, &view);
     house
         .until(view.tree.id(), "looked at", |view| !view.is_pending())
         .await;
-    assert!(deeds()[told..].iter().all(|deed| deed.0 == "go on"));
+    assert!(told(&house)[before..].iter().all(|deed| deed.0 == "go on"));
+}
+
+#[tokio::test]
+async fn nobody_is_told_to_stand_aside_where_one_is_of_an_earlier_release() {
+    let (house, view) = both().await;
+    let earlier = ContractVersion(1);
+    for round in 2..34 {
+        house.say((AMPHORA, 1), round, &active(1));
+        house.say_as((OTHER, 2), round, &active(2), earlier);
+        look(&house, &view);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(told(&house), []);
 }
 
 #[tokio::test]
