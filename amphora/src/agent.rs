@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     announce::own_addresses,
-    housekeeper::{Ending, Housekeeper},
+    housekeeper::{Ending, Housekeeper, ProbesWait},
     keep::{Keep, KeepError, Tenure},
     limits::{HANDOVER_TIME, TOMBSTONES_MAX},
     listen::kernel_migrates,
@@ -49,6 +49,8 @@ pub(crate) struct Agent {
     metrics_port: Option<u16>,
     /// The inside of its namespace, if it has one.
     inside: Option<Inside>,
+    /// Until the namespace has been brought to what is kept, whatever came of that.
+    arriving: RefCell<Option<ProbesWait>>,
     sequence: Cell<u64>,
     /// Who is next, per load balancer. First come, first served.
     turns: RefCell<HashMap<LoadBalancerId, Rc<Mutex<()>>>>,
@@ -117,6 +119,7 @@ impl Agent {
         inside: Option<Inside>,
     ) -> Result<Rc<Self>, KeepError> {
         let snapshots = keep.load()?;
+        let arriving = inside.as_ref().map(|_| housekeeper.hold_probes());
         let agent = Rc::new(Self {
             housekeeper,
             keep,
@@ -124,6 +127,7 @@ impl Agent {
             id,
             metrics_port,
             inside,
+            arriving: RefCell::new(arriving),
             sequence: Cell::new(0),
             turns: RefCell::default(),
             tombstones: RefCell::default(),
@@ -252,7 +256,8 @@ impl Agent {
             return Err(Refusal::Unreadable(reason));
         }
         let sent = spec.generation;
-        if self.refuse_stale(id, sent)? == Held::Same {
+        let held = self.refuse_stale(id, sent)?;
+        if held == Held::Same {
             self.settle_network().await?;
             return self.applied(id, sent);
         }
@@ -266,6 +271,8 @@ impl Agent {
         self.on_disk(move |keep| keep.store(id, &body))
             .await?
             .map_err(Refusal::NotKept)?;
+        let is_new_inside = held == Held::Nothing && self.inside.is_some();
+        let _wait = is_new_inside.then(|| self.housekeeper.hold_probes());
         let applied = self.housekeeper.apply(snapshot)?;
         drop(claim);
         let generation = applied.map_err(Refusal::Invalid)?;
@@ -371,7 +378,9 @@ impl Agent {
     /// Keeps the namespace as it is to be for as long as the process lives, whatever others do to it.
     pub(crate) async fn keep_network(self: Rc<Self>) {
         while let Some(inside) = &self.inside {
-            match self.settle_network().await {
+            let settled = self.settle_network().await;
+            self.arriving.take();
+            match settled {
                 Ok(()) if inside.is_filtered() => sleep(NETWORK_CHECK).await,
                 Ok(()) => sleep(NETWORK_RETRY).await,
                 Err(Refusal::Ending(_)) => return,

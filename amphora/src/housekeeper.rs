@@ -4,7 +4,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{HashMap, hash_map::DefaultHasher},
+    collections::hash_map::DefaultHasher,
     future::{Future, poll_fn},
     hash::{Hash, Hasher},
     io,
@@ -15,13 +15,9 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{
-    StreamExt,
-    future::{Either, LocalBoxFuture, select},
-    stream::FuturesUnordered,
-};
+use futures_util::future::{Either, LocalBoxFuture, select};
 use krater_amphora_api::{
-    BootId, Generation, ListenerState, LoadBalancerId, LoadBalancerReport, MemberHealth, Rejection,
+    BootId, Generation, ListenerState, LoadBalancerId, LoadBalancerReport, Rejection,
 };
 use krater_amphora_core::snapshot::Snapshot;
 use tokio::{
@@ -38,14 +34,18 @@ use crate::{
     announce::Turns,
     clock::Clock,
     custody::Custody,
-    limits::{BLOCKING_THREADS_MAX, PROBES_MAX},
+    limits::BLOCKING_THREADS_MAX,
     local::Common,
     peers::Peers,
     plane::Plane,
-    probe::{Done, Meters, Probes, Verdict},
+    probe::Probes,
     tallies::Tallies,
-    world::{Alarm, Balancer, Leave, Prepared, World},
+    world::{Alarm, Leave, Prepared, World},
 };
+
+mod probing;
+
+pub(crate) use probing::ProbesWait;
 
 /// What this process is about, shared by the tasks of its slow thread.
 #[derive(Debug)]
@@ -53,6 +53,8 @@ pub(crate) struct Housekeeper {
     /// `None` once the process is ending.
     plane: RefCell<Option<Plane>>,
     probes: RefCell<Probes>,
+    /// As many wait for a way to members; no probe begins until there is none.
+    waiting: Cell<usize>,
     agenda_changed: Notify,
     conduct_changed: Notify,
     alarms: RefCell<Option<mpsc::UnboundedReceiver<Alarm>>>,
@@ -136,23 +138,6 @@ impl Housekeeper {
     /// Every part of `snapshot` that another load balancer has already.
     pub(crate) fn conflicts(&self, snapshot: &Snapshot) -> Result<Vec<Rejection>, Ending> {
         self.with_plane(|plane| plane.conflicts(snapshot))
-    }
-
-    /// Has the members of these load balancers probed as they are to be now. What traffic is served by now.
-    fn watch(&self, ids: &[LoadBalancerId]) -> Result<Arc<World>, Ending> {
-        let world = self.world()?;
-        for balancer in ids.iter().filter_map(|id| world.balancers.get(id)) {
-            let verdicts = self.probes.borrow_mut().reconcile(
-                &balancer.snapshot,
-                |id| world.pools.get(&id)?.tls.clone(),
-                self.clock.now(),
-                rand::random,
-            );
-            self.make_known(balancer, verdicts);
-        }
-        self.agenda_changed.notify_one();
-        self.conduct_changed.notify_one();
-        Ok(world)
     }
 
     /// Has those know what is in force who speak of it with other amphorae: all of it, or what has become of one.
@@ -255,11 +240,6 @@ impl Housekeeper {
         &self.turns
     }
 
-    /// The probe counters of every monitored member.
-    pub(crate) fn probe_meters(&self) -> Meters {
-        self.probes.borrow().meters()
-    }
-
     /// What the threads of the data path count together.
     pub(crate) fn plane_counters(&self) -> Result<Common, Ending> {
         self.with_plane(|plane| plane.common().clone())
@@ -269,68 +249,11 @@ impl Housekeeper {
         self.plane.borrow_mut().as_mut().map(act).ok_or(Ending)
     }
 
-    /// Hands verdicts to traffic where it does not know them yet.
-    fn make_known(&self, balancer: &Balancer, verdicts: Vec<Verdict>) {
-        if verdicts.is_empty() {
-            return;
-        }
-        let members = balancer.pools.iter().flat_map(|pool| &pool.members);
-        let known: HashMap<_, _> = members.map(|state| (state.id, state)).collect();
-        for verdict in verdicts {
-            let is_news = known.get(&verdict.member).is_some_and(|state| {
-                state.health() != verdict.health
-                    || (verdict.health == MemberHealth::Down && state.reason() != verdict.reason)
-            });
-            if is_news {
-                self.make_one_known(verdict);
-            }
-        }
-    }
-
-    fn make_one_known(&self, verdict: Verdict) {
-        let Verdict {
-            pool,
-            member,
-            health,
-            reason,
-        } = verdict;
-        let told = self.with_plane(|plane| plane.set_member_health(pool, member, health, reason));
-        if told.is_ok() {
-            self.conduct_changed.notify_one();
-            self.news.notify_one();
-        }
-    }
-
     fn perform(self: Rc<Self>, task: Task) -> LocalBoxFuture<'static, ()> {
         match task {
             Task::Probe => Box::pin(self.probe()),
             Task::Conduct => Box::pin(self.watch_conduct()),
             Task::Tick => Box::pin(self.tick()),
-        }
-    }
-
-    /// Performs probes for as long as the process lives.
-    async fn probe(self: Rc<Self>) {
-        let mut under_way: FuturesUnordered<LocalBoxFuture<'static, Done>> =
-            FuturesUnordered::new();
-        loop {
-            let room = PROBES_MAX.saturating_sub(under_way.len());
-            for job in self.probes.borrow_mut().start_due(self.clock.now(), room) {
-                under_way.push(Box::pin(job.perform()));
-            }
-            let room_left = under_way.len() < PROBES_MAX;
-            let next = self.probes.borrow().next_due().filter(|_| room_left);
-            let wait = async {
-                match next {
-                    Some(at) => sleep_until(self.clock.deadline(at)).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                Some(done) = under_way.next() => self.take_outcome(done),
-                () = wait => {}
-                () = self.agenda_changed.notified() => {}
-            }
         }
     }
 
@@ -378,24 +301,6 @@ impl Housekeeper {
             }
         })
         .await
-    }
-
-    fn take_outcome(&self, done: Done) {
-        let (id, member) = done.key;
-        if done.outcome.is_ok()
-            && let Some(pool) = self.probes.borrow().pool_of(done.key)
-            && self
-                .with_plane(|plane| plane.handle_probe_success(pool, member))
-                .is_ok()
-        {
-            self.conduct_changed.notify_one();
-        }
-        let verdict = self.probes.borrow_mut().finish(done, self.clock.now());
-        if let Some(verdict) = verdict {
-            let reason = verdict.reason.as_deref();
-            info!(lb = %id, pool = %verdict.pool, %member, health = ?verdict.health, reason, "a member's health changed");
-            self.make_one_known(verdict);
-        }
     }
 
     /// Once a second: tries failed ports again, tidies up, and notices what changed by itself.
@@ -486,6 +391,7 @@ impl Housekeeper {
         Ok(Self {
             plane: RefCell::new(Some(plane)),
             probes: RefCell::default(),
+            waiting: Cell::new(0),
             agenda_changed: Notify::new(),
             conduct_changed: Notify::new(),
             alarms: RefCell::new(alarms),

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::PathBuf,
     process::{Command, ExitStatus},
+    thread,
     time::Duration,
 };
 
@@ -200,6 +201,12 @@ impl Drop for HostedAmphorae {
             for pid in self.processes() {
                 send(pid, Signal::KILL);
             }
+        }
+        if thread::panicking() {
+            eprintln!(
+                "---- logs of the amphorae of a host ----\n{}\n----",
+                self.amphora_logs()
+            );
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Networks of tenants: the very same addresses twice on one host, each tenant with its own.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::ErrorKind,
     net::{IpAddr, SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -253,6 +254,47 @@ fn whom_a_listener_refuses_the_kernel_refuses() {
 }
 
 #[test]
+fn no_member_is_probed_before_there_is_a_way_to_it() {
+    // Addresses come after the rules, which take longer here than first probes are spread over.
+    let folder = tempfile::tempdir().expect("a folder");
+    let nft = folder.path().join("nft");
+    fs::write(&nft, SLOW_NFT).expect("a program");
+    fs::set_permissions(&nft, Permissions::from_mode(0o755)).expect("a program");
+    let folders = format!("{}:", folder.path().display());
+    let networks = [network("blue", "br-blue")];
+    let mut ground = Ground::finding_programs_in(Namespace::enter_new(), &networks, &folders);
+    let tenant = Tenant::on(&ground.host, "blue");
+    let mut pool = json!({"protocol": "HTTP", "lb_algorithm": "ROUND_ROBIN", "members": [member_json(tenant.member.address())]});
+    pool["healthmonitor"] = monitor_json();
+    let created = ground.create(
+        "blue",
+        Some("10.0.0.10"),
+        &json!([listener_json("HTTP", 80, &pool)]),
+    );
+    ground.api.wait_active(&text(&created["id"]), SETTLE_MAX);
+    let member = text(&created["pools"][0]["members"][0]["id"]);
+    let path = format!(
+        "pools/{}/members/{member}",
+        text(&created["pools"][0]["id"])
+    );
+    ground.api.wait_operating(&path, "ONLINE", SETTLE_MAX);
+
+    // The same for what is served by what was kept: all of it is killed, and its namespace with it.
+    let before = ground.inside();
+    for pid in [ground.supervisor()].iter().chain(&before) {
+        ground.krater.kill(*pid);
+    }
+    let vip = SocketAddr::new(VIP, 80);
+    until("it is probed anew", SETTLE_MAX, || {
+        let log = ground.krater.amphora_logs();
+        ground.inside() != before && log.matches("health=Up").count() == 2
+    });
+    assert_eq!(tenant.members.run(|| ask(vip, 5)).get("blue"), Some(&5));
+    let log = ground.krater.amphora_logs();
+    assert!(!log.contains("health=Down"), "{log}");
+}
+
+#[test]
 fn a_new_process_takes_over_inside_a_network_and_nobody_is_refused_or_cut() {
     let mut ground = Ground::with(&[network("blue", "br-blue")]);
     let tenant = Tenant::on(&ground.host, "blue");
@@ -397,10 +439,18 @@ impl Ground {
 
     /// On a host that this thread is on.
     fn on(host: Namespace, networks: &[String]) -> Self {
+        Self::finding_programs_in(host, networks, "")
+    }
+
+    /// The same, where programs are looked for in these folders (`FOLDER:`) first.
+    fn finding_programs_in(host: Namespace, networks: &[String], folders: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("krater.toml");
         fs::write(&config, networks.concat()).expect("the settings can be written");
-        let krater = Krater::start("up", &["--config", &config.to_string_lossy()]);
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut krater = Krater::prepare("up", &["--config", &config.to_string_lossy()])
+            .with_variable("PATH", &format!("{folders}{path}"));
+        krater.resume();
         Self {
             api: krater.api(),
             krater,
@@ -510,5 +560,7 @@ fn network(name: &str, bridge: &str) -> String {
     )
 }
 
+/// An `nft` that does as it is told, after a while.
+const SLOW_NFT: &str = "#!/bin/sh\nsleep 1.2\nexec /usr/sbin/nft \"$@\"\n";
 const SECOND_SUBNET: &str = "[[networks.subnets]]\nname = \"blue-second\"\ncidr = \"10.1.0.0/24\"\ngateway = \"10.1.0.1\"\n";
 const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 10));

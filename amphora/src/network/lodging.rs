@@ -174,11 +174,17 @@ fn failed(doing: &str, error: &io::Error) -> io::Error {
 
 /// Where an agent finds the namespace it is to move into.
 const VARIABLE: &str = "KRATER_NAMESPACE";
-/// Neighbours are told when the interface comes up; nobody else says what is routed where.
-const SETTINGS: [(&str, &str); 3] = [
+/// Neighbours are told when the interface comes up; nobody else says what is routed where. Who is looked for is asked each
+/// 250 ms, for 3 s as ever: a bridge does not pass on what is sent before it has noticed the cable, and a second more is
+/// all the time that a probe may have.
+const SETTINGS: [(&str, &str); 7] = [
     ("ipv4/conf/DEVICE/arp_notify", "1"),
     ("ipv6/conf/DEVICE/ndisc_notify", "1"),
     ("ipv6/conf/DEVICE/accept_ra", "0"),
+    ("ipv4/neigh/DEVICE/retrans_time_ms", "250"),
+    ("ipv6/neigh/DEVICE/retrans_time_ms", "250"),
+    ("ipv4/neigh/DEVICE/mcast_solicit", "12"),
+    ("ipv6/neigh/DEVICE/mcast_solicit", "12"),
 ];
 
 #[cfg(test)]
