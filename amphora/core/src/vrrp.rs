@@ -200,9 +200,11 @@ impl Router {
 
     /// Lets go of the addresses although nobody else is heard, and goes without them until then: somebody who hears both
     /// says that another one has them too. Told again it stays aside for longer, or less long. It ends when another one is
-    /// heard, and so does nothing to those who agree.
-    pub fn stand_aside(&mut self, until: Instant) {
+    /// heard, and so does nothing to those who agree. That it is over is no reason to let go of anything: who is told so
+    /// may know it already.
+    pub fn stand_aside(&mut self, until: Instant, now: Instant) {
         match self.state {
+            State::Active(_) if until <= now => return,
             State::Active(_) => self.outputs.extend([Output::Advertise(0), Output::Release]),
             State::Standby { aside: true, .. } => {}
             State::Standby { .. } | State::Down | State::Leaving { .. } => return,

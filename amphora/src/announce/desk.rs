@@ -161,7 +161,7 @@ impl Desk {
             Order::StandAside(id, time) => {
                 if let Some(seat) = self.seats.get_mut(&id) {
                     let was_aside = seat.router.is_aside();
-                    seat.router.stand_aside(now.saturating_add(time));
+                    seat.router.stand_aside(now.saturating_add(time), now);
                     // It is told so again and again.
                     if seat.router.is_aside() && !was_aside {
                         warn!(lb = %id, "stands aside: another amphora has the addresses too, and is not heard");

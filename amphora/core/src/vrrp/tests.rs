@@ -49,7 +49,7 @@ fn active(settings: Settings) -> Router {
 fn who_is_told_to_stand_aside_has_nothing_until_then_or_until_it_hears_another() {
     let mut router = active(settings(200, 1));
     let now = router.poll_timeout().unwrap();
-    router.stand_aside(now.saturating_add(Duration::from_secs(30)));
+    router.stand_aside(now.saturating_add(Duration::from_secs(30)), now);
     assert_eq!(
         outputs(&mut router),
         [Output::Advertise(0), Output::Release]
@@ -59,20 +59,25 @@ fn who_is_told_to_stand_aside_has_nothing_until_then_or_until_it_hears_another()
     router.handle_timeout(soon);
     assert!(router.is_aside());
     // Told again, it goes on from then.
-    router.stand_aside(soon.saturating_add(Duration::from_secs(30)));
+    router.stand_aside(soon.saturating_add(Duration::from_secs(30)), soon);
     router.handle_timeout(now.saturating_add(Duration::from_secs(31)));
     assert_eq!(outputs(&mut router), []);
     // The other one is gone: it need not wait any longer.
     let mut freed = router.clone();
-    freed.stand_aside(soon);
+    freed.stand_aside(soon, soon);
     freed.handle_timeout(soon);
     assert_eq!(freed.role(), Role::Active);
+    // Told once more, it has nothing to let go of.
+    outputs(&mut freed);
+    freed.stand_aside(soon, soon);
+    assert_eq!(freed.role(), Role::Active);
+    assert_eq!(outputs(&mut freed), []);
     // Who is heard again is believed, and nothing that a controller still says changes that.
     router.handle_advert(OTHER, &advert(100), soon);
     assert!(!router.is_aside() && router.role() == Role::Standby);
     let due = router.poll_timeout();
     assert!(due < Some(soon.saturating_add(Duration::from_secs(4))));
-    router.stand_aside(soon.saturating_add(Duration::from_secs(60)));
+    router.stand_aside(soon.saturating_add(Duration::from_secs(60)), soon);
     assert_eq!(router.poll_timeout(), due);
     assert_eq!(outputs(&mut router), []);
 }
@@ -365,7 +370,9 @@ proptest! {
                 Event::Health(who, health) => pair.routers[who].handle_health(health, ms(pair.now)),
                 Event::Cut(cut) => pair.cut = cut,
                 Event::Stop(who, ms) => pair.stopped_until[who] = pair.now + ms,
-                Event::Aside(who, until) => pair.routers[who].stand_aside(ms(pair.now + until)),
+                Event::Aside(who, until) => {
+                    pair.routers[who].stand_aside(ms(pair.now + until), ms(pair.now));
+                }
             }
         }
         pair.cut = false;
