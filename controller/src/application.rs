@@ -506,6 +506,7 @@ impl api::Application for Application {
             Query::Amphorae
             | Query::AmphoraStatistics(_)
             | Query::MembersSeen(_)
+            | Query::CarriersSeen(_)
             | Query::FailuresSeen(_)
                 if !policy::permits_everywhere(caller, Action::Administer) =>
             {
@@ -514,6 +515,7 @@ impl api::Application for Application {
             Query::Amphorae => Ok(Answer::Amphorae(self.amphorae_with_projects().await?)),
             Query::AmphoraStatistics(id) => self.amphora_statistics(id),
             Query::MembersSeen(id) => self.members_seen(caller, id).await,
+            Query::CarriersSeen(id) => self.carriers_seen(caller, id).await,
             Query::FailuresSeen(id) => self.failures_seen(caller, id).await,
         }
     }

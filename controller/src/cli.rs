@@ -233,6 +233,7 @@ impl Cli {
             Command::Fleet(fleet::FleetVerb::Upgrade(wish)) => show(fleet::upgrade(*wish)),
             Command::Lb(lb::LbVerb::Look(look)) => look.run(lb::list, lb::show),
             Command::Lb(lb::LbVerb::Members { id, from }) => show(lb::members(from, id)),
+            Command::Lb(lb::LbVerb::Amphorae { id, from }) => show(lb::amphorae(from, id)),
             Command::Lb(lb::LbVerb::Causes { id, from }) => show(lb::causes(from, id)),
             Command::Audit(audit::AuditVerb::List(wanted)) => show(audit::list(*wanted)),
             Command::Secret(verb) => secret::run(*verb),

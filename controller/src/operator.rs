@@ -25,6 +25,7 @@ use crate::{cause::chain, chance, clock, knowledge::Knowledge, trail::roles};
 
 mod audit;
 pub(crate) mod authority;
+mod carriers;
 mod failures;
 pub(crate) mod hosts;
 mod members;
@@ -33,6 +34,7 @@ mod members;
 pub(crate) use self::failures::ListenerDocument;
 pub(crate) use self::{
     audit::{AuditDocument, EntryDocument},
+    carriers::{CarrierDocument, CarriersDocument},
     failures::{CauseDocument, FailuresDocument},
     members::{MemberDocument, MembersDocument},
 };
@@ -71,6 +73,10 @@ pub(crate) fn router(application: Arc<dyn Application>) -> Router {
         .route("/krater/v1/audit", get(trail))
         .route("/krater/v1/secrets/refresh", post(refresh_secrets))
         .route("/krater/v1/loadbalancers/{id}/members", get(members::list))
+        .route(
+            "/krater/v1/loadbalancers/{id}/amphorae",
+            get(carriers::list),
+        )
         .route(
             "/krater/v1/loadbalancers/{id}/failures",
             get(failures::list),

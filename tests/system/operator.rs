@@ -58,6 +58,17 @@ fn the_terminal_lists_and_shows_load_balancers_and_amphorae() {
     assert!(shown.to_string().contains(id), "{shown}");
     let (status, table) = run(&["lb", "list"]);
     assert!(status && table.contains(&tree.id), "{table}");
+    let carriers = krater(&["lb", "amphorae", &tree.id, "--output", "json"]);
+    let [only] = &carriers["amphorae"].as_array().expect("a list")[..] else {
+        panic!("one amphora carries it: {carriers}");
+    };
+    assert_eq!(
+        (only["amphora"].as_str(), &only["turn"]),
+        (Some(id), &Value::Null)
+    );
+    assert!(only["generation"].as_u64() >= Some(1), "{only}");
+    let (status, table) = run(&["lb", "amphorae", "test"]);
+    assert!(status && table.contains(id), "{table}");
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::{fs, net::SocketAddr, process::Command, thread, time::Duration};
 
 use krater_tests::{
     HostedAmphorae, Krater, Load, Namespace, Octavia, Pair, PairedAmphora, Signal, TcpMember,
-    host_token, run_to_end, until, until_some, vips,
+    binary, host_token, run_to_end, until, until_some, vips,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::scene::{NOTICE_MAX, SETTLE_MAX, text};
 
@@ -267,6 +267,10 @@ fn of_two_that_do_not_hear_each_other_one_stands_aside_as_the_controller_says() 
         thread::sleep(Duration::from_millis(500));
         assert_eq!([has(0), has(1)], only(second));
     }
+    let (mut told, reason) = turns_told(&id);
+    told.sort_unstable();
+    assert_eq!(told, ["active", "aside"]);
+    assert!(reason.contains("not heard"), "{reason}");
     // It does not stand aside for one that is gone, whose address stays where it was.
     hosts[second].die();
     until("the first one has it too", BOUND, || has(first));
@@ -336,6 +340,19 @@ fn balancer_of_two(api: &mut Octavia) -> String {
     let id = text(&created["id"]);
     api.wait_active(&id, SETTLE_MAX);
     id
+}
+
+/// Whose turn it is, as operators are told of each amphora that carries a load balancer, and why somebody stands aside.
+fn turns_told(id: &str) -> (Vec<String>, String) {
+    let mut command = Command::new(binary("krater"));
+    command.args(["lb", "amphorae", id, "--output", "json"]);
+    let (status, said) = run_to_end(&mut command, BOUND);
+    assert!(status.success(), "{said}");
+    let shown: Value = serde_json::from_str(&said).expect("a document");
+    let carriers = shown["amphorae"].as_array().expect("amphorae").iter();
+    let turns = carriers.clone().map(|one| text(&one["turn"])).collect();
+    let mut reasons = carriers.filter_map(|one| one["reason"].as_str());
+    (turns, reasons.next().unwrap_or_default().to_owned())
 }
 
 fn has_vip(address: &str) -> bool {

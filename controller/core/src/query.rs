@@ -4,7 +4,9 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::net::IpAddr;
 
 use jiff::Timestamp;
-use krater_amphora_api::{AmphoraId, Counters, ListenerId, LoadBalancerId, MemberReport, PoolId};
+use krater_amphora_api::{
+    AmphoraId, Counters, ListenerId, LoadBalancerId, LoadBalancerReport, MemberReport, PoolId,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -41,6 +43,8 @@ pub enum Query {
     Amphorae,
     /// The members of a load balancer as the amphorae that carry it see them.
     MembersSeen(LoadBalancerId),
+    /// The amphorae that carry a load balancer, and what they last said of it.
+    CarriersSeen(LoadBalancerId),
     /// What failed at the listeners of a load balancer lately.
     FailuresSeen(LoadBalancerId),
     /// What a project may have.
@@ -89,6 +93,8 @@ pub enum Answer {
     Amphorae(Vec<AmphoraView>),
     /// To [`Query::MembersSeen`], in the order of the tree.
     MembersSeen(Vec<MemberView>),
+    /// To [`Query::CarriersSeen`], first places first.
+    CarriersSeen(Vec<CarrierView>),
     /// To [`Query::FailuresSeen`], in the order of the tree.
     FailuresSeen {
         /// Since when failures are counted.
@@ -178,6 +184,17 @@ pub struct MemberView {
     pub amphora: AmphoraId,
     /// What it last said of the member.
     pub seen: MemberReport,
+}
+
+/// An amphora that carries a load balancer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CarrierView {
+    /// Which amphora.
+    pub amphora: AmphoraId,
+    /// Whether the load balancer was moved away from it and may be there still.
+    pub leaving: bool,
+    /// What it last said of the load balancer.
+    pub seen: Option<LoadBalancerReport>,
 }
 
 /// What failed at a listener lately.

@@ -8,7 +8,10 @@ use krater_controller_core::{
     envelope::{Envelope, Precondition},
     model::ProjectId,
     policy::{self, Action},
-    query::{AmphoraStatus, AmphoraView, Answer, Caller, FailureView, MemberView, ResourceId},
+    query::{
+        AmphoraStatus, AmphoraView, Answer, Caller, CarrierView, FailureView, MemberView,
+        ResourceId,
+    },
     refusal::Refusal,
     tree::LoadBalancerTree,
     turns,
@@ -54,17 +57,14 @@ impl Application {
     ) -> Result<Answer, Refusal> {
         let target = ResourceId::LoadBalancer(id);
         let tree = self.find(caller, target, Action::Administer).await?.tree;
-        let placements = &self.parts.known.placements;
-        let mut carriers = placements.departures(id);
-        carriers.extend(
-            placements
-                .places(id)
-                .into_iter()
-                .map(|(_, amphora)| amphora),
-        );
         let mut seen = Vec::new();
-        for amphora in carriers {
-            let Some(report) = self.parts.known.sightings.report(amphora, id) else {
+        for CarrierView {
+            amphora,
+            seen: report,
+            ..
+        } in self.carriers(id)
+        {
+            let Some(report) = report else {
                 continue;
             };
             let members = report.pools.into_iter().flat_map(|pool| pool.members);
@@ -78,6 +78,33 @@ impl Application {
             }));
         }
         Ok(Answer::MembersSeen(seen))
+    }
+
+    /// Who carries a load balancer.
+    pub(super) async fn carriers_seen(
+        &self,
+        caller: &Caller,
+        id: LoadBalancerId,
+    ) -> Result<Answer, Refusal> {
+        let target = ResourceId::LoadBalancer(id);
+        self.find(caller, target, Action::Administer).await?;
+        Ok(Answer::CarriersSeen(self.carriers(id)))
+    }
+
+    fn carriers(&self, id: LoadBalancerId) -> Vec<CarrierView> {
+        let known = &self.parts.known;
+        let places = known.placements.places(id).into_iter();
+        let placed: Vec<_> = places.map(|(_, amphora)| amphora).collect();
+        let mut left = known.placements.departures(id);
+        left.retain(|amphora| !placed.contains(amphora));
+        let all = placed.into_iter().map(|amphora| (amphora, false));
+        all.chain(left.into_iter().map(|amphora| (amphora, true)))
+            .map(|(amphora, leaving)| CarrierView {
+                amphora,
+                leaving,
+                seen: known.sightings.report(amphora, id),
+            })
+            .collect()
     }
 
     /// What failed at the listeners of a load balancer lately, whoever carried it.

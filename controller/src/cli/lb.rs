@@ -8,7 +8,10 @@ use uuid::Uuid;
 use super::{From, Look, Output, table};
 use crate::{
     http_client::HttpClient,
-    operator::{CauseDocument, FailuresDocument, MemberDocument, MembersDocument},
+    operator::{
+        CarrierDocument, CarriersDocument, CauseDocument, FailuresDocument, MemberDocument,
+        MembersDocument,
+    },
 };
 
 #[derive(Subcommand)]
@@ -17,6 +20,13 @@ pub(super) enum LbVerb {
     Look(Look),
     /// List the members of one as its amphora sees them: health, whether they are passed over, connections open.
     Members {
+        /// Its id or name.
+        id: String,
+        #[command(flatten)]
+        from: From,
+    },
+    /// List the amphorae that carry one: which has its addresses and since when, who stands by or aside and why.
+    Amphorae {
         /// Its id or name.
         id: String,
         #[command(flatten)]
@@ -103,6 +113,50 @@ pub(super) async fn members(from: From, name: String) -> anyhow::Result<String> 
         "AMPHORA",
     ];
     Ok(table::columns(&heads, &rows))
+}
+
+pub(super) async fn amphorae(from: From, name: String) -> anyhow::Result<String> {
+    let answer = seen(&from, &name, "amphorae").await?;
+    if from.output == Output::Json {
+        return Ok(format!("{answer}\n"));
+    }
+    let seen: CarriersDocument =
+        serde_json::from_value(answer).context("the answer cannot be understood")?;
+    Ok(carriers_table(&seen))
+}
+
+fn carriers_table(seen: &CarriersDocument) -> String {
+    let unknown = || "-".to_owned();
+    let row = |carrier: &CarrierDocument| {
+        let turn = match carrier {
+            CarrierDocument { leaving: true, .. } => Some("leaving".to_owned()),
+            CarrierDocument { turn, .. } => turn.clone(),
+        };
+        let since = carrier.since.as_ref().map(|at| whole_seconds(at));
+        let generation = carrier.generation.map(|number| number.to_string());
+        vec![
+            carrier.amphora.clone(),
+            turn.unwrap_or_else(unknown),
+            since.unwrap_or_else(unknown),
+            generation.unwrap_or_else(unknown),
+        ]
+    };
+    let rows: Vec<Vec<String>> = seen.amphorae.iter().map(row).collect();
+    let mut text = table::columns(&["AMPHORA", "TURN", "SINCE", "GENERATION"], &rows);
+    for carrier in &seen.amphorae {
+        if let Some(reason) = &carrier.reason {
+            text += &format!("\n{}:\n  {reason}\n", carrier.amphora);
+        }
+    }
+    text
+}
+
+/// A time without what is after its seconds.
+fn whole_seconds(at: &str) -> String {
+    match at.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => at.to_owned(),
+    }
 }
 
 pub(super) async fn causes(from: From, name: String) -> anyhow::Result<String> {
@@ -249,6 +303,33 @@ mod tests {
     #[test]
     fn a_name_travels_whatever_is_in_it() {
         assert_eq!(encoded("a b&c=ü/1"), "a%20b%26c%3D%C3%BC%2F1");
+    }
+
+    #[test]
+    fn who_carries_a_load_balancer_fits_a_terminal() {
+        let carrier = |turn: &str, leaving| CarrierDocument {
+            amphora: Uuid::nil().to_string(),
+            leaving,
+            generation: Some(1_234_567_890),
+            turn: Some(turn.to_owned()),
+            since: (turn == "active").then(|| "2026-09-21T13:33:20.25Z".to_owned()),
+            reason: (turn == "aside").then(|| "not heard".to_owned()),
+        };
+        let seen = CarriersDocument {
+            amphorae: vec![
+                carrier("active", false),
+                carrier("aside", false),
+                carrier("standby", true),
+            ],
+        };
+        let text = carriers_table(&seen);
+        assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+        assert!(
+            text.contains("  active   2026-09-21T13:33:20Z  1234567890\n"),
+            "{text}"
+        );
+        assert!(text.contains("  leaving  - "), "{text}");
+        assert!(text.ends_with(":\n  not heard\n"), "{text}");
     }
 
     #[test]

@@ -172,6 +172,7 @@ impl Application for Memory {
             Query::Networks => Answer::Networks(vec![network()]),
             Query::Amphorae => Answer::Amphorae(Vec::new()),
             Query::MembersSeen(_) => Answer::MembersSeen(Vec::new()),
+            Query::CarriersSeen(_) => Answer::CarriersSeen(Vec::new()),
             Query::FailuresSeen(_) => Answer::FailuresSeen {
                 since: None,
                 listeners: Vec::new(),

@@ -249,6 +249,7 @@ impl Application for Fake {
                 Answer::Quotas(quotas.collect())
             }
             Query::MembersSeen(_) => Answer::MembersSeen(Vec::new()),
+            Query::CarriersSeen(_) => Answer::CarriersSeen(Vec::new()),
             Query::FailuresSeen(_) => Answer::FailuresSeen {
                 since: None,
                 listeners: Vec::new(),
