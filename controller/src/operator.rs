@@ -10,6 +10,7 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderMap, StatusCode, header};
+use krater_amphora_api::LoadBalancerId;
 use krater_controller_api::{Application, Credentials, RouteName, Unauthenticated};
 use krater_controller_core::{
     audit::{Deed, Entry, Outcome},
@@ -20,6 +21,7 @@ use krater_controller_core::{
     refusal::Refusal,
 };
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{cause::chain, chance, clock, knowledge::Knowledge, trail::roles};
 
@@ -190,6 +192,26 @@ async fn amphorae(
     match ask(application, headers, Question::Amphorae).await? {
         Answer::Amphorae(views) => Ok(views.into_iter().map(document).collect()),
         _ => Err(mismatch()),
+    }
+}
+
+/// Answers a question about a load balancer by a document, which there is of the answer that belongs to it.
+async fn tell<D: Serialize>(
+    route: &'static str,
+    (application, headers): (&dyn Application, &HeaderMap),
+    id: &str,
+    question: fn(LoadBalancerId) -> Question,
+    document: impl FnOnce(Answer) -> Option<D>,
+) -> Response {
+    let Ok(uuid) = Uuid::parse_str(id) else {
+        let message = format!("Load Balancer {id} not found.");
+        return answer(route, StatusCode::NOT_FOUND, &Message { message });
+    };
+    let question = question(LoadBalancerId::new(uuid));
+    let told = ask(application, headers, question).await;
+    match told.and_then(|told| document(told).ok_or_else(mismatch)) {
+        Ok(document) => answer(route, StatusCode::OK, &document),
+        Err((status, message)) => answer(route, status, &Message { message }),
     }
 }
 

@@ -561,6 +561,6 @@ fn network(name: &str, bridge: &str) -> String {
 }
 
 /// An `nft` that does as it is told, after a while.
-const SLOW_NFT: &str = "#!/bin/sh\nsleep 1.2\nexec /usr/sbin/nft \"$@\"\n";
+const SLOW_NFT: &str = "#!/bin/sh\nsleep 1.2\nPATH=${PATH#*:}; exec nft \"$@\"\n";
 const SECOND_SUBNET: &str = "[[networks.subnets]]\nname = \"blue-second\"\ncidr = \"10.1.0.0/24\"\ngateway = \"10.1.0.1\"\n";
 const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 10));

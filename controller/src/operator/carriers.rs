@@ -6,15 +6,14 @@ use axum::{
     extract::{Path, State},
     response::Response,
 };
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use jiff::Timestamp;
-use krater_amphora_api::{AnnouncementReport, AnnouncementState, LoadBalancerId};
+use krater_amphora_api::{AnnouncementReport, AnnouncementState};
 use krater_controller_api::Application;
 use krater_controller_core::query::{Answer, CarrierView, Query};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::{Message, answer, ask, mismatch};
+use super::tell;
 
 /// An amphora that carries a load balancer, as it travels to operators.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -43,21 +42,14 @@ pub(super) async fn list(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    const ROUTE: &str = "operator_carriers";
-    let Ok(uuid) = Uuid::parse_str(&id) else {
-        let message = format!("Load Balancer {id} not found.");
-        return answer(ROUTE, StatusCode::NOT_FOUND, &Message { message });
+    let told = |answer| match answer {
+        Answer::CarriersSeen(seen) => Some(CarriersDocument {
+            amphorae: seen.into_iter().map(document).collect(),
+        }),
+        _ => None,
     };
-    let question = Query::CarriersSeen(LoadBalancerId::new(uuid));
-    let (status, message) = match ask(&*application, &headers, question).await {
-        Ok(Answer::CarriersSeen(seen)) => {
-            let amphorae = seen.into_iter().map(document).collect();
-            return answer(ROUTE, StatusCode::OK, &CarriersDocument { amphorae });
-        }
-        Ok(_) => mismatch(),
-        Err(refused) => refused,
-    };
-    answer(ROUTE, status, &Message { message })
+    let asker = (&*application, &headers);
+    tell("operator_carriers", asker, &id, Query::CarriersSeen, told).await
 }
 
 fn document(view: CarrierView) -> CarrierDocument {
@@ -85,7 +77,8 @@ const fn turn(announcement: &AnnouncementReport) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use krater_amphora_api::{AmphoraId, Generation, LoadBalancerReport};
+    use krater_amphora_api::{AmphoraId, Generation, LoadBalancerId, LoadBalancerReport};
+    use uuid::Uuid;
 
     use super::*;
 

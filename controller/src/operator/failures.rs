@@ -6,14 +6,13 @@ use axum::{
     extract::{Path, State},
     response::Response,
 };
-use http::{HeaderMap, StatusCode};
-use krater_amphora_api::{Cause, LoadBalancerId};
+use http::HeaderMap;
+use krater_amphora_api::Cause;
 use krater_controller_api::Application;
 use krater_controller_core::query::{Answer, FailureView, Query};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::{Message, answer, ask, mismatch};
+use super::tell;
 
 /// All listeners, as they travel to operators.
 #[derive(Debug, Deserialize, Serialize)]
@@ -51,24 +50,15 @@ pub(super) async fn list(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    const ROUTE: &str = "operator_failures";
-    let Ok(uuid) = Uuid::parse_str(&id) else {
-        let message = format!("Load Balancer {id} not found.");
-        return answer(ROUTE, StatusCode::NOT_FOUND, &Message { message });
+    let told = |answer| match answer {
+        Answer::FailuresSeen { since, listeners } => Some(FailuresDocument {
+            since: since.map(|at| at.to_string()),
+            listeners: listeners.into_iter().map(document).collect(),
+        }),
+        _ => None,
     };
-    let question = Query::FailuresSeen(LoadBalancerId::new(uuid));
-    let (status, message) = match ask(&*application, &headers, question).await {
-        Ok(Answer::FailuresSeen { since, listeners }) => {
-            let document = FailuresDocument {
-                since: since.map(|at| at.to_string()),
-                listeners: listeners.into_iter().map(document).collect(),
-            };
-            return answer(ROUTE, StatusCode::OK, &document);
-        }
-        Ok(_) => mismatch(),
-        Err(refused) => refused,
-    };
-    answer(ROUTE, status, &Message { message })
+    let asker = (&*application, &headers);
+    tell("operator_failures", asker, &id, Query::FailuresSeen, told).await
 }
 
 fn document(view: FailureView) -> ListenerDocument {

@@ -6,14 +6,13 @@ use axum::{
     extract::{Path, State},
     response::Response,
 };
-use http::{HeaderMap, StatusCode};
-use krater_amphora_api::{LoadBalancerId, MemberHealth};
+use http::HeaderMap;
+use krater_amphora_api::MemberHealth;
 use krater_controller_api::Application;
 use krater_controller_core::query::{Answer, MemberView, Query};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::{Message, answer, ask, mismatch};
+use super::tell;
 
 /// A member on an amphora, as it travels to operators.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -44,21 +43,14 @@ pub(super) async fn list(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    const ROUTE: &str = "operator_members";
-    let Ok(uuid) = Uuid::parse_str(&id) else {
-        let message = format!("Load Balancer {id} not found.");
-        return answer(ROUTE, StatusCode::NOT_FOUND, &Message { message });
+    let told = |answer| match answer {
+        Answer::MembersSeen(seen) => Some(MembersDocument {
+            members: seen.into_iter().map(document).collect(),
+        }),
+        _ => None,
     };
-    let question = Query::MembersSeen(LoadBalancerId::new(uuid));
-    let (status, message) = match ask(&*application, &headers, question).await {
-        Ok(Answer::MembersSeen(seen)) => {
-            let members = seen.into_iter().map(document).collect();
-            return answer(ROUTE, StatusCode::OK, &MembersDocument { members });
-        }
-        Ok(_) => mismatch(),
-        Err(refused) => refused,
-    };
-    answer(ROUTE, status, &Message { message })
+    let asker = (&*application, &headers);
+    tell("operator_members", asker, &id, Query::MembersSeen, told).await
 }
 
 fn document(view: MemberView) -> MemberDocument {
